@@ -1,0 +1,98 @@
+#ifndef VARVE_BTRFS_H
+#define VARVE_BTRFS_H
+
+#include <btrfsutil.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// mount(2), umount2(2).
+static const uint64_t VARVE_MS_RDONLY = 1;
+static const uint64_t VARVE_MS_NOSUID = 2;
+static const uint64_t VARVE_MS_NODEV = 4;
+static const uint64_t VARVE_MS_NOEXEC = 8;
+static const uint64_t VARVE_MS_REMOUNT = 32;
+static const uint64_t VARVE_MS_NOATIME = 1024;
+static const uint64_t VARVE_MS_BIND = 4096;
+static const int VARVE_MNT_DETACH = 2;
+
+/// Attaches the open file `image` to a free loop device (LOOP_CTL_GET_FREE, LOOP_CONFIGURE) with autoclear: the
+/// kernel takes it apart when the last user closes it. Returns the device's descriptor, and its number.
+int varve_loop_attach(int image, int read_only, int *number);
+
+/// LOOP_CLR_FD: takes it apart now, or at the last close if it is in use.
+int varve_loop_clear(int device);
+
+/// mount(2) and umount2(2).
+int varve_mount(const char *source, const char *target, const char *type, uint64_t flags, const char *options);
+int varve_umount(const char *target, int flags);
+
+/// What BTRFS_IOC_GET_SUBVOL_INFO says (struct btrfs_ioctl_get_subvol_info_args in linux/btrfs.h).
+struct varve_subvolume_info {
+    uint64_t id, parent_id, directory, generation, flags;
+    uint8_t uuid[16], parent_uuid[16], received_uuid[16];
+    uint64_t ctransid, otransid, stransid, rtransid;
+    uint64_t ctime_seconds, otime_seconds, stime_seconds, rtime_seconds;
+    uint32_t ctime_nanoseconds, otime_nanoseconds, stime_nanoseconds, rtime_nanoseconds;
+};
+
+/// 1 if the descriptor is on btrfs, 0 if not.
+int varve_btrfs_is(int fd);
+
+int varve_btrfs_subvolume_info(int fd, struct varve_subvolume_info *info);
+
+/// BTRFS_IOC_SUBVOL_CREATE_V2 and BTRFS_IOC_SNAP_CREATE_V2. ENAMETOOLONG for a name of more than 255 bytes.
+int varve_btrfs_create_subvolume(int directory, const char *name);
+int varve_btrfs_snapshot(int source, int directory, const char *name, int read_only);
+
+/// BTRFS_IOC_SNAP_DESTROY: the directory entry is gone when it returns, the space later.
+int varve_btrfs_delete_subvolume(int directory, const char *name);
+
+/// BTRFS_IOC_SUBVOL_GETFLAGS and SETFLAGS: 1 read-only, 0 not.
+int varve_btrfs_get_read_only(int fd);
+int varve_btrfs_set_read_only(int fd, int read_only);
+
+/// One call of BTRFS_IOC_GET_SUBVOL_ROOTREF: up to 255 subvolumes with ids from `min_id` on that lie directly in the
+/// subvolume of `fd`, with the inodes of their directories. Returns their count; *more says whether others follow.
+static const int VARVE_ROOTREFS = 255;
+int varve_btrfs_rootrefs(int fd, uint64_t min_id, uint64_t *ids, uint64_t *directories, int *more);
+
+/// BTRFS_IOC_INO_LOOKUP_USER: the name of subvolume `id` in the directory `directory`, and the path of that directory
+/// below `fd`, empty or with a closing slash. The buffers have room for 256 and 4096 bytes.
+int varve_btrfs_lookup_user(int fd, uint64_t id, uint64_t directory, char *name, char *path);
+
+/// BTRFS_IOC_START_SYNC and BTRFS_IOC_WAIT_SYNC.
+int varve_btrfs_start_sync(int fd, uint64_t *transid);
+int varve_btrfs_wait_sync(int fd, uint64_t transid);
+
+/// Flags of BTRFS_IOC_SEND.
+static const uint64_t VARVE_SEND_NO_FILE_DATA = 0x1;
+static const uint64_t VARVE_SEND_OMIT_STREAM_HEADER = 0x2;
+static const uint64_t VARVE_SEND_OMIT_END = 0x4;
+static const uint64_t VARVE_SEND_VERSION = 0x8;
+static const uint64_t VARVE_SEND_COMPRESSED = 0x10;
+
+/// BTRFS_IOC_SEND: blocks until the whole stream is written to `output`.
+int varve_btrfs_send(
+    int subvolume, int output, uint64_t parent, const uint64_t *clone_sources, size_t clone_source_count,
+    uint64_t flags, uint32_t version);
+
+/// fcntl(2), F_SETPIPE_SZ.
+int varve_set_pipe_size(int fd, int bytes);
+/// pipe2(2) with O_CLOEXEC.
+int varve_pipe(int ends[2]);
+
+/// Bytes of the arguments before the items in the buffer of varve_btrfs_tree_search.
+static const size_t VARVE_SEARCH_ITEMS = 112;
+
+/// BTRFS_IOC_TREE_SEARCH_V2 over the keys (first…) to (last…), in leaves whose generation is at least `min_transid`.
+/// `tree` 0 is the subvolume of `fd`. Returns the number of items, which begin at VARVE_SEARCH_ITEMS in `buffer`.
+struct varve_search_range {
+    uint64_t tree;
+    uint64_t first_object, first_offset, last_object, last_offset;
+    uint64_t min_transid;
+    uint32_t first_type, last_type;
+};
+int varve_btrfs_tree_search(int fd, const struct varve_search_range *range, void *buffer, size_t size);
+
+#endif

@@ -1,0 +1,74 @@
+#define _GNU_SOURCE
+#include "varve_syscalls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+_Static_assert(RESOLVE_NO_XDEV == 0x01, "openat2(2)");
+_Static_assert(RESOLVE_NO_MAGICLINKS == 0x02, "openat2(2)");
+_Static_assert(RESOLVE_NO_SYMLINKS == 0x04, "openat2(2)");
+_Static_assert(RESOLVE_BENEATH == 0x08, "openat2(2)");
+_Static_assert(RESOLVE_IN_ROOT == 0x10, "openat2(2)");
+_Static_assert(O_PATH == 010000000, "open(2)");
+_Static_assert(O_TMPFILE == 020200000, "open(2)");
+_Static_assert(AT_EMPTY_PATH == 0x1000, "openat(2)");
+
+int varve_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
+    struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
+    int fd = -1;
+    for (int attempt = 0; attempt < 64; attempt++) {
+        fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) return fd;
+    }
+    return fd;
+}
+
+int varve_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags) {
+    return renameat2(from_fd, from, to_fd, to, flags);
+}
+
+ssize_t varve_getdents64(int fd, void *buffer, size_t size) {
+    return syscall(SYS_getdents64, fd, buffer, size);
+}
+
+int varve_mknodat(int dirfd, const char *name, mode_t mode, uint32_t major, uint32_t minor) {
+    return mknodat(dirfd, name, mode, makedev(major, minor));
+}
+
+uint32_t varve_major(uint64_t device) { return major(device); }
+uint32_t varve_minor(uint64_t device) { return minor(device); }
+
+int varve_clone_range(int target, uint64_t target_offset, int source, uint64_t source_offset, uint64_t length) {
+    struct file_clone_range range = {
+        .src_fd = source, .src_offset = source_offset, .src_length = length, .dest_offset = target_offset};
+    return ioctl(target, FICLONERANGE, &range);
+}
+
+int varve_fallocate(int fd, int mode, int64_t offset, int64_t length) {
+    return fallocate(fd, mode, offset, length);
+}
+
+int varve_syncfs(int fd) { return syncfs(fd); }
+
+ssize_t varve_copy_file_range(int source, int target, size_t length) {
+    return copy_file_range(source, NULL, target, NULL, length, 0);
+}
+
+int varve_fstatfs(int fd, uint64_t *type, uint64_t *flags) {
+    struct statfs info;
+    if (fstatfs(fd, &info) != 0) return -1;
+    *type = (uint64_t)(uint32_t)info.f_type;
+    *flags = (uint64_t)info.f_flags;
+    return 0;
+}
+
+void varve_name_thread(const char *name) { (void)pthread_setname_np(pthread_self(), name); }

@@ -1,0 +1,139 @@
+import Glibc
+
+/// A path or a file name as the kernel has it: any bytes but NUL. It is never forced through UTF-8; a `String` is
+/// made of it only to show it to a person (`description`).
+public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible {
+    /// The bytes with the closing NUL, so that a system call can use them where they lie.
+    private var storage: [UInt8]
+
+    /// The bytes of a path without the closing NUL.
+    public var bytes: ArraySlice<UInt8> { storage[..<(storage.count - 1)] }
+    public var count: Int { storage.count - 1 }
+    public var isEmpty: Bool { storage.count == 1 }
+
+    /// Fails if a byte is NUL: no file can have such a name.
+    public init?(_ bytes: some Sequence<UInt8>) {
+        var copy = [UInt8]()
+        copy.reserveCapacity(bytes.underestimatedCount + 1)
+        copy.append(contentsOf: bytes)
+        guard !copy.contains(0) else { return nil }
+        copy.append(0)
+        storage = copy
+    }
+
+    /// The UTF-8 bytes of `string`, up to the first NUL if it holds one.
+    public init(_ string: String) {
+        storage = Array(string.utf8.prefix { $0 != 0 })
+        storage.append(0)
+    }
+
+    private init(terminated: [UInt8]) { storage = terminated }
+
+    public static let empty = BytePath("")
+    /// The directory itself, as the last argument of an `*at` call.
+    public static let current = BytePath(".")
+
+    /// Calls `body` with the path as a C string, valid during the call.
+    @inlinable
+    public func withCString<R, E: Error>(_ body: (UnsafePointer<CChar>) throws(E) -> R) throws(E) -> R {
+        var result: Result<R, E>?
+        unsafe terminatedBytes.withUnsafeBytes { buffer in
+            do throws(E) {
+                // The storage always holds at least the NUL, so the base address exists.
+                guard let base = buffer.baseAddress else { return }
+                result = .success(try unsafe body(base.assumingMemoryBound(to: CChar.self)))
+            } catch {
+                result = .failure(error)
+            }
+        }
+        guard let result else { preconditionFailure("an array with one element has a base address") }
+        return try result.get()
+    }
+
+    @usableFromInline
+    var terminatedBytes: [UInt8] { storage }
+
+    /// This path, a slash and `name`; `name` alone if this path is empty.
+    public func appending(_ name: BytePath) -> BytePath {
+        if isEmpty { return name }
+        if name.isEmpty { return self }
+        var joined = [UInt8]()
+        joined.reserveCapacity(storage.count + name.storage.count)
+        joined.append(contentsOf: bytes)
+        if joined.last != UInt8(ascii: "/") { joined.append(UInt8(ascii: "/")) }
+        joined.append(contentsOf: name.storage)
+        return BytePath(terminated: joined)
+    }
+
+    public func appending(_ name: String) -> BytePath { appending(BytePath(name)) }
+
+    /// This path and the bytes of `suffix`, with no slash between them.
+    public func appendingBytes(_ suffix: BytePath) -> BytePath {
+        BytePath(terminated: bytes + suffix.storage)
+    }
+
+    /// The parts between slashes, empty ones left out; `.` and `..` are not resolved.
+    public var components: [BytePath] {
+        bytes.split(separator: UInt8(ascii: "/")).map { BytePath(terminated: Array($0) + [0]) }
+    }
+
+    public var isAbsolute: Bool { storage[0] == UInt8(ascii: "/") }
+
+    /// The last part between slashes; empty for the empty path and for `/`.
+    public var lastComponent: BytePath { components.last ?? .empty }
+
+    /// All but the last component, without a closing slash: empty for a path of one part, `/` for one below the root.
+    public var parent: BytePath {
+        var end = storage.count - 1
+        while end > 0, storage[end - 1] == UInt8(ascii: "/") { end -= 1 }
+        while end > 0, storage[end - 1] != UInt8(ascii: "/") { end -= 1 }
+        while end > 1, storage[end - 1] == UInt8(ascii: "/") { end -= 1 }
+        return BytePath(terminated: Array(storage[..<end]) + [0])
+    }
+
+    public func hasPrefix(_ prefix: some Collection<UInt8>) -> Bool { bytes.starts(with: prefix) }
+
+    /// Without its first `count` bytes.
+    public func dropFirst(_ count: Int) -> BytePath {
+        BytePath(terminated: Array(storage.dropFirst(min(count, self.count))))
+    }
+
+    /// The path as text if it is valid UTF-8.
+    public var string: String? { String(validating: bytes, as: UTF8.self) }
+
+    /// The path as text for a person: control bytes, backslash and what is not UTF-8 are shown as `\xHH`.
+    public var description: String { Self.escape(bytes) }
+
+    /// `\xHH` for control bytes, backslash and, in a name that is not UTF-8, every byte above 0x7f.
+    public static func escape(_ bytes: some Collection<UInt8>) -> String {
+        let isText = String(validating: bytes, as: UTF8.self) != nil
+        var result = [UInt8]()
+        result.reserveCapacity(bytes.count)
+        let digits = Array("0123456789abcdef".utf8)
+        for byte in bytes {
+            if byte < 0x20 || byte == 0x7f || byte == UInt8(ascii: "\\") || (byte > 0x7f && !isText) {
+                result.append(contentsOf: [UInt8(ascii: "\\"), UInt8(ascii: "x")])
+                result.append(digits[Int(byte >> 4)])
+                result.append(digits[Int(byte & 15)])
+            } else {
+                result.append(byte)
+            }
+        }
+        return String(decoding: result, as: UTF8.self)
+    }
+
+    /// Byte order, as `memcmp` has it.
+    public static func < (left: BytePath, right: BytePath) -> Bool {
+        // The closing NULs may take part: none lies before them, and it is less than any byte.
+        unsafe left.storage.withUnsafeBytes { a in
+            unsafe right.storage.withUnsafeBytes { b in
+                guard let x = a.baseAddress, let y = b.baseAddress else { return false }
+                return unsafe memcmp(x, y, min(a.count, b.count)) < 0
+            }
+        }
+    }
+}
+
+extension BytePath: ExpressibleByStringLiteral {
+    public init(stringLiteral value: String) { self.init(value) }
+}

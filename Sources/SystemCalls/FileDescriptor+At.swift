@@ -1,0 +1,176 @@
+import CBtrfs
+import Glibc
+public import SystemPackage
+
+/// The `*at` family, each anchored at a directory descriptor. The last component of a path is never followed when it
+/// is a symbolic link; where links in the middle count, `open` with a `Resolution` is the way.
+extension FileDescriptor {
+    /// `AT_FDCWD`: paths are relative to the working directory of the process.
+    public static let workingDirectory = FileDescriptor(rawValue: AT_FDCWD)
+
+    /// openat2(2). EAGAIN and EINTR are tried again.
+    public func open(
+        _ path: BytePath, _ flags: OpenFlags, mode: UInt32 = 0, resolve: Resolution = []
+    ) throws(Errno) -> OwnedDescriptor {
+        let fd = unsafe path.withCString { name in
+            unsafe varve_openat2(
+                rawValue, name, UInt64(UInt32(bitPattern: flags.rawValue)) | UInt64(O_CLOEXEC), UInt64(mode),
+                resolve.rawValue)
+        }
+        guard fd >= 0 else { throw Errno(rawValue: errno) }
+        return OwnedDescriptor(owning: FileDescriptor(rawValue: fd))
+    }
+
+    /// Opens a directory below this one for listing, following no symbolic link.
+    public func openDirectory(_ path: BytePath) throws(Errno) -> OwnedDescriptor {
+        try open(path, [.directory, .noFollow])
+    }
+
+    /// fstat(2).
+    public func status() throws(Errno) -> FileStatus {
+        var raw = Glibc.stat()
+        guard unsafe Glibc.fstat(rawValue, &raw) == 0 else { throw Errno(rawValue: errno) }
+        return FileStatus(raw)
+    }
+
+    /// fstatat(2) with AT_SYMLINK_NOFOLLOW.
+    public func status(of name: BytePath) throws(Errno) -> FileStatus {
+        var raw = Glibc.stat()
+        let result = unsafe name.withCString { unsafe fstatat(rawValue, $0, &raw, AT_SYMLINK_NOFOLLOW) }
+        guard result == 0 else { throw Errno(rawValue: errno) }
+        return FileStatus(raw)
+    }
+
+    /// fstatat(2) with AT_SYMLINK_NOFOLLOW; nil if nothing has that name.
+    public func statusIfPresent(of name: BytePath) throws(Errno) -> FileStatus? {
+        do {
+            return try status(of: name)
+        } catch .noSuchFileOrDirectory {
+            return nil
+        }
+    }
+
+    /// mkdirat(2); the process's umask applies.
+    public func makeDirectory(_ name: BytePath, mode: UInt32) throws(Errno) {
+        try unsafe check(name.withCString { unsafe mkdirat(rawValue, $0, mode) })
+    }
+
+    /// unlinkat(2) of anything but a directory.
+    public func unlink(_ name: BytePath) throws(Errno) {
+        try unsafe check(name.withCString { unsafe unlinkat(rawValue, $0, 0) })
+    }
+
+    /// unlinkat(2) with AT_REMOVEDIR.
+    public func removeDirectory(_ name: BytePath) throws(Errno) {
+        try unsafe check(name.withCString { unsafe unlinkat(rawValue, $0, AT_REMOVEDIR) })
+    }
+
+    /// renameat2(2).
+    public func rename(
+        _ name: BytePath, to directory: FileDescriptor, _ newName: BytePath, replacing: Bool = true
+    ) throws(Errno) {
+        let flags = replacing ? 0 : VARVE_RENAME_NOREPLACE
+        try unsafe check(
+            name.withCString { from in
+                unsafe newName.withCString { to in
+                    unsafe varve_renameat2(rawValue, from, directory.rawValue, to, flags)
+                }
+            })
+    }
+
+    /// renameat2(2) with RENAME_EXCHANGE.
+    public func exchange(_ name: BytePath, with directory: FileDescriptor, _ other: BytePath) throws(Errno) {
+        try unsafe check(
+            name.withCString { from in
+                unsafe other.withCString { to in
+                    unsafe varve_renameat2(rawValue, from, directory.rawValue, to, VARVE_RENAME_EXCHANGE)
+                }
+            })
+    }
+
+    /// linkat(2); a symbolic link is linked itself, not followed.
+    public func link(_ name: BytePath, to directory: FileDescriptor, _ newName: BytePath) throws(Errno) {
+        try unsafe check(
+            name.withCString { from in
+                unsafe newName.withCString { to in unsafe linkat(rawValue, from, directory.rawValue, to, 0) }
+            })
+    }
+
+    /// symlinkat(2).
+    public func makeSymbolicLink(_ name: BytePath, target: BytePath) throws(Errno) {
+        try unsafe check(
+            target.withCString { target in unsafe name.withCString { unsafe symlinkat(target, rawValue, $0) }
+            })
+    }
+
+    /// mknodat(2). `mode` holds the type bits; the process's umask applies.
+    public func makeNode(_ name: BytePath, mode: UInt32, major: UInt32, minor: UInt32) throws(Errno) {
+        try unsafe check(name.withCString { unsafe varve_mknodat(rawValue, $0, mode, major, minor) })
+    }
+
+    /// readlinkat(2), however long the target is (`PATH_MAX` at most on Linux).
+    public func readSymbolicLink(_ name: BytePath) throws(Errno) -> BytePath {
+        var buffer = [UInt8](repeating: 0, count: 4097)
+        let length = unsafe name.withCString { name in
+            unsafe buffer.withUnsafeMutableBytes { bytes in
+                guard let base = bytes.baseAddress else { return -1 }
+                return unsafe readlinkat(
+                    rawValue, name, base.assumingMemoryBound(to: CChar.self), bytes.count)
+            }
+        }
+        guard length >= 0 else { throw Errno(rawValue: errno) }
+        guard let target = BytePath(buffer.prefix(length)) else { throw .invalidArgument }
+        return target
+    }
+
+    /// fchownat(2) with AT_SYMLINK_NOFOLLOW. The kernel clears set-ID bits and file capabilities of a regular file.
+    public func changeOwner(of name: BytePath, uid: UInt32, gid: UInt32) throws(Errno) {
+        try unsafe check(name.withCString { unsafe fchownat(rawValue, $0, uid, gid, AT_SYMLINK_NOFOLLOW) })
+    }
+
+    /// fchown(2).
+    public func changeOwner(uid: UInt32, gid: UInt32) throws(Errno) { try check(fchown(rawValue, uid, gid)) }
+
+    /// fchmodat(3) with AT_SYMLINK_NOFOLLOW. EOPNOTSUPP for a symbolic link, whose mode means nothing on Linux.
+    public func changeMode(of name: BytePath, to permissions: UInt32) throws(Errno) {
+        try unsafe check(name.withCString { unsafe fchmodat(rawValue, $0, permissions, AT_SYMLINK_NOFOLLOW) })
+    }
+
+    /// fchmod(2).
+    public func changeMode(to permissions: UInt32) throws(Errno) { try check(fchmod(rawValue, permissions)) }
+
+    /// utimensat(2) with AT_SYMLINK_NOFOLLOW.
+    public func setTimes(of name: BytePath, access: Timestamp, modification: Timestamp) throws(Errno) {
+        var times = (access.timespec, modification.timespec)
+        let result = unsafe name.withCString { name in
+            unsafe withUnsafeBytes(of: &times) { raw in
+                unsafe utimensat(
+                    rawValue, name, raw.baseAddress?.assumingMemoryBound(to: timespec.self),
+                    AT_SYMLINK_NOFOLLOW)
+            }
+        }
+        try check(result)
+    }
+
+    /// futimens(3).
+    public func setTimes(access: Timestamp, modification: Timestamp) throws(Errno) {
+        var times = (access.timespec, modification.timespec)
+        let result = unsafe withUnsafeBytes(of: &times) { raw in
+            unsafe futimens(rawValue, raw.baseAddress?.assumingMemoryBound(to: timespec.self))
+        }
+        try check(result)
+    }
+
+    /// fsync(2): a file's data and metadata, or a directory's entries, are on disk when it returns.
+    public func synchronize() throws(Errno) { try check(fsync(rawValue)) }
+
+    /// syncfs(2): the whole file system is on disk when it returns.
+    public func synchronizeFileSystem() throws(Errno) { try check(varve_syncfs(rawValue)) }
+
+    /// ftruncate(2).
+    public func setSize(_ bytes: Int64) throws(Errno) { try check(ftruncate(rawValue, Int(bytes))) }
+
+    private func check(_ result: CInt) throws(Errno) {
+        if result != 0 { throw Errno(rawValue: errno) }
+    }
+}

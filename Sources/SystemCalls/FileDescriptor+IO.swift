@@ -1,0 +1,140 @@
+import CBtrfs
+import Glibc
+public import SystemPackage
+
+/// Whole reads and writes: short counts and EINTR are handled here and nowhere else.
+extension FileDescriptor {
+    /// read(2) until `buffer` is full or the file ends; returns the bytes read.
+    public func readFull(into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+        var done = 0
+        while done < buffer.count {
+            let slice = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+            let count = unsafe Glibc.read(rawValue, slice.baseAddress, slice.count)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw Errno(rawValue: errno)
+            }
+            if count == 0 { break }
+            done += count
+        }
+        return done
+    }
+
+    /// One read(2), EINTR tried again; 0 at the end.
+    public func readSome(into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+        while true {
+            let count = unsafe Glibc.read(rawValue, buffer.baseAddress, buffer.count)
+            if count >= 0 { return count }
+            if errno != EINTR { throw Errno(rawValue: errno) }
+        }
+    }
+
+    /// pread(2) until `buffer` is full or the file ends; returns the bytes read.
+    public func readFull(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) throws(Errno) -> Int {
+        var done = 0
+        while done < buffer.count {
+            let slice = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+            let count = unsafe Glibc.pread(rawValue, slice.baseAddress, slice.count, Int(offset) + done)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw Errno(rawValue: errno)
+            }
+            if count == 0 { break }
+            done += count
+        }
+        return done
+    }
+
+    /// write(2) until everything is written.
+    public func writeFull(_ buffer: UnsafeRawBufferPointer) throws(Errno) {
+        var done = 0
+        while done < buffer.count {
+            let slice = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
+            let count = unsafe Glibc.write(rawValue, slice.baseAddress, slice.count)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw Errno(rawValue: errno)
+            }
+            done += count
+        }
+    }
+
+    /// pwrite(2) until everything is written.
+    public func writeFull(_ buffer: UnsafeRawBufferPointer, at offset: Int64) throws(Errno) {
+        var done = 0
+        while done < buffer.count {
+            let slice = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
+            let count = unsafe Glibc.pwrite(rawValue, slice.baseAddress, slice.count, Int(offset) + done)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw Errno(rawValue: errno)
+            }
+            done += count
+        }
+    }
+
+    /// write(2) until every byte of `bytes` is written.
+    public func writeFull(_ bytes: some Sequence<UInt8>) throws(Errno) {
+        let array = Array(bytes)
+        let result: Result<Void, Errno> = unsafe array.withUnsafeBytes { buffer in
+            do throws(Errno) {
+                return .success(try unsafe writeFull(buffer))
+            } catch {
+                return .failure(error)
+            }
+        }
+        try result.get()
+    }
+
+    /// The whole of a file from where the descriptor stands. EFBIG if it has more than `limit` bytes: input from
+    /// outside never decides how much memory is used.
+    public func readAll(limit: Int) throws(Errno) -> [UInt8] {
+        var result = [UInt8]()
+        let size = min(Int((try? status().size) ?? 0), limit)
+        result.reserveCapacity(size + 1)
+        var chunk = [UInt8](repeating: 0, count: min(max(size + 1, 4096), 1 << 16))
+        while true {
+            let outcome: Result<Int, Errno> = unsafe chunk.withUnsafeMutableBytes { buffer in
+                do throws(Errno) {
+                    return .success(try unsafe readSome(into: buffer))
+                } catch {
+                    return .failure(error)
+                }
+            }
+            let count = try outcome.get()
+            if count == 0 { return result }
+            if result.count + count > limit { throw .fileTooLarge }
+            result.append(contentsOf: chunk[..<count])
+        }
+    }
+
+    /// The whole file `name` in this directory, which may not be a symbolic link. EFBIG above `limit` bytes.
+    public func readFile(_ name: BytePath, limit: Int) throws(Errno) -> [UInt8] {
+        let file = try open(name, [.readOnly, .noFollow, .nonBlocking])
+        return try file.fd.readAll(limit: limit)
+    }
+
+    /// Replaces the file `name` in this directory so that after a crash either the old or the new content is there:
+    /// temporary file, write, fsync, rename, fsync of the directory.
+    public func writeFileDurably(_ name: BytePath, _ contents: [UInt8], mode: UInt32 = 0o644) throws(Errno) {
+        let temporary = BytePath(".\(name)." + randomName())
+        do throws(Errno) {
+            let file = try open(temporary, [.writeOnly, .create, .exclusive, .noFollow], mode: mode)
+            try file.fd.writeFull(contents)
+            try file.fd.synchronize()
+            try file.close()
+            try rename(temporary, to: self, name)
+        } catch {
+            try? unlink(temporary)
+            throw error
+        }
+        try synchronize()
+    }
+}
+
+/// Twelve lower-case letters and digits from the kernel's random source: a name that nobody can guess and plant.
+public func randomName() -> String {
+    var generator = SystemRandomNumberGenerator()
+    let letters = Array("abcdefghijklmnopqrstuvwxyz0123456789")
+    return String((0..<12).map { _ in letters[Int.random(in: 0..<letters.count, using: &generator)] })
+}

@@ -1,0 +1,88 @@
+import CBtrfs
+import Glibc
+
+/// Seconds and nanoseconds since 1970-01-01T00:00:00Z; nanoseconds are 0 … 999,999,999, also before the epoch.
+public struct Timestamp: Hashable, Comparable, Sendable {
+    public var seconds: Int64
+    public var nanoseconds: UInt32
+
+    public init(seconds: Int64, nanoseconds: UInt32 = 0) {
+        self.seconds = seconds
+        self.nanoseconds = nanoseconds
+    }
+
+    init(_ time: timespec) {
+        self.init(seconds: Int64(time.tv_sec), nanoseconds: UInt32(truncatingIfNeeded: time.tv_nsec))
+    }
+
+    var timespec: timespec { Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)) }
+
+    public static let epoch = Timestamp(seconds: 0)
+
+    /// The time of day (clock_gettime(2), CLOCK_REALTIME).
+    public static func now() -> Timestamp {
+        var time = Glibc.timespec()
+        unsafe clock_gettime(CLOCK_REALTIME, &time)
+        return Timestamp(time)
+    }
+
+    public static func < (left: Timestamp, right: Timestamp) -> Bool {
+        (left.seconds, left.nanoseconds) < (right.seconds, right.nanoseconds)
+    }
+}
+
+/// The type bits of a mode, inode(7).
+public enum FileType: UInt32, Sendable, CaseIterable {
+    case regular = 0o100000
+    case directory = 0o040000
+    case symbolicLink = 0o120000
+    case characterDevice = 0o020000
+    case blockDevice = 0o060000
+    case fifo = 0o010000
+    case socket = 0o140000
+}
+
+/// What stat(2) says of a file.
+public struct FileStatus: Hashable, Sendable {
+    public var device: UInt64
+    public var inode: UInt64
+    /// Type and permission bits.
+    public var mode: UInt32
+    public var linkCount: UInt64
+    public var uid: UInt32
+    public var gid: UInt32
+    /// Device number of a device node, as major and minor.
+    public var deviceMajor: UInt32
+    public var deviceMinor: UInt32
+    /// Bytes; for a symbolic link, the length of its target.
+    public var size: Int64
+    /// Storage in use, in units of 512 bytes.
+    public var blocks: Int64
+    public var accessTime: Timestamp
+    public var modificationTime: Timestamp
+    public var changeTime: Timestamp
+
+    init(_ raw: Glibc.stat) {
+        device = UInt64(raw.st_dev)
+        inode = UInt64(raw.st_ino)
+        mode = raw.st_mode
+        linkCount = UInt64(raw.st_nlink)
+        uid = raw.st_uid
+        gid = raw.st_gid
+        deviceMajor = varve_major(UInt64(raw.st_rdev))
+        deviceMinor = varve_minor(UInt64(raw.st_rdev))
+        size = Int64(raw.st_size)
+        blocks = Int64(raw.st_blocks)
+        accessTime = Timestamp(raw.st_atim)
+        modificationTime = Timestamp(raw.st_mtim)
+        changeTime = Timestamp(raw.st_ctim)
+    }
+
+    /// Nil for a type that inode(7) does not know.
+    public var type: FileType? { FileType(rawValue: mode & 0o170000) }
+    /// The low twelve bits: set-user-ID, set-group-ID, sticky and rwx.
+    public var permissions: UInt32 { mode & 0o7777 }
+    public var isDirectory: Bool { mode & 0o170000 == FileType.directory.rawValue }
+    public var isRegular: Bool { mode & 0o170000 == FileType.regular.rawValue }
+    public var isSymbolicLink: Bool { mode & 0o170000 == FileType.symbolicLink.rawValue }
+}

@@ -1,0 +1,24 @@
+import CBtrfs
+import Glibc
+public import SystemPackage
+
+/// What statfs(2) says of a file system.
+public struct FileSystemInfo: Sendable {
+    /// `f_type`, the magic number of statfs(2).
+    public var magic: UInt64
+    /// The mount's flags, `ST_*`.
+    public var flags: UInt64
+
+    public var isBtrfs: Bool { magic == VARVE_BTRFS_SUPER_MAGIC }
+    public var isNoAccessTime: Bool { flags & VARVE_ST_NOATIME != 0 }
+}
+
+extension FileDescriptor {
+    /// fstatfs(2).
+    public func fileSystem() throws(Errno) -> FileSystemInfo {
+        var magic: UInt64 = 0
+        var flags: UInt64 = 0
+        guard unsafe varve_fstatfs(rawValue, &magic, &flags) == 0 else { throw Errno(rawValue: errno) }
+        return FileSystemInfo(magic: magic, flags: flags)
+    }
+}
