@@ -22,6 +22,7 @@ let system = Target.Dependency.product(name: "SystemPackage", package: "swift-sy
 let package = Package(
     name: "varve",
     products: [
+        .library(name: "BtrfsSendStream", targets: ["BtrfsSendStream"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -32,6 +33,21 @@ let package = Package(
     targets: [
         .target(name: "CBtrfs", path: "CBtrfs", linkerSettings: [.linkedLibrary("btrfsutil")]),
         .target(name: "SystemCalls", dependencies: ["CBtrfs", system], swiftSettings: rules),
+        .target(name: "BtrfsSendStream", swiftSettings: rules),
+        .target(
+            name: "Btrfs", dependencies: ["SystemCalls", "BtrfsSendStream", "CBtrfs", system],
+            swiftSettings: rules),
+        .target(
+            name: "TestSupport", dependencies: ["SystemCalls", "Btrfs", "CBtrfs", system],
+            path: "Tests/TestSupport", swiftSettings: rules),
+        .testTarget(
+            name: "SystemCallsTests", dependencies: ["SystemCalls", "TestSupport", system],
+            swiftSettings: rules),
+        .testTarget(name: "BtrfsSendStreamTests", dependencies: ["BtrfsSendStream"], swiftSettings: rules),
+        .testTarget(
+            name: "BtrfsTests",
+            dependencies: ["Btrfs", "BtrfsSendStream", "SystemCalls", "TestSupport", system],
+            swiftSettings: rules),
     ],
     swiftLanguageModes: [.v6]
 )

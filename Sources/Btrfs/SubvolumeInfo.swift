@@ -1,0 +1,110 @@
+public import BtrfsSendStream
+import CBtrfs
+import Glibc
+public import SystemCalls
+public import SystemPackage
+
+/// What btrfs records of a subvolume (`BTRFS_IOC_GET_SUBVOL_INFO`, Linux 4.18).
+public struct SubvolumeInfo: Hashable, Sendable {
+    /// The number of its tree, unique in the file system, never used again.
+    public var id: UInt64
+    /// The subvolume in which it lies; 0 for the top level, and for one that is deleted.
+    public var parentID: UInt64
+    /// The inode number of the directory in which it lies.
+    public var directory: UInt64
+    /// The transaction that last changed its tree.
+    public var generation: UInt64
+    public var isReadOnly: Bool
+    public var uuid: SubvolumeUUID
+    /// The subvolume of which it was a snapshot when it was made; nil if it was none.
+    public var parentUUID: SubvolumeUUID?
+    /// The sender's subvolume, if `btrfs receive` made it.
+    public var receivedUUID: SubvolumeUUID?
+    /// The transactions of the last change of an inode, of creation, and of sending and receiving.
+    public var changeTransaction: UInt64
+    public var originTransaction: UInt64
+    public var sendTransaction: UInt64
+    public var receiveTransaction: UInt64
+    public var changeTime: Timestamp
+    public var originTime: Timestamp
+}
+
+extension FileDescriptor {
+    /// What btrfs records of the subvolume in which this descriptor lies. Needs no privilege.
+    public func subvolumeInfo() throws(BtrfsError) -> SubvolumeInfo {
+        var raw = varve_subvolume_info()
+        guard unsafe varve_btrfs_subvolume_info(rawValue, &raw) == 0 else {
+            throw BtrfsError(.readInfo, self, errno: Errno(rawValue: errno))
+        }
+        return SubvolumeInfo(raw)
+    }
+
+    /// The subvolume with that UUID, anywhere on the file system of this descriptor; nil if there is none. Needs
+    /// `CAP_SYS_ADMIN`: it looks in the UUID tree and the root tree.
+    public func subvolume(withUUID uuid: SubvolumeUUID) throws(BtrfsError) -> SubvolumeInfo? {
+        var raw = varve_subvolume_info()
+        let result = unsafe uuid.bytes.withUnsafeBufferPointer { bytes in
+            unsafe varve_btrfs_subvolume_by_uuid(rawValue, bytes.baseAddress, &raw)
+        }
+        guard result == 0 else {
+            if errno == ENOENT { return nil }
+            throw BtrfsError(.search, self, errno: Errno(rawValue: errno))
+        }
+        return SubvolumeInfo(raw)
+    }
+
+    /// Whether this descriptor lies on btrfs (fstatfs(2)).
+    public func isBtrfs() throws(BtrfsError) -> Bool {
+        let result = varve_btrfs_is(rawValue)
+        guard result >= 0 else { throw BtrfsError(.identify, self, errno: Errno(rawValue: errno)) }
+        return result == 1
+    }
+
+    /// Whether this descriptor is the root of a subvolume: on btrfs, a directory with inode number 256
+    /// (`BTRFS_FIRST_FREE_OBJECTID`). The stub that a snapshot has in place of a nested subvolume has number 2.
+    public func isSubvolume() throws(BtrfsError) -> Bool {
+        guard try isBtrfs() else { return false }
+        do throws(Errno) {
+            let status = try status()
+            return status.isDirectory && status.inode == 256
+        } catch {
+            throw BtrfsError(.identify, self, errno: error)
+        }
+    }
+
+    /// Whether the subvolume of which this descriptor is the root is read-only (`BTRFS_IOC_SUBVOL_GETFLAGS`).
+    public func isReadOnlySubvolume() throws(BtrfsError) -> Bool {
+        let result = varve_btrfs_get_read_only(rawValue)
+        guard result >= 0 else { throw BtrfsError(.readFlags, self, errno: Errno(rawValue: errno)) }
+        return result == 1
+    }
+
+    /// Makes the subvolume of which this descriptor is the root read-only, or writable again. EPERM during a send of
+    /// it, and without ownership; EROFS on a read-only mount; ETXTBSY is not raised: files that are open for writing
+    /// stay so, and their writes still arrive.
+    public func setSubvolumeReadOnly(_ readOnly: Bool) throws(BtrfsError) {
+        guard varve_btrfs_set_read_only(rawValue, readOnly ? 1 : 0) == 0 else {
+            throw BtrfsError(.setReadOnly, self, errno: Errno(rawValue: errno))
+        }
+    }
+}
+
+extension SubvolumeInfo {
+    init(_ raw: varve_subvolume_info) {
+        // BTRFS_ROOT_SUBVOL_RDONLY, the flag of the root item.
+        let readOnly = raw.flags & 1 != 0
+        let parent = unsafe withUnsafeBytes(of: raw.parent_uuid) { unsafe SubvolumeUUID($0) } ?? .zero
+        let received = unsafe withUnsafeBytes(of: raw.received_uuid) { unsafe SubvolumeUUID($0) } ?? .zero
+        self.init(
+            id: raw.id, parentID: raw.parent_id, directory: raw.directory, generation: raw.generation,
+            isReadOnly: readOnly,
+            uuid: unsafe withUnsafeBytes(of: raw.uuid) { unsafe SubvolumeUUID($0) } ?? .zero,
+            parentUUID: parent.isZero ? nil : parent, receivedUUID: received.isZero ? nil : received,
+            changeTransaction: raw.ctransid, originTransaction: raw.otransid, sendTransaction: raw.stransid,
+            receiveTransaction: raw.rtransid,
+            changeTime: Timestamp(
+                seconds: Int64(bitPattern: raw.ctime_seconds), nanoseconds: raw.ctime_nanoseconds),
+            originTime: Timestamp(
+                seconds: Int64(bitPattern: raw.otime_seconds), nanoseconds: raw.otime_nanoseconds))
+    }
+}

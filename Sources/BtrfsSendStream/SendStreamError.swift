@@ -1,0 +1,75 @@
+/// Why a send stream cannot be read, and where: nothing of it after `offset` may be believed.
+public struct SendStreamError: Error, Hashable, Sendable, CustomStringConvertible {
+    public enum Reason: Hashable, Sendable {
+        /// There is not one byte.
+        case empty
+        /// It does not begin with `btrfs-stream` and a NUL.
+        case notASendStream
+        /// After the end command comes something that is not another stream.
+        case trailingData
+        /// Only 1, 2 and 3 are known.
+        case unsupportedVersion(UInt32)
+        /// The input ends inside a header or a command.
+        case truncated
+        /// The input ends between two commands, without the end command.
+        case missingEnd
+        /// Bytes of payload.
+        case commandTooLong(length: UInt32, limit: Int)
+        case checksumMismatch(stored: UInt32, computed: UInt32)
+        /// A number that the stream's version does not have.
+        case unknownCommand(UInt16)
+        /// The first command of a stream must name the subvolume.
+        case commandBeforeSubvolume(String)
+        case unknownAttribute(UInt16, command: String)
+        /// An attribute reaches beyond its command.
+        case truncatedAttribute(command: String)
+        case duplicateAttribute(String, command: String)
+        case missingAttribute(String, command: String)
+        /// A number, UUID or time has another length than its type.
+        case wrongLength(Int, attribute: String, command: String)
+        /// A NUL, an empty part, `.`, `..`, or a slash at either end; or more than 4,095 bytes.
+        case invalidPath(attribute: String, command: String)
+        /// More than 999,999,999 nanoseconds.
+        case invalidTime(attribute: String, command: String)
+    }
+
+    public var reason: Reason
+    /// Bytes from the start of the input to the header or command that is wrong, or to the end of the input.
+    public var offset: UInt64
+
+    public init(_ reason: Reason, offset: UInt64) {
+        self.reason = reason
+        self.offset = offset
+    }
+
+    public var description: String {
+        let problem =
+            switch reason {
+            case .empty: "it is empty; was it written by a btrfs send that failed?"
+            case .notASendStream: "it does not begin with the mark of a btrfs send stream"
+            case .trailingData: "something that is no stream follows the end command"
+            case .unsupportedVersion(let version):
+                "its version is \(version), and versions 1 to 3 are known; ask the sender for version 1 (--proto 1)"
+            case .truncated: "it ends in the middle of a command; was the sender stopped?"
+            case .missingEnd: "it ends without the end command; was the sender stopped?"
+            case .commandTooLong(let length, let limit):
+                "a command of \(length) bytes is longer than the \(limit) that a sender writes"
+            case .checksumMismatch(let stored, let computed):
+                "the checksum of a command is \(computed), and the stream says \(stored); it was damaged on its way"
+            case .unknownCommand(let number): "command \(number) is not known in this version"
+            case .commandBeforeSubvolume(let command): "\(command) comes before a subvolume was named"
+            case .unknownAttribute(let number, let command):
+                "attribute \(number) of \(command) is not known in this version"
+            case .truncatedAttribute(let command): "an attribute reaches beyond the end of \(command)"
+            case .duplicateAttribute(let attribute, let command): "\(command) has two attributes \(attribute)"
+            case .missingAttribute(let attribute, let command): "\(command) lacks its attribute \(attribute)"
+            case .wrongLength(let length, let attribute, let command):
+                "attribute \(attribute) of \(command) has \(length) bytes, which its type cannot have"
+            case .invalidPath(let attribute, let command):
+                "attribute \(attribute) of \(command) is not a path"
+            case .invalidTime(let attribute, let command):
+                "attribute \(attribute) of \(command) is not a time"
+            }
+        return "cannot read the send stream at byte \(offset): \(problem)"
+    }
+}

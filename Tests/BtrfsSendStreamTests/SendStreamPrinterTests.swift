@@ -1,0 +1,94 @@
+import Testing
+
+@testable import BtrfsSendStream
+
+@Suite struct SendStreamPrinterTests {
+    struct Line: Sendable {
+        var command: SendCommand
+        var text: String
+        var json: String
+    }
+
+    static let lines = [
+        Line(
+            command: .mkfile(path: ArraySlice("a b/c".utf8), inode: 257),
+            text: #"mkfile          path=a\ b/c ino=257"#,
+            json: #"{"command":"mkfile","path":"a b/c","ino":257}"#),
+        // Not UTF-8: escaped in text, base64 in JSON.
+        Line(
+            command: .unlink(path: [0x66, 0xff, 0x0a]), text: #"unlink          path=f\377\n"#,
+            json: #"{"command":"unlink","pathBase64":"Zv8K"}"#),
+        // What JSON and text must escape.
+        Line(
+            command: .rename(path: ArraySlice("\"\\".utf8), to: ArraySlice("é\u{1}".utf8)),
+            text: #"rename          path="\\ dest=\303\251\001"#,
+            json: #"{"command":"rename","path":"\"\\","dest":"é\u0001"}"#),
+        // Xattr values are always base64, with each kind of padding.
+        Line(
+            command: .setXattr(path: [], name: ArraySlice("user.a".utf8), value: [1]),
+            text: #"set_xattr       path= name=user.a data=\001"#,
+            json: #"{"command":"set_xattr","path":"","name":"user.a","dataBase64":"AQ=="}"#),
+        Line(
+            command: .setXattr(path: [], name: ArraySlice("user.a".utf8), value: [1, 2]),
+            text: #"set_xattr       path= name=user.a data=\001\002"#,
+            json: #"{"command":"set_xattr","path":"","name":"user.a","dataBase64":"AQI="}"#),
+        Line(
+            command: .chmod(path: ArraySlice("f".utf8), mode: 0o4755),
+            text: "chmod           path=f mode=4755",
+            json: #"{"command":"chmod","path":"f","mode":"4755"}"#),
+        Line(
+            command: .write(path: ArraySlice("f".utf8), offset: .max, data: [1, 2, 3]),
+            text: "write           path=f offset=18446744073709551615 len=3",
+            json: #"{"command":"write","path":"f","offset":18446744073709551615,"len":3}"#),
+        Line(command: .end, text: "end", json: #"{"command":"end"}"#),
+        Line(
+            command: .subvol(
+                path: ArraySlice("s".utf8), uuid: SubvolumeUUID(high: 0x0123_4567_89ab_cdef, low: 1),
+                ctransid: 7),
+            text: "subvol          path=s uuid=01234567-89ab-cdef-0000-000000000001 transid=7",
+            json:
+                #"{"command":"subvol","path":"s","uuid":"01234567-89ab-cdef-0000-000000000001","transid":7}"#),
+    ]
+
+    @Test(arguments: lines)
+    func line(_ line: Line) {
+        #expect(line.command.description == line.text)
+        #expect(SendStreamPrinter.json(line.command) == line.json)
+    }
+
+    /// Reference values from `date -u -d @N`.
+    @Test(arguments: [
+        (0, "1970-01-01T00:00:00.000000005Z"),
+        (951_782_399, "2000-02-28T23:59:59.000000005Z"),
+        // A leap day in a century that has one.
+        (951_782_400, "2000-02-29T00:00:00.000000005Z"),
+        (1_700_000_000, "2023-11-14T22:13:20.000000005Z"),
+        (-1, "1969-12-31T23:59:59.000000005Z"),
+        (-62_135_596_800, "0001-01-01T00:00:00.000000005Z"),
+        (253_402_300_800, "10000-01-01T00:00:00.000000005Z"),
+    ])
+    func time(seconds: Int64, text: String) {
+        #expect(SendStreamPrinter.text(SendTime(seconds: seconds, nanoseconds: 5)) == text)
+    }
+
+    @Test func extremeTimesDoNotTrap() {
+        for seconds in [Int64.min, .max] {
+            #expect(
+                SendStreamPrinter.text(SendTime(seconds: seconds, nanoseconds: 0)).hasSuffix(".000000000Z"))
+        }
+    }
+
+    @Test func uuids() {
+        let uuid = SubvolumeUUID("01234567-89ab-CDEF-fedc-ba9876543210")
+        #expect(uuid?.description == "01234567-89ab-cdef-fedc-ba9876543210")
+        #expect(uuid.flatMap { SubvolumeUUID($0.bytes) } == uuid)
+        #expect(uuid?.bytes.first == 0x01 && uuid?.bytes.last == 0x10)
+        for wrong in [
+            "", "01234567-89ab-CDEF-fedc-ba987654321", "01234567089ab-CDEF-fedc-ba9876543210",
+            "01234567-89ab-CDEF-fedc-ba98765432100", "g1234567-89ab-CDEF-fedc-ba9876543210",
+        ] {
+            #expect(SubvolumeUUID(wrong) == nil)
+        }
+        #expect(SubvolumeUUID([UInt8](repeating: 0, count: 15)) == nil)
+    }
+}

@@ -1,0 +1,205 @@
+import SystemCalls
+public import SystemPackage
+
+/// How the old tree of a pair came before the new one.
+public enum HistoryLineage: String, Sendable {
+    /// By the UUIDs of the subvolumes, OLD is the parent of NEW or a parent of its parents.
+    case ancestor
+    /// OLD is an earlier state of NEW, as both were taken from one subvolume or from one that goes back to
+    /// it, but no chain of parent UUIDs says so.
+    case earlier
+    /// Neither is an earlier state of the other, or OLD is the later one.
+    case unrelated
+}
+
+/// Two snapshots of a history, as a check gets them.
+public struct HistoryPair: CustomStringConvertible {
+    public var seed: UInt64?
+    /// The numbers of the two snapshots.
+    public var old: Int
+    public var new: Int
+    public var lineage: HistoryLineage
+    /// A directory on the volume, outside both trees, where the check may make what it likes. Subvolumes and
+    /// files that it leaves right below it are removed with the history.
+    public var workspace: FileDescriptor
+
+    public var description: String {
+        "\(seed.map { "seed \($0), " } ?? "")snapshots \(old) and \(new) (\(lineage.rawValue))"
+    }
+
+    /// Calls `body` with a writable snapshot of `tree`, which is deleted afterwards.
+    public func withWritableSnapshot<R>(of tree: FileDescriptor, _ body: (FileDescriptor) throws -> R) throws
+        -> R
+    {
+        let name = BytePath("copy-\(randomName())")
+        try HistorySubvolumes.snapshot(tree, workspace, name, isReadOnly: false)
+        defer { try? HistorySubvolumes.delete(workspace, name) }
+        let copy = try workspace.openDirectory(name)
+        return try body(copy.fd)
+    }
+}
+
+/// A history for which the check did not hold.
+public struct HistoryFailure: Error, CustomStringConvertible {
+    public var history: History
+    /// The pair and its lineage, as text.
+    public var pair: String
+    /// What the check said.
+    public var message: String
+
+    public var description: String {
+        "\(pair): \(message)\n\(history.operations.count) operations:\n\(history)"
+    }
+}
+
+/// What came of a history.
+public struct HistoryOutcome {
+    /// The first pair that failed; nil if all held.
+    public var failure: HistoryFailure?
+    public var pairs = 0
+    /// Operations that were carried out, and those that failed with an errno, by verb.
+    public var done: [HistoryOperation.Verb: Int] = [:]
+    public var refused: [HistoryOperation.Verb: Int] = [:]
+}
+
+/// Plays histories on a btrfs and has each pair of snapshots checked.
+public struct HistoryRunner {
+    /// Says what is wrong with the delta of two trees; nil if nothing is. An error that it throws is a
+    /// failure too.
+    public typealias Check = (_ old: FileDescriptor, _ new: FileDescriptor, _ pair: HistoryPair) throws ->
+        String?
+
+    private let volume: FileDescriptor
+    /// Whether pairs are checked from the later snapshot to the earlier one as well.
+    public var checksReversed: Bool
+
+    /// `volume` is a directory on a btrfs, in which a directory is made for each history and removed after
+    /// it. Needs CAP_SYS_ADMIN.
+    public init(volume: FileDescriptor, checksReversed: Bool = false) {
+        self.volume = volume
+        self.checksReversed = checksReversed
+    }
+
+    public func run(seed: UInt64, check: Check) throws -> HistoryOutcome {
+        try run(History(generating: seed), check: check)
+    }
+
+    /// Plays the history and checks every pair of its snapshots. Throws only if the volume itself fails
+    /// (full, read-only …).
+    public func run(_ history: History, check: Check) throws -> HistoryOutcome {
+        let name = BytePath("history-\(randomName())")
+        try volume.makeDirectory(name, mode: 0o755)
+        let directory = try volume.openDirectory(name)
+        defer {
+            try? clean(directory.fd)
+            try? volume.removeDirectory(name)
+        }
+        var outcome = HistoryOutcome()
+        let snapshots = try replay(history, in: directory.fd, &outcome)
+        let trees = try snapshots.indices.map {
+            try SharedDescriptor(directory.fd.openDirectory(Self.name($0)))
+        }
+        defer { withExtendedLifetime(trees) {} }
+        for new in trees.indices {
+            for old in trees.indices where old != new && (old < new || checksReversed) {
+                let pair = HistoryPair(
+                    seed: history.seed, old: old, new: new, lineage: Self.lineage(snapshots, old, new),
+                    workspace: directory.fd)
+                outcome.pairs += 1
+                var message: String?
+                do {
+                    message = try check(trees[old].fd, trees[new].fd, pair)
+                } catch {
+                    message = "the check threw: \(error)"
+                }
+                if let message {
+                    outcome.failure = HistoryFailure(
+                        history: history, pair: pair.description, message: message)
+                    return outcome
+                }
+            }
+        }
+        return outcome
+    }
+
+    // MARK: Replay
+
+    /// A snapshot taken: of which writable tree, and which snapshot that had begun as.
+    private struct Snapshot {
+        var writable: Int
+        var origin: Int?
+    }
+
+    private static func name(_ snapshot: Int) -> BytePath { BytePath("s\(snapshot)") }
+
+    private func replay(
+        _ history: History, in directory: FileDescriptor, _ outcome: inout HistoryOutcome
+    ) throws -> [Snapshot] {
+        var snapshots = [Snapshot]()
+        var writable = 0
+        var origin: Int?
+        try HistorySubvolumes.create(directory, BytePath("w0"))
+        var tree = try SharedDescriptor(directory.openDirectory(BytePath("w0")))
+        var replay = HistoryReplay(root: tree)
+        // Those of a tree that was left still hold their unlinked files.
+        var left = [HistoryReplay]()
+        defer { withExtendedLifetime(left) {} }
+        for operation in history.operations {
+            switch operation.verb {
+            case .snapshot:
+                try HistorySubvolumes.snapshot(
+                    tree.fd, directory, Self.name(snapshots.count), isReadOnly: true)
+                snapshots.append(Snapshot(writable: writable, origin: origin))
+            case .rebase:
+                let base = operation.count(0)
+                guard base < snapshots.count else { continue }
+                let source = try directory.openDirectory(Self.name(base))
+                writable += 1
+                let name = BytePath("w\(writable)")
+                try HistorySubvolumes.snapshot(source.fd, directory, name, isReadOnly: false)
+                origin = base
+                left.append(replay)
+                tree = try SharedDescriptor(directory.openDirectory(name))
+                replay = HistoryReplay(root: tree)
+            default:
+                do {
+                    try replay.apply(operation)
+                    outcome.done[operation.verb, default: 0] += 1
+                } catch Errno.noSpace {
+                    throw Errno.noSpace
+                } catch {
+                    outcome.refused[operation.verb, default: 0] += 1
+                }
+            }
+        }
+        return snapshots
+    }
+
+    private static func lineage(_ snapshots: [Snapshot], _ old: Int, _ new: Int) -> HistoryLineage {
+        var current: Int? = new
+        while let snapshot = current {
+            // An origin is always a snapshot taken before, so this ends.
+            if snapshot != new, snapshot == old { return .ancestor }
+            current = snapshots[snapshot].origin
+        }
+        current = new
+        while let snapshot = current {
+            if snapshots[snapshot].writable == snapshots[old].writable, old < snapshot { return .earlier }
+            current = snapshots[snapshot].origin
+        }
+        return .unrelated
+    }
+
+    private func clean(_ directory: FileDescriptor) throws {
+        for entry in try directory.entries() {
+            let status = try directory.status(of: entry.name)
+            if status.isDirectory, status.inode == 256 {
+                try HistorySubvolumes.delete(directory, entry.name)
+            } else if status.isDirectory {
+                try directory.removeDirectory(entry.name)
+            } else {
+                try directory.unlink(entry.name)
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+public import SystemCalls
+
+/// One path at which two trees differ.
+public struct OracleChange: Hashable, Sendable, CustomStringConvertible {
+    public enum Kind: String, Sendable, CaseIterable {
+        case added = "A"
+        case modified = "M"
+        case deleted = "D"
+    }
+
+    public var kind: Kind
+    /// Below the root of the tree, without a leading slash; `.` is the root itself.
+    public var path: BytePath
+    /// The type in the new tree; of a deleted path, in the old one.
+    public var type: FileType
+
+    public init(_ kind: Kind, _ path: BytePath, _ type: FileType) {
+        self.kind = kind
+        self.path = path
+        self.type = type
+    }
+
+    public var description: String { "\(kind.rawValue) \(path) (\(type))" }
+}
+
+extension Oracle {
+    /// Compares what a delta engine says with what the oracle says of the same two trees: nil if they agree,
+    /// else one line for each change that only one of them has, with the oracle's reasons. The order counts
+    /// too.
+    public static func disagreement(_ expected: [OracleFinding], with actual: [OracleChange]) -> String? {
+        let changes = expected.map(\.change)
+        if changes == actual { return nil }
+        let mine = Set(changes), theirs = Set(actual)
+        var lines = [String]()
+        for finding in expected where !theirs.contains(finding.change) {
+            lines.append("missing: \(finding)")
+        }
+        for change in actual where !mine.contains(change) { lines.append("invented: \(change)") }
+        if theirs.count != actual.count { lines.append("a change is reported twice") }
+        if lines.isEmpty { lines.append("the changes are right but not in the byte order of their paths") }
+        return lines.joined(separator: "\n")
+    }
+}
+
+/// A change and why the oracle reports it.
+public struct OracleFinding: Sendable, CustomStringConvertible {
+    public var change: OracleChange
+    public var reasons: [String]
+
+    public init(change: OracleChange, reasons: [String]) {
+        self.change = change
+        self.reasons = reasons
+    }
+
+    public var description: String { "\(change): \(reasons.joined(separator: "; "))" }
+}
