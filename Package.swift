@@ -32,11 +32,15 @@ let package = Package(
     ],
     targets: [
         .target(name: "CBtrfs", path: "CBtrfs", linkerSettings: [.linkedLibrary("btrfsutil")]),
+        .target(
+            name: "CCodecs",
+            linkerSettings: [.linkedLibrary("z"), .linkedLibrary("zstd"), .linkedLibrary("isal")]),
         .target(name: "SystemCalls", dependencies: ["CBtrfs", system], swiftSettings: rules),
         .target(name: "BtrfsSendStream", swiftSettings: rules),
         .target(
             name: "Btrfs", dependencies: ["SystemCalls", "BtrfsSendStream", "CBtrfs", system],
             swiftSettings: rules),
+        .target(name: "Archive", dependencies: ["SystemCalls", "CCodecs", system], swiftSettings: rules),
         .target(
             name: "TestSupport", dependencies: ["SystemCalls", "Btrfs", "CBtrfs", system],
             path: "Tests/TestSupport", swiftSettings: rules),
@@ -47,6 +51,9 @@ let package = Package(
         .testTarget(
             name: "BtrfsTests",
             dependencies: ["Btrfs", "BtrfsSendStream", "SystemCalls", "TestSupport", system],
+            swiftSettings: rules),
+        .testTarget(
+            name: "ArchiveTests", dependencies: ["Archive", "SystemCalls", "CCodecs", system],
             swiftSettings: rules),
     ],
     swiftLanguageModes: [.v6]

@@ -1,0 +1,70 @@
+/// Why compressed bytes could not be read, or bytes not be compressed.
+public struct CodecError: Error, Hashable, CustomStringConvertible {
+    public enum Reason: Hashable, Sendable {
+        /// The bytes end before the compressed stream does.
+        case truncated
+        /// The bytes do not start as this format does.
+        case notThisFormat
+        /// The header is not a legal one.
+        case badHeader(String)
+        /// The compressed data contradict themselves.
+        case corrupt(String)
+        /// The checksum in the stream is not the one of the bytes that came out of it.
+        case wrongChecksum
+        /// The length in the stream is not the one of what came out of it.
+        case wrongLength
+        /// Something that is not compressed data follows the stream.
+        case trailingGarbage
+        /// The frame asks for more memory than `ZstdDecoder.windowLimit`.
+        case windowTooLarge
+        /// The frame needs a dictionary, which OCI layers do not have.
+        case needsDictionary
+        case outOfMemory
+        /// The library that compresses refused to.
+        case encoderFailed(String)
+    }
+
+    public var compression: Compression
+    public var reason: Reason
+    /// Bytes of the compressed stream up to where the fault was seen.
+    public var offset: UInt64
+
+    public init(_ compression: Compression, _ reason: Reason, offset: UInt64) {
+        self.compression = compression
+        self.reason = reason
+        self.offset = offset
+    }
+
+    public var description: String {
+        let cannot = "cannot decompress the \(compression) data"
+        let damaged = "the blob is damaged, fetch it again"
+        return switch reason {
+        case .truncated:
+            "\(cannot): they end too early, after \(offset) bytes; the blob is incomplete, fetch it again"
+        case .notThisFormat:
+            "\(cannot): at byte \(offset) they are not \(compression); the media type of the blob is wrong, or "
+                + damaged
+        case .badHeader(let what):
+            "\(cannot): the header before byte \(offset) is not valid (\(what)); \(damaged)"
+        case .corrupt(let what):
+            "\(cannot): they are not valid at byte \(offset) (\(what)); \(damaged)"
+        case .wrongChecksum:
+            "\(cannot): the checksum before byte \(offset) is not that of their content; \(damaged)"
+        case .wrongLength:
+            "\(cannot): the length before byte \(offset) is not that of their content; \(damaged)"
+        case .trailingGarbage:
+            "\(cannot): something else follows them at byte \(offset); the blob was not made as one layer, "
+                + "build or fetch it again"
+        case .windowTooLarge:
+            "\(cannot): at byte \(offset) they need more than \(ZstdDecoder.windowLimit >> 20) MiB of memory; "
+                + "compress the layer again without --ultra or --long"
+        case .needsDictionary:
+            "\(cannot): at byte \(offset) they need a dictionary; compress the layer again without one"
+        case .outOfMemory:
+            "there is not enough memory for the \(compression) codec; give the process more"
+        case .encoderFailed(let what):
+            "cannot compress to \(compression) after \(offset) bytes (\(what)); this is an error in the program "
+                + "or in the library that it uses, report it"
+        }
+    }
+}

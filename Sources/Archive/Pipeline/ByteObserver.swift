@@ -1,0 +1,26 @@
+/// Sees all bytes of a stream in order, without keeping or changing them: a digest, a counter.
+public protocol ByteObserver: AnyObject {
+    /// `bytes` are valid during the call only.
+    func observe(_ bytes: UnsafeRawBufferPointer)
+
+    /// Called once, after the last byte of a stream that ended without an error. What it throws (say, because
+    /// the digest is not the expected one) reaches the reader of the stream in place of its end.
+    func finish() throws
+}
+
+/// An observer made of closures.
+@safe
+public final class ClosureObserver: ByteObserver {
+    private let take: (UnsafeRawBufferPointer) -> Void
+    private let end: () throws -> Void
+
+    public init(
+        _ take: @escaping (UnsafeRawBufferPointer) -> Void, atEnd end: @escaping () throws -> Void = {}
+    ) {
+        unsafe self.take = unsafe take
+        self.end = end
+    }
+
+    public func observe(_ bytes: UnsafeRawBufferPointer) { unsafe take(bytes) }
+    public func finish() throws { try end() }
+}
