@@ -41,6 +41,7 @@ let package = Package(
             name: "Btrfs", dependencies: ["SystemCalls", "BtrfsSendStream", "CBtrfs", system],
             swiftSettings: rules),
         .target(name: "Archive", dependencies: ["SystemCalls", "CCodecs", system], swiftSettings: rules),
+        .target(name: "OCI", dependencies: ["SystemCalls", crypto, system], swiftSettings: rules),
         .target(
             name: "TestSupport", dependencies: ["SystemCalls", "Btrfs", "CBtrfs", system],
             path: "Tests/TestSupport", swiftSettings: rules),
@@ -55,6 +56,7 @@ let package = Package(
         .testTarget(
             name: "ArchiveTests", dependencies: ["Archive", "SystemCalls", "CCodecs", system],
             swiftSettings: rules),
+        .testTarget(name: "OCITests", dependencies: ["OCI", "SystemCalls", system], swiftSettings: rules),
     ],
     swiftLanguageModes: [.v6]
 )

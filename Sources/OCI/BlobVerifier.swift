@@ -1,0 +1,39 @@
+/// Checks the size and digest of a blob as its bytes come by. What was read counts only once `finish` did not
+/// throw.
+public struct BlobVerifier {
+    public let descriptor: Descriptor
+    private var hasher: DigestHasher
+    private var count: Int64 = 0
+
+    public init(_ descriptor: Descriptor) {
+        self.descriptor = descriptor
+        hasher = DigestHasher(descriptor.digest.algorithm)
+    }
+
+    /// Throws `invalidInput` as soon as there are more bytes than the descriptor says.
+    public mutating func update(_ bytes: UnsafeRawBufferPointer) throws(OCIError) {
+        count += Int64(bytes.count)
+        if count > descriptor.size {
+            throw .invalid(
+                "the blob \(descriptor.digest) is longer than the \(descriptor.size) bytes that its "
+                    + "descriptor says; copy the image again")
+        }
+        unsafe hasher.update(bytes)
+    }
+
+    /// Throws `invalidInput` unless all bytes have come by and their digest is the descriptor's.
+    public func finish() throws(OCIError) {
+        if count != descriptor.size {
+            throw .invalid(
+                "the blob \(descriptor.digest) ends after \(count) bytes, but its descriptor says "
+                    + "\(descriptor.size); copy the image again")
+        }
+        let actual = hasher.finish()
+        if actual != descriptor.digest {
+            throw .invalid(
+                "the blob \(descriptor.digest) is damaged: its content has the digest \(actual); "
+                    + "copy the image again"
+            )
+        }
+    }
+}

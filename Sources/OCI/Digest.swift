@@ -1,0 +1,123 @@
+/// The digest algorithms that image-spec registers and Varve computes (descriptor.md, "Registered
+/// algorithms").
+public enum DigestAlgorithm: String, Hashable, Sendable, CaseIterable {
+    case sha256
+    case sha512
+
+    /// Digits of a digest in lower-case hexadecimal.
+    public var hexCount: Int {
+        switch self {
+        case .sha256: 64
+        case .sha512: 128
+        }
+    }
+}
+
+/// A content digest, `ALGORITHM:HEX` (image-spec descriptor.md, "Digests"). Only a registered algorithm with
+/// exactly as many lower-case digits as it has can be made, so its text is safe as part of a path.
+public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
+    public let algorithm: DigestAlgorithm
+    /// Lower-case hexadecimal.
+    public let hex: String
+
+    /// Nil unless `text` is a digest in exactly the form above.
+    public init?(_ text: some StringProtocol) {
+        let bytes = text.utf8
+        guard let colon = bytes.firstIndex(of: UInt8(ascii: ":")),
+            let algorithm = DigestAlgorithm.allCases.first(where: {
+                bytes[..<colon].elementsEqual($0.rawValue.utf8)
+            })
+        else { return nil }
+        self.init(algorithm: algorithm, hex: text[bytes.index(after: colon)...])
+    }
+
+    /// Nil unless `hex` has the length of the algorithm and only lower-case digits.
+    public init?(algorithm: DigestAlgorithm, hex: some StringProtocol) {
+        guard hex.utf8.count == algorithm.hexCount, hex.utf8.allSatisfy(Self.isLowerHex) else { return nil }
+        self.algorithm = algorithm
+        self.hex = String(hex)
+    }
+
+    init(algorithm: DigestAlgorithm, hashed bytes: some Sequence<UInt8>) {
+        let digits = Array("0123456789abcdef".utf8)
+        var text = [UInt8]()
+        text.reserveCapacity(algorithm.hexCount)
+        for byte in bytes {
+            text.append(digits[Int(byte >> 4)])
+            text.append(digits[Int(byte & 15)])
+        }
+        self.algorithm = algorithm
+        hex = String(decoding: text, as: UTF8.self)
+    }
+
+    /// The digest of bytes in memory.
+    public init(of bytes: some Sequence<UInt8>, algorithm: DigestAlgorithm = .sha256) {
+        var hasher = DigestHasher(algorithm)
+        hasher.update(Array(bytes))
+        self = hasher.finish()
+    }
+
+    private static func isLowerHex(_ byte: UInt8) -> Bool {
+        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+            || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
+    }
+
+    public var description: String { "\(algorithm.rawValue):\(hex)" }
+
+    /// `sha256-HEX`: the digest as the name of a file.
+    public var fileName: String { "\(algorithm.rawValue)-\(hex)" }
+
+    public static func < (left: Digest, right: Digest) -> Bool { left.description < right.description }
+}
+
+extension Digest: Codable {
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        let text = try container.decode(String.self)
+        guard let digest = Digest(text) else {
+            throw DecodingError.dataCorruptedError(
+                in: container, debugDescription: "not a sha256 or sha512 digest")
+        }
+        self = digest
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}
+
+/// The digest of a layer's uncompressed tar archive (image-spec config.md, "Layer DiffID").
+public struct DiffID: Hashable, Sendable, Codable, CustomStringConvertible {
+    public let digest: Digest
+    public init(_ digest: Digest) { self.digest = digest }
+    public var description: String { digest.description }
+
+    public init(from decoder: any Decoder) throws { digest = try Digest(from: decoder) }
+    public func encode(to encoder: any Encoder) throws { try digest.encode(to: encoder) }
+}
+
+/// The name of a stack of layers (image-spec config.md, "Layer ChainID").
+public struct ChainID: Hashable, Sendable, Codable, CustomStringConvertible {
+    public let digest: Digest
+    public init(_ digest: Digest) { self.digest = digest }
+    public var description: String { digest.description }
+    /// `sha256-HEX`.
+    public var fileName: String { digest.fileName }
+
+    public init(from decoder: any Decoder) throws { digest = try Digest(from: decoder) }
+    public func encode(to encoder: any Encoder) throws { try digest.encode(to: encoder) }
+
+    /// The chain that has `diffID` on top of `self`: SHA-256 of both in text with a space between.
+    public func appending(_ diffID: DiffID) -> ChainID { ChainID(Digest(of: "\(digest) \(diffID)".utf8)) }
+
+    /// The ChainIDs of every prefix, lowest first: the element at `i` names the layers `0 … i`.
+    public static func prefixes(of diffIDs: [DiffID]) -> [ChainID] {
+        var result = [ChainID]()
+        result.reserveCapacity(diffIDs.count)
+        for diffID in diffIDs {
+            result.append(result.last?.appending(diffID) ?? ChainID(diffID.digest))
+        }
+        return result
+    }
+}

@@ -1,0 +1,227 @@
+internal import SystemCalls
+
+extension ImageLayout {
+    /// Indexes in indexes deeper than this are refused; image-spec names no limit, and real images have one
+    /// level.
+    static let maximumIndexDepth = 8
+    /// Entries of indexes that one resolution looks at.
+    private static let maximumEntries = 100_000
+
+    /// A way from `index.json` down to something that is no index.
+    private struct Leaf {
+        var path: [Descriptor]
+        var descriptor: Descriptor
+        /// Which entry of `index.json` it lies below.
+        var root: Int
+    }
+
+    /// Finds the image that a reference names.
+    ///
+    /// A tag is looked up in `index.json`, then in the indexes nested in it. Among several manifests the
+    /// platform decides: `platform`, else that of the host; of equally good ones in one index the first
+    /// (image-index.md). A tag with a single manifest is taken as it is, unless `platform` asks for another
+    /// than it has. A layout with one entry that has no tag gives that for a reference without one, as other
+    /// tools write such layouts.
+    ///
+    /// Throws `notFound` without such a tag or platform; `invalidInput` when a tag means several images, or
+    /// for documents that are invalid.
+    public static func resolve(
+        _ reference: ImageReference, platform: Platform? = nil
+    ) throws(OCIError) -> ResolvedImage {
+        let layout = try ImageLayout(opening: reference.path)
+        do throws(OCIError) {
+            return try layout.resolve(reference.tag, platform: platform)
+        } catch {
+            guard error.kind == .notFound, !reference.isTagGiven else { throw error }
+            let entries = try layout.index().entries
+            guard entries.count == 1, ImageIndex.referenceName(of: entries[0]) == nil else { throw error }
+            let only = try Descriptor(entries[0], of: "\(layout.path.appending(indexName))")
+            return try layout.choose(from: layout.leaves(below: [[only]]), tag: nil, platform: platform)
+        }
+    }
+
+    /// Finds the image tagged `tag`; see `resolve(_:platform:)` of a reference.
+    public func resolve(_ tag: String, platform: Platform? = nil) throws(OCIError) -> ResolvedImage {
+        try ImageReference.checkTag(tag)
+        var roots = [[Descriptor]]()
+        for entry in try index().entries(named: tag, of: "\(path.appending(Self.indexName))") {
+            roots.append([entry.descriptor])
+        }
+        if roots.isEmpty {
+            try visitNestedIndexes { (path, index, what) throws(OCIError) in
+                for entry in try index.entries(named: tag, of: what) {
+                    roots.append(path + [entry.descriptor])
+                }
+            }
+        }
+        guard !roots.isEmpty else {
+            let tags = try listTags()
+            let hint =
+                tags.isEmpty
+                ? "it has no tags at all"
+                : "it has " + tags.prefix(10).map(shown).joined(separator: ", ")
+                    + (tags.count > 10 ? " and \(tags.count - 10) more" : "")
+            throw .notFound("there is no tag \"\(tag)\" in the image layout \(path): \(hint)")
+        }
+        return try choose(from: leaves(below: roots), tag: tag, platform: platform)
+    }
+
+    /// The tags of `index.json` in its order, then those of nested indexes; each once.
+    public func listTags() throws(OCIError) -> [String] {
+        var tags = [String]()
+        var seen = Set<String>()
+        func add(_ entries: [JSONValue]) {
+            for entry in entries {
+                if let name = ImageIndex.referenceName(of: entry), seen.insert(name).inserted {
+                    tags.append(name)
+                }
+            }
+        }
+        add(try index().entries)
+        try visitNestedIndexes { (_, index, _) in add(index.entries) }
+        return tags
+    }
+
+    /// The indexes below `index.json` in document order, each once. One whose blob the layout does not hold,
+    /// or an entry that is no valid descriptor, is passed over: it is not what the caller looks for.
+    private func visitNestedIndexes(
+        _ visit: ([Descriptor], ImageIndex, String) throws(OCIError) -> Void
+    ) throws(OCIError) {
+        var seen = Set<Digest>()
+        var pending = [[Descriptor]]()
+        var count = 0
+        func push(_ entries: [JSONValue], below path: [Descriptor]) throws(OCIError) {
+            count += entries.count
+            try checkSize(count, depth: path.count)
+            for entry in entries.reversed() {
+                guard let type = entry.object?["mediaType"]?.string, MediaType.isIndex(type),
+                    let descriptor = try? Descriptor(entry, of: ""), hasBlob(descriptor.digest)
+                else { continue }
+                pending.append(path + [descriptor])
+            }
+        }
+        try push(try index().entries, below: [])
+        while let path = pending.popLast(), let last = path.last {
+            guard seen.insert(last.digest).inserted else { continue }
+            let what = "the image index \(last.digest) in \(self.path)"
+            let index = try ImageIndex(try readDocument(last), of: what)
+            try visit(path, index, what)
+            try push(index.entries, below: path)
+        }
+    }
+
+    private func checkSize(_ count: Int, depth: Int) throws(OCIError) {
+        guard depth <= Self.maximumIndexDepth else {
+            throw .invalid(
+                "the indexes in the image layout \(path) are nested more than "
+                    + "\(Self.maximumIndexDepth) levels deep"
+            )
+        }
+        guard count <= Self.maximumEntries else {
+            throw .invalid(
+                "the indexes in the image layout \(path) have more than \(Self.maximumEntries) entries")
+        }
+    }
+
+    private func hasBlob(_ digest: Digest) -> Bool {
+        ((try? directory.fd.statusIfPresent(of: Self.blobPath(digest))) ?? nil) != nil
+    }
+
+    /// Everything that is no index at or below the ends of `roots`, in document order.
+    private func leaves(below roots: [[Descriptor]]) throws(OCIError) -> [Leaf] {
+        var result = [Leaf]()
+        var count = 0
+        for (number, root) in roots.enumerated() {
+            var pending = [root]
+            var seen = Set<Digest>()
+            while let path = pending.popLast(), let last = path.last {
+                guard MediaType.isIndex(last.mediaType) else {
+                    result.append(Leaf(path: path, descriptor: last, root: number))
+                    continue
+                }
+                guard !path.dropLast().contains(where: { $0.digest == last.digest }) else {
+                    throw .invalid("the image index \(last.digest) in \(self.path) contains itself")
+                }
+                guard seen.insert(last.digest).inserted else { continue }
+                let what = "the image index \(last.digest) in \(self.path)"
+                let entries = try ImageIndex(try readDocument(last), of: what).entries
+                count += entries.count
+                try checkSize(count, depth: path.count)
+                for entry in entries.reversed() { pending.append(path + [try Descriptor(entry, of: what)]) }
+            }
+        }
+        return result
+    }
+
+    /// The one of `leaves` to take.
+    private func choose(from leaves: [Leaf], tag: String?, platform: Platform?) throws(OCIError)
+        -> ResolvedImage
+    {
+        let name = tag.map { "the tag \"\($0)\"" } ?? "the only entry"
+        let manifests = leaves.filter {
+            MediaType.isManifest($0.descriptor.mediaType) && !Self.isAttestation($0.descriptor)
+        }
+        guard !manifests.isEmpty else {
+            let types = Set(leaves.map { "\"\(shown($0.descriptor.mediaType))\"" }).sorted().joined(
+                separator: ", ")
+            throw .invalid(
+                "\(name) of the image layout \(path) leads to no image manifest"
+                    + (types.isEmpty ? ": its index is empty" : ", only to \(types)"))
+        }
+        func open(_ leaf: Leaf) throws(OCIError) -> ResolvedImage {
+            try ResolvedImage(layout: self, tag: tag, path: leaf.path, manifestDescriptor: leaf.descriptor)
+        }
+        func same(_ leaves: [Leaf]) -> Bool {
+            leaves.allSatisfy { $0.descriptor.digest == leaves[0].descriptor.digest }
+        }
+
+        if same(manifests) {
+            let image = try open(manifests[0])
+            if let platform, let actual = manifests[0].descriptor.platform ?? image.platform,
+                actual.distance(from: platform) == nil
+            {
+                throw .notFound(
+                    "\(name) of the image layout \(path) is an image for \(actual), not for \(platform)")
+            }
+            return image
+        }
+
+        let wanted = platform ?? .host
+        var found = Set<String>()
+        var unknown = [Leaf]()
+        var best: [Int: (distance: Int, leaf: Leaf)] = [:]
+        for leaf in manifests {
+            // An entry that does not say what it is for is asked itself.
+            var platform = leaf.descriptor.platform
+            if platform == nil { platform = try open(leaf).platform }
+            guard let actual = platform else {
+                unknown.append(leaf)
+                continue
+            }
+            found.insert("\(actual)")
+            guard let distance = actual.distance(from: wanted) else { continue }
+            if let other = best[leaf.root], other.distance <= distance { continue }
+            best[leaf.root] = (distance, leaf)
+        }
+        let closest = best.values.map(\.distance).min()
+        var chosen = best.sorted { $0.key < $1.key }.filter { $0.value.distance == closest }.map(\.value.leaf)
+        if chosen.isEmpty, platform == nil, found.isEmpty { chosen = unknown }
+        guard let first = chosen.first else {
+            throw .notFound(
+                "\(name) of the image layout \(path) has no image for \(wanted): it has "
+                    + found.sorted().joined(separator: ", ") + "; choose one with --platform")
+        }
+        guard same(chosen) else {
+            let list = Set(chosen.map { "\($0.descriptor.digest)" }).sorted().joined(separator: ", ")
+            throw .invalid(
+                "\(name) of the image layout \(path) means several images (\(list)); give them different tags"
+            )
+        }
+        return try open(first)
+    }
+
+    /// What BuildKit stores beside an image: a manifest for the platform unknown/unknown that holds no image.
+    private static func isAttestation(_ descriptor: Descriptor) -> Bool {
+        descriptor.platform.map { $0.os == "unknown" && $0.architecture == "unknown" } ?? false
+    }
+}

@@ -1,0 +1,192 @@
+internal import Synchronization
+public import SystemCalls
+internal import SystemPackage
+
+/// An OCI image layout in a directory (image-spec image-layout.md).
+///
+/// Everything below the directory is reached from its descriptor; no blob path leads out of it. The value may
+/// be used from several threads.
+public final class ImageLayout: Sendable {
+    public static let version = "1.0.0"
+    /// Bytes of a manifest, a nested index or a configuration that are read at most; registries take no more
+    /// than 4 MiB of a manifest.
+    public static let documentLimit = 8 << 20
+    /// Bytes of `index.json` that are read at most: it may hold very many tags.
+    public static let indexLimit = 64 << 20
+
+    static let versionName = BytePath("oci-layout")
+    static let indexName = BytePath("index.json")
+
+    /// As the caller gave it, for messages.
+    public let path: BytePath
+    let directory: SharedDescriptor
+    /// The shared lock that keeps garbage collection away while this value writes; taken with the first
+    /// write.
+    let writing = Mutex<SharedDescriptor?>(nil)
+
+    private init(path: BytePath, directory: SharedDescriptor) {
+        self.path = path
+        self.directory = directory
+    }
+
+    /// Opens an existing layout and checks its version.
+    public init(opening path: BytePath) throws(OCIError) {
+        do throws(Errno) {
+            directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
+        } catch .noSuchFileOrDirectory {
+            throw .notFound("there is no image layout at \(path); make one with: varve init --layout \(path)")
+        } catch .notDirectory {
+            throw .invalid("\(path) is no image layout: it is not a directory")
+        } catch {
+            throw .io("open the image layout", path, error)
+        }
+        self.path = path
+        let bytes: [UInt8]
+        do throws(Errno) {
+            bytes = try directory.fd.readFile(Self.versionName, limit: 65_536)
+        } catch .noSuchFileOrDirectory {
+            throw .invalid("\(path) is no image layout: it has no file named oci-layout")
+        } catch {
+            throw .io("read", path.appending(Self.versionName), error)
+        }
+        let what = "\(path.appending(Self.versionName))"
+        let json = try Self.parse(bytes, what)
+        guard let version = try json.object?.string("imageLayoutVersion", of: what) else {
+            throw .invalid("\(what) is invalid: it has no \"imageLayoutVersion\"")
+        }
+        guard version == Self.version else {
+            throw .invalid("\(what) has the version \"\(shown(version))\", but Varve reads \(Self.version)")
+        }
+    }
+
+    /// Makes an empty layout, parent directories included. Throws `alreadyExists` unless `path` is free or an
+    /// empty directory.
+    public static func create(at path: BytePath) throws(OCIError) -> ImageLayout {
+        let doing = "make the image layout"
+        var parent = path.isAbsolute ? BytePath("/") : BytePath.empty
+        for component in path.components {
+            parent = parent.appending(component)
+            do throws(Errno) {
+                try FileDescriptor.workingDirectory.makeDirectory(parent, mode: 0o755)
+            } catch .fileExists {
+                continue
+            } catch {
+                throw .io(doing, parent, error)
+            }
+        }
+        let opened = try attempt(doing, path) { () throws(Errno) in
+            try FileDescriptor.workingDirectory.open(path, [.directory])
+        }
+        let directory = SharedDescriptor(opened)
+        guard try attempt(doing, path, { () throws(Errno) in try directory.fd.entries() }).isEmpty else {
+            throw OCIError(
+                .alreadyExists, "cannot make an image layout at \(path): there is something in it already")
+        }
+        // oci-layout comes last: a layout that was not finished is not taken for one.
+        try attempt(doing, path) { () throws(Errno) in
+            try directory.fd.makeDirectory(BytePath("blobs"), mode: 0o755)
+            try directory.fd.makeDirectory(BytePath("blobs/sha256"), mode: 0o755)
+            try directory.fd.writeFileDurably(indexName, JSONValue.object(ImageIndex().json).serialized())
+            try directory.fd.writeFileDurably(
+                versionName, JSONValue.object(["imageLayoutVersion": .string(version)]).serialized())
+        }
+        return ImageLayout(path: path, directory: directory)
+    }
+
+    /// Opens a blob for reading from its start. It is a regular file of exactly the size that the descriptor
+    /// says; its digest is the reader's to check, with a `BlobVerifier`.
+    public func openBlob(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
+        let name = Self.blobPath(descriptor.digest)
+        let file = try openRegularFile(name, descriptor)
+        let size = try attempt("look at", path.appending(name)) { () throws(Errno) in
+            try file.fd.status().size
+        }
+        guard size == descriptor.size else {
+            throw .invalid(
+                "the blob \(descriptor.digest) in \(path) has \(size) bytes, but its descriptor says "
+                    + "\(descriptor.size); copy the image again")
+        }
+        return file
+    }
+
+    private func openRegularFile(_ name: BytePath, _ descriptor: Descriptor) throws(OCIError)
+        -> OwnedDescriptor
+    {
+        let notRegular = OCIError.invalid(
+            "\(path.appending(name)) is not a regular file, but a blob must be one")
+        do throws(Errno) {
+            // Not blocking: nothing in the layout may hang the caller, such as a FIFO.
+            let file = try directory.fd.open(name, [.readOnly, .noFollow, .nonBlocking], resolve: .beneath)
+            if try file.fd.status().isRegular { return file }
+        } catch .noSuchFileOrDirectory {
+            throw .invalid(
+                "the image layout \(path) lacks the blob \(descriptor.digest); copy the image again")
+        } catch .tooManySymbolicLinkLevels {
+            throw notRegular
+        } catch .improperLink {
+            throw .invalid("\(path.appending(name)) leads out of the image layout through a symbolic link")
+        } catch {
+            throw .io("open", path.appending(name), error)
+        }
+        throw notRegular
+    }
+
+    /// A whole blob with its size and digest checked. Throws `invalidInput` above `limit` bytes.
+    public func readBlob(_ descriptor: Descriptor, limit: Int = documentLimit) throws(OCIError) -> [UInt8] {
+        guard descriptor.size <= Int64(limit) else {
+            throw .invalid(
+                "the blob \(descriptor.digest) in \(path) has \(descriptor.size) bytes, but a document of "
+                    + "its kind may have \(limit) at most")
+        }
+        let file = try openBlob(descriptor)
+        let bytes: [UInt8]
+        do throws(Errno) {
+            bytes = try file.fd.readAll(limit: limit)
+        } catch {
+            throw .io("read", path.appending(Self.blobPath(descriptor.digest)), error)
+        }
+        var verifier = BlobVerifier(descriptor)
+        let outcome: Result<Void, OCIError> = unsafe bytes.withUnsafeBytes { buffer in
+            Result { () throws(OCIError) in try unsafe verifier.update(buffer) }
+        }
+        try outcome.get()
+        try verifier.finish()
+        return bytes
+    }
+
+    /// A JSON blob with its size and digest checked.
+    public func readDocument(_ descriptor: Descriptor) throws(OCIError) -> JSONValue {
+        try Self.parse(try readBlob(descriptor), "the blob \(descriptor.digest) in \(path)")
+    }
+
+    /// The current `index.json`.
+    public func index() throws(OCIError) -> ImageIndex {
+        let name = path.appending(Self.indexName)
+        let bytes: [UInt8]
+        do throws(Errno) {
+            bytes = try directory.fd.readFile(Self.indexName, limit: Self.indexLimit)
+        } catch .noSuchFileOrDirectory {
+            throw .invalid("\(path) is no image layout: it has no file named index.json")
+        } catch .fileTooLarge {
+            throw .invalid("\(name) has more than the \(Self.indexLimit) bytes that Varve reads of it")
+        } catch {
+            throw .io("read", name, error)
+        }
+        return try ImageIndex(try Self.parse(bytes, "\(name)"), of: "\(name)")
+    }
+
+    func describe(_ descriptor: Descriptor) -> String { "the blob \(descriptor.digest) in \(path)" }
+
+    /// `blobs/ALGORITHM/HEX`; a `Digest` holds nothing else than that.
+    static func blobPath(_ digest: Digest) -> BytePath {
+        BytePath("blobs/\(digest.algorithm.rawValue)/\(digest.hex)")
+    }
+
+    static func parse(_ bytes: [UInt8], _ what: String) throws(OCIError) -> JSONValue {
+        do throws(JSONSyntaxError) {
+            return try JSONValue(parsing: bytes)
+        } catch {
+            throw .invalid("\(what) is not valid JSON: \(error)")
+        }
+    }
+}

@@ -1,0 +1,45 @@
+/// An image manifest (image-spec manifest.md) or a Docker manifest of version 2, schema 2.
+public struct ImageManifest: Hashable, Sendable {
+    public private(set) var json: JSONObject
+    public let config: Descriptor
+    /// Lowest first.
+    public let layers: [Descriptor]
+
+    public init(_ value: JSONValue, of what: String) throws(OCIError) {
+        json = try documentObject(value, what)
+        try checkMediaType(json, MediaType.isManifest, "an image manifest", what)
+        for key in ["manifests", "fsLayers"] where json[key] != nil {
+            throw .invalid("\(what) is ambiguous: it is an image manifest and yet has \"\(key)\"")
+        }
+        guard let config = json["config"] else { throw .invalid("\(what) is invalid: it has no \"config\"") }
+        self.config = try Descriptor(config, of: what)
+        var layers = [Descriptor]()
+        for layer in try json.array("layers", of: what) ?? [] {
+            layers.append(try Descriptor(layer, of: what))
+        }
+        self.layers = layers
+    }
+
+    /// The annotations of the manifest itself.
+    public var annotations: [(key: String, value: String)] { json["annotations"]?.object?.strings ?? [] }
+
+    /// A manifest of an OCI image.
+    public init(config: Descriptor, layers: [Descriptor]) {
+        self.init(json: ["schemaVersion": 2], config: config, layers: layers)
+    }
+
+    /// The same as an OCI manifest with another config and other layers.
+    func replacing(config: Descriptor, layers: [Descriptor]) -> ImageManifest {
+        ImageManifest(json: json, config: config, layers: layers)
+    }
+
+    private init(json: JSONObject, config: Descriptor, layers: [Descriptor]) {
+        var json = json
+        json["mediaType"] = .string(MediaType.ociManifest)
+        json["config"] = .object(config.json)
+        json["layers"] = .array(layers.map { .object($0.json) })
+        self.json = json
+        self.config = config
+        self.layers = layers
+    }
+}

@@ -1,0 +1,113 @@
+public import SystemCalls
+
+/// A new image made of another: layers on top, another configuration. Nothing is written before `commit`.
+///
+/// The result is an OCI image even where the source is a Docker one: the media types of manifest,
+/// configuration and layers are converted together. Members that are not known here stay.
+public struct ImageMutation: Sendable {
+    private let source: Descriptor?
+    private let manifest: ImageManifest?
+    /// The configuration document.
+    public private(set) var config: JSONObject
+    /// Lowest first.
+    public private(set) var layers: [Descriptor]
+    private var diffIDs: [DiffID]
+    private let platform: Platform?
+
+    /// Starts from an image as it is.
+    public init(_ image: ResolvedImage) throws(OCIError) {
+        source = image.manifestDescriptor
+        manifest = image.manifest
+        config = image.config.json
+        diffIDs = image.diffIDs
+        platform = image.manifestDescriptor.platform
+        var layers = [Descriptor]()
+        for layer in image.layers {
+            layers.append(layer.retyped(try LayerMediaType(layer.mediaType).ociMediaType))
+        }
+        self.layers = layers
+    }
+
+    /// Starts from an image with no layers, as `umoci new` makes it.
+    public init(emptyFor platform: Platform = .host, created: Timestamp) {
+        source = nil
+        manifest = nil
+        config = ImageConfig.empty(platform: platform, created: created)
+        layers = []
+        diffIDs = []
+        self.platform = nil
+    }
+
+    /// Puts a layer on top. `history` nil adds no entry, which some tools are confused by.
+    public mutating func append(layer: Descriptor, diffID: DiffID, history: HistoryEntry?) throws(OCIError) {
+        layers.append(layer.retyped(try LayerMediaType(layer.mediaType).ociMediaType))
+        diffIDs.append(diffID)
+        var rootfs = config["rootfs"]?.object ?? ["type": "layers"]
+        rootfs["diff_ids"] = .array(diffIDs.map { .string($0.description) })
+        config["rootfs"] = .object(rootfs)
+        if var history {
+            history.isEmptyLayer = false
+            append(history: history)
+        }
+    }
+
+    /// Says what was done; for a change that adds no layer the entry is one of an empty layer.
+    public mutating func append(history: HistoryEntry) {
+        var entries = config["history"]?.array ?? []
+        entries.append(.object(history.json))
+        config["history"] = .array(entries)
+    }
+
+    /// Sets when the image was made. Whoever wants equal bytes from equal input gives `SOURCE_DATE_EPOCH`.
+    public mutating func setCreated(_ time: Timestamp) { config["created"] = .string(RFC3339.format(time)) }
+
+    /// Changes the configuration. `rootfs` and `history` belong to the layers and are put back as they were.
+    public mutating func updateConfig<E: Error>(_ change: (inout JSONObject) throws(E) -> Void) throws(E) {
+        let (rootfs, history) = (config["rootfs"], config["history"])
+        try change(&config)
+        config["rootfs"] = rootfs
+        config["history"] = history
+    }
+
+    /// Writes the configuration and the manifest; returns the manifest's descriptor with the platform and the
+    /// annotations of the one the image was found by. Its tag is given by `ImageLayout.tag`. Old blobs stay.
+    public func commit(to layout: ImageLayout) throws(OCIError) -> Descriptor {
+        _ = try ImageConfig(.object(config), of: "the new image configuration")
+        let stored = try layout.putJSON(config, mediaType: MediaType.ociConfig)
+        let configDescriptor =
+            manifest?.config.replacing(
+                mediaType: MediaType.ociConfig, digest: stored.digest, size: stored.size) ?? stored
+        let result =
+            manifest?.replacing(config: configDescriptor, layers: layers)
+            ?? ImageManifest(config: configDescriptor, layers: layers)
+        let written = try layout.putJSON(result.json, mediaType: MediaType.ociManifest)
+        return source?.replacing(mediaType: MediaType.ociManifest, digest: written.digest, size: written.size)
+            ?? written
+    }
+}
+
+extension ResolvedImage {
+    /// Writes this image with one more layer: the configuration gets the DiffID, the history entry and
+    /// `created`. Returns the new manifest's descriptor, which has no tag yet.
+    public func appendingLayer(
+        _ layer: Descriptor, diffID: DiffID, history: HistoryEntry?, created: Timestamp
+    ) throws(OCIError) -> Descriptor {
+        var mutation = try ImageMutation(self)
+        try mutation.append(layer: layer, diffID: diffID, history: history)
+        mutation.setCreated(created)
+        return try mutation.commit(to: layout)
+    }
+}
+
+extension ImageLayout {
+    /// Makes an image with no layers and tags it, as `umoci new` does.
+    @discardableResult
+    public func newImage(
+        tag name: String, platform: Platform = .host, created: Timestamp
+    ) throws(OCIError) -> Descriptor {
+        try ImageReference.checkTag(name)
+        let descriptor = try ImageMutation(emptyFor: platform, created: created).commit(to: self)
+        try tag(name, descriptor)
+        return descriptor
+    }
+}

@@ -1,0 +1,199 @@
+/// A JSON document as it stands: the members of an object in their order, numbers as they were written, and
+/// whatever nobody here knows. What is read and written back loses nothing (`Docs/decisions/oci-json.md`).
+public enum JSONValue: Hashable, Sendable {
+    case null
+    case bool(Bool)
+    case number(JSONNumber)
+    case string(String)
+    case array([JSONValue])
+    case object(JSONObject)
+
+    public var string: String? { if case .string(let value) = self { value } else { nil } }
+    public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+    public var array: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
+    public var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
+    /// Nil unless it is written as a plain integer that fits.
+    public var int64: Int64? { if case .number(let value) = self { value.int64 } else { nil } }
+    public var isNull: Bool { if case .null = self { true } else { false } }
+
+    /// A word for messages.
+    var kind: String {
+        switch self {
+        case .null: "null"
+        case .bool: "a boolean"
+        case .number: "a number"
+        case .string: "a string"
+        case .array: "an array"
+        case .object: "an object"
+        }
+    }
+
+    // Strings are compared by their bytes: Swift's `==` would take two spellings of one accented letter for
+    // the same.
+    public static func == (left: JSONValue, right: JSONValue) -> Bool {
+        switch (left, right) {
+        case (.null, .null): true
+        case (.bool(let a), .bool(let b)): a == b
+        case (.number(let a), .number(let b)): a == b
+        case (.string(let a), .string(let b)): sameBytes(a, b)
+        case (.array(let a), .array(let b)): a == b
+        case (.object(let a), .object(let b)): a == b
+        default: false
+        }
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        switch self {
+        case .null: hasher.combine(0)
+        case .bool(let value): hasher.combine(value)
+        case .number(let value): hasher.combine(value)
+        case .string(let value): hashBytes(value, into: &hasher)
+        case .array(let value): hasher.combine(value)
+        case .object(let value): hasher.combine(value)
+        }
+    }
+}
+
+/// A number in the digits it was written with.
+public struct JSONNumber: Hashable, Sendable {
+    /// As in RFC 8259, section 6.
+    public let text: String
+
+    init(validated text: String) { self.text = text }
+    public init(_ value: some FixedWidthInteger) { text = String(value) }
+
+    /// Nil for a fraction, an exponent, or what does not fit.
+    public var int64: Int64? { Int64(text) }
+}
+
+/// The members of a JSON object in their order; each key stands once. Equal means the same members in the
+/// same order.
+public struct JSONObject: Hashable, Sendable {
+    public struct Member: Hashable, Sendable {
+        public let key: String
+        public internal(set) var value: JSONValue
+
+        public static func == (left: Member, right: Member) -> Bool {
+            sameBytes(left.key, right.key) && left.value == right.value
+        }
+
+        public func hash(into hasher: inout Hasher) {
+            hashBytes(key, into: &hasher)
+            hasher.combine(value)
+        }
+    }
+
+    public private(set) var members: [Member]
+
+    public init() { members = [] }
+
+    /// The caller knows that no key stands twice.
+    init(unique members: [Member]) { self.members = members }
+
+    public var isEmpty: Bool { members.isEmpty }
+
+    /// Setting replaces a value where it stands, or appends a member; nil removes it.
+    public subscript(key: String) -> JSONValue? {
+        get { members.first { sameBytes($0.key, key) }?.value }
+        set {
+            guard let index = members.firstIndex(where: { sameBytes($0.key, key) }) else {
+                if let newValue { members.append(Member(key: key, value: newValue)) }
+                return
+            }
+            if let newValue {
+                members[index].value = newValue
+            } else {
+                members.remove(at: index)
+            }
+        }
+    }
+
+    /// The members whose value is a string, in order.
+    public var strings: [(key: String, value: String)] {
+        members.compactMap { member in member.value.string.map { (member.key, $0) } }
+    }
+}
+
+/// Typed access: nil if a member is missing or null (Go writes null for an empty slice or map), an error if
+/// it is of another type. `what` names the document in messages.
+extension JSONObject {
+    func string(_ key: String, of what: String) throws(OCIError) -> String? {
+        guard let value = self[key], !value.isNull else { return nil }
+        guard let string = value.string else { throw Self.wrongType(key, value, "a string", what) }
+        return string
+    }
+
+    func object(_ key: String, of what: String) throws(OCIError) -> JSONObject? {
+        guard let value = self[key], !value.isNull else { return nil }
+        guard let object = value.object else { throw Self.wrongType(key, value, "an object", what) }
+        return object
+    }
+
+    func array(_ key: String, of what: String) throws(OCIError) -> [JSONValue]? {
+        guard let value = self[key], !value.isNull else { return nil }
+        guard let array = value.array else { throw Self.wrongType(key, value, "an array", what) }
+        return array
+    }
+
+    func strings(_ key: String, of what: String) throws(OCIError) -> [String]? {
+        guard let values = try array(key, of: what) else { return nil }
+        var result = [String]()
+        result.reserveCapacity(values.count)
+        for value in values {
+            guard let string = value.string else {
+                throw Self.wrongType(key, value, "an array of strings", what)
+            }
+            result.append(string)
+        }
+        return result
+    }
+
+    func integer(_ key: String, of what: String) throws(OCIError) -> Int64? {
+        guard let value = self[key], !value.isNull else { return nil }
+        guard let integer = value.int64 else {
+            throw Self.wrongType(key, value, "an integer of 64 bits", what)
+        }
+        return integer
+    }
+
+    func bool(_ key: String, of what: String) throws(OCIError) -> Bool? {
+        guard let value = self[key], !value.isNull else { return nil }
+        guard let bool = value.bool else { throw Self.wrongType(key, value, "a boolean", what) }
+        return bool
+    }
+
+    private static func wrongType(_ key: String, _ value: JSONValue, _ wanted: String, _ what: String)
+        -> OCIError
+    {
+        .invalid("\(what) is invalid: \"\(key)\" must be \(wanted), not \(value.kind)")
+    }
+}
+
+private func sameBytes(_ left: String, _ right: String) -> Bool { left.utf8.elementsEqual(right.utf8) }
+
+private func hashBytes(_ string: String, into hasher: inout Hasher) {
+    for byte in string.utf8 { hasher.combine(byte) }
+    hasher.combine(0xff as UInt8)
+}
+
+extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral {
+    public init(stringLiteral value: String) { self = .string(value) }
+    public init(integerLiteral value: Int64) { self = .number(JSONNumber(value)) }
+    public init(booleanLiteral value: Bool) { self = .bool(value) }
+}
+
+extension JSONValue: ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral {
+    public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
+    public init(dictionaryLiteral elements: (String, JSONValue)...) {
+        var object = JSONObject()
+        for (key, value) in elements { object[key] = value }
+        self = .object(object)
+    }
+}
+
+extension JSONObject: ExpressibleByDictionaryLiteral {
+    public init(dictionaryLiteral elements: (String, JSONValue)...) {
+        self.init()
+        for (key, value) in elements { self[key] = value }
+    }
+}

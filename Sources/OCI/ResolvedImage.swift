@@ -1,0 +1,57 @@
+/// An image found in a layout, with everything that was read on the way checked.
+public struct ResolvedImage: Sendable {
+    public let layout: ImageLayout
+    /// The tag by which it was found; nil where it was taken as the only image of a layout without tags.
+    public let tag: String?
+    /// From the entry of `index.json` through nested indexes to the manifest.
+    public let path: [Descriptor]
+    public let manifestDescriptor: Descriptor
+    public let manifest: ImageManifest
+    public let config: ImageConfig
+
+    /// Lowest first, as many as `config.diffIDs`.
+    public var layers: [Descriptor] { manifest.layers }
+    public var diffIDs: [DiffID] { config.diffIDs }
+    /// The ChainIDs of all prefixes, lowest first.
+    public var chainIDs: [ChainID] { config.chainIDs }
+    /// From the configuration, which goes with the content; nil if it does not say.
+    public var platform: Platform? { config.platform ?? manifestDescriptor.platform }
+
+    /// Reads the manifest at the end of `path` and its configuration, and checks that they fit each other.
+    init(layout: ImageLayout, tag: String?, path: [Descriptor], manifestDescriptor: Descriptor)
+        throws(OCIError)
+    {
+        self.layout = layout
+        self.tag = tag
+        self.path = path
+        self.manifestDescriptor = manifestDescriptor
+        let what = "the manifest \(manifestDescriptor.digest) in \(layout.path)"
+        manifest = try ImageManifest(try layout.readDocument(manifestDescriptor), of: what)
+        guard MediaType.isConfig(manifest.config.mediaType) else {
+            throw .invalid(
+                "\(what) is that of an artifact (its configuration has the type "
+                    + "\"\(shown(manifest.config.mediaType))\"), not of a container image")
+        }
+        let configWhat = "the image configuration \(manifest.config.digest) in \(layout.path)"
+        config = try ImageConfig(try layout.readDocument(manifest.config), of: configWhat)
+        guard config.diffIDs.count == manifest.layers.count else {
+            throw .invalid(
+                "\(what) has \(manifest.layers.count) layers, but its configuration has "
+                    + "\(config.diffIDs.count) \"diff_ids\"; the two must be equal")
+        }
+        // A layer that cannot be read is said now, not when the layers below it are unpacked.
+        for layer in manifest.layers { _ = try LayerMediaType(layer.mediaType) }
+    }
+}
+
+extension ImageLayout {
+    /// The image at the end of a path of descriptors, as `ResolvedImage.path` gives it and bundles record it. Nothing is
+    /// looked up: the tag may mean another image by now. Throws `notFound` if the layout does not hold it.
+    public func image(at path: [Descriptor]) throws(OCIError) -> ResolvedImage {
+        guard let manifest = path.last else {
+            throw .invalid("a path of descriptors to an image in \(self.path) is empty")
+        }
+        return try ResolvedImage(
+            layout: self, tag: path.first?.referenceName, path: path, manifestDescriptor: manifest)
+    }
+}

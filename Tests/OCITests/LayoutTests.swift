@@ -1,0 +1,267 @@
+import OCI
+import SystemCalls
+import SystemPackage
+import Testing
+
+@Suite struct LayoutTests {
+    let directory: TemporaryDirectory
+    let layout: ImageLayout
+
+    init() throws {
+        directory = try TemporaryDirectory()
+        layout = try directory.layout()
+    }
+
+    private func entries(_ name: String = ".") throws -> [String] {
+        try shell("ls -A '\(layout.path)/\(name)'").split(separator: "\n").map(String.init)
+    }
+
+    @Test func createsWhatOthersOpen() throws {
+        #expect(try entries().sorted() == ["blobs", "index.json", "oci-layout"])
+        #expect(try ImageLayout(opening: layout.path).index().entries.isEmpty)
+        try layout.newImage(tag: "x", created: Timestamp(seconds: 0))
+        #expect(try shell("umoci ls --layout \(layout.path)") == "x\n")
+        expectError(.alreadyExists) { _ = try ImageLayout.create(at: layout.path) }
+        // Parents are made; an empty directory is taken.
+        _ = try ImageLayout.create(at: directory.bytes.appending("a/b/c"))
+        try shell("mkdir \(directory.path)/empty")
+        _ = try ImageLayout.create(at: directory.bytes.appending("empty"))
+    }
+
+    @Test func refusesWhatIsNoLayout() throws {
+        expectError(.notFound) { _ = try ImageLayout(opening: BytePath("/nowhere/at/all")) }
+        expectError(.invalidInput) { _ = try ImageLayout(opening: directory.bytes) }
+        expectError(.invalidInput) { _ = try ImageLayout(opening: BytePath("/etc/passwd")) }
+        for content in [#"{"imageLayoutVersion":"2.0.0"}"#, "{}", "[]", "x", #"{"imageLayoutVersion":1}"#] {
+            try shell("printf '%s' '\(content)' > \(layout.path)/oci-layout")
+            expectError(.invalidInput) { _ = try ImageLayout(opening: layout.path) }
+        }
+    }
+
+    @Test func storesABlobOnceItIsWhole() throws {
+        var writer: BlobWriter? = try BlobWriter(layout)
+        try writer?.write(Array("hel".utf8))
+        try writer?.write(Array("lo".utf8))
+        #expect(try entries("blobs/sha256").isEmpty)
+        try writer?.finish()
+        try writer?.finish()
+        let blob = try #require(writer?.blob)
+        #expect(blob.digest == Digest(of: Array("hello".utf8)))
+        writer = nil
+        #expect(try entries("blobs/sha256") == [blob.digest.hex])
+        let descriptor = Descriptor(mediaType: "x", digest: blob.digest, size: 5)
+        #expect(try layout.readBlob(descriptor) == Array("hello".utf8))
+        // Abandoned: nothing stays.
+        writer = try BlobWriter(layout)
+        try writer?.write([1, 2, 3])
+        #expect(try entries().contains { $0.hasPrefix(".varve") })
+        writer = nil
+        #expect(try entries().sorted() == ["blobs", "index.json", "oci-layout"])
+    }
+
+    @Test func storesSHA512WhereTheLayoutHasNoDirectoryForIt() throws {
+        let writer = try BlobWriter(layout, algorithm: .sha512)
+        try writer.write([7])
+        try writer.finish()
+        let digest = try #require(writer.blob?.digest)
+        #expect(try layout.readBlob(Descriptor(mediaType: "x", digest: digest, size: 1)) == [7])
+        #expect(try entries("blobs/sha512") == [digest.hex])
+    }
+
+    /// An equal blob is not written anew; one of the right size with wrong bytes is.
+    @Test func keepsAnEqualBlobAndReplacesADamagedOne() throws {
+        let descriptor = try layout.put("hello", mediaType: "x")
+        let path = "\(layout.path)/blobs/sha256/\(descriptor.digest.hex)"
+        let inode = try shell("stat -c %i \(path)")
+        _ = try layout.put("hello", mediaType: "x")
+        #expect(try shell("stat -c %i \(path)") == inode)
+        try shell("printf HELLO > \(path)")
+        expectError(.invalidInput) { _ = try layout.readBlob(descriptor) }
+        _ = try layout.put("hello", mediaType: "x")
+        #expect(try layout.readBlob(descriptor) == Array("hello".utf8))
+        #expect(try entries().count == 3)
+    }
+
+    @Test func verifiesWhatItReads() throws {
+        let right = try layout.put("hello", mediaType: "x")
+        for size: Int64 in [0, 4, 6, .max] {
+            let lying = Descriptor(mediaType: "x", digest: right.digest, size: size)
+            expectError(.invalidInput) { _ = try layout.openBlob(lying) }
+            expectError(.invalidInput) { _ = try layout.readBlob(lying) }
+        }
+        expectError(.invalidInput) { _ = try layout.readBlob(right, limit: 4) }
+        let file = try layout.openBlob(right)
+        #expect(try file.fd.readAll(limit: 10) == Array("hello".utf8))
+        let missing = Descriptor(mediaType: "x", digest: Digest(of: [1]), size: 1)
+        let text = expectError(.invalidInput) { _ = try layout.openBlob(missing) }
+        #expect(text.contains("lacks the blob \(missing.digest)"))
+    }
+
+    @Test func verifierSeesEachKindOfDifference() throws {
+        let bytes = Array("hello".utf8)
+        let descriptor = Descriptor(mediaType: "x", digest: Digest(of: bytes), size: 5)
+        func run(_ bytes: [UInt8]) throws {
+            var verifier = BlobVerifier(descriptor)
+            try unsafe bytes.withUnsafeBytes { try unsafe verifier.update($0) }
+            try verifier.finish()
+        }
+        try run(bytes)
+        for wrong in ["hell", "hello!", "hellO", ""] {
+            expectError(.invalidInput) { try run(Array(wrong.utf8)) }
+        }
+    }
+
+    /// Nothing but a regular file inside the layout is a blob.
+    @Test(arguments: [
+        "ln -s /etc/passwd F", "mkdir F", "mkfifo F", "mv D D2; ln -s /etc D; true",
+        "mv D D2; ln -s ../../../../../../../../tmp D",
+    ])
+    func refusesBlobsThatAreNotFiles(_ command: String) throws {
+        let digest = Digest(of: [9])
+        let folder = "\(layout.path)/blobs/sha256"
+        let script = command.split(separator: " ").map { word in
+            switch word {
+            case "F": "\(folder)/\(digest.hex)"
+            case "D": folder
+            case "D2;": "\(folder)2;"
+            case "D;": "\(folder);"
+            default: String(word)
+            }
+        }
+        try shell(script.joined(separator: " "))
+        expectError(.invalidInput) {
+            _ = try layout.openBlob(Descriptor(mediaType: "x", digest: digest, size: 1))
+        }
+    }
+
+    // MARK: Tags
+
+    @Test func tagsAndUntagsWithoutTouchingTheRest() throws {
+        let image = try layout.putImage()
+        let document = """
+            {"schemaVersion":2,"x-top":[1.0],"manifests":[\
+            {"mediaType":"a/b","digest":"blake3:00","size":1e3,"annotations":{"k":"v"}},\
+            {"mediaType":"\(MediaType.ociManifest)","digest":"\(image.digest)","size":\(image.size),\
+            "annotations":{"org.opencontainers.image.ref.name":"old","k":"v"}}],"annotations":{"z":"1"}}
+            """
+        try shell("printf '%s' '\(document)' > \(layout.path)/index.json")
+        #expect(try layout.listTags() == ["old"])
+        try layout.tag("new", image)
+        let renamed = try layout.putImage(["other"])
+        try layout.tag("old", renamed)
+        let entries = try layout.index().entries
+        #expect(entries.count == 3)
+        #expect(
+            entries[0]
+                == (try json(#"{"mediaType":"a/b","digest":"blake3:00","size":1e3,"annotations":{"k":"v"}}"#))
+        )
+        #expect(entries[1].object?["digest"]?.string == renamed.digest.description)
+        #expect(try layout.index().json["x-top"] == (try json("[1.0]")))
+        #expect(try layout.index().json["annotations"] == (try json(#"{"z":"1"}"#)))
+        #expect(try layout.removeTag("old"))
+        #expect(try !layout.removeTag("old"))
+        #expect(try layout.listTags() == ["new"])
+        expectError(.usage) { try layout.tag("no good", image) }
+    }
+
+    /// An index that loses its tag to a manifest stays: it holds the images of other platforms.
+    @Test func keepsAnIndexThatLosesItsTag() throws {
+        let image = try layout.putImage()
+        let index = try layout.putIndex([image])
+        try layout.tag("multi", index)
+        try layout.tag("multi", image)
+        let entries = try layout.index().entries
+        #expect(entries.count == 2)
+        #expect(entries.contains { $0.object?["digest"]?.string == index.digest.description })
+        #expect(try layout.listTags() == ["multi"])
+        // The same again changes nothing.
+        try layout.tag("multi", image)
+        #expect(try layout.index().entries == entries)
+    }
+
+    @Test func losesNoTagAmongConcurrentWriters() async throws {
+        let image = try layout.putImage()
+        let path = layout.path
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for writer in 0..<4 {
+                group.addTask {
+                    let own = try ImageLayout(opening: path)
+                    for number in 0..<10 { try own.tag("t\(writer).\(number)", image) }
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(Set(try layout.listTags()).count == 40)
+        #expect(try entries().sorted() == ["blobs", "index.json", "oci-layout"])
+    }
+
+    // MARK: Garbage collection
+
+    @Test func collectsOnlyWhatNothingLeadsTo() throws {
+        let kept = try layout.putImage(["1", "2"])
+        let nested = try layout.putIndex([try layout.putIndex([try layout.putImage(["3"])])])
+        // An artifact of an unknown kind keeps what it refers to.
+        let data = try layout.put("payload", mediaType: "application/octet-stream")
+        let artifact = try layout.putJSON(
+            ["what": ["digest": .string(data.digest.description)]], mediaType: "a/b+json")
+        // A blob that reads like a document of descriptors, but is none.
+        let text = try layout.put(
+            #"{"digest":{"sha256":"00"},"x":[{"digest":"nonsense"}]}"#, mediaType: "a/text")
+        try layout.setEntries(
+            [kept, nested, artifact, text].map { .object($0.json) }
+                + [
+                    .object(
+                        Descriptor(mediaType: MediaType.ociManifest, digest: Digest(of: [1, 2]), size: 9).json
+                    )
+                ])
+        let garbage = try layout.put("garbage", mediaType: "x")
+        let before = try entries("blobs/sha256").count
+
+        let planned = try layout.collectGarbage(dryRun: true)
+        #expect(planned.removed.map(\.digest) == [garbage.digest])
+        #expect(try entries("blobs/sha256").count == before)
+        let report = try layout.collectGarbage()
+        #expect(report.removed.map(\.digest) == [garbage.digest])
+        #expect(report.freed == 7)
+        #expect(report.kept == before - 1)
+        #expect(try layout.collectGarbage().removed.isEmpty)
+    }
+
+    @Test func collectsNothingWhenADocumentCannotBeRead() throws {
+        let image = try layout.putImage()
+        try layout.tag("x", image)
+        _ = try layout.put("garbage", mediaType: "x")
+        let count = try entries("blobs/sha256").count
+        let path = "\(layout.path)/blobs/sha256/\(image.digest.hex)"
+        try shell("cp \(path) \(path).keep; printf ' ' | dd of=\(path) conv=notrunc status=none")
+        expectError(.invalidInput) { _ = try layout.collectGarbage() }
+        try shell("mv \(path).keep \(path)")
+        try layout.setEntries([.object(image.json), ["mediaType": "a/b", "digest": "blake3:00", "size": 1]])
+        expectError(.invalidInput) { _ = try layout.collectGarbage() }
+        #expect(try entries("blobs/sha256").count == count)
+    }
+
+    /// A blob that is not tagged yet is not garbage.
+    @Test func doesNotCollectUnderAWriter() throws {
+        let other = try ImageLayout(opening: layout.path)
+        var writer: ImageLayout? = try ImageLayout(opening: layout.path)
+        let image = try #require(try writer?.putImage())
+        expectError(.inUse) { _ = try other.collectGarbage() }
+        try writer?.tag("x", image)
+        writer = nil
+        #expect(try other.collectGarbage().removed.isEmpty)
+        // Neither while a blob writer lives on after its layout.
+        let alone = try BlobWriter(try ImageLayout(opening: layout.path))
+        expectError(.inUse) { _ = try other.collectGarbage() }
+        try alone.finish()
+    }
+
+    @Test func removesWhatDeadWritersLeft() throws {
+        try shell(
+            "cd \(layout.path); touch .varve-blob-dead .index.json.dead unrelated blobs/sha256/strange"
+        )
+        _ = try layout.collectGarbage()
+        #expect(try entries().sorted() == ["blobs", "index.json", "oci-layout", "unrelated"])
+        #expect(try entries("blobs/sha256") == ["strange"])
+    }
+}
