@@ -43,6 +43,10 @@ let package = Package(
         .target(name: "Archive", dependencies: ["SystemCalls", "CCodecs", system], swiftSettings: rules),
         .target(name: "OCI", dependencies: ["SystemCalls", crypto, system], swiftSettings: rules),
         .target(
+            name: "Layers",
+            dependencies: ["SystemCalls", "Btrfs", "BtrfsSendStream", "Archive", logging, system],
+            swiftSettings: rules),
+        .target(
             name: "TestSupport", dependencies: ["SystemCalls", "Btrfs", "CBtrfs", system],
             path: "Tests/TestSupport", swiftSettings: rules),
         .testTarget(
@@ -57,6 +61,20 @@ let package = Package(
             name: "ArchiveTests", dependencies: ["Archive", "SystemCalls", "CCodecs", system],
             swiftSettings: rules),
         .testTarget(name: "OCITests", dependencies: ["OCI", "SystemCalls", system], swiftSettings: rules),
+        .target(
+            name: "DeltaChecks",
+            dependencies: ["Layers", "Archive", "SystemCalls", "TestSupport", logging, system],
+            path: "Tests/DeltaChecks", swiftSettings: rules),
+        .executableTarget(
+            name: "fuzz-delta", dependencies: ["DeltaChecks", "TestSupport", "SystemCalls", system],
+            path: "Tests/FuzzDelta",
+            swiftSettings: rules),
+        .testTarget(
+            name: "LayersTests",
+            dependencies: [
+                "Layers", "DeltaChecks", "Btrfs", "Archive", "SystemCalls", "TestSupport", system,
+            ],
+            swiftSettings: rules),
     ],
     swiftLanguageModes: [.v6]
 )

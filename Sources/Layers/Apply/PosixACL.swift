@@ -1,0 +1,64 @@
+import SystemCalls
+
+/// The text form of POSIX ACLs that star and GNU tar keep in pax records (`SCHILY.acl.access`), turned into the
+/// kernel's xattr value (linux/posix_acl_xattr.h: version 2, entries of tag, permissions and id in little-endian).
+enum PosixACL {
+    static let accessName = BytePath("system.posix_acl_access")
+    static let defaultName = BytePath("system.posix_acl_default")
+
+    static func isACL(_ attribute: BytePath) -> Bool { attribute == accessName || attribute == defaultName }
+
+    /// Entries are separated by commas or line ends: `user::rwx`, `user:1000:r-x`, `user:lisa:rwx:502`, `mask::r--`,
+    /// each up to a `#`. Nil if the text is not of that form or names somebody without a number.
+    static func value(of text: [UInt8]) -> [UInt8]? {
+        struct Entry {
+            var tag: UInt16
+            var permissions: UInt16
+            var id: UInt32
+        }
+        var entries: [Entry] = []
+        for line in text.split(whereSeparator: { $0 == UInt8(ascii: ",") || $0 == UInt8(ascii: "\n") }) {
+            let body = line.prefix { $0 != UInt8(ascii: "#") }
+            guard let string = String(validating: body, as: UTF8.self) else { return nil }
+            let words = string.split(separator: ":", omittingEmptySubsequences: false).map { word in
+                String(word.filter { $0 != " " && $0 != "\t" })
+            }
+            if words.count == 1, words[0].isEmpty { continue }
+            guard words.count == 3 || words.count == 4 else { return nil }
+            var permissions: UInt16 = 0
+            for letter in words[2] {
+                switch letter {
+                case "r": permissions |= 4
+                case "w": permissions |= 2
+                case "x": permissions |= 1
+                case "-": break
+                default: return nil
+                }
+            }
+            let isNamed = !words[1].isEmpty
+            let tag: UInt16
+            switch words[0] {
+            case "user", "u": tag = isNamed ? 0x02 : 0x01
+            case "group", "g": tag = isNamed ? 0x08 : 0x04
+            case "mask", "m": tag = 0x10
+            case "other", "o": tag = 0x20
+            default: return nil
+            }
+            var id = UInt32.max
+            if isNamed {
+                guard let number = UInt32(words.count == 4 ? words[3] : words[1]) else { return nil }
+                id = number
+            }
+            entries.append(Entry(tag: tag, permissions: permissions, id: id))
+        }
+        guard !entries.isEmpty else { return nil }
+        entries.sort { ($0.tag, $0.id) < ($1.tag, $1.id) }
+        var value: [UInt8] = [2, 0, 0, 0]
+        for entry in entries {
+            unsafe withUnsafeBytes(of: entry.tag.littleEndian) { unsafe value.append(contentsOf: $0) }
+            unsafe withUnsafeBytes(of: entry.permissions.littleEndian) { unsafe value.append(contentsOf: $0) }
+            unsafe withUnsafeBytes(of: entry.id.littleEndian) { unsafe value.append(contentsOf: $0) }
+        }
+        return value
+    }
+}

@@ -1,0 +1,100 @@
+import SystemCalls
+import SystemPackage
+
+/// Deletes trees, entry by entry, each anchored at its directory.
+enum TreeRemoval {
+    /// Deletes everything in `directory` for which `keep` is false, however deep; a directory stays if it is kept
+    /// itself or holds something that is. Returns whether anything stayed. The time of a directory in which
+    /// something stayed is left as it was.
+    ///
+    /// The depth of the tree costs open descriptors, not stack.
+    static func removeContents(
+        of directory: FileDescriptor, path: BytePath,
+        keep: (_ directoryInode: UInt64, _ name: BytePath) -> Bool
+    ) throws(LayerError) -> Bool {
+        final class Frame {
+            let descriptor: OwnedDescriptor
+            let status: FileStatus
+            let path: BytePath
+            let name: BytePath
+            var entries: [DirectoryEntry]
+            var keptSomething = false
+
+            init(_ descriptor: consuming OwnedDescriptor, path: BytePath, name: BytePath) throws(Errno) {
+                status = try descriptor.fd.status()
+                entries = try descriptor.fd.entries()
+                self.descriptor = descriptor
+                self.path = path
+                self.name = name
+            }
+        }
+        func enter(_ parent: FileDescriptor, _ name: BytePath, _ path: BytePath) throws(LayerError) -> Frame {
+            try attempt("list the directory", path) { () throws(Errno) in
+                try Frame(try parent.openDirectory(name), path: path, name: name)
+            }
+        }
+
+        var stack = [try enter(directory, .current, path)]
+        while let frame = stack.last {
+            let fd = frame.descriptor.fd
+            guard let entry = frame.entries.popLast() else {
+                stack.removeLast()
+                guard let parent = stack.last else {
+                    if frame.keptSomething { try restoreTimes(frame.descriptor.fd, frame.status, frame.path) }
+                    return frame.keptSomething
+                }
+                if frame.keptSomething || keep(parent.status.inode, frame.name) {
+                    parent.keptSomething = true
+                    try restoreTimes(frame.descriptor.fd, frame.status, frame.path)
+                } else {
+                    try attempt("remove the directory", frame.path) { () throws(Errno) in
+                        try parent.descriptor.fd.removeDirectory(frame.name)
+                    }
+                }
+                continue
+            }
+            let entryPath = frame.path.appending(entry.name)
+            let isDirectory =
+                if let type = entry.type {
+                    type == .directory
+                } else {
+                    try attempt("look at", entryPath) { () throws(Errno) in
+                        try fd.status(of: entry.name).isDirectory
+                    }
+                }
+            if isDirectory {
+                stack.append(try enter(fd, entry.name, entryPath))
+            } else if keep(frame.status.inode, entry.name) {
+                frame.keptSomething = true
+            } else {
+                try attempt("remove", entryPath) { () throws(Errno) in try fd.unlink(entry.name) }
+            }
+        }
+        return false
+    }
+
+    /// Deletes `name` in `directory`, with all that is in it.
+    static func remove(
+        _ name: BytePath, isDirectory: Bool, in directory: FileDescriptor, path: BytePath
+    ) throws(LayerError) {
+        if isDirectory {
+            let opened = try attempt("open the directory", path) { () throws(Errno) in
+                try directory.openDirectory(name)
+            }
+            _ = try removeContents(of: opened.fd, path: path) { _, _ in false }
+            try attempt("remove the directory", path) { () throws(Errno) in
+                try directory.removeDirectory(name)
+            }
+        } else {
+            try attempt("remove", path) { () throws(Errno) in try directory.unlink(name) }
+        }
+    }
+
+    private static func restoreTimes(
+        _ fd: FileDescriptor, _ status: FileStatus, _ path: BytePath
+    ) throws(LayerError) {
+        try attempt("set the times of", path) { () throws(Errno) in
+            try fd.setTimes(access: status.accessTime, modification: status.modificationTime)
+        }
+    }
+}

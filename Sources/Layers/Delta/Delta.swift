@@ -1,0 +1,88 @@
+import Btrfs
+public import Logging
+import SystemCalls
+public import SystemPackage
+
+/// One side of a delta: a tree in a subvolume.
+public struct DeltaTree: Sendable {
+    /// The root directory of the subvolume.
+    public var subvolume: FileDescriptor
+    /// The root of the tree: the same directory, or one below it, open for reading.
+    public var root: FileDescriptor
+
+    public init(subvolume: FileDescriptor, root: FileDescriptor) {
+        self.subvolume = subvolume
+        self.root = root
+    }
+}
+
+/// What changed between two trees, and how that was found out.
+public struct DeltaResult: Sendable {
+    /// In byte order of their paths.
+    public var changes: [Change]
+    /// The source that was used; never `auto`.
+    public var source: DeltaSource
+    /// Why that one.
+    public var reason: String
+}
+
+/// The exact difference between two trees: see Docs/delta.md.
+public enum Delta {
+    /// The threads of a whole walk: it waits for the disk more than it computes.
+    private static let walkThreads = 4
+
+    /// Compares two trees of read-only subvolumes of one btrfs.
+    ///
+    /// - Parameters:
+    ///   - source: where dirty inodes are learnt from; one that was asked for and cannot be used is an error.
+    ///   - logger: gets, at debug level, which source was used and why.
+    ///   - onEntry: called for each entry looked at, by any of the walk's threads; throws to stop.
+    /// - Throws: `LayerError`, `BtrfsError`, or what `onEntry` throws.
+    public static func compute(
+        old: DeltaTree, new: DeltaTree, source: DeltaSource = .auto, logger: Logger? = nil,
+        onEntry: @escaping @Sendable () throws -> Void = {}
+    ) throws -> DeltaResult {
+        let oldInfo = try old.subvolume.subvolumeInfo()
+        let newInfo = try new.subvolume.subvolumeInfo()
+        let lineage = Lineage.of(old: oldInfo, new: newInfo) { try? new.subvolume.subvolume(withUUID: $0) }
+        let choice = try DirtyInodes.find(
+            source, old: old, new: new, lineage: lineage,
+            areReadOnly: oldInfo.isReadOnly && newInfo.isReadOnly,
+            onEntry: onEntry)
+        logger?.debug("delta source: \(choice.source.rawValue), because \(choice.reason)")
+
+        var changes: [BytePath: Change]
+        do {
+            let oldTree = try ComparedTree(root: old.root)
+            let newTree = try ComparedTree(root: new.root)
+            var trust = PairedWalk.InodeTrust.none
+            if case .descends = lineage {
+                // The clock of change times has ticks of up to 10 ms (CONFIG_HZ=100): what was changed just before
+                // the snapshot may have been changed again just after it, and bear the same time.
+                trust = .unchangedBefore(
+                    Timestamp(
+                        seconds: oldInfo.originTime.seconds - 1, nanoseconds: oldInfo.originTime.nanoseconds))
+            }
+            let walk = PairedWalk(
+                old: oldTree, new: newTree, dirty: choice.dirty, trust: trust, onEntry: onEntry)
+            let isPruned = choice.dirty != nil
+            let findings = try walk.run(threads: isPruned ? 1 : walkThreads) {
+                FileComparison(equalExtents: isPruned ? ExtentComparison(old: old, new: new).areEqual : nil)
+            }
+            changes = findings.changes
+            let type = { (path: BytePath) throws -> SystemCalls.FileType in
+                try newTree.status(at: path)?.type ?? .regular
+            }
+            if isPruned {
+                let names = try SearchedLinkNames(old: old, oldTree: oldTree, new: new, newTree: newTree)
+                try findings.links.complete(&changes, names: names, type: type)
+            } else {
+                try findings.links.complete(
+                    &changes, names: WalkedLinkNames(links: findings.links), type: type)
+            }
+        }
+        return DeltaResult(
+            changes: changes.values.sorted { $0.path < $1.path }, source: choice.source, reason: choice.reason
+        )
+    }
+}

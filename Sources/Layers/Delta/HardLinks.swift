@@ -1,0 +1,121 @@
+import SystemCalls
+
+/// What the walk met of files with several names, and which more paths of the delta follow from it.
+///
+/// The names of a file are a group, and a layer carries it whole or not at all (Docs/delta.md, "Hard links"). It does if
+/// 1. one of the names is added or modified;
+/// 2. two of the names were different files in the old tree;
+/// 3. a name was linked in the old tree to one that is still there but in another group now, and neither group is
+///    carried for the first two reasons.
+struct HardLinks {
+    /// Inodes of the new tree whose groups must be looked at.
+    private(set) var inodes: Set<UInt64> = []
+    /// The names met of each inode of the new tree that has several.
+    private(set) var namesInNew: [UInt64: [BytePath]] = [:]
+    /// For paths that are a file, not a directory, in both trees, and linked in one of them.
+    private(set) var pairs: [BytePath: (old: UInt64, new: UInt64)] = [:]
+    private(set) var namesInOld: [UInt64: [BytePath]] = [:]
+
+    mutating func noteNew(_ path: BytePath, _ inode: UInt64) {
+        inodes.insert(inode)
+        namesInNew[inode, default: []].append(path)
+    }
+
+    mutating func notePair(_ path: BytePath, old: FileStatus, new: FileStatus) {
+        pairs[path] = (old.inode, new.inode)
+        namesInOld[old.inode, default: []].append(path)
+        if inodes.insert(new.inode).inserted, new.linkCount == 1 { namesInNew[new.inode] = [path] }
+    }
+
+    /// Takes what another thread of the same walk has met; each name was met once.
+    mutating func merge(_ other: HardLinks) {
+        inodes.formUnion(other.inodes)
+        namesInNew.merge(other.namesInNew) { $0 + $1 }
+        namesInOld.merge(other.namesInOld) { $0 + $1 }
+        pairs.merge(other.pairs) { mine, _ in mine }
+    }
+}
+
+/// Where the names of linked files come from.
+protocol LinkNames {
+    /// All paths of an inode in the new tree.
+    func paths(inNew inode: UInt64) throws -> [BytePath]
+    /// All paths of an inode in the old tree, at least those that the new tree has too.
+    func paths(inOld inode: UInt64) throws -> [BytePath]
+    /// The file, not a directory, that the old tree has at a path.
+    func inode(inOld path: BytePath) throws -> UInt64?
+    /// The file, not a directory, that the new tree has at a path.
+    func inode(inNew path: BytePath) throws -> UInt64?
+}
+
+/// After a whole walk, everything there is to know has been met.
+struct WalkedLinkNames: LinkNames {
+    let links: HardLinks
+    func paths(inNew inode: UInt64) -> [BytePath] { links.namesInNew[inode] ?? [] }
+    func paths(inOld inode: UInt64) -> [BytePath] { links.namesInOld[inode] ?? [] }
+    func inode(inOld path: BytePath) -> UInt64? { links.pairs[path]?.old }
+    func inode(inNew path: BytePath) -> UInt64? { links.pairs[path]?.new }
+}
+
+extension HardLinks {
+    /// Adds to `changes` the paths that follow from the rules. `type` gives the type of a path of the new tree.
+    func complete(
+        _ changes: inout [BytePath: Change], names: some LinkNames,
+        type: (BytePath) throws -> SystemCalls.FileType
+    ) throws {
+        let found = changes
+        var groups: [UInt64: LinkGroup] = [:]
+        func group(_ inode: UInt64) throws -> LinkGroup {
+            if let known = groups[inode] { return known }
+            let made = try LinkGroup(inode, names, changes: found)
+            groups[inode] = made
+            return made
+        }
+        var carried: Set<UInt64> = []
+        for inode in inodes {
+            let mine = try group(inode)
+            if mine.isCarried {
+                carried.insert(inode)
+                continue
+            }
+            for old in mine.oldInodes {
+                for path in try names.paths(inOld: old) where !mine.members.contains(path) {
+                    guard let other = try names.inode(inNew: path), try !group(other).isCarried else {
+                        continue
+                    }
+                    // Nothing else in the layer would part the two.
+                    carried.insert(inode)
+                    carried.insert(other)
+                }
+            }
+        }
+        for inode in carried {
+            for path in try group(inode).members where changes[path] == nil {
+                changes[path] = Change(kind: .modified, path: path, type: try type(path))
+            }
+        }
+    }
+}
+
+/// All names of one file of the new tree.
+private struct LinkGroup {
+    let members: Set<BytePath>
+    /// The files that the old tree has under those names.
+    let oldInodes: Set<UInt64>
+    /// The layer has the group for the first two rules.
+    let isCarried: Bool
+
+    init(_ inode: UInt64, _ names: some LinkNames, changes: [BytePath: Change]) throws {
+        members = Set(try names.paths(inNew: inode))
+        var olds: Set<UInt64> = []
+        for path in members {
+            if let old = try names.inode(inOld: path) { olds.insert(old) }
+        }
+        oldInodes = olds
+        isCarried =
+            olds.count > 1
+            || members.contains { path in
+                if let change = changes[path] { change.kind != .deleted } else { false }
+            }
+    }
+}

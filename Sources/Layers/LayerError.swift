@@ -1,0 +1,53 @@
+public import SystemCalls
+public import SystemPackage
+
+/// What can go wrong while a layer is applied, compared or packed.
+public enum LayerError: Error, Sendable, CustomStringConvertible {
+    /// The layer asks for something that no valid layer asks for. `path` is the entry's, as the archive has it.
+    case invalidEntry(path: BytePath, reason: String)
+    /// A tree holds something that a layer cannot carry.
+    case unrepresentable(path: BytePath, reason: String, remedy: String)
+    /// The operating system refused an operation below the root of the tree.
+    case system(operation: String, path: BytePath, errno: Errno)
+    /// A source of dirty inodes cannot be used for this pair of trees.
+    case sourceUnusable(source: String, reason: String)
+    /// The caller asked to stop.
+    case cancelled
+
+    public var description: String {
+        switch self {
+        case .invalidEntry(let path, let reason):
+            "the layer's entry \"\(path)\" is not valid: \(reason); get the image again from where it was made"
+        case .unrepresentable(let path, let reason, let remedy):
+            "\"\(path)\" cannot go into a layer: \(reason); \(remedy)"
+        case .system(let operation, let path, let errno):
+            "cannot \(operation) \"\(path)\": \(errno)\(Self.remedy(errno))"
+        case .sourceUnusable(let source, let reason):
+            "the delta cannot be taken from the \(source): \(reason); use --source auto"
+        case .cancelled:
+            "interrupted"
+        }
+    }
+
+    private static func remedy(_ errno: Errno) -> String {
+        switch errno {
+        case .noSpace: "; free space on this file system or enlarge it"
+        case .diskQuotaExceeded: "; raise the quota or free space below it"
+        case .tooManyOpenFiles: "; raise the limit of open files (ulimit -n)"
+        case .notPermitted, .permissionDenied: "; run as root"
+        default: ""
+        }
+    }
+}
+
+/// Runs a system call and says, if it fails, what it was for.
+@inline(__always)
+func attempt<T: ~Copyable>(
+    _ operation: @autoclosure () -> String, _ path: @autoclosure () -> BytePath, _ body: () throws(Errno) -> T
+) throws(LayerError) -> T {
+    do throws(Errno) {
+        return try body()
+    } catch {
+        throw LayerError.system(operation: operation(), path: path(), errno: error)
+    }
+}

@@ -1,0 +1,86 @@
+import Archive
+import Layers
+import SystemCalls
+public import SystemPackage
+public import TestSupport
+
+/// What must hold for any two snapshots: every source that can be used gives what the oracle gives, and the layer
+/// packed from it, applied to the old tree, gives the new one.
+public final class DeltaCheck {
+    /// How often a source could not be used, with the last reason.
+    public private(set) var unusable: [String: (count: Int, reason: String)] = [:]
+    public private(set) var comparisons = 0
+
+    public init() {}
+
+    /// Nil if all holds; else what does not.
+    public func check(_ old: FileDescriptor, _ new: FileDescriptor, _ pair: HistoryPair) throws -> String? {
+        let expected = try Oracle.findings(old: old, new: new)
+        var changes: [Change] = []
+        for source in [DeltaSource.walk, .search, .stream, .auto] {
+            let result: DeltaResult
+            do {
+                result = try Delta.compute(
+                    old: DeltaTree(subvolume: old, root: old), new: DeltaTree(subvolume: new, root: new),
+                    source: source)
+            } catch LayerError.sourceUnusable(_, let reason) {
+                // The kernel's stream may be wrong; the search never is, where the lineage is known.
+                if source == .search, pair.lineage == .ancestor {
+                    return "the search is not usable: \(reason)"
+                }
+                if source == .auto || source == .walk { return "\(source) is not usable: \(reason)" }
+                unusable["\(source) \(pair.lineage)", default: (0, "")].count += 1
+                unusable["\(source) \(pair.lineage)"]?.reason = reason
+                continue
+            }
+            comparisons += 1
+            let actual = result.changes.map { change in
+                let kind: OracleChange.Kind =
+                    switch change.kind {
+                    case .added: .added
+                    case .modified: .modified
+                    case .deleted: .deleted
+                    }
+                return OracleChange(kind, change.path, change.type)
+            }
+            if let disagreement = Oracle.disagreement(expected, with: actual) {
+                return "source \(source) (used \(result.source), because \(result.reason)):\n\(disagreement)"
+            }
+            changes = result.changes
+        }
+        return try layer(changes, old, new, pair)
+    }
+
+    private func layer(
+        _ changes: [Change], _ old: FileDescriptor, _ new: FileDescriptor, _ pair: HistoryPair
+    ) throws -> String? {
+        let archive = MemoryArchive()
+        do {
+            try LayerPacker(root: new).pack(changes, to: TarWriter(archive))
+        } catch LayerError.unrepresentable {
+            return nil
+        }
+        return try pair.withWritableSnapshot(of: old) { copy in
+            // What was a nested subvolume is an empty directory in the copy, which nothing can be put into; it is in no
+            // tree, and so not in the way.
+            for change in changes where change.kind == .added && change.path.count < 4096 {
+                guard
+                    let parent = try? copy.openDirectory(
+                        change.path.parent.isEmpty ? .current : change.path.parent),
+                    let there = try parent.fd.statusIfPresent(of: change.path.lastComponent),
+                    there.isDirectory,
+                    there.inode == 2
+                else { continue }
+                let times = try parent.fd.status()
+                try parent.fd.removeDirectory(change.path.lastComponent)
+                try parent.fd.setTimes(access: times.accessTime, modification: times.modificationTime)
+            }
+            try LayerApplier(root: copy, isBottom: false).apply(archive.reader())
+            let differences = try TreeCompare.differences(new, copy)
+            if differences.isEmpty { return nil }
+            return
+                "the layer does not give the new tree:\n\(differences.joined(separator: "\n"))\nwith the changes:\n"
+                + changes.map { "\($0.kind) \($0.path)" }.joined(separator: "\n")
+        }
+    }
+}
