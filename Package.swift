@@ -22,6 +22,7 @@ let system = Target.Dependency.product(name: "SystemPackage", package: "swift-sy
 let package = Package(
     name: "varve",
     products: [
+        .library(name: "Varve", targets: ["Varve"]),
         .library(name: "BtrfsSendStream", targets: ["BtrfsSendStream"]),
     ],
     dependencies: [
@@ -45,6 +46,18 @@ let package = Package(
         .target(
             name: "Layers",
             dependencies: ["SystemCalls", "Btrfs", "BtrfsSendStream", "Archive", logging, system],
+            swiftSettings: rules),
+        .target(
+            name: "Store",
+            dependencies: ["SystemCalls", "Btrfs", "Archive", "OCI", "Layers", logging, system],
+            swiftSettings: rules),
+        .target(
+            name: "Varve",
+            dependencies: ["SystemCalls", "Btrfs", "Archive", "OCI", "Layers", "Store", logging, system],
+            swiftSettings: rules),
+
+        .executableTarget(
+            name: "embedding-example", dependencies: ["Varve", system], path: "Tests/EmbeddingExample",
             swiftSettings: rules),
         .target(
             name: "TestSupport", dependencies: ["SystemCalls", "Btrfs", "CBtrfs", system],

@@ -1,0 +1,112 @@
+import Btrfs
+import Layers
+import OCI
+import SystemCalls
+import SystemPackage
+
+/// A read-only snapshot of a bundle, for as long as its delta is taken and its layer written.
+final class BtrfsFrozenBundle: FrozenBundle {
+    private let store: SnapshotStore
+    private let bundle: Bundle
+    private let base: BundleBase
+    private let source: DeltaSource
+    private var snapshot: WorkSubvolume
+    private let subvolume: SharedDescriptor
+    let root: SharedDescriptor
+
+    init(store: SnapshotStore, bundle: Bundle, source: DeltaSource) throws {
+        self.store = store
+        self.bundle = bundle
+        self.source = source
+        base = try store.base(of: bundle)
+        // Taking the snapshot writes out what is still dirty in memory first (btrfs_start_delalloc_snapshot,
+        // fs/btrfs/ioctl.c): no sync is needed for the snapshot to hold all that was written before it.
+        let snapshot = try store.makeWork { directory, name in
+            try bundle.subvolume.fd.snapshot(to: directory, name, readOnly: true)
+        }
+        let name = snapshot.name
+        subvolume = SharedDescriptor(
+            try attempt("open the snapshot of", bundle.path) { () throws(Errno) in
+                try store.workDirectory.fd.openDirectory(name)
+            })
+        root = SharedDescriptor(
+            try attempt("open the snapshot of", bundle.path) { [subvolume] () throws(Errno) in
+                try subvolume.fd.openDirectory(StoreLayout.rootfs)
+            })
+        self.snapshot = snapshot
+    }
+
+    func delta(onEntry: @escaping @Sendable () throws -> Void) throws -> DeltaResult {
+        let oldRoot = try attempt("open the base of", bundle.path) { () throws(Errno) in
+            try base.subvolume.fd.openDirectory(StoreLayout.rootfs)
+        }
+        return try Delta.compute(
+            old: DeltaTree(subvolume: base.subvolume.fd, root: oldRoot.fd),
+            new: DeltaTree(subvolume: subvolume.fd, root: root.fd), source: source, logger: store.logger,
+            onEntry: onEntry)
+    }
+
+    func publish(chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void) throws
+        -> Bool
+    {
+        // A refreshed bundle's layer goes on top of the image that the refresh made, whose chain may be there too.
+        guard let last = chainIDs.last else { return false }
+        let below = chainIDs.dropLast().last
+        let name = ChainName(last, variant: chainVariant(options))
+        var parent: OpenChain?
+        if let below {
+            parent = try store.chain(ChainName(below, variant: chainVariant(options)))
+            if parent == nil { return false }
+        }
+        try store.withLock(on: name) {
+            if try store.chain(name) != nil { return }
+            let work = try store.makeWork { directory, workName in
+                if let parent {
+                    try parent.subvolume.fd.snapshot(to: directory, workName, readOnly: false)
+                } else {
+                    try store.makeEmptyTree(workName, in: directory)
+                }
+            }
+            let workName = work.name
+            let rootfs = SharedDescriptor(
+                try attempt("open", work.name) { () throws(Errno) in
+                    try store.workDirectory.fd.openDirectory(workName.appending(StoreLayout.rootfs))
+                })
+            try layer(ExtractionTarget(root: rootfs, isBottom: below == nil))
+            _ = try store.publish(name, snapshotOf: workName, in: store.workDirectory.fd)
+            extendLifetime(work)
+        }
+        return true
+    }
+
+    /// The bundle's `umoci.json` says which of the states kept for it counts, so replacing it is the step that does it:
+    /// before that, the new state is there and not used; after it, the old one.
+    func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
+        let kept = store.keptName(bundle, manifest)
+        if try store.open(kept, in: store.refreshedDirectory) != nil {
+            try store.delete(kept, in: store.refreshedDirectory.fd)
+        }
+        // Only what is writable can be moved to another directory. Nobody else knows of the snapshot, and no inode of
+        // it changes, so it stays the ancestor that deltas by transid need.
+        try subvolume.fd.setSubvolumeReadOnly(false)
+        do throws(Errno) {
+            try snapshot.move(to: store.refreshedDirectory.fd, kept)
+        } catch {
+            throw StoreError.system("keep the refreshed state of", bundle.path, error)
+        }
+        try subvolume.fd.setSubvolumeReadOnly(true)
+        var records = try store.chainRecords(of: bundle)
+        records.add(.chain(ChainName(chainID, variant: chainVariant(options))), for: manifest)
+        try attempt("write the name of its chain to", bundle.path) { () throws(Errno) in
+            try bundle.subvolume.fd.setExtendedAttribute(
+                ExtendedAttribute(name: StoreLayout.chainAttribute, value: records.encoded))
+            try bundle.subvolume.fd.synchronize()
+        }
+        for file in files {
+            try attempt("write", bundle.path.appending(file.name)) { () throws(Errno) in
+                try bundle.subvolume.fd.writeFileDurably(file.name, file.contents)
+            }
+        }
+        try store.removeKept(bundle, except: kept)
+    }
+}

@@ -1,0 +1,111 @@
+public import Btrfs
+import OCI
+public import SystemCalls
+import SystemPackage
+
+/// A published chain, open.
+public struct OpenChain: Sendable {
+    public let name: ChainName
+    /// The read-only subvolume; `rootfs/` is in it.
+    public let subvolume: SharedDescriptor
+    public let info: SubvolumeInfo
+}
+
+extension SnapshotStore {
+    /// The chain of that name; nil if it is not published.
+    public func chain(_ name: ChainName) throws -> OpenChain? {
+        guard let subvolume = try open(name.path, in: chainsDirectory) else { return nil }
+        return OpenChain(name: name, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo())
+    }
+
+    /// A directory of the store's; nil if it is not there.
+    func open(_ name: BytePath, in directory: SharedDescriptor) throws(StoreError) -> SharedDescriptor? {
+        try attempt("open in the store \(path)", name) { () throws(Errno) in
+            do throws(Errno) {
+                return SharedDescriptor(try directory.fd.openDirectory(name))
+            } catch .noSuchFileOrDirectory {
+                return nil
+            }
+        }
+    }
+
+    /// All published chains, by name. What is in `chains/` under another name than a chain's is passed over.
+    public func chains() throws -> [OpenChain] {
+        let entries = try attempt("list the chains of", path) { () throws(Errno) in
+            try chainsDirectory.fd.entries()
+        }
+        var result: [OpenChain] = []
+        for entry in entries.sorted(by: { $0.name < $1.name }) {
+            guard let text = entry.name.string, let name = ChainName(text), let chain = try chain(name) else {
+                continue
+            }
+            result.append(chain)
+        }
+        return result
+    }
+
+    /// The published chain whose subvolume has that UUID.
+    func chain(withUUID uuid: SubvolumeUUID) throws -> OpenChain? {
+        try chains().first { $0.info.uuid == uuid }
+    }
+
+    /// Deletes a chain. Bundles and chains made from it stay: they are snapshots, not references.
+    public func removeChain(_ name: ChainName) throws {
+        guard try chain(name) != nil else {
+            throw StoreError(
+                .notFound, "the store in \"\(path)\" has no chain \(name); varve store ls lists them")
+        }
+        try withLock(on: name) { try delete(name.path, in: chainsDirectory.fd) }
+    }
+
+    /// Deletes a subvolume of the store's. No others lie in it, so it goes with its name in one transaction, and what
+    /// is half deleted is never seen.
+    func delete(_ name: BytePath, in directory: FileDescriptor) throws {
+        do throws(BtrfsError) {
+            try directory.deleteSubvolumeTree(name)
+        } catch {
+            if error.errno != .noSuchFileOrDirectory { throw error }
+            throw StoreError(.notFound, "\"\(name)\" is not there (any more)")
+        }
+    }
+
+    /// Deletes a subvolume that others may lie in: moved out of sight first, so that a crash leaves nothing that looks
+    /// whole.
+    func discard(_ name: BytePath, in directory: FileDescriptor) throws {
+        let work = try makeWork { workDirectory, workName in
+            do throws(Errno) {
+                try directory.rename(name, to: workDirectory, workName, replacing: false)
+            } catch .noSuchFileOrDirectory {
+                throw StoreError(.notFound, "\"\(name)\" is not there (any more)")
+            } catch .improperLink {
+                // On another mount of the file system.
+            } catch .readOnlyFileSystem {
+                // Read-only, and so not to be moved; see `publish`.
+            } catch {
+                throw StoreError.system("move away", name, error)
+            }
+        }
+        let workName = work.name
+        let isMoved = try attempt("look at", workName) { () throws(Errno) in
+            try workDirectory.fd.statusIfPresent(of: workName) != nil
+        }
+        if isMoved { try delete(workName, in: workDirectory.fd) } else { try delete(name, in: directory) }
+        extendLifetime(work)
+    }
+
+    /// Runs `body` while this process alone may publish or delete the chain.
+    func withLock<R>(on name: ChainName, _ body: () throws -> R) throws -> R {
+        let lock = try lockChain(name, whileWaiting: {})
+        let result = try body()
+        extendLifetime(lock)
+        return result
+    }
+
+    func lockChain(_ name: ChainName, whileWaiting: () throws -> Void) throws -> FileLock {
+        do {
+            return try FileLock.exclusive(name.path, in: locksDirectory, whileWaiting: whileWaiting)
+        } catch let error as Errno {
+            throw StoreError.system("lock the chain", name.path, error)
+        }
+    }
+}

@@ -1,0 +1,26 @@
+import Btrfs
+import Logging
+import SystemCalls
+import SystemPackage
+
+extension SnapshotStore {
+    /// Makes a chain visible: a read-only snapshot of `source`, a subvolume in `directory`. The caller holds the chain's
+    /// lock and knows that the tree is exactly its layers.
+    ///
+    /// The snapshot is made under its name at once: a read-only subvolume cannot be renamed into another directory
+    /// (EROFS; vfs_rename, fs/namei.c, asks for write permission to a directory that gets a new parent). Whatever was
+    /// written to `source` is written out first, and snapshot and name are one transaction, which is on disk when the
+    /// call returns (create_snapshot, fs/btrfs/ioctl.c): there is no chain, or a whole one.
+    func publish(_ name: ChainName, snapshotOf source: BytePath, in directory: FileDescriptor) throws
+        -> OpenChain
+    {
+        let opened = try attempt("open", source) { () throws(Errno) in try directory.openDirectory(source) }
+        try opened.fd.snapshot(to: chainsDirectory.fd, name.path, readOnly: true)
+        guard let chain = try chain(name) else {
+            throw StoreError(
+                .failed, "the chain \(name) vanished while it was published; do not delete chains by hand")
+        }
+        logger.debug("published the chain \(name)")
+        return chain
+    }
+}

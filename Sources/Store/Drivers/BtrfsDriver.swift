@@ -1,0 +1,136 @@
+import Btrfs
+public import Layers
+import OCI
+public import SystemCalls
+import SystemPackage
+
+/// The store of this product: a read-only subvolume for each layer prefix, snapshots of it as bundles.
+public struct BtrfsDriver: StorageDriver {
+    public let store: SnapshotStore
+    public var name: String { "btrfs" }
+
+    public init(store: SnapshotStore) { self.store = store }
+
+    public func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
+        try BtrfsUnpack(store: store, context: context)
+    }
+
+    public func freeze(bundle: BytePath, source: DeltaSource) throws -> any FrozenBundle {
+        try BtrfsFrozenBundle(store: store, bundle: try store.openBundle(bundle), source: source)
+    }
+}
+
+/// The suffix that a chain's name has for these options.
+func chainVariant(_ options: ApplyOptions) -> String { options.keepDirlinks ? "-dirlinks" : "" }
+
+/// An unpack into a btrfs store.
+///
+/// Layers are applied to one writable subvolume in `work/`; after each, a read-only snapshot of it is taken and renamed
+/// to its chain's name. Taking a snapshot writes out all data of its source and commits the transaction
+/// (btrfs_mksnapshot, fs/btrfs/ioctl.c), so that the rename can only ever reach the disk after the content did.
+private final class BtrfsUnpack: UnpackTransaction {
+    private let store: SnapshotStore
+    private let context: UnpackContext
+    private let names: [ChainName]
+    private let place: BundlePlace
+    /// The chain that the next layer goes on top of.
+    private var base: OpenChain?
+    private var work: WorkSubvolume?
+    /// Held from before a chain's layer is applied until the chain is published.
+    private var lock: FileLock?
+    private(set) var layersInPlace = 0
+
+    init(store: SnapshotStore, context: UnpackContext) throws {
+        self.store = store
+        self.context = context
+        names = context.chainIDs.map { ChainName($0, variant: chainVariant(context.options)) }
+        place = try BundlePlace(context.bundle, store: store)
+        for index in names.indices.reversed() {
+            if let chain = try store.chain(names[index]) {
+                base = chain
+                layersInPlace = index + 1
+                break
+            }
+        }
+    }
+
+    func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget? {
+        let name = names[index]
+        lock = try store.lockChain(name, whileWaiting: whileWaiting)
+        if let chain = try store.chain(name) {
+            lock = nil
+            work = nil
+            base = chain
+            return nil
+        }
+        if work == nil { work = try makeWork(onTopOf: base) }
+        guard let rootfs = try workRootfs() else { return nil }
+        return ExtractionTarget(root: rootfs, isBottom: index == 0)
+    }
+
+    private func makeWork(onTopOf base: OpenChain?) throws -> WorkSubvolume {
+        try store.makeWork { directory, name in
+            if let base {
+                try base.subvolume.fd.snapshot(to: directory, name, readOnly: false)
+                return
+            }
+            try store.makeEmptyTree(name, in: directory)
+        }
+    }
+
+    private func workRootfs() throws -> SharedDescriptor? {
+        guard let name = work?.name else { return nil }
+        return SharedDescriptor(
+            try attempt("open", name) { () throws(Errno) in
+                try store.workDirectory.fd.openDirectory(name.appending(StoreLayout.rootfs))
+            })
+    }
+
+    func didExtract(layer index: Int) throws {
+        guard let source = work?.name else { return }
+        base = try store.publish(names[index], snapshotOf: source, in: store.workDirectory.fd)
+        lock = nil
+    }
+
+    func rootfs() throws -> SharedDescriptor {
+        guard let base else {
+            // No layers at all: an empty root file system.
+            let empty = try makeWork(onTopOf: nil)
+            work = consume empty
+            guard let rootfs = try workRootfs() else {
+                throw StoreError(.failed, "cannot make an empty bundle")
+            }
+            return rootfs
+        }
+        return SharedDescriptor(
+            try attempt("open", base.name.path) { () throws(Errno) in
+                try base.subvolume.fd.openDirectory(StoreLayout.rootfs)
+            })
+    }
+
+    func finish(files: [BundleFile]) throws {
+        if base != nil { work = nil }
+        var bundle: WorkSubvolume
+        if let empty = work.take() { bundle = empty } else { bundle = try makeWork(onTopOf: base) }
+        let opened = try attempt("open", bundle.name) { [name = bundle.name] () throws(Errno) in
+            try store.workDirectory.fd.openDirectory(name)
+        }
+        let manifest = context.image.manifestDescriptor.digest
+        let records = ChainRecords(base.map { .chain($0.name) } ?? .empty, for: manifest)
+        try attempt("write the name of its chain to", context.bundle) { () throws(Errno) in
+            try opened.fd.setExtendedAttribute(
+                ExtendedAttribute(name: StoreLayout.chainAttribute, value: records.encoded))
+        }
+        for file in files {
+            try attempt("write", context.bundle.appending(file.name)) { () throws(Errno) in
+                let made = try opened.fd.open(
+                    file.name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o644)
+                try made.fd.writeFull(file.contents)
+                // About a millisecond each: a bundle that is seen must not lose them with the power.
+                try made.fd.synchronize()
+                try made.close()
+            }
+        }
+        try place.put(&bundle)
+    }
+}

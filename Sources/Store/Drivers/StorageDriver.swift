@@ -1,0 +1,93 @@
+public import OCI
+public import SystemCalls
+import SystemPackage
+
+public import Layers
+
+/// What a driver is told of an unpack: the whole image, since a cumulative store needs the prefix of layers and a
+/// stacking one each layer.
+public struct UnpackContext: Sendable {
+    /// Where the bundle is to be; nothing may be there but an empty directory.
+    public var bundle: BytePath
+    public var image: ResolvedImage
+    /// The DiffID of each layer, the bottom one first.
+    public var diffIDs: [DiffID]
+    /// The ChainID of each prefix: the last one names the whole image.
+    public var chainIDs: [ChainID]
+    public var options: ApplyOptions
+}
+
+/// Where a layer is to be extracted.
+public struct ExtractionTarget: Sendable {
+    /// The directory that the layer's entries go into.
+    public var root: SharedDescriptor
+    /// Nothing lies below the layer in that directory.
+    public var isBottom: Bool
+
+    public init(root: SharedDescriptor, isBottom: Bool) {
+        self.root = root
+        self.isBottom = isBottom
+    }
+}
+
+/// A file that goes into a bundle beside `rootfs/`.
+public struct BundleFile: Sendable {
+    public var name: BytePath
+    public var contents: [UInt8]
+
+    public init(name: BytePath, contents: [UInt8]) {
+        self.name = name
+        self.contents = contents
+    }
+}
+
+/// A store of layers, as the unpack and repack engine reaches it. The engine knows no other way to storage.
+public protocol StorageDriver: Sendable {
+    /// As `--driver` names it.
+    var name: String { get }
+
+    /// Begins an unpack: finds out what is there already (try-skip) and makes nothing visible.
+    func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction
+
+    /// Freezes a bundle and finds what changed in it since it was unpacked.
+    func freeze(bundle: BytePath, source: DeltaSource) throws -> any FrozenBundle
+}
+
+/// One image on its way into a bundle. What is not finished leaves nothing behind when the value goes away.
+public protocol UnpackTransaction: AnyObject {
+    /// How many layers, from the bottom, need not be read.
+    var layersInPlace: Int { get }
+
+    /// Where layer `index` is to go, called in order; nil if it has come into place meanwhile by somebody else.
+    /// `whileWaiting` is called now and then while somebody else is at it, and throws to give up.
+    func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget?
+
+    /// Layer `index` was applied whole and is what its DiffID says.
+    func didExtract(layer index: Int) throws
+
+    /// The root file system as unpacked, to look up users in before the bundle is made.
+    func rootfs() throws -> SharedDescriptor
+
+    /// Puts the bundle in its place, with `files` beside `rootfs/`: the last step, all or nothing.
+    func finish(files: [BundleFile]) throws
+}
+
+/// A bundle held still.
+public protocol FrozenBundle: AnyObject {
+    /// The root of the frozen tree, which does not change any more.
+    var root: SharedDescriptor { get }
+
+    /// What changed since the bundle was unpacked (or last refreshed), in path order.
+    func delta(onEntry: @escaping @Sendable () throws -> Void) throws -> DeltaResult
+
+    /// Puts the layer just packed into the store, as the chain `chainIDs.last` of an image whose layers below are
+    /// those that the bundle came from. `layer` applies it to a directory. False if the store cannot know that.
+    func publish(
+        chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void
+    ) throws -> Bool
+
+    /// From now on deltas of the bundle count from this frozen state, which is the image `manifest` with the chain
+    /// `chainID`, and `files` replace those beside `rootfs/`. One of them is `umoci.json`, which names the image: a crash
+    /// leaves both as they were, or both as they are to be.
+    func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws
+}

@@ -1,0 +1,55 @@
+public import OCI
+public import SystemCalls
+
+/// `umoci.json` of a bundle: which image it was unpacked from and how (umoci's version 2 of the format, which umoci
+/// 0.4 and later read and write).
+public struct BundleMetadata: Sendable {
+    public static let fileName: BytePath = "umoci.json"
+    static let version = "2"
+    /// No sane file is larger.
+    static let limit = 1 << 20
+
+    /// The descriptors from the layout's index to the manifest.
+    public var path: [Descriptor]
+    public var keepDirlinks: Bool
+    /// Members that are not known here, as they were.
+    private var json: JSONObject
+
+    public init(path: [Descriptor], keepDirlinks: Bool) {
+        self.path = path
+        self.keepDirlinks = keepDirlinks
+        json = [
+            "umoci_version": .string(Self.version),
+            "from_descriptor_path": ["descriptor_walk": .array([])],
+            "map_options": ["uid_mappings": .array([]), "gid_mappings": .array([]), "rootless": false],
+            "whiteout_mode": 0,
+        ]
+    }
+
+    public init(parsing bytes: [UInt8], of file: BytePath) throws {
+        func damaged(_ reason: String) -> StoreError {
+            StoreError(.invalidInput, "\"\(file)\" is damaged: \(reason); unpack the image again")
+        }
+        guard let object = (try? JSONValue(parsing: bytes))?.object else {
+            throw damaged("it is not a JSON object")
+        }
+        guard object["umoci_version"]?.string == Self.version else {
+            throw damaged("its umoci_version is not \"\(Self.version)\"")
+        }
+        guard let walk = object["from_descriptor_path"]?.object?["descriptor_walk"]?.array, !walk.isEmpty
+        else {
+            throw damaged("it does not say which image the bundle came from")
+        }
+        json = object
+        path = try walk.map { try Descriptor($0, of: "\(file)") }
+        keepDirlinks = object["varve_keep_dirlinks"]?.bool ?? false
+    }
+
+    public var encoded: [UInt8] {
+        var object = json
+        object["from_descriptor_path"] = ["descriptor_walk": .array(path.map { .object($0.json) })]
+        // The tree that a layer makes depends on it, so the next layer must be made the same way.
+        object["varve_keep_dirlinks"] = keepDirlinks ? true : nil
+        return JSONValue.object(object).serialized() + [UInt8(ascii: "\n")]
+    }
+}

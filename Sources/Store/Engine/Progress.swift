@@ -1,0 +1,15 @@
+/// How far an operation is, for whoever shows it.
+public enum Progress: Sendable {
+    /// What an unpack has to do: layers that are there already, and layers and compressed bytes that are not.
+    case planned(layersInPlace: Int, layers: Int, bytes: Int64)
+    /// A layer begins, or waits for another process that is building it.
+    case layer(index: Int, isWaiting: Bool)
+    /// Compressed bytes of blobs read so far, of those planned.
+    case read(bytes: Int64)
+    /// Changes that a repack is to write.
+    case changes(count: Int)
+    /// Bytes of content written into the new layer so far.
+    case written(bytes: Int64)
+}
+
+public typealias ProgressHandler = @Sendable (Progress) -> Void

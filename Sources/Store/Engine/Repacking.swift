@@ -1,0 +1,180 @@
+import Archive
+public import Layers
+public import OCI
+public import SystemCalls
+import SystemPackage
+
+/// Writes what changed in a bundle as one new layer of a new image, through any driver.
+public struct Repacking: Sendable {
+    public struct History: Sendable {
+        public var author: String?
+        public var comment: String?
+        public var created: Timestamp?
+        public var createdBy: String?
+        public init() {}
+    }
+
+    public struct Options: Sendable {
+        /// Nil leaves the history as it is.
+        public var history: History? = History()
+        /// Paths of the image that are not packed, with everything below them.
+        public var maskedPaths: [BytePath] = []
+        /// The image's volumes are not packed either.
+        public var masksVolumes = true
+        /// Later deltas of the bundle count from now on.
+        public var refreshesBundle = false
+        /// Nil: as the image's topmost layer is.
+        public var compression: LayerCompression?
+        public var threads = 2
+        public var source: DeltaSource = .auto
+        /// `SOURCE_DATE_EPOCH`: the latest time that anything in the image bears, and that of its creation.
+        public var sourceDate: Timestamp?
+        /// The time of creation where nothing else says it.
+        public var now: Timestamp
+        public init(now: Timestamp) { self.now = now }
+    }
+
+    public struct Result: Sendable {
+        /// Nil if nothing had changed, so that no layer was added.
+        public var layer: Descriptor?
+        public var manifest: Descriptor
+        public var changes: Int
+        public var source: DeltaSource
+        /// Whether the store holds the new chain, so that the next unpack reads no layer.
+        public var isPublished: Bool
+    }
+
+    private let driver: any StorageDriver
+    private let options: Options
+    private let cancellation: Cancellation
+    private let progress: ProgressHandler
+
+    public init(
+        driver: any StorageDriver, options: Options, cancellation: Cancellation = Cancellation(),
+        progress: @escaping ProgressHandler = { _ in }
+    ) {
+        self.driver = driver
+        self.options = options
+        self.cancellation = cancellation
+        self.progress = progress
+    }
+
+    /// Repacks `bundle` into `layout`, which must hold the image that the bundle came from, as `tag`.
+    public func repack(_ bundle: BytePath, into layout: ImageLayout, tag: String) throws -> Result {
+        let metadata = try Self.metadata(of: bundle)
+        let image = try layout.image(at: metadata.path)
+        let frozen = try driver.freeze(bundle: bundle, source: options.source)
+        let delta = try frozen.delta { try cancellation.check() }
+        let mask = PathMask(
+            options.maskedPaths
+                + (options.masksVolumes ? image.config.execution.volumes.map { BytePath($0) } : []))
+        let changes = delta.changes.filter { !mask.covers($0.path) }
+        progress(.changes(count: changes.count))
+        try cancellation.check()
+
+        guard !changes.isEmpty else {
+            try layout.tag(tag, image.manifestDescriptor)
+            return Result(
+                layer: nil, manifest: image.manifestDescriptor, changes: 0, source: delta.source,
+                isPublished: true)
+        }
+        let (layer, diffID) = try write(changes, of: frozen, like: image, into: layout)
+        let apply = ApplyOptions(keepDirlinks: metadata.keepDirlinks)
+        let chainIDs = ChainID.prefixes(of: image.diffIDs + [diffID])
+        guard let chainID = chainIDs.last else { throw StoreError(.failed, "the new image has no layers") }
+        let isPublished = try frozen.publish(chainIDs: chainIDs, options: apply) { target in
+            let stream = try LayerStream(
+                layer, diffID: diffID, in: layout, budget: MemoryBudget(bytes: 4 << 20),
+                bytesRead: SharedCounter())
+            try LayerApplier(root: target.root.fd, isBottom: target.isBottom, options: apply).apply(
+                TarReader(stream.source)
+            ) { try cancellation.check() }
+        }
+        try cancellation.check()
+        let created = options.history?.created ?? options.sourceDate ?? options.now
+        let manifest = try image.appendingLayer(
+            layer, diffID: diffID, history: history(created, image), created: created)
+        try layout.tag(tag, manifest)
+        if options.refreshesBundle {
+            var refreshed = metadata
+            refreshed.path = [manifest]
+            try frozen.refresh(
+                manifest: manifest.digest, chainID: chainID, options: apply,
+                files: [BundleFile(name: BundleMetadata.fileName, contents: refreshed.encoded)])
+        }
+        return Result(
+            layer: layer, manifest: manifest, changes: changes.count, source: delta.source,
+            isPublished: isPublished)
+    }
+
+    /// What changed in a bundle since it was unpacked.
+    public func delta(of bundle: BytePath) throws -> DeltaResult {
+        try driver.freeze(bundle: bundle, source: options.source).delta { try cancellation.check() }
+    }
+
+    public static func metadata(of bundle: BytePath) throws -> BundleMetadata {
+        let file = bundle.appending(BundleMetadata.fileName)
+        let bytes = try attempt("read", file) { () throws(Errno) in
+            try FileDescriptor.workingDirectory.readFile(file, limit: BundleMetadata.limit)
+        }
+        return try BundleMetadata(parsing: bytes, of: file)
+    }
+
+    private func history(_ created: Timestamp, _ image: ResolvedImage) -> HistoryEntry? {
+        guard let history = options.history else { return nil }
+        return HistoryEntry(
+            created: RFC3339.format(created), createdBy: history.createdBy ?? "varve repack",
+            author: history.author ?? image.config.author, comment: history.comment)
+    }
+
+    /// The layer's blob, stored: tar, hashed for the DiffID, compressed, hashed again.
+    private func write(
+        _ changes: [Change], of frozen: any FrozenBundle, like image: ResolvedImage, into layout: ImageLayout
+    ) throws -> (Descriptor, DiffID) {
+        let compression = try options.compression ?? Self.compression(like: image)
+        let blob = BlobSink(try BlobWriter(layout))
+        let encoder = try Self.codec(compression).encoder(into: GatheringSink(blob), threads: options.threads)
+        let hashing = DiffIDSink(encoder)
+        var written: Int64 = 0
+        try LayerPacker(root: frozen.root.fd, options: PackOptions(latestTime: options.sourceDate))
+            .pack(changes, to: TarWriter(hashing)) { count in
+                try cancellation.check()
+                written += Int64(count)
+                if count > 0 { progress(.written(bytes: written)) }
+            }
+        try hashing.finish()
+        guard let stored = blob.writer.blob else { throw StoreError(.failed, "the new layer was not stored") }
+        return (
+            Descriptor(mediaType: compression.mediaType, digest: stored.digest, size: stored.size),
+            hashing.diffID
+        )
+    }
+
+    private static func compression(like image: ResolvedImage) throws -> LayerCompression {
+        guard let top = image.layers.last else { return .gzip }
+        return try LayerMediaType(top.mediaType).compression
+    }
+
+    private static func codec(_ compression: LayerCompression) -> Compression {
+        switch compression {
+        case .none: .none
+        case .gzip: .gzip
+        case .zstd: .zstd
+        }
+    }
+}
+
+/// Paths that are left out of a layer, with all that is below them.
+struct PathMask {
+    private let prefixes: [[BytePath]]
+
+    init(_ paths: [BytePath]) {
+        prefixes = paths.map { $0.components.filter { $0 != .current } }
+    }
+
+    func covers(_ path: BytePath) -> Bool {
+        if prefixes.isEmpty { return false }
+        let components = path == .current ? [] : path.components
+        return prefixes.contains { components.starts(with: $0) }
+    }
+}

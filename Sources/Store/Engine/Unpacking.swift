@@ -1,0 +1,115 @@
+import Archive
+public import Layers
+public import OCI
+public import SystemCalls
+import SystemPackage
+
+/// Unpacks images into bundles, through any driver.
+public struct Unpacking: Sendable {
+    public struct Options: Sendable {
+        public var apply = ApplyOptions()
+        /// Bytes of memory for layers that are being inflated, all together.
+        public var memory = 16 << 20
+        public init() {}
+    }
+
+    public struct Result: Sendable {
+        /// Layers that were there already and were not read.
+        public var layersInPlace: Int
+        public var layers: Int
+    }
+
+    private let driver: any StorageDriver
+    private let options: Options
+    private let cancellation: Cancellation
+    private let progress: ProgressHandler
+
+    public init(
+        driver: any StorageDriver, options: Options = Options(), cancellation: Cancellation = Cancellation(),
+        progress: @escaping ProgressHandler = { _ in }
+    ) {
+        self.driver = driver
+        self.options = options
+        self.cancellation = cancellation
+        self.progress = progress
+    }
+
+    /// Unpacks `image` so that `bundle` is a bundle of it. Layers that the driver has are not read.
+    public func unpack(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
+        let context = UnpackContext(
+            bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
+            options: options.apply)
+        let transaction = try driver.beginUnpack(context)
+        try extract(image, transaction)
+        let metadata = BundleMetadata(path: image.path, keepDirlinks: options.apply.keepDirlinks)
+        let configuration = try Self.runtimeConfiguration(image, rootfs: try transaction.rootfs())
+        try cancellation.check()
+        try transaction.finish(files: [
+            BundleFile(name: "config.json", contents: configuration),
+            BundleFile(name: BundleMetadata.fileName, contents: metadata.encoded),
+        ])
+        return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
+    }
+
+    private func extract(_ image: ResolvedImage, _ transaction: any UnpackTransaction) throws {
+        let layers = image.layers
+        let first = min(max(transaction.layersInPlace, 0), layers.count)
+        let planned = layers[first...].reduce(Int64(0)) { $0 + $1.size }
+        progress(.planned(layersInPlace: first, layers: layers.count, bytes: planned))
+        guard first < layers.count else { return }
+
+        let budget = MemoryBudget(bytes: options.memory)
+        let bytesRead = SharedCounter()
+        for index in first..<layers.count {
+            try cancellation.check()
+            let target = try transaction.target(forLayer: index) {
+                progress(.layer(index: index, isWaiting: true))
+                try cancellation.check()
+            }
+            guard let target else { continue }
+            progress(.layer(index: index, isWaiting: false))
+            let stream = try LayerStream(
+                layers[index], diffID: image.diffIDs[index], in: image.layout, budget: budget,
+                bytesRead: bytesRead)
+            let applier = LayerApplier(
+                root: target.root.fd, isBottom: target.isBottom, options: options.apply)
+            do {
+                try applier.apply(TarReader(stream.source)) {
+                    try cancellation.check()
+                    progress(.read(bytes: bytesRead.count))
+                }
+            } catch {
+                stream.source.cancel()
+                throw Self.explain(error, layers[index])
+            }
+            try transaction.didExtract(layer: index)
+        }
+    }
+
+    /// Names the layer where the error itself cannot.
+    private static func explain(_ error: any Error, _ layer: Descriptor) -> any Error {
+        switch error {
+        case let error as TarError:
+            StoreError(.invalidInput, "the layer \(layer.digest) is not valid: \(error)")
+        case let error as CodecError:
+            StoreError(.invalidInput, "the layer \(layer.digest) is not valid: \(error)")
+        default:
+            error
+        }
+    }
+
+    /// `config.json`, with users looked up in the image's own passwd and group files.
+    private static func runtimeConfiguration(_ image: ResolvedImage, rootfs: SharedDescriptor) throws
+        -> [UInt8]
+    {
+        func account(_ file: BytePath) -> [UInt8]? {
+            guard let opened = try? rootfs.fd.open(file, [.readOnly, .nonBlocking], resolve: .inRoot),
+                (try? opened.fd.status().isRegular) == true
+            else { return nil }
+            return try? opened.fd.readAll(limit: RuntimeConfig.accountFileLimit)
+        }
+        let configuration = try RuntimeConfig.make(
+            image.config, passwd: account("etc/passwd"), group: account("etc/group"), rootfs: "rootfs")
+        return configuration.serialized(pretty: true)
+    }
+}

@@ -1,0 +1,166 @@
+import Btrfs
+import OCI
+public import SystemCalls
+import SystemPackage
+
+public import Logging
+
+/// A store of layer chains on btrfs.
+///
+/// The file system is the database: which chains there are is which subvolumes `chains/` holds, and what a bundle came
+/// from is its subvolume's parent UUID. Several processes may use one store at once.
+public final class SnapshotStore: Sendable {
+    /// Where the store is, as it was named when it was opened.
+    public let path: BytePath
+    let directory: SharedDescriptor
+    let chainsDirectory: SharedDescriptor
+    let snapshotsDirectory: SharedDescriptor
+    let workDirectory: SharedDescriptor
+    let locksDirectory: SharedDescriptor
+    let refreshedDirectory: SharedDescriptor
+    let logger: Logger
+
+    /// Makes a store in `path`: a directory on btrfs, or one that is yet to be made there. An existing store is left
+    /// as it is.
+    public static func initialize(at path: BytePath, logger: Logger) throws -> SnapshotStore {
+        let directory = try makeDirectory(path)
+        try requireBtrfs(directory.fd, path)
+        let status = try attempt("look at", path) { () throws(Errno) in try directory.fd.status() }
+        if status.mode & 0o022 != 0 {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" cannot be a store: others may write to it (mode \(String(status.permissions, radix: 8))); take that away with chmod go-w"
+            )
+        }
+        let existing = try attempt("list the directory", path) { () throws(Errno) in
+            try directory.fd.entries()
+        }
+        if existing.contains(where: { $0.name == StoreLayout.description }) {
+            return try open(at: path, logger: logger)
+        }
+        // A store that was interrupted while it was made holds some of its own directories, and nothing else.
+        let own = Set(StoreLayout.directories)
+        if let other = existing.first(where: {
+            !own.contains($0.name) && !$0.name.hasPrefix(Array(".store.json".utf8))
+        }) {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" cannot be a store: it is not empty (\"\(other.name)\" is in it); name an empty directory"
+            )
+        }
+        try attempt("make a store in", path) { () throws(Errno) in
+            try directory.fd.changeMode(to: 0o700)
+            for name in StoreLayout.directories {
+                do throws(Errno) { try directory.fd.makeDirectory(name, mode: 0o700) } catch .fileExists {}
+            }
+        }
+        let description: JSONValue = [
+            "formatVersion": .number(JSONNumber(StoreLayout.formatVersion)),
+            "uuid": .string(SubvolumeUUID.random().description),
+        ]
+        try attempt("write", path.appending(StoreLayout.description)) { () throws(Errno) in
+            try directory.fd.writeFileDurably(
+                StoreLayout.description, description.serialized() + [0x0a], mode: 0o600)
+        }
+        return try open(at: path, logger: logger)
+    }
+
+    /// Opens an existing store, and cleans up what dead processes left in it.
+    public static func open(at path: BytePath, logger: Logger) throws -> SnapshotStore {
+        let directory: SharedDescriptor
+        let description: [UInt8]
+        do throws(Errno) {
+            directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
+            description = try directory.fd.readFile(StoreLayout.description, limit: 1 << 16)
+        } catch .noSuchFileOrDirectory {
+            if LoopbackStore.hasImage(path) {
+                throw StoreError(
+                    .notFound,
+                    "the store at \"\(path)\" is not mounted; mount it with: varve store mount \(path)")
+            }
+            throw StoreError(
+                .notFound,
+                "there is no store in \"\(path)\"; make one with: varve store init \(path) [--loopback SIZE]")
+        } catch .permissionDenied {
+            throw StoreError(
+                .unsupported, "the store in \"\(path)\" may be opened by its owner only; run as root")
+        } catch {
+            throw StoreError.system("open the store", path, error)
+        }
+        let version = try? JSONValue(parsing: description).object?["formatVersion"]?.int64
+        guard let version else {
+            throw StoreError(
+                .invalidInput,
+                "\"\(path)/store.json\" is damaged: it names no formatVersion; restore it, or make a new store"
+            )
+        }
+        guard version == StoreLayout.formatVersion else {
+            throw StoreError(
+                .unsupported,
+                "the store in \"\(path)\" has format \(version), and this varve knows format \(StoreLayout.formatVersion); use a newer varve"
+            )
+        }
+        try requireBtrfs(directory.fd, path)
+        let store = try SnapshotStore(path: path, directory: directory, logger: logger)
+        store.warnOfAccessTimes()
+        store.cleanWorkArea()
+        return store
+    }
+
+    private init(path: BytePath, directory: SharedDescriptor, logger: Logger) throws(StoreError) {
+        func open(_ name: BytePath) throws(StoreError) -> SharedDescriptor {
+            try attempt("open", path.appending(name)) { () throws(Errno) in
+                do throws(Errno) {
+                    return SharedDescriptor(try directory.fd.openDirectory(name))
+                } catch .noSuchFileOrDirectory {
+                    try directory.fd.makeDirectory(name, mode: 0o700)
+                    return SharedDescriptor(try directory.fd.openDirectory(name))
+                }
+            }
+        }
+        self.path = path
+        self.directory = directory
+        self.logger = logger
+        chainsDirectory = try open(StoreLayout.chains)
+        snapshotsDirectory = try open(StoreLayout.snapshots)
+        workDirectory = try open(StoreLayout.work)
+        locksDirectory = try open(StoreLayout.locks)
+        refreshedDirectory = try open(StoreLayout.refreshed)
+    }
+
+    private static func requireBtrfs(_ fd: FileDescriptor, _ path: BytePath) throws(StoreError) {
+        let isBtrfs = try attempt("look at", path) { () throws(Errno) in try fd.fileSystem().isBtrfs }
+        if !isBtrfs {
+            throw StoreError(
+                .unsupported,
+                "\"\(path)\" is not on btrfs; make a store in an image file with: varve store init \(path) --loopback SIZE"
+            )
+        }
+    }
+
+    /// Makes a directory and what is missing above it.
+    static func makeDirectory(_ path: BytePath) throws(StoreError) -> SharedDescriptor {
+        var made = path.isAbsolute ? BytePath("/") : .empty
+        for component in path.components {
+            made = made.appending(component)
+            try attempt("make the directory", made) { () throws(Errno) in
+                do throws(Errno) {
+                    try FileDescriptor.workingDirectory.makeDirectory(made, mode: 0o755)
+                } catch .fileExists {
+                } catch .readOnlyFileSystem {
+                }
+            }
+        }
+        return SharedDescriptor(
+            try attempt("open the directory", path) { () throws(Errno) in
+                try FileDescriptor.workingDirectory.open(path, [.directory])
+            })
+    }
+
+    private func warnOfAccessTimes() {
+        guard let info = try? directory.fd.fileSystem(), !info.isNoAccessTime else { return }
+        logger.debug(
+            "the store's file system is mounted with access times: every file read shows in the next delta's work; mount it noatime",
+            metadata: ["store": "\(path)"])
+    }
+}

@@ -1,0 +1,23 @@
+import SystemCalls
+
+/// The names in a store. They are fixed: see Docs/on-disk-format.md.
+enum StoreLayout {
+    static let description: BytePath = "store.json"
+    static let chains: BytePath = "chains"
+    static let snapshots: BytePath = "snapshots"
+    static let work: BytePath = "work"
+    static let locks: BytePath = "locks"
+    /// Read-only snapshots of bundles as they were when `repack --refresh-bundle` packed them: the UUID of the bundle, a
+    /// dash, and the hexadecimal digits of the manifest's digest.
+    static let refreshed: BytePath = "refreshed"
+    /// In a chain, a bundle and a snapshot: the root file system.
+    static let rootfs: BytePath = "rootfs"
+
+    static let directories = [chains, snapshots, work, locks, refreshed]
+
+    /// Raised when what older versions would do with a store were wrong.
+    static let formatVersion: Int64 = 1
+
+    /// On a bundle's directory: the chain that it came from (`ChainRecords`).
+    static let chainAttribute: BytePath = "user.varve.chain"
+}

@@ -1,0 +1,89 @@
+import Btrfs
+import Logging
+import SystemCalls
+import SystemPackage
+
+/// A subvolume being built in `work/`, and the lock that says that somebody is at it. Both go when this value does,
+/// unless the subvolume was moved to its place.
+struct WorkSubvolume: ~Copyable {
+    let name: BytePath
+    private let directory: SharedDescriptor
+    private let lock: FileLock
+    private var isDone = false
+
+    fileprivate init(name: BytePath, directory: SharedDescriptor, lock: consuming FileLock) {
+        self.name = name
+        self.directory = directory
+        self.lock = lock
+    }
+
+    /// Renames the subvolume to where it is seen. It is then whoever's place that is.
+    mutating func move(to target: FileDescriptor, _ newName: BytePath, replacing: Bool = false) throws(Errno)
+    {
+        try directory.fd.rename(name, to: target, newName, replacing: replacing)
+        isDone = true
+    }
+
+    deinit {
+        if !isDone { _ = try? directory.fd.deleteSubvolumeTree(name) }
+    }
+}
+
+extension SnapshotStore {
+    private static func lockName(_ work: BytePath) -> BytePath { BytePath("work-").appendingBytes(work) }
+
+    /// Reserves a name in `work/` and makes a subvolume there with `make`. Its lock is taken first: what has no lock
+    /// is a leftover, whoever looks.
+    func makeWork(_ make: (_ directory: FileDescriptor, _ name: BytePath) throws -> Void) throws
+        -> WorkSubvolume
+    {
+        for _ in 0..<100 {
+            let name = BytePath(randomName())
+            let lock = try attempt("lock a work area in", path) { () throws(Errno) in
+                try FileLock.tryExclusive(Self.lockName(name), in: locksDirectory)
+            }
+            // Somebody who cleans up holds it just now, between its making and its locking: another name.
+            guard let lock else { continue }
+            let work = WorkSubvolume(name: name, directory: workDirectory, lock: lock)
+            try make(workDirectory.fd, name)
+            return work
+        }
+        throw StoreError(.failed, "cannot lock a work area in \"\(path)\"; try again")
+    }
+
+    /// A subvolume with nothing but an empty `rootfs/`. The same layers give the same tree whatever the umask, the clock
+    /// and the caller are: mode 0755, dated at the epoch.
+    func makeEmptyTree(_ name: BytePath, in directory: FileDescriptor) throws {
+        try directory.createSubvolume(name)
+        try attempt("make the root directory of", name) { () throws(Errno) in
+            let subvolume = try directory.openDirectory(name)
+            try subvolume.fd.changeMode(to: 0o755)
+            try subvolume.fd.makeDirectory(StoreLayout.rootfs, mode: 0o755)
+            try subvolume.fd.changeMode(of: StoreLayout.rootfs, to: 0o755)
+            try subvolume.fd.setTimes(of: StoreLayout.rootfs, access: .epoch, modification: .epoch)
+        }
+    }
+
+    /// Deletes what processes that are gone left in `work/` and `locks/`. Nothing that somebody is still at is touched.
+    func cleanWorkArea() {
+        guard let entries = try? workDirectory.fd.entries() else { return }
+        for entry in entries {
+            guard
+                let lock = try? FileLock.tryExclusive(Self.lockName(entry.name), in: locksDirectory)
+            else { continue }
+            do {
+                _ = try workDirectory.fd.deleteSubvolumeTree(entry.name)
+                logger.info("removed what an interrupted run had left in \"\(path)/work/\(entry.name)\"")
+            } catch  where error.errno == .noSuchFileOrDirectory {
+                // Its owner was done with it just now.
+            } catch {
+                logger.warning(
+                    "cannot remove what an interrupted run left in \"\(path)/work/\(entry.name)\": \(error)")
+            }
+            extendLifetime(lock)
+        }
+        guard let locks = try? locksDirectory.fd.entries() else { return }
+        // Whoever dies with a lock leaves its file; who gets it removes it by giving it back.
+        for entry in locks { _ = try? FileLock.tryExclusive(entry.name, in: locksDirectory) }
+    }
+}

@@ -1,0 +1,25 @@
+import SystemPackage
+import Varve
+
+/// The program of Docs/embedding.md: unpack an image, change something, see what changed, repack.
+@main
+struct Example {
+    static func main() async throws {
+        guard CommandLine.arguments.count == 4 else {
+            return print("usage: embedding-example STORE LAYOUT:TAG BUNDLE")
+        }
+        let image = BytePath(CommandLine.arguments[2])
+        let bundle = BytePath(CommandLine.arguments[3])
+
+        let store = try await LayerStore.open(BytePath(CommandLine.arguments[1]))
+        let unpacked = try await store.unpack(image, into: bundle)
+        print("\(unpacked.layersInPlace) of \(unpacked.layers) layers were there already")
+
+        let rootfs = try FileDescriptor.workingDirectory.openDirectory(bundle.appending("rootfs"))
+        try rootfs.fd.writeFileDurably("greeting", Array("hello\n".utf8))
+
+        for change in try await store.delta(of: bundle).changes { print(change.kind, change.path) }
+        let repacked = try await store.repack(bundle, into: image.appendingBytes("-greeted"))
+        print("new manifest \(repacked.manifest.digest)")
+    }
+}
