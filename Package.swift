@@ -24,6 +24,7 @@ let package = Package(
     products: [
         .library(name: "Varve", targets: ["Varve"]),
         .library(name: "BtrfsSendStream", targets: ["BtrfsSendStream"]),
+        .executable(name: "varve", targets: ["varve"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -55,6 +56,14 @@ let package = Package(
             name: "Varve",
             dependencies: ["SystemCalls", "Btrfs", "Archive", "OCI", "Layers", "Store", logging, system],
             swiftSettings: rules),
+        .target(
+            name: "VarveCommands",
+            dependencies: [
+                "Varve", "Store", "Layers", "OCI", "Archive", "Btrfs", "BtrfsSendStream", "SystemCalls",
+                argumentParser, logging, system,
+            ],
+            swiftSettings: rules),
+        .executableTarget(name: "varve", dependencies: ["VarveCommands"], swiftSettings: rules),
 
         .executableTarget(
             name: "embedding-example", dependencies: ["Varve", system], path: "Tests/EmbeddingExample",
@@ -86,6 +95,13 @@ let package = Package(
             name: "LayersTests",
             dependencies: [
                 "Layers", "DeltaChecks", "Btrfs", "Archive", "SystemCalls", "TestSupport", system,
+            ],
+            swiftSettings: rules),
+        .testTarget(
+            name: "VarveTests",
+            dependencies: [
+                "Varve", "VarveCommands", "Store", "Layers", "OCI", "Archive", "Btrfs", "SystemCalls",
+                "TestSupport", logging, system,
             ],
             swiftSettings: rules),
     ],

@@ -1,0 +1,52 @@
+/// Arguments as the parser takes them, which is as text, without losing a byte of those that are not UTF-8.
+///
+/// An argument that is UTF-8 stands for itself. In any other, each byte above 0x7f becomes the private-use scalar
+/// U+10FF00 plus the byte, as it does in one that holds such a scalar itself, so that no two arguments become one.
+enum ArgumentText {
+    private static let base: UInt32 = 0x10_ff00
+
+    static func encode(_ bytes: some Collection<UInt8>) -> String {
+        if let text = String(validating: bytes, as: UTF8.self), !isEncoded(text) { return text }
+        var text = String.UnicodeScalarView()
+        for byte in bytes {
+            let value = byte < 0x80 ? UInt32(byte) : base + UInt32(byte)
+            if let scalar = Unicode.Scalar(value) { text.append(scalar) }
+        }
+        return String(text)
+    }
+
+    static func decode(_ text: String) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(text.utf8.count)
+        for scalar in text.unicodeScalars {
+            if let byte = byte(scalar) {
+                bytes.append(byte)
+            } else {
+                bytes.append(contentsOf: UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter)
+            }
+        }
+        return bytes
+    }
+
+    /// Whether bytes that are not UTF-8 are in it.
+    static func isEncoded(_ text: String) -> Bool { text.unicodeScalars.contains { byte($0) != nil } }
+
+    /// For a person: what is not UTF-8 as `\xHH`.
+    static func shown(_ text: String) -> String {
+        guard isEncoded(text) else { return text }
+        var result = ""
+        for scalar in text.unicodeScalars {
+            if let byte = byte(scalar) {
+                result += "\\x" + String(byte, radix: 16)
+            } else {
+                result.unicodeScalars.append(scalar)
+            }
+        }
+        return result
+    }
+
+    private static func byte(_ scalar: Unicode.Scalar) -> UInt8? {
+        guard scalar.value >= base + 0x80, scalar.value <= base + 0xff else { return nil }
+        return UInt8(truncatingIfNeeded: scalar.value)
+    }
+}

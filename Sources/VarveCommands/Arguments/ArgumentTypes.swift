@@ -1,0 +1,114 @@
+import ArgumentParser
+import Layers
+import OCI
+import Store
+import SystemCalls
+
+/// A path, as bytes.
+struct PathArgument: ExpressibleByArgument {
+    let path: BytePath
+
+    init?(argument: String) {
+        guard let path = BytePath(ArgumentText.decode(argument)), !path.isEmpty else { return nil }
+        self.path = path
+    }
+
+    static let defaultCompletionKind = CompletionKind.file()
+}
+
+/// Text that goes into an image or names something, so it must be UTF-8.
+struct TextArgument: ExpressibleByArgument {
+    let text: String
+
+    init?(argument: String) {
+        guard !ArgumentText.isEncoded(argument) else { return nil }
+        text = argument
+    }
+}
+
+/// `OS/ARCH[/VARIANT]`.
+struct PlatformArgument: ExpressibleByArgument {
+    let platform: Platform
+
+    init?(argument: String) {
+        guard let platform = try? Platform(parsing: argument) else { return nil }
+        self.platform = platform
+    }
+}
+
+/// An RFC 3339 time.
+struct TimeArgument: ExpressibleByArgument {
+    let time: Timestamp
+
+    init?(argument: String) {
+        guard let time = RFC3339.parse(argument) else { return nil }
+        self.time = time
+    }
+}
+
+/// A number of bytes: `4294967296`, `4096M`, `4G`, `4GiB`; powers of 1024, or of 1000 for `KB` to `TB`.
+struct SizeArgument: ExpressibleByArgument {
+    let bytes: Int64
+
+    init?(argument: String) {
+        let digits = argument.prefix { $0.isASCII && $0.isNumber }
+        guard let number = Int64(digits) else { return nil }
+        let unit = argument.dropFirst(digits.count).lowercased()
+        let factor: Int64? =
+            switch unit {
+            case "", "b": 1
+            case "k", "kib": 1 << 10
+            case "m", "mib": 1 << 20
+            case "g", "gib": 1 << 30
+            case "t", "tib": 1 << 40
+            case "kb": 1_000
+            case "mb": 1_000_000
+            case "gb": 1_000_000_000
+            case "tb": 1_000_000_000_000
+            default: nil
+            }
+        guard let factor else { return nil }
+        let (bytes, overflow) = number.multipliedReportingOverflow(by: factor)
+        guard !overflow else { return nil }
+        self.bytes = bytes
+    }
+}
+
+/// `--compress`.
+enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
+    case auto, gzip, zstd, none
+
+    /// Nil: as the image's topmost layer is.
+    var compression: LayerCompression? {
+        switch self {
+        case .auto: nil
+        case .gzip: .gzip
+        case .zstd: .zstd
+        case .none: LayerCompression.none
+        }
+    }
+}
+
+/// `--driver`.
+enum DriverArgument: String, ExpressibleByArgument, CaseIterable {
+    case auto, btrfs
+}
+
+/// `--source`.
+enum SourceArgument: String, ExpressibleByArgument, CaseIterable {
+    case auto, stream, search, walk
+
+    var source: DeltaSource {
+        switch self {
+        case .auto: .auto
+        case .stream: .stream
+        case .search: .search
+        case .walk: .walk
+        }
+    }
+}
+
+/// `--log`.
+enum LogLevelArgument: String, ExpressibleByArgument, CaseIterable {
+    case error, warn, info, debug
+}

@@ -1,0 +1,137 @@
+import ArgumentParser
+import Store
+import SystemCalls
+
+/// `varve` itself: the global options, which may stand before or behind the name of a command, and the commands.
+struct RootCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "varve",
+        abstract: "OCI images as btrfs snapshots, and back.",
+        discussion: """
+            varve unpacks the layers of an OCI image into read-only btrfs subvolumes that all images share, makes \
+            bundles as snapshots of them at once, and writes what changed in a bundle as a new layer.
+
+            A session:
+
+              varve store init /var/lib/varve --loopback 20G
+              varve unpack --image ./debian:12 /var/lib/varve/bundles/web
+              varve diff /var/lib/varve/bundles/web
+              varve repack --image ./debian:12-web /var/lib/varve/bundles/web
+
+            IMAGE is PATH[:TAG], an OCI image layout and a tag in it; the default tag is latest.
+            The store is --store, else $VARVE_STORE, else store = "PATH" in ~/.config/varve/config.toml, else \
+            /var/lib/varve.
+
+            Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid input, 4 not found, 5 this host cannot do it, \
+            7 no space left, 130 interrupted.
+            """,
+        version: "varve \(VarveCommand.version)",
+        groupedSubcommands: [
+            CommandGroup(
+                name: "Bundle",
+                subcommands: [UnpackCommand.self, RepackCommand.self, DiffCommand.self, BundleCommands.self]),
+            CommandGroup(
+                name: "Image",
+                subcommands: [
+                    InitCommand.self, NewCommand.self, TagCommand.self, RemoveTagCommand.self,
+                    ListTagsCommand.self,
+                    StatCommand.self, CollectCommand.self,
+                ]),
+            CommandGroup(
+                name: "Store", subcommands: [StoreCommands.self, SnapshotCommands.self, StreamCommands.self]),
+        ])
+
+    @OptionGroup(title: "Global options")
+    var options: GlobalOptions
+
+    func run() throws { throw MissingCommand(command: Self.self) }
+
+    /// What comes before a message of the parser is this program's business.
+    static var _errorPrefix: String { "" }
+}
+
+struct GlobalOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Where the store is.", valueName: "path"))
+    var store: PathArgument?
+
+    @Option(help: ArgumentHelp("What is told on standard error.", valueName: "level"))
+    var log = LogLevelArgument.warn
+
+    @Flag(help: "Show no progress, not even on a terminal.")
+    var noProgress = false
+}
+
+/// A command that does something.
+protocol ExecutableCommand: ParsableCommand {
+    var root: RootCommand { get }
+    func execute(_ context: CommandContext) throws
+}
+
+/// The command line names no command, or none that there is, where one of a group should be.
+struct MissingCommand: Error, CustomStringConvertible {
+    var command: any ParsableCommand.Type
+    /// What stands in its place.
+    var found: String?
+
+    var description: String {
+        let names = command.configuration.subcommands.compactMap { $0.configuration.commandName }
+        let program = RootCommand.configuration.commandName ?? ""
+        let group = command == RootCommand.self ? "" : " \(command.configuration.commandName ?? "")"
+        let problem = found.map { "there is no command '\(program)\(group) \($0)'" } ?? "a command is missing"
+        return "\(problem); it is one of \(names.joined(separator: ", "))\n"
+            + "  See '\(program)\(group) --help' for more information."
+    }
+
+    /// The first word of a command line that should be a command and is none: said instead of what the parser finds
+    /// wrong with the options behind it.
+    init?(in words: [String]) {
+        var command: any ParsableCommand.Type = RootCommand.self
+        var isValue = false
+        for word in words {
+            if isValue || word.hasPrefix("-") {
+                isValue = !isValue && ["--store", "--log"].contains(word)
+                continue
+            }
+            if command.configuration.subcommands.isEmpty || word == "help" { return nil }
+            let next = command.configuration.subcommands.first {
+                $0.configuration.commandName == word || $0.configuration.aliases.contains(word)
+            }
+            guard let next else {
+                self.init(command: command, found: word)
+                return
+            }
+            command = next
+        }
+        return nil
+    }
+
+    init(command: any ParsableCommand.Type, found: String? = nil) {
+        self.command = command
+        self.found = found
+    }
+}
+
+/// Something on the command line or in what stands for it (environment, configuration file) is wrong.
+struct UsageError: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
+}
+
+/// `--format` and `-q` of every listing.
+struct ListingOptions: ParsableArguments {
+    enum Format: String, ExpressibleByArgument, CaseIterable {
+        case table, json
+    }
+
+    @Option(help: "How to list.")
+    var format = Format.table
+
+    @Flag(name: .shortAndLong, help: "Names alone, one a line.")
+    var quiet = false
+
+    func validate() throws {
+        if quiet, format == .json {
+            throw ValidationError("-q and --format json exclude each other; give one of them")
+        }
+    }
+}

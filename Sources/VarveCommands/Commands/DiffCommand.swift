@@ -1,0 +1,74 @@
+import ArgumentParser
+import Layers
+import Store
+import SystemCalls
+
+struct DiffCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "diff",
+        abstract: "Show what changed in a bundle, or between two subvolumes.",
+        usage: """
+            varve diff [--format <format>] [-z] [--source <source>] <bundle>
+            varve diff [--format <format>] [-z] [--source <source>] <old> <new>
+            """,
+        discussion: """
+            One line a path: A for added, M for modified, D for deleted, a space, and the path relative to the root of \
+            the tree, which is itself shown as a dot. Lines are sorted by bytes. A renamed directory is a D of the old \
+            and an A for everything in the new one; what lay below a deleted directory is not listed. Control bytes and \
+            backslash are shown as \\xHH.
+
+            OLD and NEW are any two subvolumes of one btrfs, or names of snapshots or chains of the store. Of bundles, \
+            snapshots and chains, the trees in rootfs/ are compared.
+
+            Examples:
+
+              varve diff /var/lib/varve/bundles/web
+              varve diff monday tuesday
+              varve diff -z /srv/data/.snapshots/1 /srv/data | xargs -0 -n1 echo
+            """)
+
+    enum Format: String, ExpressibleByArgument, CaseIterable {
+        case text, json
+    }
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: "How changes are shown.")
+    var format = Format.text
+
+    @Flag(name: .customShort("z"), help: "End each line with NUL, and escape nothing.")
+    var terminated = false
+
+    @Option(help: "What changes are found by; the result is the same.")
+    var source = SourceArgument.auto
+
+    @Argument(help: ArgumentHelp("A bundle, or two subvolumes.", valueName: "tree"))
+    var trees: [PathArgument]
+
+    func validate() throws {
+        guard trees.count <= 2 else {
+            throw ValidationError(
+                "diff takes one bundle or two subvolumes, and \(trees.count) paths are given")
+        }
+        if terminated, format == .json {
+            throw ValidationError("-z and --format json exclude each other; give one of them")
+        }
+    }
+
+    func execute(_ context: CommandContext) throws {
+        guard let first = trees.first, let last = trees.last else { return }
+        let cancellation = context.cancellation
+        let delta: DeltaResult
+        if trees.count == 1 {
+            delta = try BtrfsDriver(store: try context.openStore()).freeze(
+                bundle: first.path, source: source.source
+            )
+            .delta { try cancellation.check() }
+        } else {
+            delta = try SubvolumeComparison(store: try context.openStoreIfPresent(), logger: context.logger)
+                .delta(from: first.path, to: last.path, source: source.source) { try cancellation.check() }
+        }
+        let format: ChangeFormat = self.format == .json ? .json : terminated ? .terminated : .text
+        try format.write(delta.changes, to: context.output)
+    }
+}

@@ -1,0 +1,159 @@
+import ArgumentParser
+import Logging
+import OCI
+import Store
+import SystemCalls
+
+struct InitCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "init", abstract: "Make an empty image layout.")
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: ArgumentHelp("The directory to make.", valueName: "path"))
+    var layout: PathArgument
+
+    func execute(_ context: CommandContext) throws { _ = try ImageLayout.create(at: layout.path) }
+}
+
+struct NewCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "new", abstract: "Make an image with no layers.")
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: ArgumentHelp("PATH[:TAG], the layout and the tag of the new image.", valueName: "image"))
+    var image: PathArgument
+
+    func execute(_ context: CommandContext) throws {
+        let created = try context.environment.sourceDate() ?? .now()
+        let reference = try ImageReference.locating(image.path)
+        try ImageLayout(opening: reference.path).newImage(tag: reference.tag, created: created)
+    }
+}
+
+struct TagCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "tag", abstract: "Give an image one more tag.",
+        discussion: "Example: varve tag --image ./debian:12 bookworm")
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    var image: PathArgument
+
+    @Argument(help: ArgumentHelp("The new tag.", valueName: "new-tag"))
+    var newTag: TextArgument
+
+    func execute(_ context: CommandContext) throws {
+        let reference = try ImageReference.locating(image.path)
+        let layout = try ImageLayout(opening: reference.path)
+        try layout.tag(newTag.text, try Self.descriptor(reference, in: layout))
+    }
+
+    /// What the tag stands for as it is: an index of images for several platforms stays one.
+    private static func descriptor(_ reference: ImageReference, in layout: ImageLayout) throws -> Descriptor {
+        var found: [Descriptor] = []
+        for entry in try layout.index().entries {
+            guard let descriptor = try? Descriptor(entry, of: "an index"),
+                descriptor.referenceName == reference.tag
+            else { continue }
+            found.append(descriptor)
+        }
+        if found.count == 1, let only = found.first { return only }
+        let image = try ImageLayout.resolve(reference)
+        return image.path.first { $0.referenceName == reference.tag } ?? image.path.first
+            ?? image.manifestDescriptor
+    }
+}
+
+struct RemoveTagCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rm", abstract: "Remove a tag.",
+        discussion: "The blobs of its image stay until varve gc finds that no other tag leads to them.",
+        aliases: ["remove"])
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    var image: PathArgument
+
+    func execute(_ context: CommandContext) throws {
+        let reference = try ImageReference.locating(image.path)
+        let layout = try ImageLayout(opening: reference.path)
+        guard try !layout.removeTag(reference.tag) else { return }
+        if try layout.listTags().contains(reference.tag) {
+            throw StoreError(
+                .failed,
+                "the tag \"\(reference.tag)\" of the image layout \(layout.path) is part of an index, whose content does not change; remove the tag of the index"
+            )
+        }
+        throw OCIError(
+            .notFound,
+            "there is no tag \"\(reference.tag)\" in the image layout \(layout.path); varve ls --layout \(layout.path) lists them"
+        )
+    }
+}
+
+struct ListTagsCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ls", abstract: "List the tags of an image layout.", aliases: ["list"])
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: ArgumentHelp("The image layout.", valueName: "path"))
+    var layout: PathArgument
+
+    @OptionGroup var listing: ListingOptions
+
+    func execute(_ context: CommandContext) throws {
+        let tags = try ImageLayout(opening: layout.path).listTags()
+        let items = tags.map { Listing.Item(name: $0, cells: [$0], json: ["name": .string($0)]) }
+        try Listing(header: nil, items: items).write(listing, to: context.output)
+    }
+}
+
+struct StatCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stat", abstract: "Show the layers and the history of an image.")
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    var image: PathArgument
+
+    @Flag(help: "As one JSON document.")
+    var json = false
+
+    func execute(_ context: CommandContext) throws {
+        let stat = ImageStat(try ImageLayout.resolve(try ImageReference.locating(image.path)))
+        if json { return try context.output.write(stat.json.serialized() + [UInt8(ascii: "\n")]) }
+        var table = Table(["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"])
+        for entry in stat.history {
+            table.append([
+                entry.layer?.digest.description ?? "<none>", entry.history.created ?? "<none>",
+                entry.history.createdBy ?? "", entry.layer.map { decimalSize($0.size) } ?? "<none>",
+                entry.history.comment ?? "",
+            ])
+        }
+        try context.output.write(table.text)
+    }
+}
+
+struct CollectCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "gc", abstract: "Remove the blobs of a layout that no tag leads to.")
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: ArgumentHelp("The image layout.", valueName: "path"))
+    var layout: PathArgument
+
+    func execute(_ context: CommandContext) throws {
+        let report = try ImageLayout(opening: layout.path).collectGarbage()
+        for blob in report.removed { context.logger.debug("removed the blob \(blob.digest)") }
+        context.logger.info(
+            "removed \(report.removed.count) blobs of \(report.freed) bytes from \"\(layout.path)\", kept \(report.kept)"
+        )
+    }
+}

@@ -1,0 +1,117 @@
+import ArgumentParser
+import Layers
+import Logging
+import OCI
+import Store
+import SystemCalls
+
+struct RepackCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "repack",
+        abstract: "Add what changed in a bundle to its image, as one layer.",
+        usage: "varve repack --image <image> [<options>] <bundle>",
+        discussion: """
+            IMAGE is the layout that holds the image that the bundle came from, and the tag that the new image gets; it \
+            may be a new one. The same changes give the same layer. With SOURCE_DATE_EPOCH set, nothing in the image \
+            bears a later time. If nothing changed, no layer is added.
+
+            Examples:
+
+              varve repack --image ./debian:12-mine /var/lib/varve/bundles/web
+              varve repack --image ./debian:12 --mask-path /tmp /var/lib/varve/bundles/web
+            """)
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: ArgumentHelp("PATH[:TAG], the layout and the tag of the new image.", valueName: "image"))
+    var image: PathArgument
+
+    @Option(help: ArgumentHelp("Leave out this path and all below it; may be repeated.", valueName: "path"))
+    var maskPath: [PathArgument] = []
+
+    @Flag(help: "Pack the volumes of the image too.")
+    var noMaskVolumes = false
+
+    @Flag(help: "Count later changes of the bundle from now on.")
+    var refreshBundle = false
+
+    @Flag(help: "Add no entry to the history of the image.")
+    var noHistory = false
+
+    @Option(
+        name: .customLong("history.author"), parsing: .unconditional,
+        help: ArgumentHelp("Who made the layer; the author of the image by default.", valueName: "text"))
+    var author: TextArgument?
+
+    @Option(
+        name: .customLong("history.comment"), parsing: .unconditional,
+        help: ArgumentHelp("A comment on the layer.", valueName: "text"))
+    var comment: TextArgument?
+
+    @Option(
+        name: .customLong("history.created"), parsing: .unconditional,
+        help: ArgumentHelp(
+            "When the layer was made, as RFC 3339 has it: 2025-01-31T12:00:00Z.", valueName: "time"))
+    var created: TimeArgument?
+
+    @Option(
+        name: .customLong("history.created_by"), parsing: .unconditional,
+        help: ArgumentHelp("What made the layer; \"varve repack\" by default.", valueName: "text"))
+    var createdBy: TextArgument?
+
+    @Option(help: "How the layer is compressed; auto is as the layer below it.")
+    var compress = CompressionArgument.auto
+
+    @Option(help: "What changes are found by; the result is the same.")
+    var source = SourceArgument.auto
+
+    @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
+    var bundle: PathArgument
+
+    func validate() throws {
+        let isHistoryGiven = author != nil || comment != nil || created != nil || createdBy != nil
+        if noHistory, isHistoryGiven {
+            throw ValidationError("--no-history and --history.* exclude each other; leave one of them out")
+        }
+    }
+
+    func execute(_ context: CommandContext) throws {
+        let options = try repackOptions(sourceDate: try context.environment.sourceDate())
+        let reference = try ImageReference.locating(image.path)
+        let layout = try ImageLayout(opening: reference.path)
+        let driver = BtrfsDriver(store: try context.openStore())
+        let result = try Repacking(
+            driver: driver, options: options, cancellation: context.cancellation,
+            progress: context.showProgress("repacking")
+        ).repack(bundle.path, into: layout, tag: reference.tag)
+        guard let layer = result.layer else {
+            context.logger.info(
+                "nothing changed in \"\(bundle.path)\"; \(reference) is the image that it came from")
+            return
+        }
+        context.logger.info(
+            "repacked \"\(bundle.path)\" as \(reference): \(result.changes) changes, layer \(layer.digest) of \(layer.size) bytes"
+        )
+    }
+
+    private func repackOptions(sourceDate: Timestamp?) throws -> Repacking.Options {
+        var options = Repacking.Options(now: .now())
+        options.sourceDate = sourceDate
+        options.maskedPaths = maskPath.map(\.path)
+        options.masksVolumes = !noMaskVolumes
+        options.refreshesBundle = refreshBundle
+        options.compression = compress.compression
+        options.source = source.source
+        if noHistory {
+            options.history = nil
+        } else {
+            var history = Repacking.History()
+            history.author = author?.text
+            history.comment = comment?.text
+            history.created = created?.time
+            history.createdBy = createdBy?.text
+            options.history = history
+        }
+        return options
+    }
+}

@@ -1,0 +1,88 @@
+import ArgumentParser
+import OCI
+import Store
+import SystemCalls
+
+struct SnapshotCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "snapshot",
+        abstract: "Keep states of bundles under names.",
+        discussion: """
+            Example:
+
+              varve snapshot create /var/lib/varve/bundles/web before-upgrade
+              varve diff before-upgrade /var/lib/varve/bundles/web
+              varve snapshot restore before-upgrade /var/lib/varve/bundles/web2
+            """,
+        subcommands: [Create.self, List.self, Restore.self, Remove.self])
+
+    func run() throws { throw MissingCommand(command: Self.self) }
+
+    struct Create: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "create", abstract: "Keep a bundle as it is now, at once.")
+
+        @ParentCommand var root: RootCommand
+
+        @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
+        var bundle: PathArgument
+
+        @Argument(help: ArgumentHelp("The name of the snapshot.", valueName: "name"))
+        var name: TextArgument
+
+        func execute(_ context: CommandContext) throws {
+            try context.openStore().createSnapshot(of: bundle.path, name: name.text)
+        }
+    }
+
+    struct List: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "ls", abstract: "List the snapshots of the store.")
+
+        @ParentCommand var root: RootCommand
+
+        @OptionGroup var listing: ListingOptions
+
+        func execute(_ context: CommandContext) throws {
+            let items = try context.openStore().snapshots().map { snapshot in
+                let created = RFC3339.format(snapshot.created)
+                return Listing.Item(
+                    name: snapshot.name,
+                    cells: [snapshot.name, created, snapshot.chain?.description ?? "<none>"],
+                    json: [
+                        "name": .string(snapshot.name), "created": .string(created),
+                        "chain": snapshot.chain.map { .string($0.description) } ?? .null,
+                    ])
+            }
+            try Listing(header: ["NAME", "CREATED", "CHAIN"], items: items).write(listing, to: context.output)
+        }
+    }
+
+    struct Restore: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "restore", abstract: "Make a bundle of a snapshot; the snapshot stays.")
+
+        @ParentCommand var root: RootCommand
+
+        @Argument(help: ArgumentHelp("The name of the snapshot.", valueName: "name"))
+        var name: TextArgument
+
+        @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))
+        var bundle: PathArgument
+
+        func execute(_ context: CommandContext) throws {
+            try context.openStore().restoreSnapshot(name.text, to: bundle.path)
+        }
+    }
+
+    struct Remove: ExecutableCommand {
+        static let configuration = CommandConfiguration(commandName: "rm", abstract: "Delete a snapshot.")
+
+        @ParentCommand var root: RootCommand
+
+        @Argument(help: ArgumentHelp("The name of the snapshot.", valueName: "name"))
+        var name: TextArgument
+
+        func execute(_ context: CommandContext) throws { try context.openStore().removeSnapshot(name.text) }
+    }
+}

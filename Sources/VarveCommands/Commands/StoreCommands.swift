@@ -1,0 +1,124 @@
+import ArgumentParser
+import Btrfs
+import BtrfsSendStream
+import Logging
+import OCI
+import Store
+import SystemCalls
+
+struct StoreCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "store",
+        abstract: "Make and look after a store.",
+        subcommands: [Initialize.self, Mount.self, Unmount.self, List.self, Remove.self])
+
+    func run() throws { throw MissingCommand(command: Self.self) }
+
+    struct Initialize: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "init",
+            abstract: "Make a store.",
+            discussion: """
+                PATH is a directory on btrfs, or one that is yet to be made there; by default it is where a store is \
+                looked for. With --loopback, the store lies in a btrfs of its own, in the image file PATH.btrfs, which \
+                is mounted at PATH: for hosts with no btrfs.
+
+                Examples:
+
+                  varve store init /srv/varve
+                  varve store init --loopback 20G
+                """)
+
+        @ParentCommand var root: RootCommand
+
+        @Option(
+            help: ArgumentHelp(
+                "Make an image file of this size, such as 20G; blocks are taken as they are used.",
+                valueName: "size"))
+        var loopback: SizeArgument?
+
+        @Argument(help: ArgumentHelp("Where the store is to be.", valueName: "path"))
+        var path: PathArgument?
+
+        func execute(_ context: CommandContext) throws {
+            let path = try context.storePath(path)
+            if let loopback {
+                _ = try LoopbackStore.create(at: path, size: loopback.bytes, logger: context.logger)
+            } else {
+                _ = try SnapshotStore.initialize(at: path, logger: context.logger)
+            }
+            context.logger.info("the store is in \"\(path)\"")
+        }
+    }
+
+    struct Mount: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "mount", abstract: "Bring a loopback store back after a reboot.")
+
+        @ParentCommand var root: RootCommand
+
+        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
+        var path: PathArgument?
+
+        func execute(_ context: CommandContext) throws {
+            try LoopbackStore.mount(at: try context.storePath(path))
+        }
+    }
+
+    struct Unmount: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "unmount", abstract: "Unmount a loopback store; its image file stays.")
+
+        @ParentCommand var root: RootCommand
+
+        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
+        var path: PathArgument?
+
+        func execute(_ context: CommandContext) throws {
+            try LoopbackStore.unmount(try context.storePath(path))
+        }
+    }
+
+    struct List: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "ls",
+            abstract: "List the chains of the store: one for each layer prefix unpacked so far.")
+
+        @ParentCommand var root: RootCommand
+
+        @OptionGroup var listing: ListingOptions
+
+        func execute(_ context: CommandContext) throws {
+            let items = try context.openStore().chains().map { chain in
+                let name = chain.name.description
+                let created = RFC3339.format(chain.info.originTime)
+                return Listing.Item(
+                    name: name, cells: [name, created],
+                    json: [
+                        "name": .string(name), "chainID": .string(chain.name.chainID.description),
+                        "created": .string(created), "uuid": .string(chain.info.uuid.description),
+                    ])
+            }
+            try Listing(header: ["CHAIN", "CREATED"], items: items).write(listing, to: context.output)
+        }
+    }
+
+    struct Remove: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "rm", abstract: "Delete a chain from the store.",
+            discussion: "Bundles and chains that were made from it stay whole.")
+
+        @ParentCommand var root: RootCommand
+
+        @Argument(help: ArgumentHelp("The chain, as varve store ls names it.", valueName: "chain"))
+        var chain: TextArgument
+
+        func execute(_ context: CommandContext) throws {
+            guard let name = ChainName(chain.text) ?? Digest(chain.text).map({ ChainName(ChainID($0)) })
+            else {
+                throw UsageError("\"\(chain.text)\" is not the name of a chain; varve store ls lists them")
+            }
+            try context.openStore().removeChain(name)
+        }
+    }
+}

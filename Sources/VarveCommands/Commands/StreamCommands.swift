@@ -1,0 +1,79 @@
+import ArgumentParser
+import BtrfsSendStream
+import Store
+import SystemCalls
+import SystemPackage
+
+struct StreamCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stream", abstract: "Look into btrfs send streams.", subcommands: [Dump.self])
+
+    func run() throws { throw MissingCommand(command: Self.self) }
+
+    struct Dump: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "dump",
+            abstract: "Print a send stream, one command a line.",
+            discussion: """
+                FILE holds a stream of btrfs send, version 1 to 3; - is standard input. Contents of files are shown as \
+                their length. With --format json, each line is an object.
+
+                Example:
+
+                  btrfs send --no-data -p monday tuesday | varve stream dump -
+                """)
+
+        enum Format: String, ExpressibleByArgument, CaseIterable {
+            case text, json
+        }
+
+        @ParentCommand var root: RootCommand
+
+        @Option(help: "How commands are shown.")
+        var format = Format.text
+
+        @Argument(help: ArgumentHelp("The file, or - for standard input.", valueName: "file"))
+        var file: PathArgument
+
+        func execute(_ context: CommandContext) throws {
+            Interruption.endAtOnce()
+            let isInput = file.path == "-"
+            let opened = isInput ? nil : SharedDescriptor(try open())
+            let descriptor = opened?.fd ?? .standardInput
+            var parser = SendStreamParser(bufferSize: 1 << 20)
+            while try fill(&parser, from: descriptor) {
+                while let command = try parser.next() {
+                    let line =
+                        format == .json ? SendStreamPrinter.json(command) : SendStreamPrinter.text(command)
+                    try context.output.write { buffer in
+                        buffer.append(contentsOf: line.utf8)
+                        buffer.append(UInt8(ascii: "\n"))
+                    }
+                }
+                // Whoever watches a stream that comes slowly sees what has come.
+                if isInput { try context.output.flush() }
+            }
+            try parser.finish()
+            extendLifetime(opened)
+        }
+
+        private func open() throws -> OwnedDescriptor {
+            do throws(Errno) {
+                return try FileDescriptor.workingDirectory.open(file.path, [.readOnly])
+            } catch {
+                throw StoreError.system("open the send stream", file.path, error)
+            }
+        }
+
+        /// False at the end.
+        private func fill(_ parser: inout SendStreamParser, from descriptor: FileDescriptor) throws -> Bool {
+            do throws(Errno) {
+                return try unsafe parser.fill { (buffer) throws(Errno) in
+                    try unsafe descriptor.readSome(into: buffer)
+                } > 0
+            } catch {
+                throw StoreError.system("read the send stream", file.path, error)
+            }
+        }
+    }
+}

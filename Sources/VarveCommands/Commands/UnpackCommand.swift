@@ -1,0 +1,55 @@
+import ArgumentParser
+import Layers
+import Logging
+import OCI
+import Store
+import SystemCalls
+
+struct UnpackCommand: ExecutableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "unpack",
+        abstract: "Make a bundle of an image.",
+        discussion: """
+            The bundle is a directory with rootfs/ and config.json, as runc and crun take it. It must be yet to be made, \
+            and lie on the btrfs that holds the store. Layers that the store has are not read.
+
+            Examples:
+
+              varve unpack --image ./debian:12 /var/lib/varve/bundles/web
+              varve unpack --image ./multi:latest --platform linux/arm64 /var/lib/varve/bundles/web
+            """)
+
+    @ParentCommand var root: RootCommand
+
+    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    var image: PathArgument
+
+    @Option(
+        help: ArgumentHelp(
+            "OS/ARCH[/VARIANT] of an image for several; this host's by default.", valueName: "platform"))
+    var platform: PlatformArgument?
+
+    @Option(help: "How the bundle is stored.")
+    var driver = DriverArgument.auto
+
+    @Flag(help: "Keep symbolic links to directories where a layer has a directory.")
+    var keepDirlinks = false
+
+    @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))
+    var bundle: PathArgument
+
+    func execute(_ context: CommandContext) throws {
+        let driver = BtrfsDriver(store: try context.openStore())
+        let reference = try ImageReference.locating(image.path)
+        let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
+        var options = Unpacking.Options()
+        options.apply.keepDirlinks = keepDirlinks
+        let result = try Unpacking(
+            driver: driver, options: options, cancellation: context.cancellation,
+            progress: context.showProgress("unpacking")
+        ).unpack(resolved, into: bundle.path)
+        context.logger.info(
+            "unpacked \(reference) to \"\(bundle.path)\": \(result.layers) layers, \(result.layersInPlace) of them in place already"
+        )
+    }
+}

@@ -1,0 +1,134 @@
+import Layers
+import SystemCalls
+
+/// How `varve diff` writes changes.
+enum ChangeFormat {
+    /// `A path`, `M path`, `D path`; control bytes and backslash as `\xHH`.
+    case text
+    /// The same with NUL at the end and nothing escaped.
+    case terminated
+    /// One array of objects, one object a line.
+    case json
+
+    /// Writes all changes, which are in the order that they are to be shown in.
+    func write(_ changes: [Change], to output: ResultWriter) throws(OutputError) {
+        switch self {
+        case .text: for change in changes { try output.write { Self.appendText(change, to: &$0) } }
+        case .terminated:
+            for change in changes { try output.write { Self.appendTerminated(change, to: &$0) } }
+        case .json: try writeJSON(changes, to: output)
+        }
+    }
+
+    private func writeJSON(_ changes: [Change], to output: ResultWriter) throws(OutputError) {
+        var isFirst = true
+        try output.write("[")
+        for change in changes {
+            try output.write { buffer in
+                buffer.append(contentsOf: (isFirst ? "\n" : ",\n").utf8)
+                Self.appendJSON(change, to: &buffer)
+            }
+            isFirst = false
+        }
+        try output.write(isFirst ? "]\n" : "\n]\n")
+    }
+
+    private static func appendText(_ change: Change, to buffer: inout [UInt8]) {
+        buffer.append(change.kind.letter)
+        buffer.append(UInt8(ascii: " "))
+        for byte in change.path.bytes {
+            if byte < 0x20 || byte == 0x7f || byte == UInt8(ascii: "\\") {
+                buffer.append(contentsOf: [
+                    UInt8(ascii: "\\"), UInt8(ascii: "x"), digit(byte >> 4), digit(byte & 15),
+                ])
+            } else {
+                buffer.append(byte)
+            }
+        }
+        buffer.append(UInt8(ascii: "\n"))
+    }
+
+    private static func appendTerminated(_ change: Change, to buffer: inout [UInt8]) {
+        buffer.append(change.kind.letter)
+        buffer.append(UInt8(ascii: " "))
+        buffer.append(contentsOf: change.path.bytes)
+        buffer.append(0)
+    }
+
+    private static func appendJSON(_ change: Change, to buffer: inout [UInt8]) {
+        buffer.append(contentsOf: "{\"change\":\"".utf8)
+        buffer.append(contentsOf: change.kind.rawValue.utf8)
+        if change.path.string != nil {
+            buffer.append(contentsOf: "\",\"path\":\"".utf8)
+            appendQuoted(change.path.bytes, to: &buffer)
+        } else {
+            buffer.append(contentsOf: "\",\"pathBase64\":\"".utf8)
+            appendBase64(change.path.bytes, to: &buffer)
+        }
+        buffer.append(contentsOf: "\",\"type\":\"".utf8)
+        buffer.append(contentsOf: change.type.word.utf8)
+        buffer.append(contentsOf: "\"}".utf8)
+    }
+
+    /// What stands between the quotes of a JSON string (RFC 8259, section 7); DEL too is escaped.
+    private static func appendQuoted(_ text: ArraySlice<UInt8>, to buffer: inout [UInt8]) {
+        for byte in text {
+            switch byte {
+            case UInt8(ascii: "\""), UInt8(ascii: "\\"):
+                buffer.append(UInt8(ascii: "\\"))
+                buffer.append(byte)
+            case 0..<0x20, 0x7f:
+                buffer.append(contentsOf: "\\u00".utf8)
+                buffer.append(digit(byte >> 4))
+                buffer.append(digit(byte & 15))
+            default: buffer.append(byte)
+            }
+        }
+    }
+
+    /// RFC 4648, section 4.
+    private static func appendBase64(_ bytes: ArraySlice<UInt8>, to buffer: inout [UInt8]) {
+        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+        var index = bytes.startIndex
+        while index < bytes.endIndex {
+            let group = bytes[index..<min(index + 3, bytes.endIndex)]
+            var bits: UInt32 = 0
+            for byte in group { bits = bits << 8 | UInt32(byte) }
+            bits <<= UInt32(8 * (3 - group.count))
+            for position in 0..<4 {
+                let isDigit = position <= group.count
+                buffer.append(
+                    isDigit ? alphabet[Int(bits >> UInt32(18 - 6 * position) & 63)] : UInt8(ascii: "="))
+            }
+            index += group.count
+        }
+    }
+
+    private static func digit(_ value: UInt8) -> UInt8 {
+        value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
+    }
+}
+
+extension ChangeKind {
+    fileprivate var letter: UInt8 {
+        switch self {
+        case .added: UInt8(ascii: "A")
+        case .modified: UInt8(ascii: "M")
+        case .deleted: UInt8(ascii: "D")
+        }
+    }
+}
+
+extension FileType {
+    fileprivate var word: String {
+        switch self {
+        case .regular: "file"
+        case .directory: "directory"
+        case .symbolicLink: "symlink"
+        case .characterDevice: "character-device"
+        case .blockDevice: "block-device"
+        case .fifo: "fifo"
+        case .socket: "socket"
+        }
+    }
+}

@@ -1,0 +1,83 @@
+import Logging
+import Synchronization
+import SystemCalls
+import SystemPackage
+
+/// Standard error: messages, and on a terminal one line of progress that every message takes away first.
+final class Diagnostics: Sendable {
+    let showsProgress: Bool
+    private let sink: OutputSink
+    private let hasProgressLine = Mutex(false)
+
+    init(_ sink: OutputSink, isTerminal: Bool) {
+        self.sink = sink
+        showsProgress = isTerminal
+    }
+
+    /// Writes `varve: TEXT` and a newline. What came from an image may not steer a terminal: control bytes are escaped.
+    func message(_ text: String) {
+        var bytes: [UInt8] = []
+        for byte in "varve: \(text)\n".utf8 {
+            if byte < 0x20 && byte != UInt8(ascii: "\n") || byte == 0x7f {
+                bytes.append(contentsOf: BytePath.escape([byte]).utf8)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        write(bytes, progressLine: false)
+    }
+
+    /// Replaces the line of progress; nothing where it is no terminal.
+    func showProgress(_ line: String) {
+        if showsProgress { write(Array(line.utf8), progressLine: true) }
+    }
+
+    func clearProgress() { write([], progressLine: false) }
+
+    private func write(_ bytes: [UInt8], progressLine: Bool) {
+        hasProgressLine.withLock { hasLine in
+            // Back to the start of the line, and away with it (ECMA-48: EL).
+            let erase: [UInt8] = hasLine || progressLine ? Array("\r\u{1b}[K".utf8) : []
+            hasLine = progressLine
+            if erase.isEmpty, bytes.isEmpty { return }
+            // There is nobody left to tell when standard error cannot be written.
+            try? sink.write(erase + bytes)
+        }
+    }
+}
+
+/// Writes log messages as `varve: LEVEL: MESSAGE`.
+struct DiagnosticLogHandler: LogHandler {
+    private let diagnostics: Diagnostics
+    var logLevel: Logger.Level
+    var metadata: Logger.Metadata = [:]
+    var metadataProvider: Logger.MetadataProvider?
+
+    init(_ diagnostics: Diagnostics, level: Logger.Level) {
+        self.diagnostics = diagnostics
+        logLevel = level
+    }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        let details = metadata.merging(event.metadata ?? [:]) { _, new in new }
+        let list = details.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+        let text = list.isEmpty ? "\(event.message)" : "\(event.message) (\(list))"
+        diagnostics.message("\(event.level): \(text)")
+    }
+}
+
+extension LogLevelArgument {
+    var level: Logger.Level {
+        switch self {
+        case .error: .error
+        case .warn: .warning
+        case .info: .info
+        case .debug: .debug
+        }
+    }
+}

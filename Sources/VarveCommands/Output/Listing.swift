@@ -1,0 +1,39 @@
+import OCI
+
+/// A listing in the three forms that every listing has.
+struct Listing {
+    struct Item {
+        var name: String
+        /// What the table shows, the name first.
+        var cells: [String]
+        var json: JSONObject
+    }
+
+    /// Nil: no header, as where there is nothing but names.
+    var header: [String]?
+    var items: [Item]
+
+    func write(_ options: ListingOptions, to output: ResultWriter) throws(OutputError) {
+        try write(options.format, isQuiet: options.quiet, to: output)
+    }
+
+    func write(_ format: ListingOptions.Format, isQuiet: Bool, to output: ResultWriter) throws(OutputError) {
+        switch format {
+        case .json:
+            try output.write("[")
+            for (index, item) in items.enumerated() {
+                try output.write(index == 0 ? "\n" : ",\n")
+                try output.write(JSONValue.object(item.json).serialized())
+            }
+            try output.write(items.isEmpty ? "]\n" : "\n]\n")
+        case .table:
+            guard let header, !isQuiet else {
+                for item in items { try output.write(item.name + "\n") }
+                return
+            }
+            var table = Table(header)
+            for item in items { table.append(item.cells) }
+            try output.write(table.text)
+        }
+    }
+}

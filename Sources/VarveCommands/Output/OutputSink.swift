@@ -1,0 +1,51 @@
+import Glibc
+import Synchronization
+import SystemCalls
+public import SystemPackage
+
+/// Where a command's output goes.
+public struct OutputSink: Sendable {
+    let write: @Sendable ([UInt8]) throws(Errno) -> Void
+
+    public init(_ write: @escaping @Sendable ([UInt8]) throws(Errno) -> Void) { self.write = write }
+
+    /// A descriptor, which stays the caller's.
+    public static func descriptor(_ fd: FileDescriptor) -> OutputSink {
+        OutputSink { (bytes) throws(Errno) in try fd.writeFull(bytes) }
+    }
+}
+
+/// Standard output cannot be written.
+struct OutputError: Error, CustomStringConvertible {
+    var errno: Errno
+
+    /// The reader has gone away, as `head` does: it has what it wanted, and nobody is told.
+    var isClosedPipe: Bool { errno == .brokenPipe }
+    var description: String { "cannot write to standard output: \(errno)" }
+}
+
+/// The results of a command on their way to standard output, in large pieces.
+final class ResultWriter {
+    private static let size = 256 << 10
+    private let sink: OutputSink
+    private var buffer: [UInt8] = []
+
+    init(_ sink: OutputSink) { self.sink = sink }
+
+    func write(_ text: String) throws(OutputError) { try write { $0.append(contentsOf: text.utf8) } }
+
+    func write(_ bytes: [UInt8]) throws(OutputError) { try write { $0.append(contentsOf: bytes) } }
+
+    /// Lets `append` add bytes, a line or so.
+    func write(_ append: (inout [UInt8]) -> Void) throws(OutputError) {
+        append(&buffer)
+        if buffer.count >= Self.size { try flush() }
+    }
+
+    func flush() throws(OutputError) {
+        guard !buffer.isEmpty else { return }
+        // Gone in any case: what could not be written is not tried again.
+        defer { buffer.removeAll(keepingCapacity: true) }
+        do throws(Errno) { try sink.write(buffer) } catch { throw OutputError(errno: error) }
+    }
+}

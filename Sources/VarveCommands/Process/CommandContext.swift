@@ -1,0 +1,51 @@
+import Logging
+import Store
+import SystemCalls
+
+/// What a command works with.
+final class CommandContext {
+    let options: GlobalOptions
+    let environment: CommandEnvironment
+    let output: ResultWriter
+    let logger: Logger
+    let cancellation: Cancellation
+    private let diagnostics: Diagnostics
+
+    init(
+        options: GlobalOptions, environment: CommandEnvironment, output: ResultWriter,
+        diagnostics: Diagnostics,
+        cancellation: Cancellation
+    ) {
+        self.options = options
+        self.environment = environment
+        self.output = output
+        self.diagnostics = diagnostics
+        self.cancellation = cancellation
+        let level = options.log.level
+        logger = Logger(label: "varve") { _ in DiagnosticLogHandler(diagnostics, level: level) }
+    }
+
+    func storePath(_ path: PathArgument? = nil) throws -> BytePath {
+        try StoreLocation.find(option: path?.path ?? options.store?.path, environment: environment).path
+    }
+
+    func openStore() throws -> SnapshotStore { try SnapshotStore.open(at: try storePath(), logger: logger) }
+
+    /// The store if there is one: for what can be done without. One that was named must be there.
+    func openStoreIfPresent() throws -> SnapshotStore? {
+        let location = try StoreLocation.find(option: options.store?.path, environment: environment)
+        do {
+            return try SnapshotStore.open(at: location.path, logger: logger)
+        } catch let error as StoreError
+            where !location.isGiven && [.notFound, .unsupported].contains(error.kind)
+        {
+            logger.debug("no store is used: \(error)")
+            return nil
+        }
+    }
+
+    func showProgress(_ verb: String) -> ProgressHandler {
+        guard diagnostics.showsProgress, !options.noProgress else { return { _ in } }
+        return ProgressLine(verb, on: diagnostics).handler
+    }
+}

@@ -1,0 +1,40 @@
+import Glibc
+import SystemCalls
+
+/// The environment variables that a command may ask for.
+public struct CommandEnvironment: Sendable {
+    private let lookUp: @Sendable (String) -> [UInt8]?
+
+    public init(_ lookUp: @escaping @Sendable (String) -> [UInt8]?) { self.lookUp = lookUp }
+
+    public init(_ variables: [String: String]) {
+        self.init { name in variables[name].map { Array($0.utf8) } }
+    }
+
+    /// That of the process.
+    public static let process = CommandEnvironment { name in
+        guard let value = unsafe getenv(name) else { return nil }
+        return unsafe Array(UnsafeRawBufferPointer(start: value, count: strlen(value)))
+    }
+
+    /// Nil if the variable is not set, or empty.
+    func path(_ name: String) -> BytePath? {
+        lookUp(name).flatMap { $0.isEmpty ? nil : BytePath($0) }
+    }
+
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970 (reproducible-builds.org/specs/source-date-epoch).
+    func sourceDate() throws(UsageError) -> Timestamp? {
+        guard let bytes = lookUp("SOURCE_DATE_EPOCH") else { return nil }
+        let isNumber =
+            !bytes.isEmpty && bytes.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+        // 9999-12-31T23:59:59Z, the last second that RFC 3339 can write.
+        guard isNumber, let seconds = Int64(String(decoding: bytes, as: UTF8.self)),
+            seconds <= 253_402_300_799
+        else {
+            throw UsageError(
+                "SOURCE_DATE_EPOCH is \"\(BytePath.escape(bytes))\", which is no time; set it to seconds since 1970, or unset it"
+            )
+        }
+        return Timestamp(seconds: seconds)
+    }
+}

@@ -1,0 +1,103 @@
+import ArgumentParser
+import Glibc
+public import Store
+public import SystemCalls
+import SystemPackage
+
+/// The command `varve`.
+public enum VarveCommand {
+    public static let version = "0.1.0"
+
+    /// Runs the command line of this process and ends it.
+    public static func main() -> Never {
+        openMissingStandardStreams()
+        Interruption.install()
+        raiseDescriptorLimit()
+        let words = unsafe UnsafeBufferPointer(start: CommandLine.unsafeArgv, count: Int(CommandLine.argc))
+        var arguments: [BytePath] = []
+        for index in words.indices.dropFirst() {
+            guard let word = unsafe words[index] else { break }
+            let bytes = unsafe UnsafeRawBufferPointer(start: word, count: strlen(word))
+            if let argument = unsafe BytePath(bytes) { arguments.append(argument) }
+        }
+        exit(
+            run(
+                arguments: arguments, standardOutput: .descriptor(.standardOutput),
+                standardError: .descriptor(.standardError), isTerminal: isatty(2) == 1,
+                cancellation: Interruption.cancellation))
+    }
+
+    /// Runs one command line and returns its exit code; touches nothing of the process.
+    ///
+    /// - Parameters:
+    ///   - arguments: without the name of the program.
+    ///   - isTerminal: of standard error; nothing else decides whether progress is shown.
+    public static func run(
+        arguments: [BytePath], standardOutput: OutputSink, standardError: OutputSink,
+        isTerminal: Bool = false,
+        environment: CommandEnvironment = .process, cancellation: Cancellation = Cancellation()
+    ) -> Int32 {
+        let output = ResultWriter(standardOutput)
+        let diagnostics = Diagnostics(standardError, isTerminal: isTerminal)
+        do {
+            try execute(arguments, output, diagnostics, environment, cancellation)
+            try output.flush()
+            return ExitStatus.done.rawValue
+        } catch let error as OutputError where error.isClosedPipe {
+            return ExitStatus.done.rawValue
+        } catch let error as WrongUsage {
+            diagnostics.message(error.description)
+            return ExitStatus.usage.rawValue
+        } catch {
+            // What was found before it is still a result.
+            try? output.flush()
+            let status = cancellation.isCancelled ? .interrupted : ExitStatus(error)
+            diagnostics.message(
+                status == .interrupted ? "interrupted; nothing half-done was left behind" : "\(error)")
+            return status.rawValue
+        }
+    }
+
+    private static func execute(
+        _ arguments: [BytePath], _ output: ResultWriter, _ diagnostics: Diagnostics,
+        _ environment: CommandEnvironment, _ cancellation: Cancellation
+    ) throws {
+        guard let command = try parse(arguments, output) else { return }
+        let context = CommandContext(
+            options: command.root.options, environment: environment, output: output, diagnostics: diagnostics,
+            cancellation: cancellation)
+        defer { diagnostics.clearProgress() }
+        try command.execute(context)
+    }
+
+    /// Nil if help or the like was asked for, and written.
+    private static func parse(_ arguments: [BytePath], _ output: ResultWriter) throws -> (
+        any ExecutableCommand
+    )? {
+        let words = arguments.map { ArgumentText.encode($0.bytes) }
+        do {
+            var command = try RootCommand.parseAsRoot(words)
+            if let command = command as? any ExecutableCommand { return command }
+            // A group without one of its commands, or the parser's own `help`: both throw.
+            try command.run()
+            return nil
+        } catch let error as MissingCommand {
+            throw WrongUsage(description: error.description)
+        } catch {
+            let text = ArgumentText.shown(RootCommand.fullMessage(for: error, columns: nil))
+            guard RootCommand.exitCode(for: error) == .success else {
+                if let missing = MissingCommand(in: words) {
+                    throw WrongUsage(description: ArgumentText.shown(missing.description))
+                }
+                throw WrongUsage(description: text.prefix(1).lowercased() + text.dropFirst())
+            }
+            try output.write(text.hasSuffix("\n") ? text : text + "\n")
+            return nil
+        }
+    }
+}
+
+/// What the parser of the command line says, with the right form.
+private struct WrongUsage: Error {
+    var description: String
+}

@@ -1,0 +1,3 @@
+import VarveCommands
+
+VarveCommand.main()
