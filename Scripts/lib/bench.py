@@ -1,0 +1,659 @@
+"""The second half of Scripts/bench, which makes the btrfs volume that this measures on."""
+
+import argparse
+import glob
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+
+LIBRARY = os.path.dirname(os.path.abspath(__file__))
+
+
+class Failed(Exception):
+    pass
+
+
+class Run:
+    """One process: seconds on the clock on the wall, peak memory in KiB, what it printed."""
+
+    def __init__(self, *command, environment=None, sync=None, output=False):
+        command = [os.fspath(part) for part in command]
+        with open(os.path.join(volume, ".output"), "w+b") as out, open(os.path.join(volume, ".errors"), "w+b") as err:
+            null = os.open(os.devnull, os.O_RDONLY)
+            actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, out.fileno(), 1),
+                       (os.POSIX_SPAWN_DUP2, err.fileno(), 2)]
+            start = time.perf_counter()
+            child = os.posix_spawnp(command[0], command, dict(os.environ, **(environment or {})), file_actions=actions)
+            _, status, usage = os.wait4(child, 0)
+            if sync:
+                synchronize()
+            self.seconds = time.perf_counter() - start
+            os.close(null)
+            self.memory = usage.ru_maxrss
+            out.seek(0)
+            self.output = out.read() if output else b""
+            if status:
+                err.seek(0)
+                words = err.read().decode(errors="replace").strip().splitlines()
+                raise Failed(f"{' '.join(command)[:200]}: ended with {os.waitstatus_to_exitcode(status)}: "
+                             + " / ".join(words[-4:]))
+
+
+def synchronize():
+    """Of this one file system: syncfs(2)."""
+    subprocess.run(["sync", "--file-system", volume], check=True)
+
+
+def quiet(*command):
+    Run(*command)
+
+
+def delete_subvolumes(*paths):
+    for path in paths:
+        if os.path.lexists(path):
+            quiet("btrfs", "subvolume", "delete", path)
+
+
+def settle():
+    """What was deleted is cleaned up in the background, which the next measurement should not pay for."""
+    # This sync wakes the cleaner, which else sleeps up to half a minute; sync(1) does not.
+    quiet("btrfs", "filesystem", "sync", volume)
+    quiet("btrfs", "subvolume", "sync", "-s", "1", volume)
+    synchronize()
+
+
+# --- the table -----------------------------------------------------------------------------------------------------
+
+rows = []
+
+
+def row(case, ours, against, theirs, ratio, limit, met, unit="ms", **more):
+    """limit: as the requirement says it. met: True, False, or None where nothing is required."""
+    rows.append(dict(case=case, varve=ours, against=against, other=theirs, ratio=ratio, required=limit, met=met,
+                     unit=unit, **more))
+    print_row(rows[-1])
+
+
+def number(value, unit):
+    if value is None:
+        return ""
+    return f"{value:,.1f} {unit}" if value < 100 else f"{value:,.0f} {unit}"
+
+
+COLUMNS = "{:<50} {:>12}  {:<38} {:>12} {:>8}  {:<12} {}"
+
+
+def print_row(r):
+    met = {True: "yes", False: "NO", None: ""}[r["met"]]
+    ratio = "" if r["ratio"] is None else f"{r['ratio']:.2f}"
+    print(COLUMNS.format(r["case"][:50], number(r["varve"], r["unit"]), r["against"][:38],
+                         number(r["other"], r["unit"]), ratio, r["required"], met), flush=True)
+
+
+def at_most(case, ours, against, theirs, factor, **more):
+    ratio = ours / theirs
+    row(case, ours, against, theirs, ratio, f"≤ {factor} ×", ratio <= factor, **more)
+
+
+def faster(case, ours, against, theirs, factor, **more):
+    ratio = theirs / ours
+    row(case, ours, against, theirs, ratio, f"≥ {factor} × as fast", ratio >= factor, **more)
+
+
+def milliseconds(runs):
+    return statistics.median(r.seconds if isinstance(r, Run) else r for r in runs) * 1000
+
+
+def spread(runs):
+    values = sorted((r.seconds if isinstance(r, Run) else r) * 1000 for r in runs)
+    return [round(value, 2) for value in values]
+
+
+def take_turns(rounds, *contestants):
+    """Each contestant once a round, in turn, so that what disturbs one disturbs all. Returns the runs of each."""
+    runs = [[] for _ in contestants]
+    for number_of_round in range(rounds):
+        for index, contestant in enumerate(contestants):
+            if runs[index] is None:
+                continue
+            try:
+                runs[index].append(contestant())
+            except Failed as error:
+                if contestant is contestants[0]:
+                    raise
+                print(f"    cannot be measured: {error}", file=sys.stderr)
+                failures.append(str(error))
+                runs[index] = None
+    return runs
+
+
+failures = []
+cases = {"unpack": [], "delta": []}
+
+
+def case(group):
+    def register(function):
+        cases[group].append(function)
+        return function
+    return register
+
+
+# --- images and the store ------------------------------------------------------------------------------------------
+
+class Image:
+    def __init__(self, name, *arguments):
+        self.layout = os.path.join(volume, "image-" + name)
+        if not os.path.exists(self.layout):
+            subprocess.run([os.path.join(options.scripts, "make-image"), self.layout, *arguments], check=True,
+                           stdout=sys.stderr)
+        self.layers, self.chains = (
+            subprocess.run([sys.executable, "-B", os.path.join(LIBRARY, "layout_info.py"), what, self.layout, "latest"],
+                           check=True, capture_output=True, text=True).stdout.split()
+            for what in ("layers", "chains"))
+        self.reference = self.layout + ":latest"
+
+
+def bench_image():
+    return Image("bench", "--bench", *(["--scale", "0.1"] if options.quick else []))
+
+
+def varve(*arguments, **more):
+    return Run(options.varve, *arguments, **more)
+
+
+def remove_chains():
+    for name in varve("store", "ls", "-q", output=True).output.decode().split():
+        varve("store", "rm", name)
+
+
+def place(name):
+    path = os.path.join(volume, "work", name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return path
+
+
+def remove_bundle(path):
+    if os.path.lexists(path):
+        varve("bundle", "rm", path)
+
+
+def unpacked(image, name):
+    path = place(name)
+    if not os.path.exists(path):
+        varve("unpack", "--image", image.reference, path)
+    return path
+
+
+# --- unpack --------------------------------------------------------------------------------------------------------
+
+@case("unpack")
+def cold(rounds):
+    """cold unpack"""
+    image = bench_image()
+    blobs = [os.path.join(image.layout, "blobs/sha256", layer) for layer in image.layers]
+    memory = os.path.join("/dev/shm", f"varve-bench-{os.getpid()}")
+    floor = os.path.join(volume, "floor")
+    subprocess.run(["cc", "-O2", "-o", floor, os.path.join(LIBRARY, "floor.c")], check=True)
+
+    def ours():
+        bundle = place("cold")
+        run = varve("unpack", "--image", image.reference, bundle, sync=True)
+        remove_bundle(bundle)
+        remove_chains()
+        settle()
+        return run
+
+    def umoci():
+        bundle = place("umoci-cold")
+        run = Run("umoci", "unpack", "--image", image.reference, bundle, sync=True)
+        shutil.rmtree(bundle)
+        settle()
+        return run
+
+    def storage():
+        root = place("containers")
+        target = f"containers-storage:[btrfs@{root}+{root}-run]localhost/bench:latest"
+        try:
+            return Run("skopeo", "--insecure-policy", "copy", "--quiet", "oci:" + image.reference, target, sync=True)
+        finally:
+            for path in glob.glob(root + "/btrfs/subvolumes/*"):
+                subprocess.run(["btrfs", "-q", "subvolume", "delete", path])
+            for path in (root, root + "-run"):
+                shutil.rmtree(path, ignore_errors=True)
+            settle()
+
+    def tar():
+        subvolume = place("tar")
+        quiet("btrfs", "subvolume", "create", subvolume)
+        script = 'cd "$1"; shift; for layer; do gzip -dc "$layer" | tar -xp || exit 1; done'
+        run = Run("bash", "-o", "pipefail", "-c", script, "tar", subvolume, *blobs, sync=True)
+        delete_subvolumes(subvolume)
+        settle()
+        return run
+
+    def bare():
+        subvolume = place("floor")
+        quiet("btrfs", "subvolume", "create", subvolume)
+        run = Run(floor, subvolume, *tars, output=True)
+        delete_subvolumes(subvolume)
+        settle()
+        return int(run.output) / 1e6
+
+    os.makedirs(memory)
+    try:
+        tars = []
+        for index, blob in enumerate(blobs):
+            tars.append(os.path.join(memory, f"{index}.tar"))
+            with open(tars[-1], "wb") as out:
+                subprocess.run(["gzip", "-dc", "--", blob], check=True, stdout=out, stdin=None)
+        ours_runs, *others = take_turns(rounds, ours, umoci, storage, tar, bare)
+    finally:
+        shutil.rmtree(memory, ignore_errors=True)
+    time_of_ours = milliseconds(ours_runs)
+    names = ["umoci unpack", "skopeo copy, containers-storage on btrfs", "gzip -dc | tar -xp, one subvolume"]
+    for name, factor, runs in zip(names, (3, 3, 1.5), others):
+        if runs:
+            faster("cold unpack, 10 layers", time_of_ours, name, milliseconds(runs), factor, runs=spread(ours_runs),
+                   other_runs=spread(runs))
+    if others[3]:
+        at_most("cold unpack, 10 layers", time_of_ours, "the floor: tars in memory, no hash",
+                milliseconds(others[3]), 1.35, runs=spread(ours_runs), other_runs=spread(others[3]))
+    peak = max(run.memory for run in ours_runs) / 1024
+    row("peak memory, 10 layers", peak, "", None, None, "≤ 96 MiB", peak <= 96, unit="MiB")
+
+
+@case("unpack")
+def warm(rounds):
+    """warm unpack"""
+    times = {}
+    hundred = Image("layers-100", "--layers", "100")
+    for name, image in (("35,000 files", bench_image()), ("1 layer", Image("layers-1", "--layers", "1")),
+                        ("100 layers", hundred)):
+        remove_bundle(place("first"))
+        varve("unpack", "--image", image.reference, place("first"))
+        remove_bundle(place("first"))
+        chain = os.path.join(os.environ["VARVE_STORE"], "chains", image.chains[-1])
+        settle()
+
+        def ours():
+            run = varve("unpack", "--image", image.reference, place("warm"))
+            remove_bundle(place("warm"))
+            synchronize()
+            return run
+
+        def snapshot():
+            run = Run("btrfs", "subvolume", "snapshot", chain, place("snapshot"))
+            delete_subvolumes(place("snapshot"))
+            synchronize()
+            return run
+
+        ours_runs, theirs = take_turns(rounds * 5, ours, snapshot)
+        times[name] = milliseconds(ours_runs)
+        at_most(f"warm unpack, {name}", times[name], "btrfs subvolume snapshot", milliseconds(theirs), 3,
+                runs=spread(ours_runs), other_runs=spread(theirs))
+    remove_chains()
+
+
+@case("unpack")
+def memory_of_a_large_file(rounds):
+    """memory of a large file"""
+    size = "400M" if options.quick else "4G"
+    image = Image("file", "--file", size)
+    run = varve("unpack", "--image", image.reference, place("large"), sync=True)
+    remove_bundle(place("large"))
+    remove_chains()
+    shutil.rmtree(image.layout)
+    settle()
+    row(f"peak memory, a file of {size} in a layer", run.memory / 1024, "", None, None, "≤ 96 MiB",
+        run.memory <= 96 * 1024, unit="MiB")
+
+
+@case("unpack")
+def repack_new_data(rounds):
+    """repack of new data"""
+    base, data = Image("layers-3", "--layers", "3"), bench_image()
+    layout = place("repack-layout")
+    shutil.copytree(base.layout, layout)
+    bundle = place("repack")
+    varve("unpack", "--image", layout + ":latest", bundle)
+    target = os.path.join(bundle, "rootfs", "new")
+    os.mkdir(target)
+    for layer in data.layers:
+        subprocess.run(f"gzip -dc '{data.layout}/blobs/sha256/{layer}' | tar -x --exclude='.wh.*' -C '{target}'", shell=True, check=True)
+    synchronize()
+    # One thread of zlib at the level that Varve deflates with, on the same bytes, which are in memory.
+    archive = place("new.tar")
+    subprocess.run(["tar", "-cf", archive, "-C", bundle + "/rootfs", "new"], check=True)
+    size = os.path.getsize(archive)
+    tags = iter(range(1000))
+
+    def ours():
+        run = varve("repack", "--image", f"{layout}:new{next(tags)}", bundle)
+        remove_chains()
+        settle()
+        return run
+
+    def deflate():
+        return Run(sys.executable, os.path.join(LIBRARY, "deflate.py"), archive)
+
+    ours_runs, theirs = take_turns(rounds, ours, deflate)
+    faster(f"repack of {size >> 20} MiB of new data", milliseconds(ours_runs), "zlib -6, one thread",
+           milliseconds(theirs), 1.7, runs=spread(ours_runs), other_runs=spread(theirs))
+    remove_bundle(bundle)
+    os.unlink(archive)
+    shutil.rmtree(layout)
+    settle()
+
+
+# --- delta ---------------------------------------------------------------------------------------------------------
+
+def plain_file(root, choice=0):
+    """A regular file with one name, from the middle of the tree, the same each time."""
+    found = []
+    for directory, directories, names in os.walk(root):
+        directories.sort()
+        for name in sorted(names):
+            path = os.path.join(directory, name)
+            if os.path.isfile(path) and not os.path.islink(path) and os.lstat(path).st_nlink == 1:
+                found.append(path)
+        if len(found) > 5000:
+            break
+    return found[(len(found) // 2 + choice) % len(found)]
+
+
+@case("delta")
+def one_of_many(rounds):
+    """one changed file"""
+    image = bench_image()
+    bundle = unpacked(image, "delta")
+    with open(plain_file(bundle + "/rootfs"), "ab") as file:
+        file.write(b"changed\n")
+    synchronize()
+    chain = os.path.join(os.environ["VARVE_STORE"], "chains", image.chains[-1])
+    frozen = place("frozen")
+
+    def commands():
+        seconds = Run("btrfs", "subvolume", "snapshot", "-r", bundle, frozen).seconds
+        seconds += Run("btrfs", "send", "--no-data", "-p", chain, "-f", "/dev/null", frozen).seconds
+        return seconds + Run("btrfs", "subvolume", "delete", frozen).seconds
+
+    ours_runs, theirs = take_turns(rounds * 5, lambda: varve("diff", bundle, output=True), commands)
+    if len(ours_runs[0].output.splitlines()) != 1:
+        raise Failed(f"varve diff found something else than one change: {ours_runs[0].output[:500]!r}")
+    at_most("diff, 1 of 36,000 files changed", milliseconds(ours_runs), "btrfs snapshot -r; send; delete",
+            milliseconds(theirs), 1.5, runs=spread(ours_runs), other_runs=spread(theirs))
+
+    layout = place("delta-layout")
+    subprocess.run(["cp", "-a", "--reflink=auto", image.layout, layout], check=True)
+    umoci_bundle = place("umoci-delta")
+    quiet("umoci", "unpack", "--image", layout + ":latest", umoci_bundle)
+    with open(plain_file(umoci_bundle + "/rootfs"), "ab") as file:
+        file.write(b"changed\n")
+    synchronize()
+    tags = iter(range(1000))
+
+    def ours():
+        return varve("repack", "--image", f"{layout}:varve{next(tags)}", bundle)
+
+    def umoci():
+        return Run("umoci", "repack", "--image", f"{layout}:umoci{next(tags)}", umoci_bundle)
+
+    ours_runs, theirs = take_turns(rounds, ours, umoci)
+    faster("repack, 1 of 36,000 files changed", milliseconds(ours_runs), "umoci repack", milliseconds(theirs), 100,
+           runs=spread(ours_runs), other_runs=spread(theirs))
+    remove_bundle(bundle)
+    remove_chains()
+    shutil.rmtree(umoci_bundle)
+    shutil.rmtree(layout)
+    settle()
+
+
+FILES_PER_DIRECTORY = 100
+
+
+def make_tree(path, count):
+    """A subvolume of `count` files of a few bytes, 100 in a directory, 100 directories in a directory."""
+    quiet("btrfs", "subvolume", "create", path)
+    for first in range(0, count, FILES_PER_DIRECTORY):
+        directory = tree_directory(path, first)
+        os.makedirs(directory, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        for index in range(first, min(count, first + FILES_PER_DIRECTORY)):
+            file = os.open(b"file%07d" % index, os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=fd)
+            os.write(file, b"%d\n" % index)
+            os.close(file)
+        os.close(fd)
+    settle()
+
+
+def tree_directory(path, index):
+    directory = index // FILES_PER_DIRECTORY
+    return os.path.join(path, "top%03d" % (directory // 100), "sub%02d" % (directory % 100))
+
+
+def change(path, index):
+    with open(os.path.join(tree_directory(path, index), "file%07d" % index), "ab") as file:
+        file.write(b"changed\n")
+
+
+class Pair:
+    """A read-only snapshot of a tree, and a snapshot of that to change."""
+
+    def __init__(self, tree, name):
+        self.old, self.new = place(name + "-old"), place(name + "-new")
+        delete_subvolumes(self.old, self.new)
+        quiet("btrfs", "subvolume", "snapshot", "-r", tree, self.old)
+        quiet("btrfs", "subvolume", "snapshot", self.old, self.new)
+
+    def freeze(self):
+        synchronize()
+        quiet("btrfs", "property", "set", "-t", "subvol", self.new, "ro", "true")
+
+    def diff(self):
+        return varve("diff", self.old, self.new, output=True)
+
+    def send(self):
+        return Run("btrfs", "send", "--no-data", "-p", self.old, "-f", "/dev/null", self.new)
+
+    def remove(self):
+        delete_subvolumes(self.old, self.new)
+        settle()
+
+
+def expect(run, lines):
+    found = len(run.output.splitlines())
+    if found != lines:
+        raise Failed(f"varve diff printed {found} lines where {lines} had changed")
+
+
+def scale(count):
+    return count // 10 if options.quick else count
+
+
+@case("delta")
+def by_size_of_the_tree(rounds):
+    """size of the tree"""
+    times = []
+    for count in map(scale, (10_000, 100_000, 1_000_000)):
+        tree = place("tree")
+        make_tree(tree, count)
+        pair = Pair(tree, "size")
+        change(pair.new, count // 2)
+        pair.freeze()
+        runs, sends = take_turns(rounds * 5, pair.diff, pair.send)
+        expect(runs[0], 1)
+        times.append(milliseconds(runs))
+        row(f"diff, 1 change among {count:,} files", times[-1], "btrfs send --no-data", milliseconds(sends),
+            times[-1] / milliseconds(sends), "", None, runs=spread(runs), other_runs=spread(sends))
+        pair.remove()
+        if count == scale(1_000_000):
+            pair = Pair(tree, "memory")
+            for index in range(10):
+                change(pair.new, index * (count // 10) + 7)
+            pair.freeze()
+            run = pair.diff()
+            expect(run, 10)
+            row(f"peak memory, 10 changes among {count:,} files", run.memory / 1024, "", None, None, "≤ 32 MiB",
+                run.memory <= 32 * 1024, unit="MiB")
+            pair.remove()
+        delete_subvolumes(tree)
+        settle()
+    at_most("diff, the slowest of the three sizes", max(times), "the fastest", min(times), 2)
+
+
+@case("delta")
+def by_size_of_the_change(rounds):
+    """size of the change"""
+    count = scale(100_000)
+    tree = place("tree")
+    make_tree(tree, count)
+    times = {}
+    for changes in map(scale, (100, 1_000, 10_000) if options.quick else (10, 100, 1_000, 10_000)):
+        pair = Pair(tree, "changes")
+        for index in random.Random(changes).sample(range(count), changes):
+            change(pair.new, index)
+        pair.freeze()
+        runs, sends = take_turns(rounds * 3, pair.diff, pair.send)
+        expect(runs[0], changes)
+        times[changes] = milliseconds(runs)
+        bare = milliseconds(sends)
+        name = f"diff, {changes:,} changes among {count:,} files"
+        if changes == scale(10_000):
+            at_most(name, times[changes], "btrfs send --no-data", bare, 2, runs=spread(runs), other_runs=spread(sends))
+        else:
+            row(name, times[changes], "btrfs send --no-data", bare, times[changes] / bare, "", None,
+                runs=spread(runs), other_runs=spread(sends))
+        pair.remove()
+    most = max(times)
+    # Linear: ten times the changes take no more than ten times as long, and what measuring adds.
+    at_most(f"diff, {most:,} changes", times[most], f"{most // 10:,} changes", times[most // 10], 12)
+    delete_subvolumes(tree)
+    settle()
+
+
+def with_directory(count):
+    tree = place("tree")
+    make_tree(tree, scale(20_000))
+    directory = os.path.join(tree, "directory")
+    os.mkdir(directory)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    for index in range(count):
+        os.close(os.open(b"file%07d" % index, os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=fd))
+    os.close(fd)
+    settle()
+    return tree
+
+
+@case("delta")
+def renamed_directory(rounds):
+    """renamed directory"""
+    count = scale(10_000)
+    tree = with_directory(count)
+    pair = Pair(tree, "renamed")
+    os.rename(pair.new + "/directory", pair.new + "/renamed")
+    pair.freeze()
+
+    def listing():
+        return Run("find", pair.new + "/renamed", "-printf", "%s %T@ %p\n", output=True)
+
+    runs, theirs = take_turns(rounds * 5, pair.diff, listing)
+    # The root's own times, the old name, the new name and all that is in it.
+    expect(runs[0], count + 3)
+    row(f"diff, a directory of {count:,} files renamed", milliseconds(runs), "find -printf of that directory",
+        milliseconds(theirs), milliseconds(runs) / milliseconds(theirs), "in its order", None, runs=spread(runs),
+        other_runs=spread(theirs))
+    pair.remove()
+    delete_subvolumes(tree)
+    settle()
+
+
+@case("delta")
+def deleted_directory(rounds):
+    """deleted directory"""
+    count = scale(100_000)
+    tree = with_directory(count)
+    pair = Pair(tree, "deleted")
+    shutil.rmtree(pair.new + "/directory")
+    pair.freeze()
+    runs, theirs = take_turns(rounds, pair.diff, pair.send)
+    expect(runs[0], 2)
+    ours = milliseconds(runs)
+    bare = milliseconds(theirs)
+    row(f"diff, a directory of {count:,} files deleted", ours, "btrfs send --no-data", bare, ours / bare, "≤ 50 ms",
+        ours <= 50, runs=spread(runs), other_runs=spread(theirs))
+    pair.remove()
+    delete_subvolumes(tree)
+    settle()
+
+
+# --- all of it -----------------------------------------------------------------------------------------------------
+
+def text(*command):
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()
+        return lines[0] if lines else ""
+    except FileNotFoundError:
+        return ""
+
+
+def host():
+    model = ""
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "kernel": os.uname().release, "processors": os.cpu_count(), "processor": model,
+        "memoryBytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "btrfs": text("btrfs", "--version"), "umoci": text("umoci", "--version"),
+        "skopeo": text("skopeo", "--version"), "imageFileSystem": text("stat", "-f", "-c", "%T", volume + ".img"),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "quick": options.quick, "rounds": options.rounds,
+    }
+
+
+def main():
+    print(COLUMNS.format("case", "varve", "against", "", "ratio", "must be", "met"), flush=True)
+    for group in cases if options.what == "all" else [options.what]:
+        for function in cases[group]:
+            if options.only and options.only not in function.__doc__:
+                continue
+            print(f"==> {group}: {function.__doc__}", file=sys.stderr)
+            try:
+                function(options.rounds)
+            except (Failed, OSError, subprocess.CalledProcessError, statistics.StatisticsError) as error:
+                failures.append(f"{function.__doc__}: {error}")
+                print(f"    cannot be measured: {error}", file=sys.stderr)
+                if not isinstance(error, Failed):
+                    traceback.print_exc()
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"host": host(), "rows": rows, "failures": failures}, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    missed = [r for r in rows if r["met"] is False]
+    print(f"{len(rows)} rows, {len(missed)} not as they must be, {len(failures)} could not be measured",
+          file=sys.stderr)
+    return 1 if failures or (options.strict and missed) else 0
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("what", choices=["unpack", "delta", "all"])
+parser.add_argument("--varve", required=True)
+parser.add_argument("--scripts", required=True)
+parser.add_argument("--volume", required=True)
+parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--quick", action="store_true")
+parser.add_argument("--strict", action="store_true")
+parser.add_argument("--json")
+parser.add_argument("--only")
+options = parser.parse_args()
+volume = options.volume
+sys.exit(main())
