@@ -145,13 +145,15 @@ extension PipelineTests {
             let source = try ThreadedSource(BlockedSource(gate))
             let result = Results()
             let reader = try WorkerThread(name: "reader") {
-                do { _ = try unsafe source.next() } catch PipelineError.cancelled { result.add(1) } catch {
-                    result.add(2)
-                }
+                do {
+                    while unsafe try !source.next().isEmpty {}
+                    result.add(0)
+                } catch PipelineError.cancelled { result.add(1) } catch { result.add(2) }
             }
             usleep(20_000)
             let canceller = try WorkerThread(name: "canceller") { source.cancel() }
-            // The reader is let go; the threads can only end when upstream lets them.
+            // The reader is let go; the threads can only end when upstream lets them. It never ends by itself, so
+            // whichever comes first, the gate or the cancelling, only that can end the stream.
             gate.open()
             canceller.join()
             reader.join()
@@ -210,12 +212,20 @@ extension PipelineTests {
     }
 
     /// Gives nothing before the gate is open.
+    /// Gives nothing before the gate is open, and zeros without end afterwards.
+    @safe
     final class BlockedSource: ByteSource {
         let gate: Gate
-        init(_ gate: Gate) { self.gate = gate }
+        private let zeros: UnsafeMutableRawBufferPointer
+        init(_ gate: Gate) {
+            self.gate = gate
+            unsafe zeros = .allocate(byteCount: 4096, alignment: 16)
+            unsafe zeros.initializeMemory(as: UInt8.self, repeating: 0)
+        }
+        deinit { unsafe zeros.deallocate() }
         func next() throws -> UnsafeRawBufferPointer {
             gate.pass()
-            return unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+            return unsafe UnsafeRawBufferPointer(zeros)
         }
     }
 }
