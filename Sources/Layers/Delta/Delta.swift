@@ -51,35 +51,32 @@ public enum Delta {
             onEntry: onEntry)
         logger?.debug("delta source: \(choice.source.rawValue), because \(choice.reason)")
 
-        var changes: [BytePath: Change]
-        do {
-            let oldTree = try ComparedTree(root: old.root)
-            let newTree = try ComparedTree(root: new.root)
-            var trust = PairedWalk.InodeTrust.none
-            if case .descends = lineage {
-                // The clock of change times has ticks of up to 10 ms (CONFIG_HZ=100): what was changed just before
-                // the snapshot may have been changed again just after it, and bear the same time.
-                trust = .unchangedBefore(
-                    Timestamp(
-                        seconds: oldInfo.originTime.seconds - 1, nanoseconds: oldInfo.originTime.nanoseconds))
-            }
-            let walk = PairedWalk(
-                old: oldTree, new: newTree, dirty: choice.dirty, trust: trust, onEntry: onEntry)
-            let isPruned = choice.dirty != nil
-            let findings = try walk.run(threads: isPruned ? 1 : walkThreads) {
-                FileComparison(equalExtents: isPruned ? ExtentComparison(old: old, new: new).areEqual : nil)
-            }
-            changes = findings.changes
-            let type = { (path: BytePath) throws -> SystemCalls.FileType in
-                try newTree.status(at: path)?.type ?? .regular
-            }
-            if isPruned {
-                let names = try SearchedLinkNames(old: old, oldTree: oldTree, new: new, newTree: newTree)
-                try findings.links.complete(&changes, names: names, type: type)
-            } else {
-                try findings.links.complete(
-                    &changes, names: WalkedLinkNames(links: findings.links), type: type)
-            }
+        let oldTree = try ComparedTree(root: old.root)
+        let newTree = try ComparedTree(root: new.root)
+        var trust = PairedWalk.InodeTrust.none
+        if case .descends = lineage {
+            // The clock of change times has ticks of up to 10 ms (CONFIG_HZ=100): what was changed just before
+            // the snapshot may have been changed again just after it, and bear the same time.
+            trust = .unchangedBefore(
+                Timestamp(
+                    seconds: oldInfo.originTime.seconds - 1, nanoseconds: oldInfo.originTime.nanoseconds))
+        }
+        let walk = PairedWalk(
+            old: oldTree, new: newTree, dirty: choice.dirty, trust: trust, onEntry: onEntry)
+        let isPruned = choice.dirty != nil
+        let findings = try walk.run(threads: isPruned ? 1 : walkThreads) {
+            FileComparison(equalExtents: isPruned ? ExtentComparison(old: old, new: new).areEqual : nil)
+        }
+        var changes = findings.changes
+        let type = { (path: BytePath) throws -> SystemCalls.FileType in
+            try newTree.status(at: path)?.type ?? .regular
+        }
+        if isPruned {
+            let names = try SearchedLinkNames(old: old, oldTree: oldTree, new: new, newTree: newTree)
+            try findings.links.complete(&changes, names: names, type: type)
+        } else {
+            try findings.links.complete(
+                &changes, names: WalkedLinkNames(links: findings.links), type: type)
         }
         return DeltaResult(
             changes: changes.values.sorted { $0.path < $1.path }, source: choice.source, reason: choice.reason

@@ -16,17 +16,11 @@ final class LayerStream {
         bytesRead: SharedCounter
     ) throws {
         let type = try LayerMediaType(descriptor.mediaType)
-        let compression: Compression =
-            switch type.compression {
-            case .none: .none
-            case .gzip: .gzip
-            case .zstd: .zstd
-            }
         let blob = TappedSource(
             FileSource(SharedDescriptor(try layout.openBlob(descriptor))),
             observer: BlobObserver(descriptor, bytesRead))
         source = try ThreadedSource(
-            compression.decoder(over: blob, slabSize: budget.slabSize),
+            Compression(type.compression).decoder(over: blob, slabSize: budget.slabSize),
             observer: DiffIDObserver(diffID, of: descriptor), budget: budget)
     }
 }
@@ -83,5 +77,17 @@ private final class DiffIDObserver: ByteObserver {
                 "the layer \(blob.digest) is not what the image's configuration says: its DiffID is \(actual), not \(expected); get the image again from where it was made"
             )
         }
+    }
+}
+
+extension Compression {
+    /// What a layer's media type says, as the codec for it.
+    init(_ layer: LayerCompression) {
+        self =
+            switch layer {
+            case .none: .none
+            case .gzip: .gzip
+            case .zstd: .zstd
+            }
     }
 }

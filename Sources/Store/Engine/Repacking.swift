@@ -133,7 +133,8 @@ public struct Repacking: Sendable {
     ) throws -> (Descriptor, DiffID) {
         let compression = try options.compression ?? Self.compression(like: image)
         let blob = BlobSink(try BlobWriter(layout))
-        let encoder = try Self.codec(compression).encoder(into: GatheringSink(blob), threads: options.threads)
+        let encoder = try Compression(compression).encoder(
+            into: GatheringSink(blob), threads: options.threads)
         let hashing = DiffIDSink(encoder)
         var written: Int64 = 0
         try LayerPacker(root: frozen.root.fd, options: PackOptions(latestTime: options.sourceDate))
@@ -153,14 +154,6 @@ public struct Repacking: Sendable {
     private static func compression(like image: ResolvedImage) throws -> LayerCompression {
         guard let top = image.layers.last else { return .gzip }
         return try LayerMediaType(top.mediaType).compression
-    }
-
-    private static func codec(_ compression: LayerCompression) -> Compression {
-        switch compression {
-        case .none: .none
-        case .gzip: .gzip
-        case .zstd: .zstd
-        }
     }
 }
 
