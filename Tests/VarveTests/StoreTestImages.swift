@@ -186,7 +186,9 @@ final class StoreWorld: Sendable {
 
     /// `A path` and so on, as `varve diff` has it.
     func diff(_ bundle: String, source: DeltaSource = .auto) throws -> [String] {
-        try BtrfsDriver(store: try store()).freeze(bundle: self.bundle(bundle), source: source).delta {}
+        try BtrfsDriver(store: try store()).freeze(
+            RepackContext(bundle: self.bundle(bundle), source: source)
+        ).delta {}
             .changes.map {
                 change in
                 let kind =

@@ -1,7 +1,7 @@
 import Btrfs
-public import Layers
+import Layers
 import OCI
-public import SystemCalls
+import SystemCalls
 import SystemPackage
 
 /// The store of this product: a read-only subvolume for each layer prefix, snapshots of it as bundles.
@@ -15,8 +15,9 @@ public struct BtrfsDriver: StorageDriver {
         try BtrfsUnpack(store: store, context: context)
     }
 
-    public func freeze(bundle: BytePath, source: DeltaSource) throws -> any FrozenBundle {
-        try BtrfsFrozenBundle(store: store, bundle: try store.openBundle(bundle), source: source)
+    public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
+        try BtrfsFrozenBundle(
+            store: store, bundle: try store.openBundle(context.bundle), source: context.source)
     }
 }
 

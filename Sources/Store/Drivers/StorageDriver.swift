@@ -17,6 +17,26 @@ public struct UnpackContext: Sendable {
     public var options: ApplyOptions
 }
 
+/// What a driver is told of a bundle that is compared or repacked.
+public struct RepackContext: Sendable {
+    public var bundle: BytePath
+    /// The image that the bundle came from; nil where only the delta is asked for, which needs no layout.
+    public var image: ResolvedImage?
+    /// The tag that the new image is to have; nil where only the delta is asked for.
+    public var tag: String?
+    /// What the delta is to be found by, where the driver has a choice.
+    public var source: DeltaSource
+
+    public init(
+        bundle: BytePath, image: ResolvedImage? = nil, tag: String? = nil, source: DeltaSource = .auto
+    ) {
+        self.bundle = bundle
+        self.image = image
+        self.tag = tag
+        self.source = source
+    }
+}
+
 /// Where a layer is to be extracted.
 public struct ExtractionTarget: Sendable {
     /// The directory that the layer's entries go into.
@@ -50,7 +70,7 @@ public protocol StorageDriver: Sendable {
     func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction
 
     /// Freezes a bundle and finds what changed in it since it was unpacked.
-    func freeze(bundle: BytePath, source: DeltaSource) throws -> any FrozenBundle
+    func freeze(_ context: RepackContext) throws -> any FrozenBundle
 }
 
 /// One image on its way into a bundle. What is not finished leaves nothing behind when the value goes away.
@@ -58,15 +78,22 @@ public protocol UnpackTransaction: AnyObject {
     /// How many layers, from the bottom, need not be read.
     var layersInPlace: Int { get }
 
+    /// Whether each layer has a directory of its own: layers are then extracted side by side, and `target` is asked for
+    /// all of them before any is extracted.
+    var supportsParallelExtraction: Bool { get }
+
     /// Where layer `index` is to go, called in order; nil if it has come into place meanwhile by somebody else.
     /// `whileWaiting` is called now and then while somebody else is at it, and throws to give up.
     func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget?
 
-    /// Layer `index` was applied whole and is what its DiffID says.
+    /// Layer `index` was applied whole and is what its DiffID says; called in order.
     func didExtract(layer index: Int) throws
 
     /// The root file system as unpacked, to look up users in before the bundle is made.
     func rootfs() throws -> SharedDescriptor
+
+    /// The `config.json` that the bundle is to have in place of `proposed`.
+    func runtimeConfiguration(_ proposed: [UInt8]) throws -> [UInt8]
 
     /// Puts the bundle in its place, with `files` beside `rootfs/`: the last step, all or nothing.
     func finish(files: [BundleFile]) throws
@@ -90,4 +117,16 @@ public protocol FrozenBundle: AnyObject {
     /// `chainID`, and `files` replace those beside `rootfs/`. One of them is `umoci.json`, which names the image: a crash
     /// leaves both as they were, or both as they are to be.
     func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws
+
+    /// The new image is stored and tagged: the last step of a repack.
+    func didRepack(_ manifest: Descriptor, tag: String) throws
+}
+
+extension UnpackTransaction {
+    public var supportsParallelExtraction: Bool { false }
+    public func runtimeConfiguration(_ proposed: [UInt8]) throws -> [UInt8] { proposed }
+}
+
+extension FrozenBundle {
+    public func didRepack(_ manifest: Descriptor, tag: String) throws {}
 }

@@ -63,7 +63,8 @@ public struct Repacking: Sendable {
     public func repack(_ bundle: BytePath, into layout: ImageLayout, tag: String) throws -> Result {
         let metadata = try Self.metadata(of: bundle)
         let image = try layout.image(at: metadata.path)
-        let frozen = try driver.freeze(bundle: bundle, source: options.source)
+        let frozen = try driver.freeze(
+            RepackContext(bundle: bundle, image: image, tag: tag, source: options.source))
         let delta = try frozen.delta { try cancellation.check() }
         let mask = PathMask(
             options.maskedPaths
@@ -74,6 +75,7 @@ public struct Repacking: Sendable {
 
         guard !changes.isEmpty else {
             try layout.tag(tag, image.manifestDescriptor)
+            try frozen.didRepack(image.manifestDescriptor, tag: tag)
             return Result(
                 layer: nil, manifest: image.manifestDescriptor, changes: 0, source: delta.source,
                 isPublished: true)
@@ -102,6 +104,7 @@ public struct Repacking: Sendable {
                 manifest: manifest.digest, chainID: chainID, options: apply,
                 files: [BundleFile(name: BundleMetadata.fileName, contents: refreshed.encoded)])
         }
+        try frozen.didRepack(manifest, tag: tag)
         return Result(
             layer: layer, manifest: manifest, changes: changes.count, source: delta.source,
             isPublished: isPublished)
@@ -109,7 +112,9 @@ public struct Repacking: Sendable {
 
     /// What changed in a bundle since it was unpacked.
     public func delta(of bundle: BytePath) throws -> DeltaResult {
-        try driver.freeze(bundle: bundle, source: options.source).delta { try cancellation.check() }
+        try driver.freeze(RepackContext(bundle: bundle, source: options.source)).delta {
+            try cancellation.check()
+        }
     }
 
     public static func metadata(of bundle: BytePath) throws -> BundleMetadata {

@@ -45,7 +45,7 @@ public struct Unpacking: Sendable {
         let configuration = try Self.runtimeConfiguration(image, rootfs: try transaction.rootfs())
         try cancellation.check()
         try transaction.finish(files: [
-            BundleFile(name: "config.json", contents: configuration),
+            BundleFile(name: "config.json", contents: try transaction.runtimeConfiguration(configuration)),
             BundleFile(name: BundleMetadata.fileName, contents: metadata.encoded),
         ])
         return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)

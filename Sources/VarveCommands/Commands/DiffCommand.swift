@@ -61,7 +61,7 @@ struct DiffCommand: ExecutableCommand {
         let delta: DeltaResult
         if trees.count == 1 {
             delta = try BtrfsDriver(store: try context.openStore()).freeze(
-                bundle: first.path, source: source.source
+                RepackContext(bundle: first.path, source: source.source)
             )
             .delta { try cancellation.check() }
         } else {
