@@ -46,7 +46,7 @@ let package = Package(
         .target(name: "OCI", dependencies: ["SystemCalls", crypto, system], swiftSettings: rules),
         .target(
             name: "Layers",
-            dependencies: ["SystemCalls", "Btrfs", "BtrfsSendStream", "Archive", logging, system],
+            dependencies: ["SystemCalls", "Btrfs", "BtrfsSendStream", "Archive", "OCI", logging, system],
             swiftSettings: rules),
         .target(
             name: "Store",
@@ -94,7 +94,7 @@ let package = Package(
         .testTarget(
             name: "LayersTests",
             dependencies: [
-                "Layers", "DeltaChecks", "Btrfs", "Archive", "SystemCalls", "TestSupport", system,
+                "Layers", "DeltaChecks", "Btrfs", "Archive", "OCI", "SystemCalls", "TestSupport", system,
             ],
             swiftSettings: rules),
         .testTarget(

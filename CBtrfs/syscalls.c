@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/wait.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <pthread.h>
@@ -72,3 +75,41 @@ int varve_fstatfs(int fd, uint64_t *type, uint64_t *flags) {
 }
 
 void varve_name_thread(const char *name) { (void)pthread_setname_np(pthread_self(), name); }
+
+static int write_file(const char *path, const char *text) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t written = write(fd, text, strlen(text));
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return written == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+static int enter_user_namespace(unsigned uid, unsigned gid) {
+    char uids[64], gids[64];
+    snprintf(uids, sizeof(uids), "%u %u 1", uid, uid);
+    snprintf(gids, sizeof(gids), "%u %u 1", gid, gid);
+    if (unshare(CLONE_NEWUSER) != 0) return -1;
+    // Without privileges, groups may be mapped only when setgroups(2) is given up.
+    if (write_file("/proc/self/setgroups", "deny") != 0 && errno != ENOENT) return -1;
+    if (write_file("/proc/self/uid_map", uids) != 0) return -1;
+    return write_file("/proc/self/gid_map", gids);
+}
+
+int varve_enter_user_namespace(void) {
+    unsigned uid = geteuid(), gid = getegid();
+    // A name space whose maps cannot be written is of no use and cannot be left again.
+    pid_t child = fork();
+    if (child < 0) return -1;
+    if (child == 0) _exit(enter_user_namespace(uid, gid) == 0 ? 0 : errno & 0xff ? errno & 0xff : EPERM);
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno != EINTR) return -1;
+    }
+    if (status != 0) {
+        errno = WIFEXITED(status) ? WEXITSTATUS(status) : EPERM;
+        return -1;
+    }
+    return enter_user_namespace(uid, gid);
+}

@@ -41,6 +41,11 @@ int varve_clone_range(int target, uint64_t target_offset, int source, uint64_t s
 /// fallocate(2); the modes are those of linux/falloc.h (1 KEEP_SIZE, 2 PUNCH_HOLE, 16 ZERO_RANGE).
 int varve_fallocate(int fd, int mode, int64_t offset, int64_t length);
 
+/// Puts this process, which must have one thread, into a user name space of its own in which its user and group keep
+/// their numbers and nobody else has one (user_namespaces(7)): it has all capabilities over its own files then. All or
+/// nothing: what cannot be done is tried in a child first.
+int varve_enter_user_namespace(void);
+
 /// pthread_setname_np(3) of the calling thread; a name of more than 15 bytes is not set.
 void varve_name_thread(const char *name);
 

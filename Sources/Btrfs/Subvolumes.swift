@@ -40,7 +40,7 @@ extension FileDescriptor {
     }
 
     /// Deletes the subvolume `name` in this directory and those that lie in it, however deep, the innermost first.
-    /// One that is read-only is made writable if others lie in it. Returns the ids of all that were deleted.
+    /// One that is read-only is made writable if others lie in it, or the caller has no privileges. Returns the ids of all that were deleted.
     @discardableResult
     public func deleteSubvolumeTree(_ name: BytePath) throws(BtrfsError) -> [UInt64] {
         struct Frame {
@@ -87,7 +87,14 @@ extension FileDescriptor {
                 stack.append(frame)
                 stack.append(try enter(directory.fd, directory, child.name))
             } else {
-                try (frame.directory?.fd ?? self).deleteSubvolume(frame.name)
+                let directory = frame.directory?.fd ?? self
+                do throws(BtrfsError) {
+                    try directory.deleteSubvolume(frame.name)
+                } catch  where error.errno == .readOnlyFileSystem {
+                    // Without privileges, only what may be written can be deleted (btrfs_ioctl_snap_destroy).
+                    try frame.root.fd.setSubvolumeReadOnly(false)
+                    try directory.deleteSubvolume(frame.name)
+                }
                 deleted.append(frame.id)
             }
         }

@@ -9,10 +9,17 @@ public enum LayerError: Error, Sendable, CustomStringConvertible {
     case unrepresentable(path: BytePath, reason: String, remedy: String)
     /// The operating system refused an operation below the root of the tree.
     case system(operation: String, path: BytePath, errno: Errno)
+    /// A file belongs to somebody whom the id map does not have. `inImage` tells whether the id is one of the image, on
+    /// its way out, or one of the host, on its way in.
+    case unmappedOwner(path: BytePath, kind: OwnerKind, id: UInt32, inImage: Bool)
     /// A source of dirty inodes cannot be used for this pair of trees.
     case sourceUnusable(source: String, reason: String)
     /// The caller asked to stop.
     case cancelled
+
+    public enum OwnerKind: String, Sendable {
+        case user, group
+    }
 
     public var description: String {
         switch self {
@@ -22,10 +29,23 @@ public enum LayerError: Error, Sendable, CustomStringConvertible {
             "\"\(path)\" cannot go into a layer: \(reason); \(remedy)"
         case .system(let operation, let path, let errno):
             "cannot \(operation) \"\(path)\": \(errno)\(Self.remedy(errno))"
+        case .unmappedOwner(let path, let kind, let id, let inImage):
+            if inImage {
+                "\"\(path)\" belongs to the \(kind.rawValue) \(id), which the id map does not have; give one that has it with \(Self.option(kind))"
+            } else {
+                "\"\(path)\" belongs to the \(kind.rawValue) \(id) of the host, which the bundle's id map does not have; change its owner or leave it out with --mask-path"
+            }
         case .sourceUnusable(let source, let reason):
             "the delta cannot be taken from the \(source): \(reason); use --source auto"
         case .cancelled:
             "interrupted"
+        }
+    }
+
+    private static func option(_ kind: OwnerKind) -> String {
+        switch kind {
+        case .user: "--uid-map"
+        case .group: "--gid-map"
         }
     }
 
@@ -34,7 +54,7 @@ public enum LayerError: Error, Sendable, CustomStringConvertible {
         case .noSpace: "; free space on this file system or enlarge it"
         case .diskQuotaExceeded: "; raise the quota or free space below it"
         case .tooManyOpenFiles: "; raise the limit of open files (ulimit -n)"
-        case .notPermitted, .permissionDenied: "; run as root"
+        case .notPermitted, .permissionDenied: "; \(permissionRemedy())"
         default: ""
         }
     }

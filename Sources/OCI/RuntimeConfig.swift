@@ -9,27 +9,6 @@
 ///   would gain them), and more paths of /proc are masked;
 /// * a relative working directory, which runtimes refuse, is taken from the root.
 public enum RuntimeConfig {
-    /// A range of ids in the container and where it lies on the host (runtime-spec config-linux.md, "User
-    /// namespace mappings").
-    public struct IDMapping: Hashable, Sendable {
-        public var containerID: UInt32
-        public var hostID: UInt32
-        public var size: UInt32
-        public init(containerID: UInt32, hostID: UInt32, size: UInt32) {
-            self.containerID = containerID
-            self.hostID = hostID
-            self.size = size
-        }
-
-        /// As runtime-spec and umoci.json write it.
-        public var json: JSONValue {
-            [
-                "containerID": .number(JSONNumber(containerID)), "hostID": .number(JSONNumber(hostID)),
-                "size": .number(JSONNumber(size)),
-            ]
-        }
-    }
-
     /// What the bundle is made for.
     public struct Options: Hashable, Sendable {
         public var uidMappings: [IDMapping] = []

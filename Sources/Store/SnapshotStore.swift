@@ -83,7 +83,9 @@ public final class SnapshotStore: Sendable {
                 "there is no store in \"\(path)\"; make one with: varve store init \(path) [--loopback SIZE]")
         } catch .permissionDenied {
             throw StoreError(
-                .unsupported, "the store in \"\(path)\" may be opened by its owner only; run as root")
+                .unsupported,
+                "the store in \"\(path)\" may be opened by its owner only; run as its owner, or name another with --store"
+            )
         } catch {
             throw StoreError.system("open the store", path, error)
         }
@@ -134,6 +136,17 @@ public final class SnapshotStore: Sendable {
             throw StoreError(
                 .unsupported,
                 "\"\(path)\" is not on btrfs; make a store in an image file with: varve store init \(path) --loopback SIZE"
+            )
+        }
+        guard !Privileges.isRoot else { return }
+        // btrfs(5): without it, only root may delete subvolumes, and what is half done could not be taken away.
+        let options = try attempt("look at the mount of", path) { () throws(Errno) in
+            try fd.fileSystemOptions()
+        }
+        if !options.contains("user_subvol_rm_allowed") {
+            throw StoreError(
+                .unsupported,
+                "only root may delete subvolumes on the btrfs of \"\(path)\"; have it mounted with user_subvol_rm_allowed (mount -o remount,user_subvol_rm_allowed), or run as root"
             )
         }
     }

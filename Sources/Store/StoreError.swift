@@ -36,7 +36,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
             switch errno {
             case .noSpace: (.noSpace, "; free space on this file system or enlarge it")
             case .diskQuotaExceeded: (.noSpace, "; raise the quota or free space below it")
-            case .notPermitted, .permissionDenied: (.unsupported, "; run as root")
+            case .notPermitted, .permissionDenied: (.unsupported, "; \(permissionRemedy())")
             case .readOnlyFileSystem: (.failed, "; mount the file system for writing")
             case .inappropriateIOCTLForDevice, Errno(rawValue: ENOSYS), Errno(rawValue: EOPNOTSUPP):
                 (.unsupported, "; this kernel or file system does not have it")

@@ -1,4 +1,5 @@
 import Btrfs
+import Layers
 import Logging
 import SystemCalls
 import SystemPackage
@@ -52,13 +53,17 @@ extension SnapshotStore {
     }
 
     /// A subvolume with nothing but an empty `rootfs/`. The same layers give the same tree whatever the umask, the clock
-    /// and the caller are: mode 0755, dated at the epoch.
-    func makeEmptyTree(_ name: BytePath, in directory: FileDescriptor) throws {
+    /// and the caller are: mode 0755, dated at the epoch, owned by the image's root.
+    func makeEmptyTree(_ name: BytePath, in directory: FileDescriptor, owners: OwnerMapping) throws {
+        let owner = try owners.root()
         try directory.createSubvolume(name)
         try attempt("make the root directory of", name) { () throws(Errno) in
             let subvolume = try directory.openDirectory(name)
             try subvolume.fd.changeMode(to: 0o755)
             try subvolume.fd.makeDirectory(StoreLayout.rootfs, mode: 0o755)
+            if !owners.isRootless {
+                try subvolume.fd.changeOwner(of: StoreLayout.rootfs, uid: owner.uid, gid: owner.gid)
+            }
             try subvolume.fd.changeMode(of: StoreLayout.rootfs, to: 0o755)
             try subvolume.fd.setTimes(of: StoreLayout.rootfs, access: .epoch, modification: .epoch)
         }

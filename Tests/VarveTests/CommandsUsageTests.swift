@@ -68,7 +68,7 @@ import Testing
         Wrong("tag", "--image", "L", latin, says: #"the value '\xe9' is invalid for '<new-tag>'"#),
         // Later scope: not there, not half there.
         Wrong("config", "--image", "L", says: "varve: there is no command 'varve config'; it is one of "),
-        Wrong("unpack", "--image", "L", "--rootless", "b", says: "varve: unknown option '--rootless'"),
+        Wrong("unpack", "--image", "L", "--as-root", "b", says: "varve: unknown option '--as-root'"),
     ])
     func wrong(_ wrong: Wrong) {
         let run = varve(wrong.words)

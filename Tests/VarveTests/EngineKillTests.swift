@@ -7,18 +7,7 @@ import Testing
 
 /// Processes that die, and processes that work on one store together.
 @Suite(.serialized) struct EngineKillTests {
-    /// `embedding-example`, which the package builds beside the tests.
-    static func example() throws -> String {
-        for path in ["/proc/self/exe", CommandLine.arguments[0]] {
-            let resolved =
-                (try? FileDescriptor.workingDirectory.readSymbolicLink(BytePath(path))) ?? BytePath(path)
-            let candidate = resolved.parent.appending("embedding-example")
-            if (try? FileDescriptor.workingDirectory.status(of: candidate)) != nil {
-                return candidate.description
-            }
-        }
-        throw TestSupportError("embedding-example is not beside the tests; run: swift build --build-tests")
-    }
+    static func example() throws -> String { try builtProgram("embedding-example") }
 
     static func start(_ arguments: [String]) throws -> pid_t {
         var actions = unsafe posix_spawn_file_actions_t()

@@ -8,8 +8,13 @@ public struct ApplyOptions: Sendable, Hashable {
     /// A directory entry over a symbolic link to a directory goes into that directory and keeps the link
     /// (umoci's `--keep-dirlinks`); otherwise the link is replaced.
     public var keepDirlinks: Bool
+    /// Whose files become.
+    public var owners: OwnerMapping
 
-    public init(keepDirlinks: Bool = false) { self.keepDirlinks = keepDirlinks }
+    public init(keepDirlinks: Bool = false, owners: OwnerMapping = OwnerMapping()) {
+        self.keepDirlinks = keepDirlinks
+        self.owners = owners
+    }
 }
 
 /// Applies one layer to a tree: OCI image-spec layer.md, "Applying Changesets".
@@ -36,12 +41,14 @@ public final class LayerApplier {
     ///   - root: the root directory of the tree, open for reading.
     ///   - isBottom: nothing lies below this layer, so that its whiteouts have nothing to delete.
     public init(root: FileDescriptor, isBottom: Bool, options: ApplyOptions = ApplyOptions()) {
-        resolver = TreeResolver(root: root)
+        uid = geteuid()
+        gid = getegid()
+        // A map without root is refused with the first entry.
+        let owner = options.owners.isRootless ? (uid, gid) : (try? options.owners.root()) ?? (uid, gid)
+        resolver = TreeResolver(root: root, owner: owner)
         self.options = options
         written = WrittenNames(isBottom: isBottom)
         umask = currentUmask()
-        uid = geteuid()
-        gid = getegid()
     }
 
     /// Reads `archive` to its end and applies every entry. After an error the tree is half done and of no use.
@@ -55,8 +62,9 @@ public final class LayerApplier {
         try pendingTimes.restore(in: root)
     }
 
-    private func apply(_ entry: TarEntry, from archive: TarReader) throws {
-        let place = try EntryPath(entry.path)
+    private func apply(_ stored: TarEntry, from archive: TarReader) throws {
+        let place = try EntryPath(stored.path)
+        let entry = try options.owners.unpacked(stored, caller: (uid, gid))
         for component in place.directory.components where component.hasPrefix(Whiteout.prefix) {
             // What is in AUFS's own directories is as much bookkeeping as they are.
             if Whiteout.isBookkeeping(component) { return }
@@ -123,8 +131,9 @@ public final class LayerApplier {
     private func makeRegularFile(
         _ entry: TarEntry, _ place: EntryPath, in directory: OpenDirectory, from archive: TarReader
     ) throws {
-        // Made without set-ID bits: until it has its owner, a file must not run as somebody.
-        let mode = entry.mode & 0o777
+        // Made without set-ID bits: until it has its owner, a file must not run as somebody. Without privileges, an
+        // attribute of users can only be set on what may be written.
+        let mode = entry.mode & 0o777 | (options.owners.isRootless ? 0o600 : 0)
         var made: OwnedDescriptor?
         try make(place, in: directory) { () throws(Errno) in
             made = try directory.fd.open(
@@ -149,12 +158,14 @@ public final class LayerApplier {
                     try file.fd.changeOwner(uid: entry.uid, gid: entry.gid)
                 }
             }
+            let attributes = try attributes(of: entry)
+            for attribute in attributes where comesFirst(attribute) { try set(attribute, on: file.fd, path) }
             if entry.mode != mode & ~umask {
                 try attempt("set the mode of", path) { () throws(Errno) in
                     try file.fd.changeMode(to: entry.mode)
                 }
             }
-            for attribute in try attributes(of: entry) { try set(attribute, on: file.fd, path) }
+            for attribute in attributes where !comesFirst(attribute) { try set(attribute, on: file.fd, path) }
         }
         try attempt("set the times of", path) { () throws(Errno) in
             try file.fd.setTimes(
@@ -165,9 +176,11 @@ public final class LayerApplier {
 
     private func makeDirectory(_ entry: TarEntry, _ place: EntryPath, in directory: OpenDirectory) throws {
         let path = place.path
+        // As for a file.
+        let mode = entry.mode & 0o777 | (options.owners.isRootless ? 0o700 : 0)
         var opened: OwnedDescriptor?
         do throws(Errno) {
-            try directory.fd.makeDirectory(place.name, mode: entry.mode & 0o777)
+            try directory.fd.makeDirectory(place.name, mode: mode)
         } catch .fileExists {
             // What it hands down to new files may be different afterwards, and it may be known by another path.
             cache.removeAll()
@@ -178,7 +191,7 @@ public final class LayerApplier {
             } else if !existing.isDirectory || removeSubvolumeStub(place.name, existing, in: directory) {
                 if !existing.isDirectory { try replace(place, existing, in: directory) }
                 try attempt("make the directory", path) { () throws(Errno) in
-                    try directory.fd.makeDirectory(place.name, mode: entry.mode & 0o777)
+                    try directory.fd.makeDirectory(place.name, mode: mode)
                 }
             }
         } catch {
@@ -365,12 +378,17 @@ public final class LayerApplier {
         }
         for name in names where belongsToImage(name) && !wanted.contains(where: { $0.name == name }) {
             try attempt("remove the attribute \(name) of", path) { () throws(Errno) in
-                try fd.removeExtendedAttribute(name)
+                do throws(Errno) {
+                    try fd.removeExtendedAttribute(name)
+                } catch .notPermitted where options.owners.isRootless {
+                    // One that the kernel gave it, and that only root may take away.
+                }
             }
         }
+        for attribute in wanted where comesFirst(attribute) { try set(attribute, on: fd, path) }
         // The owner's change may have taken set-ID bits, an ACL's removal may have changed the group's bits.
         try attempt("set the mode of", path) { () throws(Errno) in try fd.changeMode(to: entry.mode) }
-        for attribute in wanted { try set(attribute, on: fd, path) }
+        for attribute in wanted where !comesFirst(attribute) { try set(attribute, on: fd, path) }
     }
 
     /// Owner, mode, attributes and times of something that is never opened: link, device, FIFO.
@@ -403,6 +421,8 @@ public final class LayerApplier {
         for attribute in try attributes(of: entry) {
             do throws(Errno) {
                 try fd.setExtendedAttribute(attribute, of: name)
+            } catch  where isLeftOut(attribute, error) {
+                continue
             } catch {
                 throw failure(attribute, entry.path, error)
             }
@@ -428,7 +448,19 @@ public final class LayerApplier {
             }
             result.append(ExtendedAttribute(name: name, value: value))
         }
-        return result
+        if options.owners.isIdentity { return result }
+        var mapped: [ExtendedAttribute] = []
+        for attribute in result {
+            guard PosixACL.isACL(attribute.name) else {
+                mapped.append(attribute)
+                continue
+            }
+            guard let value = try options.owners.unpackedACL(attribute.value, path: entry.path) else {
+                continue
+            }
+            mapped.append(ExtendedAttribute(name: attribute.name, value: value))
+        }
+        return mapped
     }
 
     private func set(_ attribute: ExtendedAttribute, on fd: FileDescriptor, _ path: BytePath)
@@ -436,9 +468,23 @@ public final class LayerApplier {
     {
         do throws(Errno) {
             try fd.setExtendedAttribute(attribute)
+        } catch  where isLeftOut(attribute, error) {
         } catch {
             throw failure(attribute, path, error)
         }
+    }
+
+    /// Without privileges, attributes of users are set while the file may still be written.
+    private func comesFirst(_ attribute: ExtendedAttribute) -> Bool {
+        options.owners.isRootless && attribute.name.hasPrefix(Array("user.".utf8))
+    }
+
+    /// A rootless tree does without what only root may set: capabilities, attributes for administrators, and the owner
+    /// of what can have no attribute of users (a link, a FIFO). umoci does the same.
+    private func isLeftOut(_ attribute: ExtendedAttribute, _ errno: Errno) -> Bool {
+        guard options.owners.isRootless else { return false }
+        // In a user name space, a capability would be bound to its root, which this one does not have (capabilities(7)).
+        return errno == .notPermitted || errno == .invalidArgument && attribute.name == "security.capability"
     }
 
     // MARK: Small things

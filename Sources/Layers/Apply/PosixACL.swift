@@ -61,4 +61,39 @@ enum PosixACL {
         }
         return value
     }
+
+    /// Bytes of the header, and of an entry behind it.
+    private static let headerSize = 4
+    private static let entrySize = 8
+
+    /// Whether a value names users or groups besides the file's own.
+    static func namesOthers(_ value: [UInt8]) -> Bool { namedEntries(value).contains { _ in true } }
+
+    /// The value with the ids of the users and groups that it names replaced.
+    static func mapped(
+        _ value: [UInt8], _ id: (_ id: UInt32, _ isUser: Bool) throws(LayerError) -> UInt32
+    ) throws(LayerError) -> [UInt8] {
+        var result = value
+        for entry in namedEntries(value) {
+            let old = (4..<8).reduce(UInt32(0)) {
+                $0 | UInt32(value[entry.start + $1]) << UInt32(8 * ($1 - 4))
+            }
+            let new = try id(old, entry.isUser)
+            for byte in 0..<4 {
+                result[entry.start + 4 + byte] = UInt8(truncatingIfNeeded: new >> UInt32(8 * byte))
+            }
+        }
+        return result
+    }
+
+    /// Where entries of named users and groups begin.
+    private static func namedEntries(_ value: [UInt8]) -> [(start: Int, isUser: Bool)] {
+        stride(from: headerSize, through: value.count - entrySize, by: entrySize).compactMap { start in
+            switch value[start] {
+            case 0x02: (start, true)
+            case 0x08: (start, false)
+            default: nil
+            }
+        }
+    }
 }

@@ -5,6 +5,8 @@ import SystemPackage
 /// lead anywhere in the tree, and never out of it (`RESOLVE_IN_ROOT`, openat2(2)).
 struct TreeResolver {
     let root: FileDescriptor
+    /// Root's ids, which directories get that no entry describes.
+    let owner: (uid: UInt32, gid: UInt32)
 
     /// As many as Linux follows itself, path_resolution(7).
     private static let symbolicLinkLimit = 40
@@ -71,7 +73,7 @@ struct TreeResolver {
         return full.dropFirst(base.count)
     }
 
-    /// Opens the directory at `path` and makes what is missing on the way: mode 0755, owned by root, and dated at the
+    /// Opens the directory at `path` and makes what is missing on the way: mode 0755, owned by the image's root, and dated at the
     /// epoch, since no archive says better and the same layer must give the same tree.
     ///
     /// A symbolic link that leads to nothing is followed to where it points, below the root, as a container would.
@@ -98,7 +100,7 @@ struct TreeResolver {
                 try attempt("make the directory", here.appending(name)) { () throws(Errno) in
                     let before = try directory.fd.status()
                     try directory.fd.makeDirectory(name, mode: 0o755)
-                    try directory.fd.changeOwner(of: name, uid: 0, gid: 0)
+                    try directory.fd.changeOwner(of: name, uid: owner.uid, gid: owner.gid)
                     for attribute in try directory.fd.extendedAttributeNames(of: name)
                     where PosixACL.isACL(attribute) {
                         // Inherited from the directory's default ACL.

@@ -7,8 +7,13 @@ public import SystemPackage
 public struct PackOptions: Sendable {
     /// Times later than this become this: `SOURCE_DATE_EPOCH` (reproducible-builds.org/specs/source-date-epoch).
     public var latestTime: Timestamp?
+    /// How owners of files become those in the layer.
+    public var owners: OwnerMapping
 
-    public init(latestTime: Timestamp? = nil) { self.latestTime = latestTime }
+    public init(latestTime: Timestamp? = nil, owners: OwnerMapping = OwnerMapping()) {
+        self.latestTime = latestTime
+        self.owners = owners
+    }
 }
 
 /// Writes a delta as one layer (OCI image-spec layer.md, "Creating", "Representing Changes").
@@ -57,6 +62,12 @@ public struct LayerPacker {
                 if let first = firstNames[status.inode] {
                     var entry = header(change.path, .hardLink, status)
                     entry.linkTarget = first
+                    if options.owners.isRootless {
+                        // Its owner is in an attribute.
+                        entry.extendedAttributes = try attributes(of: here, in: directory.fd, change.path)
+                    }
+                    entry = try options.owners.packed(entry)
+                    entry.extendedAttributes = []
                     try writer.write(entry)
                     continue
                 }
@@ -107,9 +118,8 @@ public struct LayerPacker {
         case .socket, nil: return
         }
         var entry = header(path, kind, status)
-        entry.extendedAttributes = try attempt("read the attributes of", path) { () throws(Errno) in
-            try directory.extendedAttributes(of: name).filter { belongsToImage($0.name) }
-        }
+        entry.extendedAttributes = try attributes(of: name, in: directory, path)
+        entry = try options.owners.packed(entry)
         switch kind {
         case .symbolicLink:
             entry.linkTarget = try attempt("read the link", path) { () throws(Errno) in
@@ -141,6 +151,21 @@ public struct LayerPacker {
             try unsafe writer.writeContent(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
             left -= Int64(count)
             try onBytes(count)
+        }
+    }
+
+    private func attributes(of name: BytePath, in directory: FileDescriptor, _ path: BytePath)
+        throws(LayerError)
+        -> [ExtendedAttribute]
+    {
+        let all = try attempt("read the attributes of", path) { () throws(Errno) in
+            try directory.extendedAttributes(of: name).filter { belongsToImage($0.name) }
+        }
+        if options.owners.isIdentity { return all }
+        return try all.map { (attribute) throws(LayerError) -> ExtendedAttribute in
+            guard PosixACL.isACL(attribute.name) else { return attribute }
+            return ExtendedAttribute(
+                name: attribute.name, value: try options.owners.packedACL(attribute.value, path: path))
         }
     }
 

@@ -1,5 +1,6 @@
 import Btrfs
 import BtrfsSendStream
+import Layers
 import OCI
 public import SystemCalls
 import SystemPackage
@@ -59,13 +60,14 @@ extension SnapshotStore {
     /// What a bundle came from: the state that a refresh kept, else the chain that its attribute names for the image in
     /// its `umoci.json`, else, if it has no attribute, the chain that is its subvolume's parent.
     func base(of bundle: Bundle) throws -> BundleBase {
-        let manifest = try manifest(of: bundle)
+        let metadata = try metadata(of: bundle)
+        let manifest = metadata?.path.last?.digest
         if let manifest, let kept = try open(keptName(bundle, manifest), in: refreshedDirectory) {
             return BundleBase(subvolume: kept)
         }
         let records = try chainRecords(of: bundle)
         switch manifest.flatMap({ records.base(for: $0) }) {
-        case .empty: return try emptyBase()
+        case .empty: return try emptyBase(metadata?.apply.owners ?? OwnerMapping())
         case .chain(let name):
             if let chain = try chain(name) { return BundleBase(subvolume: chain.subvolume) }
         case nil:
@@ -80,16 +82,16 @@ extension SnapshotStore {
     }
 
     /// The tree of an image with no layers.
-    private func emptyBase() throws -> BundleBase {
-        let work = try makeWork { directory, name in try makeEmptyTree(name, in: directory) }
+    private func emptyBase(_ owners: OwnerMapping) throws -> BundleBase {
+        let work = try makeWork { directory, name in try makeEmptyTree(name, in: directory, owners: owners) }
         let name = work.name
         let opened = try attempt("open", name) { () throws(Errno) in try workDirectory.fd.openDirectory(name)
         }
         return BundleBase(subvolume: SharedDescriptor(opened), work: SharedWork(work))
     }
 
-    /// The manifest of the image that a bundle came from; nil if it has no `umoci.json`.
-    func manifest(of bundle: Bundle) throws -> Digest? {
+    /// Which image a bundle came from and how; nil if it has no `umoci.json`.
+    func metadata(of bundle: Bundle) throws -> BundleMetadata? {
         let file = bundle.path.appending(BundleMetadata.fileName)
         let bytes = try attempt("read", file) { () throws(Errno) -> [UInt8]? in
             do throws(Errno) {
@@ -99,7 +101,7 @@ extension SnapshotStore {
             }
         }
         guard let bytes else { return nil }
-        return try BundleMetadata(parsing: bytes, of: file).path.last?.digest
+        return try BundleMetadata(parsing: bytes, of: file)
     }
 
     func chainRecords(of bundle: Bundle) throws(StoreError) -> ChainRecords {

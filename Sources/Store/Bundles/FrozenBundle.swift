@@ -64,7 +64,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
                 if let parent {
                     try parent.subvolume.fd.snapshot(to: directory, workName, readOnly: false)
                 } else {
-                    try store.makeEmptyTree(workName, in: directory)
+                    try store.makeEmptyTree(workName, in: directory, owners: options.owners)
                 }
             }
             let workName = work.name

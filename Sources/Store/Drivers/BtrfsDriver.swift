@@ -22,7 +22,9 @@ public struct BtrfsDriver: StorageDriver {
 }
 
 /// The suffix that a chain's name has for these options.
-func chainVariant(_ options: ApplyOptions) -> String { options.keepDirlinks ? "-dirlinks" : "" }
+func chainVariant(_ options: ApplyOptions) -> String {
+    options.owners.variant + (options.keepDirlinks ? "-dirlinks" : "")
+}
 
 /// An unpack into a btrfs store.
 ///
@@ -75,7 +77,7 @@ private final class BtrfsUnpack: UnpackTransaction {
                 try base.subvolume.fd.snapshot(to: directory, name, readOnly: false)
                 return
             }
-            try store.makeEmptyTree(name, in: directory)
+            try store.makeEmptyTree(name, in: directory, owners: context.options.owners)
         }
     }
 

@@ -1,3 +1,4 @@
+public import Layers
 public import OCI
 public import SystemCalls
 
@@ -11,17 +12,22 @@ public struct BundleMetadata: Sendable {
 
     /// The descriptors from the layout's index to the manifest.
     public var path: [Descriptor]
-    public var keepDirlinks: Bool
+    /// How the layers were applied, and the next one is made.
+    public var apply: ApplyOptions
     /// Members that are not known here, as they were.
     private var json: JSONObject
 
-    public init(path: [Descriptor], keepDirlinks: Bool) {
+    public init(path: [Descriptor], apply: ApplyOptions) {
         self.path = path
-        self.keepDirlinks = keepDirlinks
+        self.apply = apply
         json = [
             "umoci_version": .string(Self.version),
             "from_descriptor_path": ["descriptor_walk": .array([])],
-            "map_options": ["uid_mappings": .array([]), "gid_mappings": .array([]), "rootless": false],
+            "map_options": [
+                "uid_mappings": .array(apply.owners.uids.map(\.json)),
+                "gid_mappings": .array(apply.owners.gids.map(\.json)),
+                "rootless": .bool(apply.owners.isRootless),
+            ],
             "whiteout_mode": 0,
         ]
     }
@@ -42,14 +48,28 @@ public struct BundleMetadata: Sendable {
         }
         json = object
         path = try walk.map { try Descriptor($0, of: "\(file)") }
-        keepDirlinks = object["varve_keep_dirlinks"]?.bool ?? false
+        let options = object["map_options"]?.object
+        func ranges(_ key: String) throws -> [IDMapping] {
+            // Go writes null for none.
+            guard let value = options?[key], !value.isNull else { return [] }
+            guard let array = value.array else { throw damaged("its \(key) is not an array") }
+            return try array.map {
+                guard let range = IDMapping($0) else { throw damaged("a range in its \(key) is not valid") }
+                return range
+            }
+        }
+        apply = ApplyOptions(
+            keepDirlinks: object["varve_keep_dirlinks"]?.bool ?? false,
+            owners: OwnerMapping(
+                uids: try ranges("uid_mappings"), gids: try ranges("gid_mappings"),
+                isRootless: options?["rootless"]?.bool ?? false))
     }
 
     public var encoded: [UInt8] {
         var object = json
         object["from_descriptor_path"] = ["descriptor_walk": .array(path.map { .object($0.json) })]
         // The tree that a layer makes depends on it, so the next layer must be made the same way.
-        object["varve_keep_dirlinks"] = keepDirlinks ? true : nil
+        object["varve_keep_dirlinks"] = apply.keepDirlinks ? true : nil
         return JSONValue.object(object).serialized() + [UInt8(ascii: "\n")]
     }
 }

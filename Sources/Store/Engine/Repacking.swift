@@ -80,8 +80,8 @@ public struct Repacking: Sendable {
                 layer: nil, manifest: image.manifestDescriptor, changes: 0, source: delta.source,
                 isPublished: true)
         }
-        let (layer, diffID) = try write(changes, of: frozen, like: image, into: layout)
-        let apply = ApplyOptions(keepDirlinks: metadata.keepDirlinks)
+        let apply = metadata.apply
+        let (layer, diffID) = try write(changes, of: frozen, owners: apply.owners, like: image, into: layout)
         let chainIDs = ChainID.prefixes(of: image.diffIDs + [diffID])
         guard let chainID = chainIDs.last else { throw StoreError(.failed, "the new image has no layers") }
         let isPublished = try frozen.publish(chainIDs: chainIDs, options: apply) { target in
@@ -134,7 +134,8 @@ public struct Repacking: Sendable {
 
     /// The layer's blob, stored: tar, hashed for the DiffID, compressed, hashed again.
     private func write(
-        _ changes: [Change], of frozen: any FrozenBundle, like image: ResolvedImage, into layout: ImageLayout
+        _ changes: [Change], of frozen: any FrozenBundle, owners: OwnerMapping, like image: ResolvedImage,
+        into layout: ImageLayout
     ) throws -> (Descriptor, DiffID) {
         let compression = try options.compression ?? Self.compression(like: image)
         let blob = BlobSink(try BlobWriter(layout))
@@ -142,12 +143,14 @@ public struct Repacking: Sendable {
             into: GatheringSink(blob), threads: options.threads)
         let hashing = DiffIDSink(encoder)
         var written: Int64 = 0
-        try LayerPacker(root: frozen.root.fd, options: PackOptions(latestTime: options.sourceDate))
-            .pack(changes, to: TarWriter(hashing)) { count in
-                try cancellation.check()
-                written += Int64(count)
-                if count > 0 { progress(.written(bytes: written)) }
-            }
+        try LayerPacker(
+            root: frozen.root.fd, options: PackOptions(latestTime: options.sourceDate, owners: owners)
+        )
+        .pack(changes, to: TarWriter(hashing)) { count in
+            try cancellation.check()
+            written += Int64(count)
+            if count > 0 { progress(.written(bytes: written)) }
+        }
         try hashing.finish()
         guard let stored = blob.writer.blob else { throw StoreError(.failed, "the new layer was not stored") }
         return (

@@ -41,8 +41,9 @@ public struct Unpacking: Sendable {
             options: options.apply)
         let transaction = try driver.beginUnpack(context)
         try extract(image, transaction)
-        let metadata = BundleMetadata(path: image.path, keepDirlinks: options.apply.keepDirlinks)
-        let configuration = try Self.runtimeConfiguration(image, rootfs: try transaction.rootfs())
+        let metadata = BundleMetadata(path: image.path, apply: options.apply)
+        let configuration = try Self.runtimeConfiguration(
+            image, rootfs: try transaction.rootfs(), owners: options.apply.owners)
         try cancellation.check()
         try transaction.finish(files: [
             BundleFile(name: "config.json", contents: try transaction.runtimeConfiguration(configuration)),
@@ -99,17 +100,22 @@ public struct Unpacking: Sendable {
     }
 
     /// `config.json`, with users looked up in the image's own passwd and group files.
-    private static func runtimeConfiguration(_ image: ResolvedImage, rootfs: SharedDescriptor) throws
-        -> [UInt8]
-    {
+    private static func runtimeConfiguration(
+        _ image: ResolvedImage, rootfs: SharedDescriptor, owners: OwnerMapping
+    ) throws -> [UInt8] {
         func account(_ file: BytePath) -> [UInt8]? {
             guard let opened = try? rootfs.fd.open(file, [.readOnly, .nonBlocking], resolve: .inRoot),
                 (try? opened.fd.status().isRegular) == true
             else { return nil }
             return try? opened.fd.readAll(limit: RuntimeConfig.accountFileLimit)
         }
+        var options = RuntimeConfig.Options()
+        options.uidMappings = owners.uids
+        options.gidMappings = owners.gids
+        options.isRootless = owners.isRootless
         let configuration = try RuntimeConfig.make(
-            image.config, passwd: account("etc/passwd"), group: account("etc/group"), rootfs: "rootfs")
+            image.config, passwd: account("etc/passwd"), group: account("etc/group"), rootfs: "rootfs",
+            options: options)
         return configuration.serialized(pretty: true)
     }
 }

@@ -17,6 +17,8 @@ struct UnpackCommand: ExecutableCommand {
 
               varve unpack --image ./debian:12 /var/lib/varve/bundles/web
               varve unpack --image ./multi:latest --platform linux/arm64 /var/lib/varve/bundles/web
+              varve unpack --image ./debian:12 --uid-map 0:100000:65536 --gid-map 0:100000:65536 /srv/store/web
+              varve --store ~/store unpack --image ./debian:12 --rootless ~/bundles/web
             """)
 
     @ParentCommand var root: RootCommand
@@ -35,15 +37,19 @@ struct UnpackCommand: ExecutableCommand {
     @Flag(help: "Keep symbolic links to directories where a layer has a directory.")
     var keepDirlinks = false
 
+    @OptionGroup var owners: OwnerOptions
+
     @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))
     var bundle: PathArgument
 
     func execute(_ context: CommandContext) throws {
+        try owners.checkPrivileges()
         let driver = BtrfsDriver(store: try context.openStore())
         let reference = try ImageReference.locating(image.path)
         let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
         var options = Unpacking.Options()
         options.apply.keepDirlinks = keepDirlinks
+        options.apply.owners = owners.mapping
         let result = try Unpacking(
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("unpacking")

@@ -1,6 +1,8 @@
+import Glibc
 import Logging
 import Store
 import SystemCalls
+import SystemPackage
 
 /// What a command works with.
 final class CommandContext {
@@ -29,11 +31,28 @@ final class CommandContext {
         try StoreLocation.find(option: path?.path ?? options.store?.path, environment: environment).path
     }
 
-    func openStore() throws -> SnapshotStore { try SnapshotStore.open(at: try storePath(), logger: logger) }
+    func openStore() throws -> SnapshotStore {
+        tolerateMissingPermissions()
+        return try SnapshotStore.open(at: try storePath(), logger: logger)
+    }
+
+    /// An ordinary user's image has files that not even their owner may read (/etc/shadow, mode 0) or directories that
+    /// nothing can be put into (mode 0555). To be called while there is one thread; does nothing for root.
+    func tolerateMissingPermissions() {
+        guard geteuid() != 0 else { return }
+        do throws(Errno) {
+            try Privileges.enterUserNamespace()
+        } catch {
+            logger.debug(
+                "this host allows no user name space (\(error)): files without permissions for their owner cannot be read"
+            )
+        }
+    }
 
     /// The store if there is one: for what can be done without. One that was named must be there.
     func openStoreIfPresent() throws -> SnapshotStore? {
         let location = try StoreLocation.find(option: options.store?.path, environment: environment)
+        tolerateMissingPermissions()
         do {
             return try SnapshotStore.open(at: location.path, logger: logger)
         } catch let error as StoreError

@@ -66,7 +66,7 @@ enum ExitStatus: Int32 {
     private static func of(_ error: LayerError) -> ExitStatus {
         switch error {
         case .invalidEntry: .invalidInput
-        case .unrepresentable, .sourceUnusable: .failed
+        case .unrepresentable, .unmappedOwner, .sourceUnusable: .failed
         case .system(_, _, let errno): of(errno)
         case .cancelled: .interrupted
         }

@@ -1,0 +1,262 @@
+import SystemCalls
+import SystemPackage
+import TestSupport
+import Testing
+
+/// A btrfs that belongs to a user with no privileges, and commands run as that user, in processes of their own.
+private struct OrdinaryUser: ~Copyable {
+    /// Nobody's number on any host.
+    static let id = 54_321
+    let volume: LoopVolume
+
+    init(options: String = "user_subvol_rm_allowed") throws {
+        let made = try LoopVolume(size: 512 << 20, options: options)
+        // Where the user may run it, and reach its own directory, whoever may enter those above.
+        let copy = try builtProgram("varve")
+        try runSuccessfully([
+            "sh", "-ec",
+            "cd '\(made.path)'; cp '\(copy)' varve; chmod 755 varve; chown \(Self.id):\(Self.id) .",
+        ])
+        volume = made
+    }
+
+    /// Runs a shell script as root in the user's directory.
+    @discardableResult
+    func asRoot(_ script: String) throws -> String {
+        try runSuccessfully(["sh", "-ec", "cd '\(volume.path)'\n\(script)"]).outputText
+    }
+
+    /// What becomes of a shell script run as the user there; `varve` is the command, its store is `store`.
+    func run(_ script: String, wrapper: String = "exec") throws -> CommandResult {
+        let identity =
+            "setpriv --reuid=\(Self.id) --regid=\(Self.id) --clear-groups --inh-caps=-all --no-new-privs"
+        return try runCommand([
+            "sh", "-ec",
+            "cd '\(volume.path)'; export PATH=.:$PATH VARVE_STORE=store HOME=/nonexistent; \(wrapper) \(identity) -- sh -ec \"$1\"",
+            "sh", script,
+        ])
+    }
+
+    @discardableResult
+    func text(_ script: String, sourceLocation: SourceLocation = #_sourceLocation) throws -> String {
+        let result = try run(script)
+        #expect(
+            result.status == 0 && result.errorText == "", "\(script): \(result.status) \(result.errorText)",
+            sourceLocation: sourceLocation)
+        return result.outputText
+    }
+
+    /// An image with all that an ordinary user cannot make, or cannot read once it is made.
+    func makeImage() throws {
+        try asRoot(
+            """
+            umoci init --layout L; umoci new --image L:e; umoci unpack --image L:e b >/dev/null; cd b/rootfs
+            mkdir -p dev etc home/bob locked unsearchable; echo root:x:0:0:root:/root:/bin/sh > etc/passwd
+            mknod dev/null c 1 3; chmod 666 dev/null; mknod dev/sda b 8 0; mkfifo dev/pipe; chown 5:6 dev/pipe
+            ln -s x link; chown -h 7:8 link; echo bob > home/bob/f; ln home/bob/f home/bob/g; chown -R 1000:1001 home/bob
+            echo s > etc/shadow; chmod 0 etc/shadow; chown 0:42 etc/shadow; echo s > etc/ro; chmod 440 etc/ro
+            echo x > locked/f; chmod 0555 locked; echo y > unsearchable/g; chmod 0600 unsearchable
+            echo suid > su; chmod 4755 su; setcap cap_net_raw+ep su; setfattr -n user.a -v b etc/passwd
+            setfattr -n trusted.x -v y etc/ro; touch -h -d @1600000000 $(find . -depth)
+            cd ../..; umoci repack --image L:full b >/dev/null; umoci unpack --image L:full b2 >/dev/null; cd b2/rootfs
+            echo z > locked/h; rm unsearchable/g; echo s2 > etc/shadow; touch -h -d @1600000001 $(find . -depth)
+            cd ../..; umoci repack --image L:two b2 >/dev/null; rm -r b b2; chown -R \(Self.id):\(Self.id) L
+            """)
+    }
+}
+
+/// Type, mode, size of files, time, target and name of everything, and the attributes.
+private let listing = """
+    list() { (cd $1; find . ! -type d -printf '%y %m %s %T@ %l %p\\n' -o -printf '%y %m %T@ %p\\n' | sort -k 5; \
+      getfattr -hRdm - . | sed 's/^# file: //'); }
+    """
+
+@Suite struct UnprivilegedTests {
+    /// Images whose directories may not be entered, whose files may not be read and whose owners the user is not: the
+    /// tree is umoci's, the delta exact, and what comes out of it has the owners that went in.
+    @Test func wholeLife() throws {
+        let user = try OrdinaryUser()
+        try user.makeImage()
+        try user.text("varve store init; varve unpack --image L:two --rootless ours")
+        _ = try user.run("umoci unpack --image L:two --rootless theirs")
+        // umoci loses the owner of what its owner may not write.
+        let (ours, theirs) = (
+            try user.asRoot(listing + "\nlist ours/rootfs"), try user.asRoot(listing + "\nlist theirs/rootfs")
+        )
+        #expect(
+            ours.replacing("etc/shadow\nuser.rootlesscontainers=0sCP////8PECo=\n\n", with: "") == theirs)
+        #expect(ours.contains("etc/shadow\nuser.rootlesscontainers=0sCP////8PECo=\n"))
+        #expect(
+            try user.asRoot("jq -c .map_options ours/umoci.json theirs/umoci.json | uniq | wc -l") == "1\n")
+        #expect(try user.text("varve diff ours") == "")
+
+        // The same edits in both, as the user that owns them.
+        for bundle in ["ours", "theirs"] {
+            try user.text(
+                """
+                cd \(bundle)/rootfs; echo new > etc/new; chmod u+w locked; echo 2 > locked/i; chmod u-w locked; rm su
+                echo more >> home/bob/f; chmod u+rw etc/shadow; echo s3 > etc/shadow; chmod 0 etc/shadow
+                setfattr -n user.rootlesscontainers -v 0sCP////8PECo= etc/new
+                touch -d @1600000002 etc/new locked/i locked home/bob/f etc/shadow etc .
+                """)
+        }
+        #expect(
+            try user.text("varve diff ours")
+                == "M .\nM etc\nA etc/new\nM etc/shadow\nM home/bob/f\nM home/bob/g\nM locked\nA locked/i\nD su\n"
+        )
+        try user.text("varve repack --image L:ours ours")
+        _ = try user.run("umoci repack --image L:theirs theirs")
+        // What root of the host sees in it.
+        try user.asRoot("for t in ours theirs; do umoci unpack --image L:$t root-$t >/dev/null; done")
+        let owners = try user.asRoot("cd root-ours/rootfs; find . -printf '%p %U:%G %m\\n' | sort")
+        for line in [
+            "./etc/new 0:42 644", "./etc/shadow 0:42 0", "./home/bob/g 1000:1001 644", "./dev/null 0:0 666",
+            "./link 7:8 777", "./locked 0:0 555", "./locked/i 0:0 644", "./dev/pipe 5:6 644",
+        ] {
+            #expect(owners.contains(line + "\n"), "\(line) in \(owners)")
+        }
+        let everything =
+            "list() { (cd $1; find . -printf '%y %m %U:%G %T@ %l %p\\n' | sort -k 6; getfattr -hRdm - .); }\n"
+        let difference = try user.asRoot(
+            everything + "list root-ours/rootfs > o; list root-theirs/rootfs > t; diff o t || :")
+        // Here too.
+        #expect(
+            difference
+                == "10c10\n< f 0 0:42 1600000002.0000000000  ./etc/shadow\n---\n> f 0 0:0 1600000002.0000000000  ./etc/shadow\n"
+        )
+
+        // The chain that repack published is what the bundle holds.
+        try user.text("varve unpack --image L:ours --rootless again; varve diff ours again > difference")
+        #expect(try user.asRoot("cat difference") == "")
+        try user.text(
+            "varve snapshot create ours kept; varve snapshot restore kept restored; varve snapshot rm kept")
+        try user.text("for b in ours again restored; do varve bundle rm $b; done")
+        try user.text("varve store ls -q | while read chain; do varve store rm $chain; done")
+        #expect(try user.asRoot("find store -mindepth 2") == "")
+    }
+
+    /// Maps for root of the host and rootless trees are other trees of the same layers: each has a chain of its own.
+    @Test func variantsAreApart() throws {
+        let user = try OrdinaryUser()
+        try user.makeImage()
+        let root = "export VARVE_STORE=\(user.volume.path)/rootstore PATH=.:$PATH; "
+        try user.asRoot(
+            root
+                + """
+                varve store init
+                varve unpack --image L:full plain; varve unpack --image L:full --rootless rootless
+                varve unpack --image L:full --uid-map 0:100000:5000 --gid-map 0:200000:5000 mapped
+                varve unpack --image L:full --uid-map 0:100000:5000 --uid-map 5000:7:1 --gid-map 0:200000:5000 other
+                """)
+        #expect(try user.asRoot("ls rootstore/chains | wc -l") == "4\n")
+        let owners = try user.asRoot(
+            "cd mapped/rootfs; stat -c '%n %u:%g' . etc/shadow home/bob/f link dev/pipe")
+        #expect(
+            owners
+                == ". 100000:200000\netc/shadow 100000:200042\nhome/bob/f 101000:201001\nlink 100007:200008\ndev/pipe 100005:200006\n"
+        )
+        #expect(try user.asRoot(root + "for b in plain rootless mapped other; do varve diff $b; done") == "")
+        // And back; umoci, which sees the map in umoci.json, gives the same owners.
+        try user.asRoot(
+            root
+                + """
+                cd mapped/rootfs; echo n > n; chown 100033:200034 n; mkdir d; chown 100001:200001 d; cd ../..
+                varve repack --image L:mapped mapped; umoci unpack --image L:mapped check >/dev/null
+                umoci unpack --image L:mapped --uid-map 0:100000:5000 --gid-map 0:200000:5000 checkmapped >/dev/null
+                """)
+        #expect(
+            try user.asRoot("cd check/rootfs; stat -c '%n %u:%g' n d etc/shadow home")
+                == "n 33:34\nd 1:1\netc/shadow 0:42\nhome 0:0\n")
+        try user.asRoot(
+            root + "varve unpack --image L:mapped --uid-map 0:100000:5000 --gid-map 0:200000:5000 mapped2")
+        let everything =
+            "list() { (cd $1; find . -printf '%y %m %U:%G %T@ %l %p\\n' | sort -k 6; getfattr -hRdm - .); }\n"
+        #expect(
+            try user.asRoot(everything + "list mapped2/rootfs")
+                == user.asRoot(everything + "list checkmapped/rootfs"))
+        #expect(
+            try user.asRoot("jq -c '.map_options, .linux.uidMappings' mapped2/umoci.json mapped2/config.json")
+                == """
+                {"uid_mappings":[{"containerID":0,"hostID":100000,"size":5000}],"gid_mappings":[{"containerID":0,"hostID":200000,"size":5000}],"rootless":false}
+                null
+                null
+                [{"containerID":0,"hostID":100000,"size":5000}]
+
+                """)
+
+        func fails(
+            _ code: Int32, _ message: String, _ words: String,
+            sourceLocation: SourceLocation = #_sourceLocation
+        )
+            throws
+        {
+            let result = try runCommand(["sh", "-c", "cd '\(user.volume.path)'; \(root) varve \(words)"])
+            #expect(
+                result.status == code && result.errorText.contains(message),
+                "\(result.status) \(result.errorText)",
+                sourceLocation: sourceLocation)
+        }
+        try fails(
+            1, "belongs to the group 42, which the id map does not have; give one that has it with --gid-map",
+            "unpack --image L:full --gid-map 0:0:10 small")
+        try fails(
+            1, "belongs to the user 0, which the id map does not have",
+            "unpack --image L:full --uid-map 1:1:10 small")
+        try user.asRoot("touch mapped/rootfs/stranger")
+        try fails(
+            1, "\"stranger\" belongs to the user 0 of the host, which the bundle's id map does not have",
+            "repack --image L:x mapped")
+        try fails(2, "'1:2:3:4'", "unpack --image L:full --uid-map 1:2:3:4 x")
+        try fails(2, "--uid-map", "unpack --image L:full --uid-map 0:4294967295:1 x")
+    }
+
+    /// What an ordinary user is told.
+    @Test func refusals() throws {
+        let user = try OrdinaryUser()
+        try user.makeImage()
+        func fails(
+            _ code: Int32, _ message: String, _ script: String,
+            sourceLocation: SourceLocation = #_sourceLocation
+        )
+            throws
+        {
+            let result = try user.run(script)
+            #expect(
+                result.status == code && result.errorText.contains(message) && result.outputText == "",
+                "\(result.status) \(result.errorText)", sourceLocation: sourceLocation)
+        }
+        try fails(5, "only root may mount", "varve store init --loopback 300M elsewhere")
+        try user.text("varve store init")
+        try fails(
+            5, "run as root, or give --rootless", "varve unpack --image L:full x")
+        try fails(
+            1, "the delta cannot be taken from the",
+            "varve unpack --rootless --image L:full x; varve diff --source stream x")
+        // A store of root's.
+        try user.asRoot("VARVE_STORE=theirs ./varve store init")
+        try fails(
+            5, "may be opened by its owner only; run as its owner, or name another with --store",
+            "varve --store theirs store ls")
+        try fails(5, "cannot make the directory \"/sys/x\"", "varve --store /sys/x store init")
+
+        // What a process that was killed has left is cleaned away, read-only subvolumes too.
+        try user.asRoot(
+            """
+            su() { setpriv --reuid=\(OrdinaryUser.id) --regid=\(OrdinaryUser.id) --clear-groups "$@"; }
+            su btrfs -q subvolume snapshot -r x store/work/left; su btrfs -q subvolume snapshot x store/work/behind
+            """)
+        try user.text("varve store ls -q")
+        #expect(try user.asRoot("ls store/work") == "")
+    }
+
+    /// Without the mount option nothing could be taken away again, so nothing is begun.
+    @Test func mountOption() throws {
+        let user = try OrdinaryUser(options: "")
+        let result = try user.run("varve store init")
+        #expect(result.status == 5)
+        #expect(
+            result.errorText
+                == "varve: only root may delete subvolumes on the btrfs of \"store\"; have it mounted with user_subvol_rm_allowed (mount -o remount,user_subvol_rm_allowed), or run as root\n"
+        )
+    }
+}
