@@ -10,14 +10,31 @@ public final class DeltaCheck {
     /// How often a source could not be used, with the last reason.
     public private(set) var unusable: [String: (count: Int, reason: String)] = [:]
     public private(set) var comparisons = 0
+    private let caller: Caller
 
-    public init() {}
+    /// Who takes the delta.
+    public enum Caller: Sendable {
+        /// May do everything; all sources are compared, and the layer is applied.
+        case root
+        /// May not ask btrfs (`dropSystemAdministration`), so that `auto` must walk. The oracle sees what this caller
+        /// sees: no `trusted.*` attributes.
+        case unprivileged
+
+        var sources: [DeltaSource] {
+            switch self {
+            case .root: [.walk, .search, .stream, .auto]
+            case .unprivileged: [.auto]
+            }
+        }
+    }
+
+    public init(caller: Caller = .root) { self.caller = caller }
 
     /// Nil if all holds; else what does not.
     public func check(_ old: FileDescriptor, _ new: FileDescriptor, _ pair: HistoryPair) throws -> String? {
         let expected = try Oracle.findings(old: old, new: new)
         var changes: [Change] = []
-        for source in [DeltaSource.walk, .search, .stream, .auto] {
+        for source in caller.sources {
             let result: DeltaResult
             do {
                 result = try Delta.compute(
@@ -34,6 +51,9 @@ public final class DeltaCheck {
                 continue
             }
             comparisons += 1
+            if caller == .unprivileged, result.source != .walk {
+                return "an unprivileged caller took the source \(result.source)"
+            }
             let actual = result.changes.map { change in
                 let kind: OracleChange.Kind =
                     switch change.kind {
@@ -48,7 +68,7 @@ public final class DeltaCheck {
             }
             changes = result.changes
         }
-        return try layer(changes, old, new, pair)
+        return caller == .root ? try layer(changes, old, new, pair) : nil
     }
 
     private func layer(

@@ -2,6 +2,7 @@ import Btrfs
 import DeltaChecks
 import Glibc
 import Layers
+import Synchronization
 import SystemCalls
 import SystemPackage
 import TestSupport
@@ -33,6 +34,46 @@ import Testing
 
 /// The delta as somebody without privileges takes it.
 @Suite struct DeltaUnprivilegedTests {
+    /// The same histories, taken by a caller who may not ask btrfs. With `settles`, change times are old enough to be
+    /// trusted, and files that bear the same are not compared; without, everything is. Waiting costs no processor time,
+    /// so histories wait side by side.
+    @Test("The same histories by a walk", arguments: [false, true])
+    func histories(settles: Bool) throws {
+        let volume = try LoopVolume(size: 4 << 30)
+        let root = volume.root
+        let found = Mutex<(pairs: Int, failures: [String])>((0, []))
+        let threads = try (UInt64(0)..<12).map { first in
+            try WorkerThread(name: "history") {
+                var runner = HistoryRunner(volume: root)
+                runner.settles = settles
+                for seed in [first, first + 12].map({ $0 + 9_000 }) {
+                    let outcome = Result {
+                        try runner.run(seed: seed) { old, new, pair in
+                            try onThread {
+                                try dropSystemAdministration()
+                                return try DeltaCheck(caller: .unprivileged).check(old, new, pair)
+                            }
+                        }
+                    }
+                    found.withLock { found in
+                        switch outcome {
+                        case .success(let outcome):
+                            found.pairs += outcome.pairs
+                            if let failure = outcome.failure { found.failures.append("\(failure)") }
+                        case .failure(let error):
+                            found.failures.append("seed \(seed): \(error)")
+                        }
+                    }
+                }
+            }
+        }
+        for thread in threads { thread.join() }
+        let all = found.withLock { $0 }
+        #expect(all.failures == [])
+        #expect(all.pairs > 50)
+        extendLifetime(volume)
+    }
+
     /// Gives up everything that this thread, and it alone, may do (capabilities(7), "Effect of user ID changes").
     private static func dropPrivileges() throws {
         _ = try rawSystemCall(SystemCallNumber.setGroups, 0, 0)

@@ -1,3 +1,4 @@
+import Glibc
 import SystemCalls
 public import SystemPackage
 
@@ -13,7 +14,7 @@ public enum HistoryLineage: String, Sendable {
 }
 
 /// Two snapshots of a history, as a check gets them.
-public struct HistoryPair: CustomStringConvertible {
+public struct HistoryPair: Sendable, CustomStringConvertible {
     public var seed: UInt64?
     /// The numbers of the two snapshots.
     public var old: Int
@@ -72,6 +73,9 @@ public struct HistoryRunner {
     private let volume: FileDescriptor
     /// Whether pairs are checked from the later snapshot to the earlier one as well.
     public var checksReversed: Bool
+    /// Whether more than a second passes before each snapshot, so that change times before it are older than it by
+    /// more than any tick of the clock.
+    public var settles = false
 
     /// `volume` is a directory on a btrfs, in which a directory is made for each history and removed after
     /// it. Needs CAP_SYS_ADMIN.
@@ -147,6 +151,7 @@ public struct HistoryRunner {
         for operation in history.operations {
             switch operation.verb {
             case .snapshot:
+                if settles { usleep(1_100_000) }
                 try HistorySubvolumes.snapshot(
                     tree.fd, directory, Self.name(snapshots.count), isReadOnly: true)
                 snapshots.append(Snapshot(writable: writable, origin: origin))

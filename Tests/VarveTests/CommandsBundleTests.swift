@@ -435,6 +435,12 @@ struct Workshop: ~Copyable {
                 "; make one with: varve store init \(store) --loopback SIZE"))
         let made = varve("store", "init", "--loopback", "300M", store)
         #expect(made.code == 0 && made.errors.isEmpty, "\(made)")
+        /// With access times, whatever is read is in the next send stream.
+        func hasNoAccessTimes() throws -> Bool {
+            let opened = try FileDescriptor.workingDirectory.open(store, [.directory])
+            return try opened.fd.fileSystem().isNoAccessTime
+        }
+        #expect(try hasNoAccessTimes())
         #expect(varve("store", "mount", store).code == 0, "mounted already")
         #expect(varve("--store", store, "store", "ls", "-q").code == 0)
         #expect(varve("store", "unmount", store).code == 0)
@@ -451,6 +457,7 @@ struct Workshop: ~Copyable {
                 && again.errorText.hasSuffix("; mount that store with: varve store mount \(store)\n"),
             "\(again)")
         #expect(varve(["store", "mount"], variables: ["VARVE_STORE": "\(store)"]).code == 0)
+        #expect(try hasNoAccessTimes())
         #expect(varve("--store", store, "store", "ls", "--format", "json").text == "[]\n")
     }
 }
