@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// A btrfs that belongs to a user with no privileges, and commands run as that user, in processes of their own.
-private struct OrdinaryUser: ~Copyable {
+struct OrdinaryUser: ~Copyable {
     /// Nobody's number on any host.
     static let id = 54_321
     let volume: LoopVolume
