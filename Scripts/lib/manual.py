@@ -1,0 +1,218 @@
+"""Manual pages made of what the command says of itself.
+
+    varve --experimental-dump-help | python3 manual.py VERSION DIRECTORY
+
+Writes varve.1 and a page for each command into DIRECTORY, and prints their names. A group (varve store) has one page for
+all of its commands. The same command gives the same bytes.
+"""
+
+import json
+import re
+import sys
+
+# What no command's own help holds; it goes into varve.1.
+CONCLUSION = r"""
+.SH EXIT STATUS
+.TP
+.B 0
+Done.
+.TP
+.B 1
+Failed.
+.TP
+.B 2
+Wrong usage; the message says the right one.
+.TP
+.B 3
+The input (image, layer, stream) is not valid, or its digest does not match.
+.TP
+.B 4
+Not found: image, tag, chain, snapshot, bundle, store.
+.TP
+.B 5
+This host cannot do it: not btrfs, not root, kernel too old.
+.TP
+.B 6
+A hook failed.
+.TP
+.B 7
+No space left.
+.TP
+.B 130
+Interrupted, and cleaned up.
+.SH ENVIRONMENT
+.TP
+.B VARVE_STORE
+Where the store is, unless
+.B \-\-store
+says it.
+.TP
+.B VARVE_HOOKS
+The file that names hooks, instead of
+.I hooks.toml
+in the directory of the configuration.
+.TP
+.B SOURCE_DATE_EPOCH
+Seconds since 1970: nothing in an image that is made bears a later time, and it is made at that time.
+.TP
+.B XDG_CONFIG_HOME
+Where the directory
+.I varve
+with the configuration is;
+.I ~/.config
+by default.
+.SH FILES
+.TP
+.I ~/.config/varve/config.toml
+.B store = \(dqPATH\(dq
+names the store.
+.TP
+.I /var/lib/varve
+The store, where nothing else names one.
+"""
+
+
+def text(plain):
+    """Text for troff: what it would take for its own is escaped, also at the start of a line."""
+    escaped = plain.replace("\\", r"\e").replace("-", r"\-").replace("^", r"\(ha").replace("~", r"\(ti")
+    return re.sub(r"(?m)^(?=[.'])", r"\\&", escaped.replace("'", r"\(aq").replace("`", r"\(ga"))
+
+
+def paragraphs(discussion):
+    """Paragraphs; lines that are indented stand as they are."""
+    out = []
+    for block in re.split(r"\n[ \t]*\n", discussion.strip("\n")):
+        if all(line.startswith("  ") for line in block.split("\n")):
+            out += [".PP", ".RS 4", ".nf", *(text(line.strip()) for line in block.split("\n")), ".fi", ".RE"]
+        else:
+            out += [".PP", *text(block).split("\n")]
+    # The first follows its heading at once.
+    return out[1:] if out and out[0] == ".PP" and not out[1].startswith(".RS") else out
+
+
+def spelled(argument):
+    """Each name of an option or a flag, as it is typed."""
+    names = sorted(argument["names"], key=lambda name: name["kind"] == "long")
+    return [("--" if name["kind"] == "long" else "-") + name["name"] for name in names]
+
+
+def shown(argument):
+    return argument.get("shouldDisplay", True)
+
+
+def is_own(argument):
+    """Help and version are every command's."""
+    names = [name["name"] for name in argument.get("names", [])]
+    return shown(argument) and "help" not in names and "version" not in names
+
+
+def synopsis(words, command):
+    parts = []
+    for argument in filter(is_own, command.get("arguments", [])):
+        value = r"\fI" + text(argument["valueName"]) + r"\fR"
+        if argument["kind"] == "positional":
+            part = value
+        else:
+            names = spelled(argument)
+            part = r"\fB" + text(names[-1]) + r"\fR" + ("" if argument["kind"] == "flag" else " " + value)
+        if argument["isOptional"]:
+            part = "[" + part + "]"
+        if argument["isRepeating"]:
+            part += r" \&..."
+        parts.append(part)
+    if command.get("subcommands"):
+        parts.append(r"\fIcommand\fR")
+    return [".HP", r"\fB" + text(" ".join(words)) + r"\fR", *parts]
+
+
+def options(command, wanted=is_own):
+    out = []
+    for argument in filter(wanted, command.get("arguments", [])):
+        value = r"\fI" + text(argument["valueName"]) + r"\fR"
+        if argument["kind"] == "positional":
+            head = value
+        else:
+            head = ", ".join(r"\fB" + text(name) + r"\fR" for name in spelled(argument))
+            if argument["kind"] == "option":
+                head += " " + value
+        words = [argument.get("abstract", ""), argument.get("discussion", "")]
+        if values := argument.get("allValues"):
+            words.append("One of " + ", ".join(values) + ".")
+        if default := argument.get("defaultValue"):
+            words.append("By default " + default + ".")
+        out += [".TP", head, *text(" ".join(filter(None, words)) or "").split("\n")]
+    return out
+
+
+def page(words, version, command, body):
+    title = "-".join(words)
+    aliases = command.get("aliases") or []
+    names = ", ".join([title] + ["-".join(words[:-1] + [alias]) for alias in aliases])
+    head = [
+        r".\" Made of the command's own help.", f'.TH {title.upper()} 1 "" "{version}" "Varve"',
+        ".SH NAME", text(names) + r" \- " + text(command["abstract"].rstrip(".")),
+    ]
+    return "\n".join(head + body).replace("\n\n", "\n") + "\n"
+
+
+def command_page(words, version, command):
+    nested = [each for each in command.get("subcommands", []) if each["commandName"] != "help"]
+    body = [".SH SYNOPSIS", ".nh", ".ad l"]
+    if nested:
+        for each in nested:
+            body += synopsis(words + [each["commandName"]], each)
+    else:
+        body += synopsis(words, command)
+    body += [".ad b", ".hy"]
+    if discussion := command.get("discussion"):
+        body += [".SH DESCRIPTION", *paragraphs(discussion)]
+    elif not nested:
+        body += [".SH DESCRIPTION", text(command["abstract"])]
+    if own := options(command):
+        body += [".SH OPTIONS", *own]
+    if nested:
+        body += [".SH COMMANDS"]
+    for each in nested:
+        names = [each["commandName"]] + (each.get("aliases") or [])
+        body += [".SS " + text(", ".join(" ".join(words + [name]) for name in names)), text(each["abstract"])]
+        if discussion := each.get("discussion"):
+            body += [".PP", *paragraphs(discussion)]
+        body += options(each)
+        if deeper := each.get("subcommands"):
+            for one in deeper:
+                if one["commandName"] == "help":
+                    continue
+                body += [".PP", r"\fB" + text(" ".join(words + [each["commandName"], one["commandName"]])) + r"\fR:",
+                         text(one["abstract"]), *options(one)]
+    body += [".SH SEE ALSO", r"\fBvarve\fR(1), for options, environment and exit status that all commands share"]
+    return page(words, version, command, body)
+
+
+def main_page(version, command, commands):
+    name = command["commandName"]
+    body = [".SH SYNOPSIS", *synopsis([name], command)[0:2], r"[\fIoptions\fR] \fIcommand\fR ..."]
+    # The exit codes have a section.
+    discussion = re.sub(r"(?s)\n\nExit codes:.*", "", command.get("discussion", ""))
+    body += [".SH DESCRIPTION", *paragraphs(discussion), ".SH COMMANDS"]
+    for each in commands:
+        body += [".TP", r"\fB" + text(f"{name}-{each['commandName']}") + r"\fR(1)", text(each["abstract"])]
+    body += [".SH OPTIONS", *options(command, shown)[0:], CONCLUSION.strip("\n")]
+    return page([name], version, command, body)
+
+
+def main():
+    version, directory = sys.argv[1:]
+    root = json.load(sys.stdin)["command"]
+    commands = [
+        each for each in root["subcommands"] if each["commandName"] != "help" and each.get("shouldDisplay", True)]
+    pages = {root["commandName"]: main_page(version, root, commands)}
+    for each in commands:
+        words = [root["commandName"], each["commandName"]]
+        pages["-".join(words)] = command_page(words, version, each)
+    for name, contents in sorted(pages.items()):
+        with open(f"{directory}/{name}.1", "w", encoding="utf-8") as file:
+            file.write(contents)
+        print(f"{name}.1")
+
+
+main()
