@@ -69,6 +69,14 @@ enum PosixACL {
     /// Whether a value names users or groups besides the file's own.
     static func namesOthers(_ value: [UInt8]) -> Bool { namedEntries(value).contains { _ in true } }
 
+    /// Whether a value names somebody who has no number in the caller's user name space: the kernel then gives the
+    /// highest one, which is nobody's (posix_acl_to_xattr, fs/posix_acl.c).
+    static func namesUnknown(_ value: [UInt8]) -> Bool {
+        namedEntries(value).contains { entry in
+            value[(entry.start + 4)...].prefix(4).allSatisfy { $0 == 0xff }
+        }
+    }
+
     /// The value with the ids of the users and groups that it names replaced.
     static func mapped(
         _ value: [UInt8], _ id: (_ id: UInt32, _ isUser: Bool) throws(LayerError) -> UInt32

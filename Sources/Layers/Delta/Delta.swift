@@ -1,4 +1,4 @@
-import Btrfs
+public import Btrfs
 public import Logging
 import SystemCalls
 public import SystemPackage
@@ -35,16 +35,20 @@ public enum Delta {
     ///
     /// - Parameters:
     ///   - source: where dirty inodes are learnt from; one that was asked for and cannot be used is an error.
+    ///   - known: subvolumes between the two that the caller has looked at: without privileges, none can be found by its
+    ///     UUID.
     ///   - logger: gets, at debug level, which source was used and why.
     ///   - onEntry: called for each entry looked at, by any of the walk's threads; throws to stop.
     /// - Throws: `LayerError`, `BtrfsError`, or what `onEntry` throws.
     public static func compute(
-        old: DeltaTree, new: DeltaTree, source: DeltaSource = .auto, logger: Logger? = nil,
-        onEntry: @escaping @Sendable () throws -> Void = {}
+        old: DeltaTree, new: DeltaTree, source: DeltaSource = .auto, known: [SubvolumeInfo] = [],
+        logger: Logger? = nil, onEntry: @escaping @Sendable () throws -> Void = {}
     ) throws -> DeltaResult {
         let oldInfo = try old.subvolume.subvolumeInfo()
         let newInfo = try new.subvolume.subvolumeInfo()
-        let lineage = Lineage.of(old: oldInfo, new: newInfo) { try? new.subvolume.subvolume(withUUID: $0) }
+        let lineage = Lineage.of(old: oldInfo, new: newInfo) { uuid in
+            known.first { $0.uuid == uuid } ?? (try? new.subvolume.subvolume(withUUID: uuid))
+        }
         let choice = try DirtyInodes.find(
             source, old: old, new: new, lineage: lineage,
             areReadOnly: oldInfo.isReadOnly && newInfo.isReadOnly,

@@ -39,7 +39,12 @@ struct FileComparison {
         default:
             break
         }
-        if try attributes(old, path) != attributes(new, path) { return true }
+        let attributes = try attributes(new, path)
+        if try self.attributes(old, path) != attributes { return true }
+        // In a user name space, ids that it does not have all look alike.
+        if attributes.contains(where: { PosixACL.isACL($0.name) && PosixACL.namesUnknown($0.value) }) {
+            return true
+        }
         if b.type == .regular, b.size > 0 { return try contentDiffers(old, new, path) }
         return false
     }

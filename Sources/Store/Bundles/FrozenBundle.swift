@@ -42,8 +42,8 @@ final class BtrfsFrozenBundle: FrozenBundle {
         }
         return try Delta.compute(
             old: DeltaTree(subvolume: base.subvolume.fd, root: oldRoot.fd),
-            new: DeltaTree(subvolume: subvolume.fd, root: root.fd), source: source, logger: store.logger,
-            onEntry: onEntry)
+            new: DeltaTree(subvolume: subvolume.fd, root: root.fd), source: source,
+            known: [bundle.info], logger: store.logger, onEntry: onEntry)
     }
 
     func publish(chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void) throws
