@@ -100,6 +100,15 @@ public struct Descriptor: Hashable, Sendable {
         return Descriptor(json: json, mediaType: mediaType, digest: digest, size: size, platform: platform)
     }
 
+    /// The same for what an image configuration says that it is for, where the descriptor says anything of that.
+    func replacingPlatform(by config: JSONObject) -> Descriptor {
+        guard var platform = json["platform"]?.object else { return self }
+        for key in ["architecture", "os", "variant"] { platform[key] = config[key] }
+        var json = json
+        json["platform"] = .object(platform)
+        return (try? Descriptor(.object(json), of: "the new descriptor")) ?? self
+    }
+
     private init(json: JSONObject, mediaType: String, digest: Digest, size: Int64, platform: Platform?) {
         self.json = json
         self.mediaType = mediaType

@@ -82,6 +82,15 @@ public struct ImageConfig: Hashable, Sendable {
     /// The ChainIDs of all prefixes of the image's layers, lowest first.
     public var chainIDs: [ChainID] { ChainID.prefixes(of: diffIDs) }
 
+    /// The same for root: what can be said where users cannot be looked up.
+    public func withoutUser() throws(OCIError) -> ImageConfig {
+        var json = json
+        var execution = json["config"]?.object ?? JSONObject()
+        execution["User"] = nil
+        json["config"] = .object(execution)
+        return try ImageConfig(.object(json), of: "the image configuration")
+    }
+
     /// A configuration with no layers, as `umoci new` makes it.
     public static func empty(platform: Platform = .host, created: Timestamp) -> JSONObject {
         var json: JSONObject = [

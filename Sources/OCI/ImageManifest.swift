@@ -33,6 +33,13 @@ public struct ImageManifest: Hashable, Sendable {
         ImageManifest(json: json, config: config, layers: layers)
     }
 
+    /// The same with other annotations; none at all if `annotations` is empty.
+    func annotated(_ annotations: JSONObject) -> ImageManifest {
+        var json = json
+        json["annotations"] = annotations.isEmpty ? nil : .object(annotations)
+        return ImageManifest(json: json, config: config, layers: layers)
+    }
+
     private init(json: JSONObject, config: Descriptor, layers: [Descriptor]) {
         var json = json
         json["mediaType"] = .string(MediaType.ociManifest)

@@ -11,16 +11,18 @@ public struct ImageMutation: Sendable {
     public private(set) var config: JSONObject
     /// Lowest first.
     public private(set) var layers: [Descriptor]
+    /// Of the manifest.
+    public private(set) var annotations: JSONObject
     private var diffIDs: [DiffID]
-    private let platform: Platform?
+    private var isPlatformChanged = false
 
     /// Starts from an image as it is.
     public init(_ image: ResolvedImage) throws(OCIError) {
         source = image.manifestDescriptor
         manifest = image.manifest
         config = image.config.json
+        annotations = image.manifest.json["annotations"]?.object ?? JSONObject()
         diffIDs = image.diffIDs
-        platform = image.manifestDescriptor.platform
         var layers = [Descriptor]()
         for layer in image.layers {
             layers.append(layer.retyped(try LayerMediaType(layer.mediaType).ociMediaType))
@@ -34,8 +36,8 @@ public struct ImageMutation: Sendable {
         manifest = nil
         config = ImageConfig.empty(platform: platform, created: created)
         layers = []
+        annotations = JSONObject()
         diffIDs = []
-        self.platform = nil
     }
 
     /// Puts a layer on top. `history` nil adds no entry, which some tools are confused by.
@@ -69,6 +71,20 @@ public struct ImageMutation: Sendable {
         config["history"] = history
     }
 
+    /// Sets what is not nil; a variant that is empty is taken away. The entry of the index says the same afterwards, where
+    /// it says what the image is for.
+    public mutating func updatePlatform(os: String?, architecture: String?, variant: String?) {
+        if os == nil, architecture == nil, variant == nil { return }
+        isPlatformChanged = true
+        updateConfig { config in
+            if let os { config["os"] = .string(os) }
+            if let architecture { config["architecture"] = .string(architecture) }
+            if let variant { config["variant"] = variant.isEmpty ? nil : .string(variant) }
+        }
+    }
+
+    public mutating func updateAnnotations(_ change: (inout JSONObject) -> Void) { change(&annotations) }
+
     /// Writes the configuration and the manifest; returns the manifest's descriptor with the platform and the
     /// annotations of the one the image was found by. Its tag is given by `ImageLayout.tag`. Old blobs stay.
     public func commit(to layout: ImageLayout) throws(OCIError) -> Descriptor {
@@ -78,11 +94,13 @@ public struct ImageMutation: Sendable {
             manifest?.config.replacing(
                 mediaType: MediaType.ociConfig, digest: stored.digest, size: stored.size) ?? stored
         let result =
-            manifest?.replacing(config: configDescriptor, layers: layers)
-            ?? ImageManifest(config: configDescriptor, layers: layers)
+            (manifest?.replacing(config: configDescriptor, layers: layers)
+            ?? ImageManifest(config: configDescriptor, layers: layers)).annotated(annotations)
         let written = try layout.putJSON(result.json, mediaType: MediaType.ociManifest)
-        return source?.replacing(mediaType: MediaType.ociManifest, digest: written.digest, size: written.size)
-            ?? written
+        guard let source else { return written }
+        let entry = source.replacing(
+            mediaType: MediaType.ociManifest, digest: written.digest, size: written.size)
+        return isPlatformChanged ? entry.replacingPlatform(by: config) : entry
     }
 }
 

@@ -97,7 +97,8 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         return separators == 0
     }
 
-    static func checkTag(_ tag: String) throws(OCIError) {
+    /// Throws `usage` for what can be no tag.
+    public static func checkTag(_ tag: String) throws(OCIError) {
         guard isValidTag(tag) else { throw .usage("\"\(shown(tag))\" is no valid tag: \(grammar)") }
     }
 

@@ -17,6 +17,17 @@ public struct ResolvedImage: Sendable {
     /// From the configuration, which goes with the content; nil if it does not say.
     public var platform: Platform? { config.platform ?? manifestDescriptor.platform }
 
+    /// How a layer on top of the others is compressed if nobody says how: as the topmost one that is, and with gzip if
+    /// none is. A layer is not left uncompressed for the sake of another.
+    public var usualCompression: LayerCompression {
+        for layer in layers.reversed() {
+            if let type = try? LayerMediaType(layer.mediaType), type.compression != .none {
+                return type.compression
+            }
+        }
+        return .gzip
+    }
+
     /// Reads the manifest at the end of `path` and its configuration, and checks that they fit each other.
     init(layout: ImageLayout, tag: String?, path: [Descriptor], manifestDescriptor: Descriptor)
         throws(OCIError)

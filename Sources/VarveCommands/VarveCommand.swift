@@ -15,14 +15,15 @@ public enum VarveCommand {
         raiseDescriptorLimit()
         let words = unsafe UnsafeBufferPointer(start: CommandLine.unsafeArgv, count: Int(CommandLine.argc))
         var arguments: [BytePath] = []
-        for index in words.indices.dropFirst() {
+        for index in words.indices {
             guard let word = unsafe words[index] else { break }
             let bytes = unsafe UnsafeRawBufferPointer(start: word, count: strlen(word))
             if let argument = unsafe BytePath(bytes) { arguments.append(argument) }
         }
         exit(
             run(
-                arguments: arguments, standardOutput: .descriptor(.standardOutput),
+                as: arguments.first.map { Program(calledAs: $0) } ?? .varve,
+                arguments: Array(arguments.dropFirst()), standardOutput: .descriptor(.standardOutput),
                 standardError: .descriptor(.standardError), isTerminal: isatty(2) == 1,
                 cancellation: Interruption.cancellation))
     }
@@ -30,51 +31,59 @@ public enum VarveCommand {
     /// Runs one command line and returns its exit code; touches nothing of the process.
     ///
     /// - Parameters:
+    ///   - program: whose command line it is.
     ///   - arguments: without the name of the program.
     ///   - isTerminal: of standard error; nothing else decides whether progress is shown.
     public static func run(
-        arguments: [BytePath], standardOutput: OutputSink, standardError: OutputSink,
-        isTerminal: Bool = false,
+        as program: Program = .varve, arguments: [BytePath], standardOutput: OutputSink,
+        standardError: OutputSink, isTerminal: Bool = false,
         environment: CommandEnvironment = .process, cancellation: Cancellation = Cancellation()
     ) -> Int32 {
         let output = ResultWriter(standardOutput)
-        let diagnostics = Diagnostics(standardError, isTerminal: isTerminal)
+        let diagnostics = Diagnostics(standardError, program: program, isTerminal: isTerminal)
         do {
-            try execute(arguments, output, diagnostics, environment, cancellation)
+            try execute(program, arguments, output, diagnostics, environment, cancellation)
             try output.flush()
             return ExitStatus.done.rawValue
         } catch let error as OutputError where error.isClosedPipe {
             return ExitStatus.done.rawValue
+        } catch let error as UmociCommandLine.Mistake {
+            diagnostics.message(ArgumentText.shown(error.description))
+            return error.code
         } catch let error as WrongUsage {
             diagnostics.message(error.description)
-            return ExitStatus.usage.rawValue
+            return ExitStatus.usage.code(of: program)
         } catch {
             // What was found before it is still a result.
             try? output.flush()
             let status = cancellation.isCancelled ? .interrupted : ExitStatus(error)
             diagnostics.message(
                 status == .interrupted ? "interrupted; nothing half-done was left behind" : "\(error)")
-            return status.rawValue
+            return status.code(of: program)
         }
     }
 
     private static func execute(
-        _ arguments: [BytePath], _ output: ResultWriter, _ diagnostics: Diagnostics,
+        _ program: Program, _ arguments: [BytePath], _ output: ResultWriter, _ diagnostics: Diagnostics,
         _ environment: CommandEnvironment, _ cancellation: Cancellation
     ) throws {
-        guard let command = try parse(arguments, output) else { return }
+        var words = arguments.map { ArgumentText.encode($0.bytes) }
+        if program == .umoci {
+            switch try UmociCommandLine(parsing: words) {
+            case .command(let translated): words = translated
+            case .text(let text): return try output.write(text)
+            }
+        }
+        guard let command = try parse(words.map(ArgumentText.marked), output) else { return }
         let context = CommandContext(
-            options: command.root.options, environment: environment, output: output, diagnostics: diagnostics,
-            cancellation: cancellation)
+            program: program, options: command.root.options, environment: environment, output: output,
+            diagnostics: diagnostics, cancellation: cancellation)
         defer { diagnostics.clearProgress() }
         try command.execute(context)
     }
 
     /// Nil if help or the like was asked for, and written.
-    private static func parse(_ arguments: [BytePath], _ output: ResultWriter) throws -> (
-        any ExecutableCommand
-    )? {
-        let words = arguments.map { ArgumentText.encode($0.bytes) }
+    private static func parse(_ words: [String], _ output: ResultWriter) throws -> (any ExecutableCommand)? {
         do {
             var command = try RootCommand.parseAsRoot(words)
             if let command = command as? any ExecutableCommand { return command }

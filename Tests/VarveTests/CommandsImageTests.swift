@@ -107,15 +107,26 @@ import Testing
         try layout.tag("a", try mutation.commit(to: layout))
         let table = varve("stat", "--image", path.appendingBytes(":a"))
         #expect(
-            table.text == """
+            table.text.hasPrefix(
+                "== MANIFEST ==\nSchema Version: 2\nMedia Type: \(MediaType.ociManifest)\nConfig:\n        Descriptor:\n"
+            ))
+        #expect(
+            table.text.contains(
+                "\n== CONFIG ==\nCreated: 1970-01-01T00:00:00Z\nPlatform:\n        OS: linux\n"))
+        #expect(
+            table.text.hasSuffix(
+                """
+
+                == HISTORY ==
                 LAYER                                                                   CREATED              CREATED BY   SIZE   COMMENT
                 \(digest) 2020-01-02T03:04:05Z make\\x09it   27.1MB base
                 <none>                                                                  2020-01-02T03:04:06Z umoci config <none>
 
-                """)
+                """))
         let json = varve("stat", "--json", "--image", path.appendingBytes(":a")).text
         #expect(
-            json.hasPrefix("{\"history\":[{\"layer\":{\"mediaType\":")
+            json.hasPrefix("{\"manifest\":{\"descriptor\":{\"mediaType\":")
+                && json.contains(",\"history\":[{\"layer\":{\"mediaType\":")
                 && json.hasSuffix("\"empty_layer\":true}]}\n"))
     }
 

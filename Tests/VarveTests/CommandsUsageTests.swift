@@ -66,8 +66,29 @@ import Testing
         Wrong("stat", "--image", "L:-", says: "varve: \"-\" is no valid tag"),
         // Text for an image must be UTF-8; a path need not.
         Wrong("tag", "--image", "L", latin, says: #"the value '\xe9' is invalid for '<new-tag>'"#),
-        // Later scope: not there, not half there.
-        Wrong("config", "--image", "L", says: "varve: there is no command 'varve config'; it is one of "),
+        Wrong(
+            "config", "--image", "L", "--config.env", "A",
+            says: "'A' is invalid for '--config.env <name=value>'"),
+        Wrong(
+            "config", "--image", "L", "--config.label", "=A",
+            says: "invalid for '--config.label <name=value>'"),
+        Wrong(
+            "config", "--image", "L", "--clear", "config.user",
+            says: "\n  - config.labels\n  - manifest.annotations\n"),
+        Wrong("config", "--image", "L", "--os", "", says: "the value '' is invalid for '--os <name>'"),
+        Wrong(
+            "config", "--image", "L", "--created", "yesterday", says: "'yesterday' is invalid for '--created"),
+        Wrong(
+            "config", "--image", "L", "--no-history", "--history.author", "me",
+            says: "--no-history and --history.* exclude each other"),
+        Wrong(
+            "insert", "--image", "L", "a",
+            says: "insert takes two paths, the source and the target, and 1 is given"),
+        Wrong(
+            "insert", "--image", "L", "--whiteout", "a", "b",
+            says: "insert --whiteout takes one path, the target, and 2 are given"),
+        Wrong("raw", says: "a command is missing; it is one of unpack, add-layer, runtime-config"),
+        Wrong("raw", "repack", says: "there is no command 'varve raw repack'; it is one of "),
         Wrong("unpack", "--image", "L", "--as-root", "b", says: "varve: unknown option '--as-root'"),
     ])
     func wrong(_ wrong: Wrong) {

@@ -34,7 +34,9 @@ public enum Whiteout: Sendable {
     static func isBookkeeping(_ name: BytePath) -> Bool { name.hasPrefix(aufsPrefix) && name != opaqueName }
 
     /// The name of the entry that deletes `name`.
-    static func name(deleting name: BytePath) -> BytePath { BytePath(prefix + Array(name.bytes)) ?? name }
+    public static func name(deleting name: BytePath) -> BytePath {
+        BytePath(prefix + Array(name.bytes)) ?? name
+    }
 }
 
 extension BytePath {

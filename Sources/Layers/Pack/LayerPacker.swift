@@ -9,10 +9,15 @@ public struct PackOptions: Sendable {
     public var latestTime: Timestamp?
     /// How owners of files become those in the layer.
     public var owners: OwnerMapping
+    /// Nil: every path of the tree is the same in the layer.
+    public var placement: PackPlacement?
 
-    public init(latestTime: Timestamp? = nil, owners: OwnerMapping = OwnerMapping()) {
+    public init(
+        latestTime: Timestamp? = nil, owners: OwnerMapping = OwnerMapping(), placement: PackPlacement? = nil
+    ) {
         self.latestTime = latestTime
         self.owners = owners
+        self.placement = placement
     }
 }
 
@@ -52,7 +57,8 @@ public struct LayerPacker {
                 try writer.write(TarEntry(path: whiteout, kind: .regular, mode: 0, modificationTime: .epoch))
                 continue
             }
-            try checkLength(of: change.path, for: change.path)
+            let place = options.placement?.path(of: change.path) ?? change.path
+            try checkLength(of: place, for: change.path)
             let directory = try directories.open(change.path == .current ? .empty : change.path.parent)
             let here = change.path == .current ? .current : name
             let status = try attempt("look at", change.path) { () throws(Errno) in
@@ -60,7 +66,7 @@ public struct LayerPacker {
             }
             if !status.isDirectory, status.linkCount > 1 {
                 if let first = firstNames[status.inode] {
-                    var entry = header(change.path, .hardLink, status)
+                    var entry = header(place, .hardLink, status)
                     entry.linkTarget = first
                     if options.owners.isRootless {
                         // Its owner is in an attribute.
@@ -71,9 +77,9 @@ public struct LayerPacker {
                     try writer.write(entry)
                     continue
                 }
-                firstNames[status.inode] = change.path
+                firstNames[status.inode] = place
             }
-            try write(change.path, here, status, in: directory.fd, to: writer, slab, onBytes)
+            try write(change.path, as: place, here, status, in: directory.fd, to: writer, slab, onBytes)
         }
         try writer.finish()
     }
@@ -103,7 +109,8 @@ public struct LayerPacker {
     }
 
     private func write(
-        _ path: BytePath, _ name: BytePath, _ status: FileStatus, in directory: FileDescriptor,
+        _ path: BytePath, as place: BytePath, _ name: BytePath, _ status: FileStatus,
+        in directory: FileDescriptor,
         to writer: TarWriter,
         _ slab: PackSlab, _ onBytes: (Int) throws -> Void
     ) throws {
@@ -117,7 +124,7 @@ public struct LayerPacker {
         case .fifo: kind = .fifo
         case .socket, nil: return
         }
-        var entry = header(path, kind, status)
+        var entry = header(place, kind, status)
         entry.extendedAttributes = try attributes(of: name, in: directory, path)
         entry = try options.owners.packed(entry)
         switch kind {

@@ -23,7 +23,7 @@ public struct Repacking: Sendable {
         public var masksVolumes = true
         /// Later deltas of the bundle count from now on.
         public var refreshesBundle = false
-        /// Nil: as the image's topmost layer is.
+        /// Nil: as the image's other layers are.
         public var compression: LayerCompression?
         public var threads = 2
         public var source: DeltaSource = .auto
@@ -137,31 +137,19 @@ public struct Repacking: Sendable {
         _ changes: [Change], of frozen: any FrozenBundle, owners: OwnerMapping, like image: ResolvedImage,
         into layout: ImageLayout
     ) throws -> (Descriptor, DiffID) {
-        let compression = try options.compression ?? Self.compression(like: image)
-        let blob = BlobSink(try BlobWriter(layout))
-        let encoder = try Compression(compression).encoder(
-            into: GatheringSink(blob), threads: options.threads)
-        let hashing = DiffIDSink(encoder)
         var written: Int64 = 0
-        try LayerPacker(
-            root: frozen.root.fd, options: PackOptions(latestTime: options.sourceDate, owners: owners)
-        )
-        .pack(changes, to: TarWriter(hashing)) { count in
-            try cancellation.check()
-            written += Int64(count)
-            if count > 0 { progress(.written(bytes: written)) }
+        return try NewLayer.write(
+            into: layout, options.compression ?? image.usualCompression, threads: options.threads
+        ) { sink in
+            try LayerPacker(
+                root: frozen.root.fd, options: PackOptions(latestTime: options.sourceDate, owners: owners)
+            )
+            .pack(changes, to: TarWriter(sink)) { count in
+                try cancellation.check()
+                written += Int64(count)
+                if count > 0 { progress(.written(bytes: written)) }
+            }
         }
-        try hashing.finish()
-        guard let stored = blob.writer.blob else { throw StoreError(.failed, "the new layer was not stored") }
-        return (
-            Descriptor(mediaType: compression.mediaType, digest: stored.digest, size: stored.size),
-            hashing.diffID
-        )
-    }
-
-    private static func compression(like image: ResolvedImage) throws -> LayerCompression {
-        guard let top = image.layers.last else { return .gzip }
-        return try LayerMediaType(top.mediaType).compression
     }
 }
 

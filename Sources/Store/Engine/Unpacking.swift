@@ -43,12 +43,24 @@ public struct Unpacking: Sendable {
         try extract(image, transaction)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)
         let configuration = try Self.runtimeConfiguration(
-            image, rootfs: try transaction.rootfs(), owners: options.apply.owners)
+            image.config, rootfs: try transaction.rootfs(), owners: options.apply.owners)
         try cancellation.check()
         try transaction.finish(files: [
             BundleFile(name: "config.json", contents: try transaction.runtimeConfiguration(configuration)),
             BundleFile(name: BundleMetadata.fileName, contents: metadata.encoded),
         ])
+        return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
+    }
+
+    /// Unpacks the layers of `image` alone, so that `rootfs` is its root file system.
+    public func unpackRootfs(_ image: ResolvedImage, into rootfs: BytePath) throws -> Result {
+        let transaction = try driver.beginUnpack(
+            UnpackContext(
+                bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
+                options: options.apply))
+        try extract(image, transaction)
+        try cancellation.check()
+        try transaction.finish(files: [])
         return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
     }
 
@@ -99,12 +111,16 @@ public struct Unpacking: Sendable {
         }
     }
 
-    /// `config.json`, with users looked up in the image's own passwd and group files.
-    private static func runtimeConfiguration(
-        _ image: ResolvedImage, rootfs: SharedDescriptor, owners: OwnerMapping
+    /// `config.json`, with users looked up in the passwd and group files of `rootfs`. Without one they are not known, and
+    /// a user by name is an error.
+    ///
+    /// - Parameter path: what the document calls the root file system.
+    public static func runtimeConfiguration(
+        _ config: ImageConfig, rootfs: SharedDescriptor?, path: String = "rootfs", owners: OwnerMapping
     ) throws -> [UInt8] {
         func account(_ file: BytePath) -> [UInt8]? {
-            guard let opened = try? rootfs.fd.open(file, [.readOnly, .nonBlocking], resolve: .inRoot),
+            guard let rootfs,
+                let opened = try? rootfs.fd.open(file, [.readOnly, .nonBlocking], resolve: .inRoot),
                 (try? opened.fd.status().isRegular) == true
             else { return nil }
             return try? opened.fd.readAll(limit: RuntimeConfig.accountFileLimit)
@@ -114,8 +130,8 @@ public struct Unpacking: Sendable {
         options.gidMappings = owners.gids
         options.isRootless = owners.isRootless
         let configuration = try RuntimeConfig.make(
-            image.config, passwd: account("etc/passwd"), group: account("etc/group"), rootfs: "rootfs",
-            options: options)
+            config, passwd: account("etc/passwd"), group: account("etc/group"), rootfs: path, options: options
+        )
         return configuration.serialized(pretty: true)
     }
 }

@@ -21,6 +21,7 @@ struct TextArgument: ExpressibleByArgument {
     let text: String
 
     init?(argument: String) {
+        let argument = ArgumentText.unmarked(argument)
         guard !ArgumentText.isEncoded(argument) else { return nil }
         text = argument
     }

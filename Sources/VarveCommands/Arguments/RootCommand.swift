@@ -33,9 +33,10 @@ struct RootCommand: ParsableCommand {
             CommandGroup(
                 name: "Image",
                 subcommands: [
-                    InitCommand.self, NewCommand.self, TagCommand.self, RemoveTagCommand.self,
-                    ListTagsCommand.self,
-                    StatCommand.self, CollectCommand.self,
+                    InitCommand.self, NewCommand.self, ConfigCommand.self, InsertCommand.self,
+                    TagCommand.self,
+                    RemoveTagCommand.self, ListTagsCommand.self, StatCommand.self, CollectCommand.self,
+                    RawCommands.self,
                 ]),
             CommandGroup(
                 name: "Store", subcommands: [StoreCommands.self, SnapshotCommands.self, StreamCommands.self]),

@@ -3,6 +3,7 @@ import Logging
 import OCI
 import Store
 import SystemCalls
+import SystemPackage
 
 struct InitCommand: ExecutableCommand {
     static let configuration = CommandConfiguration(
@@ -13,7 +14,16 @@ struct InitCommand: ExecutableCommand {
     @Option(help: ArgumentHelp("The directory to make.", valueName: "path"))
     var layout: PathArgument
 
-    func execute(_ context: CommandContext) throws { _ = try ImageLayout.create(at: layout.path) }
+    func execute(_ context: CommandContext) throws {
+        // umoci takes no directory that is there, be it empty.
+        if context.program == .umoci,
+            (try? FileDescriptor.workingDirectory.status(of: layout.path)) != nil
+        {
+            throw StoreError(
+                .failed, "cannot make an image layout at \(layout.path): the path exists already")
+        }
+        _ = try ImageLayout.create(at: layout.path)
+    }
 }
 
 struct NewCommand: ExecutableCommand {
@@ -82,6 +92,8 @@ struct RemoveTagCommand: ExecutableCommand {
         let reference = try ImageReference.locating(image.path)
         let layout = try ImageLayout(opening: reference.path)
         guard try !layout.removeTag(reference.tag) else { return }
+        // To umoci a tag that is not there is one that is removed.
+        if context.program == .umoci { return }
         if try layout.listTags().contains(reference.tag) {
             throw StoreError(
                 .failed,
@@ -115,7 +127,7 @@ struct ListTagsCommand: ExecutableCommand {
 
 struct StatCommand: ExecutableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "stat", abstract: "Show the layers and the history of an image.")
+        commandName: "stat", abstract: "Show the manifest, the configuration and the history of an image.")
 
     @ParentCommand var root: RootCommand
 
@@ -128,15 +140,7 @@ struct StatCommand: ExecutableCommand {
     func execute(_ context: CommandContext) throws {
         let stat = ImageStat(try ImageLayout.resolve(try ImageReference.locating(image.path)))
         if json { return try context.output.write(stat.json.serialized() + [UInt8(ascii: "\n")]) }
-        var table = Table(["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"])
-        for entry in stat.history {
-            table.append([
-                entry.layer?.digest.description ?? "<none>", entry.history.created ?? "<none>",
-                entry.history.createdBy ?? "", entry.layer.map { decimalSize($0.size) } ?? "<none>",
-                entry.history.comment ?? "",
-            ])
-        }
-        try context.output.write(table.text)
+        try context.output.write(StatText(stat).text)
     }
 }
 

@@ -35,31 +35,9 @@ struct RepackCommand: ExecutableCommand {
     @Flag(help: "Count later changes of the bundle from now on.")
     var refreshBundle = false
 
-    @Flag(help: "Add no entry to the history of the image.")
-    var noHistory = false
+    @OptionGroup var history: HistoryOptions
 
-    @Option(
-        name: .customLong("history.author"), parsing: .unconditional,
-        help: ArgumentHelp("Who made the layer; the author of the image by default.", valueName: "text"))
-    var author: TextArgument?
-
-    @Option(
-        name: .customLong("history.comment"), parsing: .unconditional,
-        help: ArgumentHelp("A comment on the layer.", valueName: "text"))
-    var comment: TextArgument?
-
-    @Option(
-        name: .customLong("history.created"), parsing: .unconditional,
-        help: ArgumentHelp(
-            "When the layer was made, as RFC 3339 has it: 2025-01-31T12:00:00Z.", valueName: "time"))
-    var created: TimeArgument?
-
-    @Option(
-        name: .customLong("history.created_by"), parsing: .unconditional,
-        help: ArgumentHelp("What made the layer; \"varve repack\" by default.", valueName: "text"))
-    var createdBy: TextArgument?
-
-    @Option(help: "How the layer is compressed; auto is as the layer below it.")
+    @Option(help: "How the layer is compressed; auto is as the layers below it.")
     var compress = CompressionArgument.auto
 
     @Option(help: "What changes are found by; the result is the same.")
@@ -68,15 +46,9 @@ struct RepackCommand: ExecutableCommand {
     @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
     var bundle: PathArgument
 
-    func validate() throws {
-        let isHistoryGiven = author != nil || comment != nil || created != nil || createdBy != nil
-        if noHistory, isHistoryGiven {
-            throw ValidationError("--no-history and --history.* exclude each other; leave one of them out")
-        }
-    }
-
     func execute(_ context: CommandContext) throws {
-        let options = try repackOptions(sourceDate: try context.environment.sourceDate())
+        let options = try repackOptions(
+            of: context.program, sourceDate: try context.environment.sourceDate())
         let reference = try ImageReference.locating(image.path)
         let layout = try ImageLayout(opening: reference.path)
         let driver = BtrfsDriver(store: try context.openStore())
@@ -94,7 +66,7 @@ struct RepackCommand: ExecutableCommand {
         )
     }
 
-    private func repackOptions(sourceDate: Timestamp?) throws -> Repacking.Options {
+    private func repackOptions(of program: Program, sourceDate: Timestamp?) throws -> Repacking.Options {
         var options = Repacking.Options(now: .now())
         options.sourceDate = sourceDate
         options.maskedPaths = maskPath.map(\.path)
@@ -102,16 +74,7 @@ struct RepackCommand: ExecutableCommand {
         options.refreshesBundle = refreshBundle
         options.compression = compress.compression
         options.source = source.source
-        if noHistory {
-            options.history = nil
-        } else {
-            var history = Repacking.History()
-            history.author = author?.text
-            history.comment = comment?.text
-            history.created = created?.time
-            history.createdBy = createdBy?.text
-            options.history = history
-        }
+        options.history = history.history(madeBy: "\(program.name) repack")
         return options
     }
 }

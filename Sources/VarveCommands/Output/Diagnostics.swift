@@ -7,17 +7,19 @@ import SystemPackage
 final class Diagnostics: Sendable {
     let showsProgress: Bool
     private let sink: OutputSink
+    private let program: Program
     private let hasProgressLine = Mutex(false)
 
-    init(_ sink: OutputSink, isTerminal: Bool) {
+    init(_ sink: OutputSink, program: Program = .varve, isTerminal: Bool) {
         self.sink = sink
+        self.program = program
         showsProgress = isTerminal
     }
 
-    /// Writes `varve: TEXT` and a newline. What came from an image may not steer a terminal: control bytes are escaped.
+    /// Writes `PROGRAM: TEXT` and a newline. What came from an image may not steer a terminal: control bytes are escaped.
     func message(_ text: String) {
         var bytes: [UInt8] = []
-        for byte in "varve: \(text)\n".utf8 {
+        for byte in "\(program.name): \(text)\n".utf8 {
             if byte < 0x20 && byte != UInt8(ascii: "\n") || byte == 0x7f {
                 bytes.append(contentsOf: BytePath.escape([byte]).utf8)
             } else {

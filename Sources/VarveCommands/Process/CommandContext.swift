@@ -6,6 +6,7 @@ import SystemPackage
 
 /// What a command works with.
 final class CommandContext {
+    let program: Program
     let options: GlobalOptions
     let environment: CommandEnvironment
     let output: ResultWriter
@@ -14,10 +15,11 @@ final class CommandContext {
     private let diagnostics: Diagnostics
 
     init(
-        options: GlobalOptions, environment: CommandEnvironment, output: ResultWriter,
+        program: Program, options: GlobalOptions, environment: CommandEnvironment, output: ResultWriter,
         diagnostics: Diagnostics,
         cancellation: Cancellation
     ) {
+        self.program = program
         self.options = options
         self.environment = environment
         self.output = output

@@ -22,6 +22,14 @@ enum ExitStatus: Int32 {
     /// Interrupted, and cleaned up.
     case interrupted = 130
 
+    /// umoci has one code for all that fails.
+    func code(of program: Program) -> Int32 {
+        switch (program, self) {
+        case (.varve, _), (_, .done), (_, .interrupted): rawValue
+        case (.umoci, _): ExitStatus.failed.rawValue
+        }
+    }
+
     /// What any error of any module means.
     init(_ error: any Error) {
         self =

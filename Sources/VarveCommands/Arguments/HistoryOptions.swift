@@ -1,0 +1,99 @@
+import ArgumentParser
+import Logging
+import OCI
+import Store
+import SystemCalls
+
+/// What the history of a new image says of it: the flags that all commands share which make one of another.
+struct HistoryOptions: ParsableArguments {
+    @Flag(help: "Add no entry to the history of the image.")
+    var noHistory = false
+
+    @Option(
+        name: .customLong("history.author"), parsing: .unconditional,
+        help: ArgumentHelp("Who made the change; the author of the image by default.", valueName: "text"))
+    var author: TextArgument?
+
+    @Option(
+        name: .customLong("history.comment"), parsing: .unconditional,
+        help: ArgumentHelp("A comment on the change.", valueName: "text"))
+    var comment: TextArgument?
+
+    @Option(
+        name: .customLong("history.created"), parsing: .unconditional,
+        help: ArgumentHelp(
+            "When it was made, as RFC 3339 has it: 2025-01-31T12:00:00Z.", valueName: "time"))
+    var created: TimeArgument?
+
+    @Option(
+        name: .customLong("history.created_by"), parsing: .unconditional,
+        help: ArgumentHelp("What made it; the name of the command by default.", valueName: "text"))
+    var createdBy: TextArgument?
+
+    func validate() throws {
+        let isHistoryGiven = author != nil || comment != nil || created != nil || createdBy != nil
+        if noHistory, isHistoryGiven {
+            throw ValidationError("--no-history and --history.* exclude each other; leave one of them out")
+        }
+    }
+
+    /// Nil if there is to be no entry.
+    func history(madeBy command: String) -> Repacking.History? {
+        if noHistory { return nil }
+        var history = Repacking.History()
+        history.author = author?.text
+        history.comment = comment?.text
+        history.created = created?.time
+        history.createdBy = createdBy?.text ?? command
+        return history
+    }
+}
+
+/// An image that a command makes of another, and the tag that it gets.
+struct ChangedImageOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    var image: PathArgument
+
+    @Option(
+        help: ArgumentHelp(
+            "The tag of the new image; that of --image, which then names the new one, by default.",
+            valueName: "tag"))
+    var tag: TextArgument?
+
+    @OptionGroup var history: HistoryOptions
+
+    func reference() throws -> ImageReference { try ImageReference.locating(image.path) }
+
+    /// Changes the image, says so in its history, and tags what comes out.
+    ///
+    /// - Parameter change: returns the layer that was added, nil for a change of the configuration alone.
+    func run(
+        _ context: CommandContext, as command: String,
+        change: (ResolvedImage, inout ImageMutation, _ sourceDate: Timestamp?) throws -> (Descriptor, DiffID)?
+    ) throws {
+        let sourceDate = try context.environment.sourceDate()
+        let reference = try reference()
+        let newTag = tag?.text ?? reference.tag
+        try ImageReference.checkTag(newTag)
+        let image = try ImageLayout.resolve(reference)
+        var mutation = try ImageMutation(image)
+        let added = try change(image, &mutation, sourceDate)
+        let history = history.history(madeBy: "\(context.program.name) \(command)")
+        let created = history?.created ?? sourceDate ?? .now()
+        var entry = history.map { history in
+            HistoryEntry(
+                created: RFC3339.format(created), createdBy: history.createdBy,
+                author: history.author ?? mutation.config["author"]?.string, comment: history.comment)
+        }
+        if let (layer, diffID) = added {
+            try mutation.append(layer: layer, diffID: diffID, history: entry)
+            mutation.setCreated(created)
+        } else if entry != nil {
+            entry?.isEmptyLayer = true
+            if let entry { mutation.append(history: entry) }
+        }
+        let manifest = try mutation.commit(to: image.layout)
+        try image.layout.tag(newTag, manifest)
+        context.logger.info("made the image \(manifest.digest) and tagged it \"\(newTag)\"")
+    }
+}

@@ -1,0 +1,166 @@
+import ArgumentParser
+import Layers
+import Logging
+import OCI
+import Store
+import SystemCalls
+import SystemPackage
+
+struct RawCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "raw", abstract: "The steps of unpack and repack, one by one.",
+        subcommands: [Unpack.self, AddLayer.self, RuntimeConfiguration.self])
+
+    func run() throws { throw MissingCommand(command: Self.self) }
+
+    struct Unpack: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "unpack", abstract: "Extract the root file system of an image, and nothing else.",
+            discussion: "It needs no store, and what it makes cannot be repacked.")
+
+        @ParentCommand var root: RootCommand
+
+        @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+        var image: PathArgument
+
+        @Option(
+            help: ArgumentHelp(
+                "OS/ARCH[/VARIANT] of an image for several; this host's by default.", valueName: "platform"))
+        var platform: PlatformArgument?
+
+        @Flag(help: "Keep symbolic links to directories where a layer has a directory.")
+        var keepDirlinks = false
+
+        @OptionGroup var owners: OwnerOptions
+
+        @Argument(help: ArgumentHelp("The directory to make.", valueName: "rootfs"))
+        var rootfs: PathArgument
+
+        func execute(_ context: CommandContext) throws {
+            try owners.checkPrivileges()
+            let reference = try ImageReference.locating(image.path)
+            let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
+            var options = Unpacking.Options()
+            options.apply.keepDirlinks = keepDirlinks
+            options.apply.owners = owners.mapping
+            let result = try Unpacking(
+                driver: RootfsDriver(), options: options, cancellation: context.cancellation,
+                progress: context.showProgress("unpacking")
+            ).unpackRootfs(resolved, into: rootfs.path)
+            context.logger.info(
+                "unpacked the \(result.layers) layers of \(reference) to \"\(rootfs.path)\"")
+        }
+    }
+
+    struct AddLayer: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "add-layer",
+            abstract: "Add a tar archive to an image as its topmost layer, as it is.",
+            usage: "varve raw add-layer --image <image> [--tag <tag>] [<options>] <archive>",
+            discussion: """
+                The archive is not compressed; varve does that. Names that begin with .wh. in it are deletions.
+
+                Example:
+
+                  tar --numeric-owner -cC ./diff . > diff.tar && varve raw add-layer --image ./debian:12 diff.tar
+                """)
+
+        @ParentCommand var root: RootCommand
+
+        @OptionGroup var change: ChangedImageOptions
+
+        @Option(help: "How the layer is compressed; auto is as the layers below it.")
+        var compress = CompressionArgument.auto
+
+        @Argument(help: ArgumentHelp("The tar archive.", valueName: "archive"))
+        var archive: PathArgument
+
+        func execute(_ context: CommandContext) throws {
+            try change.run(context, as: "raw add-layer") { image, _, _ in
+                let options = Inserting.Options(
+                    compression: compress.compression ?? image.usualCompression)
+                return try Inserting(
+                    into: image.layout, options: options, cancellation: context.cancellation
+                ).add(archive: archive.path)
+            }
+        }
+    }
+
+    struct RuntimeConfiguration: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "runtime-config", abstract: "Write the config.json of an image.",
+            discussion: """
+                A user by name is looked up in the root file system that --rootfs names; without it such a user becomes \
+                root, and a warning says so.
+
+                Example:
+
+                  varve raw runtime-config --image ./debian:12 --rootfs ./rootfs config.json
+                """,
+            aliases: ["config"])
+
+        @ParentCommand var root: RootCommand
+
+        @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+        var image: PathArgument
+
+        @Option(help: ArgumentHelp("The root file system that the container is to have.", valueName: "path"))
+        var rootfs: PathArgument?
+
+        @OptionGroup var owners: OwnerOptions
+
+        @Argument(help: ArgumentHelp("The file to write; one that is there is replaced.", valueName: "file"))
+        var file: PathArgument
+
+        func execute(_ context: CommandContext) throws {
+            let image = try ImageLayout.resolve(try ImageReference.locating(image.path))
+            try write(try configuration(image.config, context))
+        }
+
+        private func configuration(_ config: ImageConfig, _ context: CommandContext) throws -> [UInt8] {
+            guard let rootfs else {
+                do {
+                    return try Unpacking.runtimeConfiguration(
+                        config, rootfs: nil, path: ".", owners: owners.mapping)
+                } catch let error as OCIError {
+                    // With the user left out: if that is not what was wrong, it is said now.
+                    let configuration = try Unpacking.runtimeConfiguration(
+                        try config.withoutUser(), rootfs: nil, path: ".", owners: owners.mapping)
+                    context.logger.warning("\(error), or name one with --rootfs; root is taken instead")
+                    return configuration
+                }
+            }
+            let root = try attempt("open the root file system", rootfs.path) { () throws(Errno) in
+                SharedDescriptor(try FileDescriptor.workingDirectory.open(rootfs.path, [.directory]))
+            }
+            return try Unpacking.runtimeConfiguration(
+                config, rootfs: root, path: rootfs.path.description, owners: owners.mapping)
+        }
+
+        /// Replaces a regular file as a whole; into anything else, such as /dev/stdout, it is written.
+        private func write(_ bytes: [UInt8]) throws {
+            try attempt("write the runtime configuration", file.path) { () throws(Errno) in
+                let parent = file.path.parent
+                let directory = try FileDescriptor.workingDirectory.open(
+                    parent.isEmpty ? .current : parent, [.directory])
+                let name = file.path.lastComponent
+                let existing = try directory.fd.statusIfPresent(of: name)
+                if existing?.isRegular ?? true {
+                    return try directory.fd.writeFileDurably(name, bytes)
+                }
+                let opened = try directory.fd.open(name, [.writeOnly, .truncate])
+                try opened.fd.writeFull(bytes)
+            }
+        }
+
+        private func attempt<T: ~Copyable>(
+            _ operation: String, _ path: BytePath, _ body: () throws(Errno) -> T
+        ) throws -> T {
+            do throws(Errno) {
+                return try body()
+            } catch {
+                throw StoreError.system(operation, path, error)
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+import SystemCalls
+
+/// What the command was called as.
+public enum Program: String, Sendable {
+    case varve
+    /// A link to the binary by that name: umoci's command line, and its exit codes.
+    case umoci
+
+    /// By the name that a process was started with, its `argv[0]`.
+    init(calledAs name: BytePath) {
+        self = name.lastComponent.string == Program.umoci.rawValue ? .umoci : .varve
+    }
+
+    var name: String { rawValue }
+}
