@@ -26,5 +26,5 @@ public enum Privileges {
 public func permissionRemedy() -> String {
     geteuid() == 0
         ? "root of a user name space or of a container may not do it: run as root of the host"
-        : "run as root, or as an ordinary user with --rootless on files of your own"
+        : "run as root, or with --rootless on files of your own and a host that allows user name spaces"
 }

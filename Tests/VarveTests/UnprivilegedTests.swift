@@ -261,6 +261,41 @@ private let listing = """
         #expect(try user.asRoot("ls store/work") == "")
     }
 
+    /// A host that allows no user name spaces: what has all permissions for its owner goes as everywhere, and anything else
+    /// is an error, not a tree that lacks something.
+    @Test func noUserNamespaces() throws {
+        let user = try OrdinaryUser()
+        try user.makeImage()
+        try user.asRoot(
+            "umoci new --image L:easy; umoci unpack --image L:easy b >/dev/null; cd b/rootfs; mkdir etc; echo x > etc/f; chown 7:8 etc/f; chmod 444 etc/f; chown 3 etc; cd ../..; umoci repack --image L:easy b >/dev/null; rm -r b; chown -R \(OrdinaryUser.id):\(OrdinaryUser.id) L"
+        )
+        // A user name space in which there can be no other is as such a host.
+        let script = """
+            varve --log debug store init; varve --log debug unpack --rootless --image L:easy easy
+            echo 1 > easy/rootfs/new; varve repack --image L:easy2 easy
+            varve unpack --rootless --image L:full full
+            """
+        let result = try user.run(
+            script,
+            wrapper: """
+                exec unshare --user sleep 60 & space=$!; until [ "$(readlink /proc/$space/exe)" = "$(command -v sleep)" ]; do sleep 0.02; done
+                for map in uid gid; do echo 0 0 100000 > /proc/$space/${map}_map; done
+                trap 'kill $space' EXIT
+                nsenter --user --target $space --setuid 0 --setgid 0 sh -ec 'echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"' sh
+                """)
+        #expect(result.status == 5, "\(result)")
+        #expect(result.errorText.contains("this host allows no user name space"), "\(result.errorText)")
+        #expect(
+            result.errorText.hasSuffix(
+                "varve: cannot make \"locked/f\": Permission denied; run as root, or with --rootless on files of your own and a host that allows user name spaces\n"
+            ), "\(result.errorText)")
+        #expect(try user.asRoot("ls -A store/work; [ ! -e full ] && stat -c %a easy/rootfs/etc/f") == "444\n")
+        try user.asRoot("umoci unpack --image L:easy2 out >/dev/null")
+        #expect(
+            try user.asRoot("stat -c '%u:%g' out/rootfs/etc/f out/rootfs/etc out/rootfs/new")
+                == "7:8\n3:0\n0:0\n")
+    }
+
     /// Without the mount option nothing could be taken away again, so nothing is begun.
     @Test func mountOption() throws {
         let user = try OrdinaryUser(options: "")
