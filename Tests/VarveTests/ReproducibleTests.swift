@@ -33,6 +33,13 @@ import Testing
                 shop.bundle("mapped"))
             try shell("echo m > \"$1/rootfs/m\"; chown 1001:8 \"$1/rootfs/m\"", shop.bundle("mapped"))
             run("repack", "--image", image("three"), "--history.comment", "mapped", shop.bundle("mapped"))
+            try shell(
+                "mkdir \"$1\"; for name in \(names.joined(separator: " ")); do echo $name > \"$1/$name\"; done",
+                shop.bundle("tree"))
+            run("insert", "--image", image("three"), "--opaque", shop.bundle("tree"), "/opt/tree")
+            run(
+                "config", "--image", image("three"), "--config.user", "m", "--author", "me", "--config.env",
+                "A=b")
             run("tag", "--image", image("three"), "four")
             layouts.append(
                 try runSuccessfully([

@@ -141,6 +141,28 @@ private let listing = """
         #expect(try user.asRoot("find store -mindepth 2") == "")
     }
 
+    /// Commands that need no store: the tree is umoci's, and what nobody may read goes into a layer all the same.
+    @Test func withoutAStore() throws {
+        let user = try OrdinaryUser()
+        try user.makeImage()
+        try user.text("export VARVE_STORE=/nowhere; varve raw unpack --image L:two --rootless ours")
+        _ = try user.run("umoci raw unpack --image L:two --rootless theirs")
+        let (ours, theirs) = (
+            try user.asRoot(listing + "\nlist ours"), try user.asRoot(listing + "\nlist theirs")
+        )
+        #expect(
+            ours.replacing("etc/shadow\nuser.rootlesscontainers=0sCP////8PECo=\n\n", with: "") == theirs)
+        try user.text(
+            """
+            mkdir new; echo secret > new/f; setfattr -n user.rootlesscontainers -v 0sCOgHEOkH new/f; chmod 0 new/f new
+            varve insert --image L:e --tag inserted --rootless new /new
+            """)
+        try user.asRoot("umoci unpack --image L:inserted inserted >/dev/null")
+        #expect(
+            try user.asRoot("cd inserted/rootfs; stat -c '%n %a %u:%g' new new/f; cat new/f")
+                == "new 0 0:0\nnew/f 0 1000:1001\nsecret\n")
+    }
+
     /// Maps for root of the host and rootless trees are other trees of the same layers: each has a chain of its own.
     @Test func variantsAreApart() throws {
         let user = try OrdinaryUser()

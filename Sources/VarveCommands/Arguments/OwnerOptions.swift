@@ -16,12 +16,7 @@ struct OwnerOptions: ParsableArguments {
         help: ArgumentHelp("The same for groups; may be repeated.", valueName: "container:host:size"))
     var gidMap: [IDMapArgument] = []
 
-    @Flag(
-        help: ArgumentHelp(
-            "Need no privileges.",
-            discussion:
-                "All files are the caller's, their owners are kept in an attribute, and devices are empty files."
-        ))
+    @Flag(help: "Need no privileges: files are the caller's, their owners kept beside, devices empty files.")
     var rootless = false
 
     /// Only root may give files away. Throws, before anything is done, if the image's root is somebody else than the

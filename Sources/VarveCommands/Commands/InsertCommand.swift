@@ -53,6 +53,7 @@ struct InsertCommand: ExecutableCommand {
     }
 
     func execute(_ context: CommandContext) throws {
+        context.tolerateMissingPermissions()
         try change.run(context, as: "insert") { image, _, sourceDate in
             var options = Inserting.Options(compression: compress.compression ?? image.usualCompression)
             options.pack.latestTime = sourceDate

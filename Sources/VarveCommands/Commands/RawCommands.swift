@@ -38,6 +38,7 @@ struct RawCommands: ParsableCommand {
 
         func execute(_ context: CommandContext) throws {
             try owners.checkPrivileges()
+            context.tolerateMissingPermissions()
             let reference = try ImageReference.locating(image.path)
             let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
             var options = Unpacking.Options()
@@ -113,6 +114,7 @@ struct RawCommands: ParsableCommand {
         var file: PathArgument
 
         func execute(_ context: CommandContext) throws {
+            context.tolerateMissingPermissions()
             let image = try ImageLayout.resolve(try ImageReference.locating(image.path))
             try write(try configuration(image.config, context))
         }

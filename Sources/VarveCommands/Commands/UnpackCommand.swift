@@ -17,7 +17,7 @@ struct UnpackCommand: ExecutableCommand {
 
               varve unpack --image ./debian:12 /var/lib/varve/bundles/web
               varve unpack --image ./multi:latest --platform linux/arm64 /var/lib/varve/bundles/web
-              varve unpack --image ./debian:12 --uid-map 0:100000:65536 --gid-map 0:100000:65536 /srv/store/web
+              varve unpack --image ./debian:12 --uid-map 0:100000:65536 /srv/web
               varve --store ~/store unpack --image ./debian:12 --rootless ~/bundles/web
             """)
 
