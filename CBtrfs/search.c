@@ -47,6 +47,21 @@ _Static_assert(offsetof(struct btrfs_file_extent_item, disk_num_bytes) == 29, "l
 _Static_assert(offsetof(struct btrfs_file_extent_item, offset) == 37, "linux/btrfs_tree.h");
 _Static_assert(offsetof(struct btrfs_file_extent_item, num_bytes) == 45, "linux/btrfs_tree.h");
 
+_Static_assert(offsetof(struct btrfs_root_item, flags) == 208, "linux/btrfs_tree.h");
+_Static_assert(offsetof(struct btrfs_root_item, refs) == 216, "linux/btrfs_tree.h");
+_Static_assert(offsetof(struct btrfs_root_item, uuid) == 247, "linux/btrfs_tree.h");
+_Static_assert(offsetof(struct btrfs_root_item, parent_uuid) == 263, "linux/btrfs_tree.h");
+_Static_assert(sizeof(struct btrfs_dir_item) == 30, "linux/btrfs_tree.h");
+_Static_assert(offsetof(struct btrfs_dir_item, data_len) == 25, "linux/btrfs_tree.h");
+_Static_assert(offsetof(struct btrfs_dir_item, name_len) == 27, "linux/btrfs_tree.h");
+_Static_assert(offsetof(struct btrfs_qgroup_status_item, flags) == 16, "linux/btrfs_tree.h");
+_Static_assert(offsetof(struct btrfs_qgroup_info_item, rfer) == 8, "linux/btrfs_tree.h");
+_Static_assert(offsetof(struct btrfs_qgroup_info_item, excl) == 24, "linux/btrfs_tree.h");
+_Static_assert(BTRFS_QGROUP_STATUS_FLAG_ON == 1 && BTRFS_QGROUP_STATUS_FLAG_RESCAN == 2
+    && BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT == 4, "linux/btrfs_tree.h");
+_Static_assert(BTRFS_ROOT_TREE_OBJECTID == 1 && BTRFS_QUOTA_TREE_OBJECTID == 8 && BTRFS_XATTR_ITEM_KEY == 24
+    && BTRFS_QGROUP_STATUS_KEY == 240 && BTRFS_QGROUP_INFO_KEY == 242, "linux/btrfs_tree.h");
+
 _Static_assert(BTRFS_INODE_ITEM_KEY == 1 && BTRFS_INODE_REF_KEY == 12 && BTRFS_INODE_EXTREF_KEY == 13
     && BTRFS_EXTENT_DATA_KEY == 108 && BTRFS_ROOT_ITEM_KEY == 132, "linux/btrfs_tree.h");
 _Static_assert(BTRFS_FILE_EXTENT_INLINE == 0 && BTRFS_FILE_EXTENT_REG == 1 && BTRFS_FILE_EXTENT_PREALLOC == 2,

@@ -175,3 +175,13 @@ need_varve() {
     swift build "${options[@]}" >&2 || fail "the release build failed; its messages are above"
     varve=$(swift build "${options[@]}" --show-bin-path)/varve
 }
+
+# The same, for what only debug builds have.
+need_debug_varve() {
+    if [[ -n ${VARVE:-} ]]; then
+        need_varve
+        return
+    fi
+    swift build --package-path "$repository" --product varve >&2 || fail "the build failed; its messages are above"
+    varve=$(swift build --package-path "$repository" --show-bin-path)/varve
+}

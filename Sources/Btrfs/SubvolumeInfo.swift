@@ -86,6 +86,7 @@ extension FileDescriptor {
         guard varve_btrfs_set_read_only(rawValue, readOnly ? 1 : 0) == 0 else {
             throw BtrfsError(.setReadOnly, self, errno: Errno(rawValue: errno))
         }
+        durabilityPoint()
     }
 }
 

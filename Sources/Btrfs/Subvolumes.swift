@@ -19,24 +19,29 @@ extension FileDescriptor {
         guard unsafe name.withCString({ unsafe varve_btrfs_create_subvolume(rawValue, $0) }) == 0 else {
             throw BtrfsError(.createSubvolume, self, name, errno: Errno(rawValue: errno))
         }
+        durabilityPoint()
     }
 
     /// Makes `name` in `directory` a snapshot of the subvolume of which this descriptor is the root
     /// (`BTRFS_IOC_SNAP_CREATE_V2`). The kernel writes delayed data of the source first. Nested subvolumes are not
     /// taken along: empty directories stand in their place.
     public func snapshot(to directory: FileDescriptor, _ name: BytePath, readOnly: Bool) throws(BtrfsError) {
+        durabilityPoint()
         let result = unsafe name.withCString {
             unsafe varve_btrfs_snapshot(rawValue, directory.rawValue, $0, readOnly ? 1 : 0)
         }
         guard result == 0 else { throw BtrfsError(.snapshot, directory, name, errno: Errno(rawValue: errno)) }
+        durabilityPoint()
     }
 
     /// Deletes the subvolume `name` in this directory (`BTRFS_IOC_SNAP_DESTROY`), whatever is in it but other
     /// subvolumes, for which it fails with ENOTEMPTY. The kernel's cleaner frees the space later.
     public func deleteSubvolume(_ name: BytePath) throws(BtrfsError) {
+        durabilityPoint()
         guard unsafe name.withCString({ unsafe varve_btrfs_delete_subvolume(rawValue, $0) }) == 0 else {
             throw BtrfsError(.deleteSubvolume, self, name, errno: Errno(rawValue: errno))
         }
+        durabilityPoint()
     }
 
     /// Deletes the subvolume `name` in this directory and those that lie in it, however deep, the innermost first.

@@ -77,7 +77,7 @@ public struct FileExtent: Hashable, Sendable {
 /// An item in the buffer of a search, with all its bytes inside the buffer.
 @safe struct SearchItem {
     let key: Key
-    private let bytes: UnsafeRawBufferPointer
+    let bytes: UnsafeRawBufferPointer
 
     /// Reads the header (`struct btrfs_ioctl_search_header`) at `position` and moves it behind the item.
     init(
@@ -97,12 +97,12 @@ public struct FileExtent: Hashable, Sendable {
         position = start + length
     }
 
-    private static func damaged(_ descriptor: FileDescriptor) -> BtrfsError {
+    static func damaged(_ descriptor: FileDescriptor) -> BtrfsError {
         BtrfsError(.search, descriptor, errno: Errno(rawValue: EUCLEAN))
     }
 
     /// The caller has checked that the value lies in the item.
-    private func load<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as type: T.Type = T.self) -> T {
+    func load<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as type: T.Type = T.self) -> T {
         T(littleEndian: unsafe bytes.loadUnaligned(fromByteOffset: offset, as: type))
     }
 

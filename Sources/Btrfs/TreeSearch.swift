@@ -16,7 +16,7 @@ public import SystemPackage
     public static let firstInode: UInt64 = 256
     public static let lastInode = UInt64.max - 255
 
-    private let descriptor: FileDescriptor
+    let descriptor: FileDescriptor
     private let buffer: UnsafeMutableRawBufferPointer
 
     /// Searches the subvolume in which `descriptor` lies; it must stay open. The buffer, in bytes, is made once.
@@ -114,8 +114,7 @@ public import SystemPackage
     mutating func hasSubvolume(_ id: UInt64) throws(BtrfsError) -> Bool {
         var found = false
         let range = Range(
-            // BTRFS_ROOT_TREE_OBJECTID
-            tree: 1, first: Key(object: id, type: ItemType.root, offset: 0),
+            tree: Self.rootTree, first: Key(object: id, type: ItemType.root, offset: 0),
             last: Key(object: id, type: ItemType.root, offset: .max))
         try search(range) { _ throws(BtrfsError) in
             found = true
@@ -126,7 +125,7 @@ public import SystemPackage
 
     // MARK: The search
 
-    private struct Range {
+    struct Range {
         var tree: UInt64 = 0
         var first: Key
         var last: Key
@@ -134,7 +133,7 @@ public import SystemPackage
     }
 
     /// Calls `body` with each item until it returns false.
-    private func search(
+    func search(
         _ range: Range, _ body: (SearchItem) throws(BtrfsError) -> Bool
     ) throws(BtrfsError) {
         var first = range.first
@@ -185,6 +184,9 @@ enum ItemType {
     static let inode: UInt32 = 1
     static let inodeReference: UInt32 = 12
     static let inodeExtendedReference: UInt32 = 13
+    static let extendedAttribute: UInt32 = 24
     static let extentData: UInt32 = 108
     static let root: UInt32 = 132
+    static let quotaStatus: UInt32 = 240
+    static let quotaInfo: UInt32 = 242
 }

@@ -42,6 +42,36 @@ extension ImageLayout {
 
     /// Finds the image tagged `tag`; see `resolve(_:platform:)` of a reference.
     public func resolve(_ tag: String, platform: Platform? = nil) throws(OCIError) -> ResolvedImage {
+        let roots = try roots(of: tag)
+        return try choose(from: leaves(below: roots), tag: tag, platform: platform)
+    }
+
+    /// Every image that the tag leads to, whatever its platform; without a tag, every image of the layout. What a layout
+    /// does not hold is left out, as tools copy single platforms.
+    public func images(tagged tag: String?) throws(OCIError) -> [ResolvedImage] {
+        var ways = [[Descriptor]]()
+        if let tag {
+            ways = try roots(of: tag)
+        } else {
+            for entry in try index().entries {
+                ways.append([try Descriptor(entry, of: "\(path.appending(Self.indexName))")])
+            }
+        }
+        var result = [ResolvedImage]()
+        var seen = Set<Digest>()
+        for leaf in try leaves(below: ways)
+        where MediaType.isManifest(leaf.descriptor.mediaType) && !Self.isAttestation(leaf.descriptor)
+            && hasBlob(leaf.descriptor.digest) && seen.insert(leaf.descriptor.digest).inserted
+        {
+            result.append(
+                try ResolvedImage(
+                    layout: self, tag: tag, path: leaf.path, manifestDescriptor: leaf.descriptor))
+        }
+        return result
+    }
+
+    /// The ways to what bears the tag: in `index.json`, else in the indexes nested in it.
+    private func roots(of tag: String) throws(OCIError) -> [[Descriptor]] {
         try ImageReference.checkTag(tag)
         var roots = [[Descriptor]]()
         for entry in try index().entries(named: tag, of: "\(path.appending(Self.indexName))") {
@@ -63,7 +93,7 @@ extension ImageLayout {
                     + (tags.count > 10 ? " and \(tags.count - 10) more" : "")
             throw .notFound("there is no tag \"\(tag)\" in the image layout \(path): \(hint)")
         }
-        return try choose(from: leaves(below: roots), tag: tag, platform: platform)
+        return roots
     }
 
     /// The tags of `index.json` in its order, then those of nested indexes; each once.

@@ -1,5 +1,6 @@
 import Btrfs
 import OCI
+import Synchronization
 public import SystemCalls
 import SystemPackage
 
@@ -19,6 +20,11 @@ public final class SnapshotStore: Sendable {
     let locksDirectory: SharedDescriptor
     let refreshedDirectory: SharedDescriptor
     let logger: Logger
+    /// Chains of which was said already that they are not used.
+    let warned = Mutex<Set<ChainName>>([])
+
+    /// How the name of `store.json` begins while it is written (`writeFileDurably`).
+    static let temporaryDescription = Array(".store.json.".utf8)
 
     /// Makes a store in `path`: a directory on btrfs, or one that is yet to be made there. An existing store is left
     /// as it is.
@@ -41,7 +47,7 @@ public final class SnapshotStore: Sendable {
         // A store that was interrupted while it was made holds some of its own directories, and nothing else.
         let own = Set(StoreLayout.directories)
         if let other = existing.first(where: {
-            !own.contains($0.name) && !$0.name.hasPrefix(Array(".store.json".utf8))
+            !own.contains($0.name) && !$0.name.hasPrefix(temporaryDescription)
         }) {
             throw StoreError(
                 .failed,
@@ -52,6 +58,11 @@ public final class SnapshotStore: Sendable {
             try directory.fd.changeMode(to: 0o700)
             for name in StoreLayout.directories {
                 do throws(Errno) { try directory.fd.makeDirectory(name, mode: 0o700) } catch .fileExists {}
+            }
+        }
+        for entry in existing where entry.name.hasPrefix(temporaryDescription) {
+            try attempt("remove what an interrupted run left in", path) { () throws(Errno) in
+                try directory.fd.unlink(entry.name)
             }
         }
         let description: JSONValue = [

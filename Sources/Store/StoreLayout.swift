@@ -20,4 +20,7 @@ enum StoreLayout {
 
     /// On a bundle's directory: the chain that it came from (`ChainRecords`).
     static let chainAttribute: BytePath = "user.varve.chain"
+
+    /// On a chain's directory: what it was published as (`PublicationRecord`).
+    static let publicationAttribute: BytePath = "user.varve.published"
 }

@@ -31,7 +31,7 @@ struct WorkSubvolume: ~Copyable {
 }
 
 extension SnapshotStore {
-    private static func lockName(_ work: BytePath) -> BytePath { BytePath("work-").appendingBytes(work) }
+    static func lockName(_ work: BytePath) -> BytePath { BytePath("work-").appendingBytes(work) }
 
     /// Reserves a name in `work/` and makes a subvolume there with `make`. Its lock is taken first: what has no lock
     /// is a leftover, whoever looks.

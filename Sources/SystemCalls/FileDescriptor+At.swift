@@ -70,12 +70,14 @@ extension FileDescriptor {
         _ name: BytePath, to directory: FileDescriptor, _ newName: BytePath, replacing: Bool = true
     ) throws(Errno) {
         let flags = replacing ? 0 : VARVE_RENAME_NOREPLACE
+        durabilityPoint()
         try unsafe check(
             name.withCString { from in
                 unsafe newName.withCString { to in
                     unsafe varve_renameat2(rawValue, from, directory.rawValue, to, flags)
                 }
             })
+        durabilityPoint()
     }
 
     /// renameat2(2) with RENAME_EXCHANGE.
@@ -162,7 +164,10 @@ extension FileDescriptor {
     }
 
     /// fsync(2): a file's data and metadata, or a directory's entries, are on disk when it returns.
-    public func synchronize() throws(Errno) { try check(fsync(rawValue)) }
+    public func synchronize() throws(Errno) {
+        try check(fsync(rawValue))
+        durabilityPoint()
+    }
 
     /// syncfs(2): the whole file system is on disk when it returns.
     public func synchronizeFileSystem() throws(Errno) { try check(varve_syncfs(rawValue)) }

@@ -1,6 +1,7 @@
 import Btrfs
 import BtrfsSendStream
 import Layers
+import Logging
 import OCI
 public import SystemCalls
 import SystemPackage
@@ -63,7 +64,11 @@ extension SnapshotStore {
         let metadata = try metadata(of: bundle)
         let manifest = metadata?.path.last?.digest
         if let manifest, let kept = try open(keptName(bundle, manifest), in: refreshedDirectory) {
-            return BundleBase(subvolume: kept)
+            guard let fault = try changeFault(kept.fd, kept.fd.subvolumeInfo()) else {
+                return BundleBase(subvolume: kept)
+            }
+            // The image of the refresh has a chain of its own, which the bundle's attribute names.
+            logger.warning("the state kept of the bundle \"\(bundle.path)\" is not used: \(fault)")
         }
         let records = try chainRecords(of: bundle)
         switch manifest.flatMap({ records.base(for: $0) }) {

@@ -31,6 +31,11 @@ struct ChainRecords: Equatable {
 
     var isEmpty: Bool { records.isEmpty }
 
+    /// Every chain that is recorded.
+    var chains: [ChainName] {
+        records.compactMap { if case .chain(let name) = $0.base { name } else { nil } }
+    }
+
     /// The chain recorded last.
     var current: ChainName? { if case .chain(let name) = records.last?.base { name } else { nil } }
 

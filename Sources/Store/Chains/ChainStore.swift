@@ -1,5 +1,7 @@
 public import Btrfs
+import Logging
 import OCI
+import Synchronization
 public import SystemCalls
 import SystemPackage
 
@@ -12,10 +14,16 @@ public struct OpenChain: Sendable {
 }
 
 extension SnapshotStore {
-    /// The chain of that name; nil if it is not published.
+    /// The chain of that name, leased: nobody collects it while the value lives. Nil if it is not published, or is not
+    /// what was published any more; a warning says so.
     public func chain(_ name: ChainName) throws -> OpenChain? {
-        guard let subvolume = try open(name.path, in: chainsDirectory) else { return nil }
-        return OpenChain(name: name, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo())
+        guard let subvolume = try leased(name) else { return nil }
+        let chain = OpenChain(name: name, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo())
+        guard let fault = try fault(of: chain) else { return chain }
+        if warned.withLock({ $0.insert(name).inserted }) {
+            logger.warning("the chain \(name) is not used, and built anew where it is needed: \(fault)")
+        }
+        return nil
     }
 
     /// A directory of the store's; nil if it is not there.
@@ -29,40 +37,54 @@ extension SnapshotStore {
         }
     }
 
-    /// All published chains, by name. What is in `chains/` under another name than a chain's is passed over.
+    /// All published chains, by name, those not to be trusted as well; none is leased. What is in `chains/` under another
+    /// name than a chain's, or is no subvolume, is passed over.
     public func chains() throws -> [OpenChain] {
         let entries = try attempt("list the chains of", path) { () throws(Errno) in
             try chainsDirectory.fd.entries()
         }
         var result: [OpenChain] = []
         for entry in entries.sorted(by: { $0.name < $1.name }) {
-            guard let text = entry.name.string, let name = ChainName(text), let chain = try chain(name) else {
-                continue
-            }
-            result.append(chain)
+            guard let text = entry.name.string, let name = ChainName(text), entry.type != .regular,
+                let subvolume = try open(name.path, in: chainsDirectory), try subvolume.fd.isSubvolume()
+            else { continue }
+            result.append(
+                OpenChain(name: name, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo()))
         }
         return result
     }
 
     /// The published chain whose subvolume has that UUID.
     func chain(withUUID uuid: SubvolumeUUID) throws -> OpenChain? {
-        try chains().first { $0.info.uuid == uuid }
+        guard let found = try chains().first(where: { $0.info.uuid == uuid }) else { return nil }
+        return try chain(found.name)
     }
 
     /// Deletes a chain. Bundles and chains made from it stay: they are snapshots, not references.
     public func removeChain(_ name: ChainName) throws {
-        guard try chain(name) != nil else {
-            throw StoreError(
-                .notFound, "the store in \"\(path)\" has no chain \(name); varve store ls lists them")
+        try withLock(on: name) {
+            guard let chain = try open(name.path, in: chainsDirectory) else {
+                throw StoreError(
+                    .notFound, "the store in \"\(path)\" has no chain \(name); varve store ls lists them")
+            }
+            guard
+                try attempt(
+                    "lock the chain", name.path, { () throws(Errno) in try chain.fd.tryLock(.exclusive) })
+            else {
+                throw StoreError(
+                    .failed, "the chain \(name) is in use by another command; try again when that has ended")
+            }
+            try delete(name.path, in: chainsDirectory.fd)
+            extendLifetime(chain)
         }
-        try withLock(on: name) { try delete(name.path, in: chainsDirectory.fd) }
     }
 
     /// Deletes a subvolume of the store's. No others lie in it, so it goes with its name in one transaction, and what
     /// is half deleted is never seen.
-    func delete(_ name: BytePath, in directory: FileDescriptor) throws {
+    @discardableResult
+    func delete(_ name: BytePath, in directory: FileDescriptor) throws -> [UInt64] {
         do throws(BtrfsError) {
-            try directory.deleteSubvolumeTree(name)
+            return try directory.deleteSubvolumeTree(name)
         } catch {
             if error.errno != .noSuchFileOrDirectory { throw error }
             throw StoreError(.notFound, "\"\(name)\" is not there (any more)")

@@ -11,10 +11,14 @@ extension SnapshotStore {
     /// (EROFS; vfs_rename, fs/namei.c, asks for write permission to a directory that gets a new parent). Whatever was
     /// written to `source` is written out first, and snapshot and name are one transaction, which is on disk when the
     /// call returns (create_snapshot, fs/btrfs/ioctl.c): there is no chain, or a whole one.
+    ///
+    /// What stands under the name and is not to be trusted (`ChainFault`) makes room first.
     func publish(_ name: ChainName, snapshotOf source: BytePath, in directory: FileDescriptor) throws
         -> OpenChain
     {
         let opened = try attempt("open", source) { () throws(Errno) in try directory.openDirectory(source) }
+        try recordPublication(of: name, on: opened.fd)
+        if try open(name.path, in: chainsDirectory) != nil { try delete(name.path, in: chainsDirectory.fd) }
         try opened.fd.snapshot(to: chainsDirectory.fd, name.path, readOnly: true)
         guard let chain = try chain(name) else {
             throw StoreError(

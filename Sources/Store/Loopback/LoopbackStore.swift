@@ -38,6 +38,8 @@ public enum LoopbackStore {
             throw StoreError(
                 .unsupported, "only root may mount \"\(image)\"; run as root, or make a store on a btrfs")
         }
+        _ = try SnapshotStore.makeDirectory(path)
+        let unfinished = try UnfinishedImage(of: path)
         let directory = try SnapshotStore.makeDirectory(path)
         let entries = try attempt("list the directory", path) { () throws(Errno) in try directory.fd.entries()
         }
@@ -46,43 +48,81 @@ public enum LoopbackStore {
                 .failed,
                 "\"\(path)\" cannot become a loopback store: it is not empty; name an empty directory")
         }
-        try makeImage(image, size: size, of: path)
+        try attempt("make the image file", unfinished.path) { () throws(Errno) in
+            try unfinished.file.fd.setSize(size)
+        }
+        try format(unfinished.path)
+        try mount(unfinished.path, at: path)
         do {
-            try format(image)
-            try mount(at: path)
-            do {
-                return try SnapshotStore.initialize(at: path, logger: logger)
-            } catch {
-                try? unmount(path)
-                throw error
-            }
+            let store = try SnapshotStore.initialize(at: path, logger: logger)
+            try unfinished.finish()
+            return store
         } catch {
-            try? FileDescriptor.workingDirectory.unlink(image)
+            try? unmount(path)
             throw error
         }
     }
 
-    private static func makeImage(_ image: BytePath, size: Int64, of path: BytePath) throws {
-        do throws(Errno) {
-            let file = try FileDescriptor.workingDirectory.open(
-                image, [.readWrite, .create, .exclusive, .noFollow], mode: 0o600)
-            do throws(Errno) {
-                try file.fd.setSize(size)
-            } catch {
-                try? FileDescriptor.workingDirectory.unlink(image)
-                throw error
+    /// The image file while it is made, as `PATH.btrfs.new`: under its own name it is whole. It goes with this value, and
+    /// what an interrupted run left goes when the next one begins.
+    private final class UnfinishedImage {
+        let path: BytePath
+        let file: SharedDescriptor
+        private let finished: BytePath
+        private var isFinished = false
+
+        init(of store: BytePath) throws {
+            finished = image(of: store)
+            path = finished.appendingBytes(".new")
+            let here = FileDescriptor.workingDirectory
+            let exists = StoreError(
+                .failed, "\"\(finished)\" exists already; mount that store with: varve store mount \(store)")
+            if hasImage(store) { throw exists }
+            file = try attempt("make the image file", path) { [path] () throws(Errno) in
+                SharedDescriptor(
+                    try here.open(path, [.readWrite, .create, .noFollow, .nonBlocking], mode: 0o600))
             }
-        } catch .fileExists {
-            throw StoreError(
-                .failed, "\"\(image)\" exists already; mount that store with: varve store mount \(path)")
-        } catch {
-            throw StoreError.system("make the image file", image, error)
+            let status = try attempt("look at", path) { [file] () throws(Errno) in try file.fd.status() }
+            guard status.isRegular, status.uid == geteuid(), status.linkCount == 1 else {
+                throw StoreError(.failed, "\"\(path)\" is not an image that varve began; remove it")
+            }
+            // The loop device has a file of its own open, so the lock goes with the process that makes the store.
+            guard try attempt("lock", path, { [file] () throws(Errno) in try file.fd.tryLock(.exclusive) })
+            else {
+                throw StoreError(
+                    .failed, "another command makes the store \"\(store)\" just now; wait for it")
+            }
+            let current = try attempt("look at", path) { [path] () throws(Errno) in
+                try here.statusIfPresent(of: path)
+            }
+            guard current?.inode == status.inode else { throw exists }
+            // Of an interrupted run: it may have got as far as to mount it.
+            if status.size > 0, try isMountPoint(store) { try unmount(store) }
+            try attempt("empty", path) { [file] () throws(Errno) in try file.fd.setSize(0) }
+        }
+
+        /// The image gets its name, and is on disk with it.
+        func finish() throws {
+            try attempt("put in place", path) { () throws(Errno) in
+                let here = FileDescriptor.workingDirectory
+                try file.fd.synchronize()
+                try here.rename(path, to: here, finished, replacing: false)
+                isFinished = true
+                let parent = finished.parent
+                let directory = try here.open(parent.isEmpty ? .current : parent, [.directory])
+                try directory.fd.synchronize()
+            }
+        }
+
+        deinit {
+            if !isFinished { try? FileDescriptor.workingDirectory.unlink(path) }
         }
     }
 
     /// Mounts an existing loopback store, `noatime`. Does nothing if it is mounted.
-    public static func mount(at path: BytePath) throws {
-        let image = image(of: path)
+    public static func mount(at path: BytePath) throws { try mount(image(of: path), at: path) }
+
+    private static func mount(_ image: BytePath, at path: BytePath) throws {
         let file: OwnedDescriptor
         do throws(Errno) {
             file = try FileDescriptor.workingDirectory.open(image, [.readWrite, .noFollow])

@@ -10,7 +10,10 @@ struct StoreCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "store",
         abstract: "Make and look after a store.",
-        subcommands: [Initialize.self, Mount.self, Unmount.self, List.self, Remove.self])
+        subcommands: [
+            Initialize.self, Mount.self, Unmount.self, List.self, DiskUsage.self, Check.self, Collect.self,
+            Remove.self,
+        ])
 
     func run() throws { throw MissingCommand(command: Self.self) }
 

@@ -1,0 +1,343 @@
+"""The rounds of Scripts/crash: crash.py VARVE SCRATCH [--rounds N] [--seed S] [--verbose]"""
+
+import argparse
+import collections
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+
+from store_world import (Wrong, chain_names, check_layout, is_subvolume, make_layout, must, read_tree, require_equal,
+                         run)
+
+FICLONE = 0x40049409
+# More points than this in one command are a loop that never ends.
+MOST_POINTS = 400
+
+
+class Campaign:
+    def __init__(self, varve, scratch, options):
+        self.varve = varve
+        self.scratch = scratch
+        self.random = random.Random(options.seed)
+        self.verbose = options.verbose
+        self.disk = f"{scratch}/outer/disk"
+        self.world = f"{scratch}/world"
+        self.store = f"{self.world}/store"
+        self.layout = f"{self.world}/layout"
+        self.work = f"{self.world}/work"
+        self.user = f"{self.world}/user"
+        self.environment = {**os.environ, "VARVE_STORE": self.store, "XDG_CONFIG_HOME": scratch}
+        self.environment.pop("VARVE_STOP_AT", None)
+        # Chain name to tree, of all that may be visible.
+        self.chains = {}
+        self.sound = {}
+        self.counts = collections.Counter()
+        # The next durability point of each command, and how many it was found to have.
+        self.point = collections.defaultdict(lambda: 1)
+        self.points = collections.Counter()
+        self.durations = collections.defaultdict(lambda: 0.3)
+        self.serial = 0
+
+    # --- the world
+
+    def make(self):
+        os.mkdir(self.world)
+        with open(self.disk, "wb") as file:
+            file.truncate(768 << 20)
+        must(["mkfs.btrfs", "--quiet", self.disk])
+        self.mount()
+        must([self.varve, "store", "init", self.store])
+        self.a, self.b = make_layout(self.layout)
+        for model in (self.a, self.b):
+            self.chains.update(model.trees)
+        # The user's bundle: of an image, edited, and none of any round's business.
+        self.must("unpack", "--image", f"{self.layout}:a", self.user)
+        self.edit(self.user, b"of the user")
+        self.user_tree = read_tree(self.user)
+        self.must("unpack", "--image", f"{self.layout}:a", self.work)
+        os.sync()
+
+    def mount(self):
+        must(["mount", "-o", "loop,noatime,user_subvol_rm_allowed", self.disk, self.world])
+
+    def unmount(self):
+        for _ in range(100):
+            result = run(["umount", self.world])
+            if result.returncode == 0:
+                return
+            time.sleep(0.05)
+        raise Wrong(f"cannot unmount the world: {result.stderr}")
+
+    def must(self, *arguments):
+        return must([self.varve, "--log", "warn", *arguments], env=self.environment)
+
+    def edit(self, bundle, what):
+        """Changes that a repack finds: something new, changed, deleted and renamed."""
+        self.serial += 1
+        root = f"{bundle}/rootfs"
+        with open(f"{root}/etc/edited", "ab") as file:
+            file.write(what + b" %d\n" % self.serial)
+        os.makedirs(f"{root}/d{self.serial % 5}/below", exist_ok=True)
+        with open(f"{root}/d{self.serial % 5}/below/file", "wb") as file:
+            file.write(self.random.randbytes(self.random.choice((10, 5000, 100_000))))
+        old = f"{root}/d{(self.serial + 2) % 5}"
+        if os.path.isdir(old):
+            if self.random.random() < 0.5:
+                shutil.rmtree(old)
+            else:
+                os.rename(old, f"{root}/moved{self.serial}")
+                if self.serial > 6:
+                    shutil.rmtree(f"{root}/moved{self.serial}")
+        must(["sync", "-f", bundle])
+
+    # --- the commands that are ended
+
+    def operations(self):
+        return {
+            "unpack": 4, "unpack-b": 3, "repack": 4, "refresh": 2, "gc": 4, "snapshot": 2, "restore": 2, "bundle-rm": 2,
+            "init": 1, "init-loopback": 1,
+        }
+
+    def prepare(self, operation):
+        """What the command needs; returns its arguments."""
+        new = f"{self.world}/new"
+        if operation in ("unpack", "unpack-b"):
+            if self.random.random() < 0.7:
+                self.must("store", "gc", "-q")
+            return ["unpack", "--image", f"{self.layout}:{'a' if operation == 'unpack' else 'b'}", new]
+        if operation in ("repack", "refresh"):
+            self.edit(self.work, b"repacked")
+            self.work_tree = read_tree(f"{self.work}/rootfs")
+            options = ["--refresh-bundle"] if operation == "refresh" else []
+            return ["repack", "--image", f"{self.layout}:r{self.serial % 4}", *options, self.work]
+        if operation == "gc":
+            self.must("unpack", "--image", f"{self.layout}:b", new)
+            self.must("bundle", "rm", new)
+            return ["store", "gc", "--sync"]
+        if operation == "snapshot":
+            return ["snapshot", "create", self.user, f"s{self.serial}"]
+        if operation == "restore":
+            self.must("snapshot", "create", self.user, "kept")
+            return ["snapshot", "restore", "kept", new]
+        if operation == "bundle-rm":
+            self.must("unpack", "--image", f"{self.layout}:a", new)
+            must(["btrfs", "-q", "subvolume", "create", f"{new}/rootfs/nested"])
+            must(["btrfs", "-q", "subvolume", "create", f"{new}/rootfs/nested/deeper"])
+            return ["bundle", "rm", new]
+        if operation == "init":
+            return ["store", "init", f"{self.world}/second"]
+        return ["store", "init", f"{self.world}/third", "--loopback", "256M"]
+
+    def tidy(self):
+        """The start of the next round, by commands that must work whatever the last one left."""
+        new = f"{self.world}/new"
+        if os.path.exists(new):
+            self.must("bundle", "rm", new)
+        for name in self.must("snapshot", "ls", "-q").split():
+            self.must("snapshot", "rm", name)
+        if self.random.random() < 0.1:
+            # What repacks left, tagged or not.
+            for tag in [t for t in self.tags() if t.startswith("r")]:
+                self.must("rm", "--image", f"{self.layout}:{tag}")
+            self.must("gc", "--layout", self.layout)
+            self.must("bundle", "rm", self.work)
+            self.must("unpack", "--image", f"{self.layout}:a", self.work)
+            self.must("store", "gc")
+            present = set(os.listdir(f"{self.store}/chains"))
+            self.chains = {n: t for n, t in self.chains.items()
+                           if n in present or n in self.a.trees or n in self.b.trees}
+
+    # --- one round
+
+    def round(self):
+        operation = self.random.choices(list(self.operations()), list(self.operations().values()))[0]
+        arguments = self.prepare(operation)
+        must(["sync", "-f", self.world])
+        at_point = self.random.random() < 0.5
+        power = self.random.random() < 0.5
+        environment = dict(self.environment)
+        if at_point:
+            environment["VARVE_STOP_AT"] = str(self.point[operation])
+        self.what = f"{operation}, {'point ' + str(self.point[operation]) if at_point else 'any moment'}, " \
+                    f"{'power cut' if power else 'kill -9'}"
+        start = time.monotonic()
+        process = subprocess.Popen([self.varve, "--log", "error", *arguments], env=environment,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if at_point:
+            status = os.waitpid(process.pid, os.WUNTRACED)[1]
+            stopped = os.WIFSTOPPED(status)
+            if not stopped:
+                process.returncode = os.waitstatus_to_exitcode(status)
+        else:
+            try:
+                process.wait(self.random.uniform(0, self.durations[operation] * 1.1))
+                stopped = False
+            except subprocess.TimeoutExpired:
+                stopped = True
+        if power:
+            self.clone()
+        if stopped:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        elif process.returncode:
+            raise Wrong(f"it failed by itself with {process.returncode}: {process.stderr.read().decode()}")
+        else:
+            self.durations[operation] = 0.5 * self.durations[operation] + 0.5 * (time.monotonic() - start)
+        process.stderr.close()
+        if at_point:
+            if stopped:
+                self.points[operation] = max(self.points[operation], self.point[operation])
+                self.point[operation] += 1
+                if self.point[operation] > MOST_POINTS:
+                    raise Wrong("it has more durability points than can be")
+            else:
+                self.point[operation] = 1
+        self.counts["ended in the middle" if stopped else "ended by themselves"] += 1
+        self.counts["power cuts" if power else "kills"] += 1
+        self.counts["at a durability point" if at_point and stopped else "at a random moment"] += 1
+        third = f"{self.world}/third"
+        if power:
+            while os.path.ismount(third):
+                must(["umount", third])
+            self.unmount()
+            os.rename(self.disk + ".clone", self.disk)
+            self.mount()
+        self.check(operation, not stopped and not power)
+        self.tidy()
+
+    def clone(self):
+        """The disk at this instant: what was written to it so far, and nothing of what the kernel still holds back."""
+        with open(self.disk, "rb") as source, open(self.disk + ".clone", "wb") as target:
+            fcntl.ioctl(target, FICLONE, source.fileno())
+
+    def tags(self):
+        return check_layout(self.layout, self.sound)
+
+    def check(self, operation, is_whole):
+        """is_whole: the command came to its end, and nothing was taken back."""
+        # Before anything cleans up: what is visible is whole.
+        self.check_chains(operation)
+        require_equal("the bundle of the user", read_tree(self.user), self.user_tree)
+        tags = self.tags()
+        if not {"a", "b"} <= set(tags):
+            raise Wrong(f"the layout has lost tags: it has {sorted(tags)}")
+        if operation in ("repack", "refresh"):
+            require_equal("the bundle that was repacked", read_tree(f"{self.work}/rootfs"), self.work_tree)
+            tag = f"r{self.serial % 4}"
+            if is_whole:
+                require_equal("the new image", self.chains[chain_names(tags[tag])[-1]], self.work_tree)
+        new = f"{self.world}/new"
+        if os.path.exists(new) and operation != "bundle-rm":
+            if not is_subvolume(new):
+                raise Wrong("a bundle is no subvolume")
+            expected = {"unpack": self.a.tree, "unpack-b": self.b.tree}.get(operation)
+            require_equal("the new bundle", read_tree(f"{new}/rootfs"), expected or read_tree(f"{self.user}/rootfs"))
+            for name in ("config.json", "umoci.json"):
+                with open(f"{new}/{name}") as file:
+                    json.load(file)
+        elif is_whole and operation in ("unpack", "unpack-b", "restore"):
+            raise Wrong("the bundle is missing though the command ended well")
+        snapshots = os.listdir(f"{self.store}/snapshots")
+        for name in snapshots:
+            require_equal("a snapshot", read_tree(f"{self.store}/snapshots/{name}"), self.user_tree)
+
+        # The next command cleans up, and finds nothing wrong.
+        if operation.startswith("init"):
+            self.check_init(operation)
+        self.must("store", "ls", "-q")
+        found = self.must("store", "check")
+        if found:
+            raise Wrong(f"store check: {found}")
+        for place in ("work", "locks"):
+            if left := os.listdir(f"{self.store}/{place}"):
+                raise Wrong(f"{place}/ has {left} left over")
+        self.check_chains(operation)
+
+    def check_chains(self, operation):
+        for name in os.listdir(f"{self.store}/chains"):
+            place = f"{self.store}/chains/{name}"
+            if os.listdir(place) != ["rootfs"] or not is_subvolume(place):
+                raise Wrong(f"the chain {name} holds {os.listdir(place)}")
+            tree = read_tree(f"{place}/rootfs")
+            if name not in self.chains:
+                if operation not in ("repack", "refresh"):
+                    raise Wrong(f"there is a chain {name} that nobody made")
+                self.chains[name] = self.work_tree
+            require_equal(f"the chain {name}", tree, self.chains[name])
+            self.counts["chains compared"] += 1
+
+    def check_init(self, operation):
+        second, third = f"{self.world}/second", f"{self.world}/third"
+        if operation == "init":
+            must([self.varve, "store", "init", second], env=self.environment)
+            found = must([self.varve, "--store", second, "store", "check"], env=self.environment)
+            if sorted(os.listdir(second)) != ["chains", "locks", "refreshed", "snapshots", "store.json", "work"]:
+                raise Wrong(f"the new store holds {os.listdir(second)}")
+            shutil.rmtree(second)
+        else:
+            if os.path.exists(third + ".btrfs"):
+                must([self.varve, "store", "mount", third], env=self.environment)
+            else:
+                must([self.varve, "store", "init", third, "--loopback", "256M"], env=self.environment)
+            found = must([self.varve, "--store", third, "store", "check"], env=self.environment)
+            must([self.varve, "store", "unmount", third], env=self.environment)
+            if left := [n for n in os.listdir(self.world) if n.startswith("third.") and n != "third.btrfs"]:
+                raise Wrong(f"{left} left over")
+            os.unlink(third + ".btrfs")
+            os.rmdir(third)
+        if found:
+            raise Wrong(f"store check: {found}")
+
+    def deep(self):
+        self.must("store", "check", "--deep", "--layout", self.layout)
+        self.counts["deep checks"] += 1
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="crash", add_help=False)
+    parser.add_argument("varve")
+    parser.add_argument("scratch")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(10**9)
+    print(f"crash: seed {options.seed}", file=sys.stderr, flush=True)
+    campaign = Campaign(options.varve, options.scratch, options)
+    start = time.monotonic()
+    done = 0
+    try:
+        campaign.what = "making the world"
+        campaign.make()
+        for done in range(options.rounds):
+            campaign.round()
+            if options.verbose:
+                print(f"{done}: {campaign.what}", file=sys.stderr, flush=True)
+            if done % 50 == 49:
+                campaign.deep()
+        campaign.deep()
+    except (Wrong, OSError) as error:
+        print(f"failed in round {done} of seed {options.seed} ({campaign.what}): {error}", flush=True)
+        if os.environ.get("VARVE_CRASH_SHELL"):
+            subprocess.run(["bash"], cwd=campaign.world)
+        sys.exit(1)
+    finally:
+        third = f"{campaign.world}/third"
+        while os.path.ismount(third):
+            run(["umount", third])
+    points = ", ".join(f"{name} {count}" for name, count in sorted(campaign.points.items()))
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(campaign.counts.items()))
+    print(f"ok: {options.rounds} rounds of seed {options.seed} in {time.monotonic() - start:.0f} s: {counts}; "
+          f"durability points that commands were stopped at, the last of each: {points}")
+
+
+main()

@@ -1,0 +1,222 @@
+import Btrfs
+import Glibc
+import OCI
+public import SystemCalls
+import SystemPackage
+
+/// Looks whether a store is as it should be, and takes away what is wrong.
+///
+/// Only what the store made itself is ever removed: a chain can be built again, and what an interrupted command left is of
+/// no use. A user's snapshot, or a file that somebody put into the store, is named and left alone.
+public struct StoreCheck: Sendable {
+    public struct Finding: Sendable, Hashable {
+        /// Below the store's directory; empty for itself.
+        public var path: BytePath
+        public var problem: String
+        /// What was done about it; nil if nothing was.
+        public var repair: String?
+        /// What a person can do; nil if `--repair` does it.
+        public var remedy: String?
+        public var isRepaired: Bool { repair != nil }
+    }
+
+    let store: SnapshotStore
+    let repairs: Bool
+
+    public init(_ store: SnapshotStore, repairs: Bool = false) {
+        self.store = store
+        self.repairs = repairs
+    }
+
+    /// Everything but the content of the chains. Reads no tree.
+    public func run() throws -> [Finding] {
+        var findings: [Finding] = []
+        try checkDirectories(&findings)
+        try checkChains(&findings)
+        try checkSnapshots(&findings)
+        try checkRefreshed(&findings)
+        try checkLeftovers(&findings)
+        return findings
+    }
+
+    /// The store's own directories: nobody else may write to them.
+    private func checkDirectories(_ findings: inout [Finding]) throws {
+        let places: [(BytePath, SharedDescriptor)] = [
+            (.empty, store.directory), (StoreLayout.chains, store.chainsDirectory),
+            (StoreLayout.snapshots, store.snapshotsDirectory), (StoreLayout.work, store.workDirectory),
+            (StoreLayout.locks, store.locksDirectory), (StoreLayout.refreshed, store.refreshedDirectory),
+        ]
+        for (path, directory) in places {
+            let status = try attempt("look at", path) { () throws(Errno) in try directory.fd.status() }
+            if status.uid != geteuid(), status.uid != 0 {
+                findings.append(
+                    Finding(
+                        path: path, problem: "it belongs to the user \(status.uid)",
+                        remedy: "give it to yourself (chown), and do not trust what is in it"))
+            }
+            guard status.permissions & 0o022 != 0 else { continue }
+            let problem = "others may write to it (mode \(String(status.permissions, radix: 8)))"
+            try findings.append(
+                Finding(
+                    path: path, problem: problem,
+                    repair: repair("took that away") {
+                        try attempt("change the mode of", path) { () throws(Errno) in
+                            try directory.fd.changeMode(to: status.permissions & ~0o022)
+                        }
+                    }))
+        }
+    }
+
+    private func checkChains(_ findings: inout [Finding]) throws {
+        for entry in try entries(of: store.chainsDirectory, StoreLayout.chains) {
+            let path = StoreLayout.chains.appending(entry.name)
+            guard let name = entry.name.string.flatMap({ ChainName($0) }) else {
+                findings.append(foreign(path, "it is not named as a chain"))
+                continue
+            }
+            guard let subvolume = try subvolume(entry.name, in: store.chainsDirectory) else {
+                findings.append(foreign(path, "it is not a subvolume, and cannot be a chain"))
+                continue
+            }
+            let chain = OpenChain(name: name, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo())
+            guard let fault = try store.fault(of: chain) else { continue }
+            try findings.append(
+                Finding(
+                    path: path, problem: "\(fault); it is not used",
+                    repair: repair("deleted it; it is built anew where it is needed") {
+                        try store.removeChain(name)
+                    }))
+        }
+    }
+
+    private func checkSnapshots(_ findings: inout [Finding]) throws {
+        for entry in try entries(of: store.snapshotsDirectory, StoreLayout.snapshots) {
+            let path = StoreLayout.snapshots.appending(entry.name)
+            guard let subvolume = try subvolume(entry.name, in: store.snapshotsDirectory) else {
+                findings.append(foreign(path, "it is not a subvolume, and cannot be a snapshot"))
+                continue
+            }
+            switch try store.changeFault(subvolume.fd, subvolume.fd.subvolumeInfo()) {
+            case nil: break
+            case .writable?:
+                try findings.append(
+                    Finding(
+                        path: path, problem: "it was made writable after it was taken",
+                        repair: repair("made it read-only") { try subvolume.fd.setSubvolumeReadOnly(true) }))
+            case let fault?:
+                findings.append(
+                    Finding(
+                        path: path, problem: "\(fault.description.replacingPublished)",
+                        remedy:
+                            "it is no longer what was kept; restore it if its content is wanted, and remove it (varve snapshot rm)"
+                    ))
+            }
+        }
+    }
+
+    private func checkRefreshed(_ findings: inout [Finding]) throws {
+        // Who may not search the trees cannot know what exists.
+        var orphans: Set<BytePath> = []
+        if (try? store.requireTreeSearch("check")) != nil {
+            orphans = Set(try ChainUsers(of: store, besides: []).orphans.map(\.name))
+        }
+        for entry in try entries(of: store.refreshedDirectory, StoreLayout.refreshed) {
+            let path = StoreLayout.refreshed.appending(entry.name)
+            guard entry.name.string.flatMap({ SubvolumeUUID($0.prefix(36)) }) != nil,
+                let subvolume = try subvolume(entry.name, in: store.refreshedDirectory)
+            else {
+                findings.append(foreign(path, "it is not the state of a refreshed bundle"))
+                continue
+            }
+            var problem: String?
+            if orphans.contains(entry.name) {
+                problem = "the bundle of which it is a state does not exist any more"
+            } else if let fault = try store.changeFault(subvolume.fd, subvolume.fd.subvolumeInfo()) {
+                problem = "\(fault.description.replacingPublished); it is not used"
+            }
+            guard let problem else { continue }
+            try findings.append(
+                Finding(
+                    path: path, problem: problem,
+                    repair: repair("deleted it") {
+                        try store.delete(entry.name, in: store.refreshedDirectory.fd)
+                    }))
+        }
+    }
+
+    /// What interrupted commands left. Opening the store has taken away what it could.
+    private func checkLeftovers(_ findings: inout [Finding]) throws {
+        for entry in try entries(of: store.workDirectory, StoreLayout.work) {
+            let path = StoreLayout.work.appending(entry.name)
+            guard try isLeftover(SnapshotStore.lockName(entry.name), of: entry.name) else { continue }
+            findings.append(
+                Finding(
+                    path: path, problem: "an interrupted command left it, and it cannot be removed",
+                    remedy: "see why (varve --log debug store ls), and delete it: btrfs subvolume delete"))
+        }
+        for entry in try entries(of: store.directory, .empty)
+        where entry.name.hasPrefix(SnapshotStore.temporaryDescription) {
+            try findings.append(
+                Finding(
+                    path: entry.name, problem: "an interrupted command left it",
+                    repair: repair("deleted it") {
+                        try attempt("remove", entry.name) { () throws(Errno) in
+                            try store.directory.fd.unlink(entry.name)
+                        }
+                    }))
+        }
+    }
+
+    /// Whether something in `work/` is still there though nobody holds its lock.
+    private func isLeftover(_ lockName: BytePath, of name: BytePath) throws -> Bool {
+        try attempt("lock", name) { () throws(Errno) in
+            guard let lock = try FileLock.tryExclusive(lockName, in: store.locksDirectory) else {
+                return false
+            }
+            let isThere = try store.workDirectory.fd.statusIfPresent(of: name) != nil
+            extendLifetime(lock)
+            return isThere
+        }
+    }
+
+    // MARK: Parts
+
+    func repair(_ what: String, _ body: () throws -> Void) throws -> String? {
+        guard repairs else { return nil }
+        try body()
+        return what
+    }
+
+    private func foreign(_ path: BytePath, _ problem: String) -> Finding {
+        Finding(path: path, problem: problem, remedy: "the store did not make it; move it away")
+    }
+
+    private func entries(of directory: SharedDescriptor, _ path: BytePath) throws -> [DirectoryEntry] {
+        try attempt("list", path) { () throws(Errno) in try directory.fd.entries() }
+            .sorted { $0.name < $1.name }
+    }
+
+    private func subvolume(_ name: BytePath, in directory: SharedDescriptor) throws -> SharedDescriptor? {
+        let opened = try attempt("open", name) { () throws(Errno) -> SharedDescriptor? in
+            do throws(Errno) {
+                return SharedDescriptor(try directory.fd.openDirectory(name))
+            } catch .notDirectory {
+                return nil
+            } catch .tooManySymbolicLinkLevels {
+                return nil
+            } catch .noSuchFileOrDirectory {
+                // Deleted since it was listed.
+                return nil
+            }
+        }
+        guard let opened, try opened.fd.isSubvolume() else { return nil }
+        return opened
+    }
+}
+
+extension String {
+    /// A snapshot was taken, not published.
+    fileprivate var replacingPublished: String {
+        hasSuffix("published") ? dropLast("published".count) + "taken" : self
+    }
+}

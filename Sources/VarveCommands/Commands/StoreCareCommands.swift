@@ -1,0 +1,226 @@
+import ArgumentParser
+import Logging
+import OCI
+import Store
+import SystemCalls
+
+/// `varve store` du, check and gc.
+extension StoreCommands {
+    struct DiskUsage: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "du", abstract: "List what each chain takes on disk.",
+            discussion: """
+                EXCLUSIVE is what would be freed if that chain alone were deleted. Where quota groups are on, the figures are \
+                theirs; elsewhere the extents of files are counted, without metadata.
+                """)
+
+        @ParentCommand var root: RootCommand
+
+        @OptionGroup var listing: ListingOptions
+
+        func execute(_ context: CommandContext) throws {
+            let (chains, areQuotas) = try context.openStore().usage()
+            context.logger.info(
+                areQuotas ? "the figures are those of quota groups" : "the figures are those of file extents")
+            let items = chains.map { chain in
+                let (referenced, exclusive) = (
+                    Int64(clamping: chain.referenced), Int64(clamping: chain.exclusive)
+                )
+                let name = chain.name.description
+                return Listing.Item(
+                    name: name, cells: [name, binarySize(referenced), binarySize(exclusive)],
+                    json: [
+                        "name": .string(name), "referenced": .number(JSONNumber(referenced)),
+                        "exclusive": .number(JSONNumber(exclusive)),
+                        "source": .string(areQuotas ? "quota" : "extents"),
+                    ])
+            }
+            try Listing(header: ["CHAIN", "REFERENCED", "EXCLUSIVE"], items: items).write(
+                listing, to: context.output)
+        }
+    }
+
+    struct Check: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "check", abstract: "Look whether the store is as it should be.",
+            discussion: """
+                Names, flags, leftovers, and by the file system's records whether a chain was changed after it was made: \
+                no file is read. Ends with 0 if nothing is wrong (any more), else with 1. What is in the store and not of \
+                its making is named and never removed.
+
+                With --deep, every chain of the images given is made again from its layers and compared, byte for byte.
+
+                Examples:
+
+                  varve store check --repair
+                  varve store check --deep --layout ./images
+                """)
+
+        @ParentCommand var root: RootCommand
+
+        @Flag(help: "Compare chains with the layers that they are made of; needs --image or --layout.")
+        var deep = false
+
+        @Option(
+            help: ArgumentHelp(
+                "PATH[:TAG], an image whose chains are compared; may be repeated.", valueName: "image"))
+        var image: [PathArgument] = []
+
+        @Option(
+            help: ArgumentHelp(
+                "An OCI image layout whose images are all compared; may be repeated.", valueName: "path"))
+        var layout: [PathArgument] = []
+
+        @Flag(help: "Remove what is wrong and of the store's making.")
+        var repair = false
+
+        @OptionGroup var listing: ListingOptions
+
+        func validate() throws {
+            if deep, image.isEmpty, layout.isEmpty {
+                throw ValidationError("--deep compares with layers; say whose with --image or --layout")
+            }
+            if !deep, !image.isEmpty || !layout.isEmpty {
+                throw ValidationError("--image and --layout say what --deep compares with; give --deep too")
+            }
+        }
+
+        func execute(_ context: CommandContext) throws {
+            let store = try context.openStore()
+            let check = StoreCheck(store, repairs: repair)
+            var findings = try check.run()
+            if deep {
+                let report = try check.compare(
+                    with: try images(), cancellation: context.cancellation)
+                findings += report.findings
+                let others = Set(try store.chains().map(\.name)).subtracting(report.compared).count
+                context.logger.info("compared \(report.compared.count) chains with their layers")
+                if others > 0 {
+                    context.logger.warning(
+                        "\(others) chains belong to none of these images, and were not compared")
+                }
+            }
+            let items = findings.map { finding in
+                let path = finding.path.isEmpty ? "." : "\(finding.path)"
+                let done = finding.repair ?? finding.remedy ?? "varve store check --repair removes it"
+                return Listing.Item(
+                    name: path, cells: [path, finding.problem, done],
+                    json: [
+                        "path": .string(path), "problem": .string(finding.problem),
+                        "repaired": .bool(finding.isRepaired),
+                        "repair": finding.repair.map { .string($0) } ?? .null,
+                        "remedy": finding.remedy.map { .string($0) } ?? .null,
+                    ])
+            }
+            if listing.format == .json || listing.quiet {
+                try Listing(header: nil, items: items).write(listing, to: context.output)
+            } else {
+                for item in items {
+                    try context.output.write(
+                        "\(BytePath.escape(Array(item.name.utf8))): \(item.cells[1]): \(item.cells[2])\n")
+                }
+            }
+            let left = findings.count { !$0.isRepaired }
+            if left > 0 {
+                throw StoreError(
+                    .failed,
+                    "the store \"\(store.path)\" has \(left == 1 ? "a problem" : "\(left) problems")")
+            }
+        }
+
+        private func images() throws -> [ResolvedImage] {
+            try image.flatMap { try ImageLayout.everyImage(of: $0.path) }
+                + layout.flatMap { try ImageLayout(opening: $0.path).images(tagged: nil) }
+        }
+    }
+
+    struct Collect: ExecutableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "gc", abstract: "Delete the chains that nothing needs.",
+            discussion: """
+                Kept are the chains that bundles and snapshots descend from, those that running commands work with, and \
+                those that the options name. Prints what was deleted. Other commands may use the store meanwhile.
+
+                Examples:
+
+                  varve store gc --dry-run
+                  varve store gc --keep-image ./images:debian --older-than 7d --sync
+                """)
+
+        @ParentCommand var root: RootCommand
+
+        @Option(
+            help: ArgumentHelp(
+                "PATH[:TAG], an image whose chains stay; may be repeated.", valueName: "image"))
+        var keepImage: [PathArgument] = []
+
+        @Option(help: ArgumentHelp("Keep what is younger, such as 12h, 7d or 4w.", valueName: "age"))
+        var olderThan: DurationArgument?
+
+        @Flag(help: "Delete nothing; print what would be, and the bytes that it would free.")
+        var dryRun = false
+
+        @Flag(help: "Wait until the file system has given the space back.")
+        var sync = false
+
+        @OptionGroup var listing: ListingOptions
+
+        func execute(_ context: CommandContext) throws {
+            let store = try context.openStore()
+            var options = GarbageCollection.Options()
+            for image in keepImage {
+                for found in try ImageLayout.everyImage(of: image.path) {
+                    options.keptChains.formUnion(found.chainIDs)
+                }
+            }
+            if let olderThan {
+                let now = Timestamp.now()
+                options.madeBefore = Timestamp(
+                    seconds: now.seconds - olderThan.seconds, nanoseconds: now.nanoseconds)
+            }
+            options.isDryRun = dryRun
+            options.waitsForSpace = sync
+            let report = try GarbageCollection(store, options: options, cancellation: context.cancellation)
+                .run()
+            var items = report.chains.map { chain in
+                Listing.Item(
+                    name: "\(chain)", cells: [], json: ["name": .string("\(chain)"), "kind": "chain"])
+            }
+            items += report.refreshed.map { name in
+                Listing.Item(
+                    name: "\(name)", cells: [], json: ["name": .string("\(name)"), "kind": "refreshed"])
+            }
+            if dryRun, listing.format == .json {
+                let bytes = Int64(clamping: report.exclusiveBytes ?? 0)
+                try context.output.write(
+                    JSONValue.object([
+                        "exclusive": .number(JSONNumber(bytes)),
+                        "delete": .array(items.map { .object($0.json) }),
+                    ]).serialized() + [UInt8(ascii: "\n")])
+            } else {
+                try Listing(header: nil, items: items).write(listing, to: context.output)
+                if dryRun, !listing.quiet {
+                    let bytes = Int64(clamping: report.exclusiveBytes ?? 0)
+                    try context.output.write("would free \(bytes) bytes (\(binarySize(bytes)))\n")
+                }
+            }
+            context.logger.info(
+                "\(dryRun ? "would delete" : "deleted") \(report.chains.count) chains, kept \(report.kept)")
+            if !report.isSpaceBack {
+                context.logger.warning(
+                    "not all space has come back yet: something has files open in what was deleted")
+            }
+            for name in report.inUse {
+                context.logger.info("the chain \(name) is in use by another command, and was kept")
+            }
+        }
+    }
+}
+
+extension ImageLayout {
+    /// The images for all platforms that `PATH[:TAG]` names.
+    static func everyImage(of path: BytePath) throws -> [ResolvedImage] {
+        let reference = try ImageReference.locating(path)
+        return try ImageLayout(opening: reference.path).images(tagged: reference.tag)
+    }
+}
