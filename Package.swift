@@ -101,7 +101,7 @@ let package = Package(
             name: "VarveTests",
             dependencies: [
                 "Varve", "VarveCommands", "Store", "Layers", "OCI", "Archive", "Btrfs", "SystemCalls",
-                "TestSupport", logging, system,
+                "TestSupport", crypto, logging, system,
             ],
             swiftSettings: rules),
     ],

@@ -222,7 +222,14 @@ public final class TarReader {
             }
         }
         if dataLeft > 0 { try skip(dataLeft) }
-        if padding > 0 { try skip(Int64(padding)) }
+        if padding > 0 {
+            // Layers that umoci inserts files with end here: without padding and without the blocks of the end.
+            if left == 0, try !refill() {
+                padding = 0
+            } else {
+                try skip(Int64(padding))
+            }
+        }
         dataLeft = 0
         padding = 0
         hasContent = false
