@@ -324,6 +324,8 @@ struct Workshop: ~Copyable {
         fails(2, "cannot be a bundle", "unpack", "--image", shop.image("empty"), "/")
         fails(4, "there is no bundle", "diff", shop.bundle("c"))
         fails(4, "there is no bundle", "bundle", "rm", shop.bundle("c"))
+        fails(
+            4, "it has no umoci.json; make one with:", "repack", "--image", shop.image("x"), shop.bundle("c"))
         fails(4, "is not a bundle of the btrfs driver", "bundle", "rm", shop.layout)
         fails(
             4, "has no chain sha256-00", "store", "rm",

@@ -43,7 +43,7 @@ public final class LayerApplier {
     public init(root: FileDescriptor, isBottom: Bool, options: ApplyOptions = ApplyOptions()) {
         uid = geteuid()
         gid = getegid()
-        // A map without root is refused with the first entry.
+        // A map without root is refused before the first entry.
         let owner = options.owners.isRootless ? (uid, gid) : (try? options.owners.root()) ?? (uid, gid)
         resolver = TreeResolver(root: root, owner: owner)
         self.options = options
@@ -55,6 +55,8 @@ public final class LayerApplier {
     ///
     /// - Parameter onEntry: called before each entry; throws to stop.
     public func apply(_ archive: TarReader, onEntry: () throws -> Void = {}) throws {
+        // Missing directories are made root's.
+        _ = try options.owners.root()
         while let entry = try archive.nextEntry() {
             try onEntry()
             try apply(entry, from: archive)

@@ -119,8 +119,16 @@ public struct Repacking: Sendable {
 
     public static func metadata(of bundle: BytePath) throws -> BundleMetadata {
         let file = bundle.appending(BundleMetadata.fileName)
-        let bytes = try attempt("read", file) { () throws(Errno) in
-            try FileDescriptor.workingDirectory.readFile(file, limit: BundleMetadata.limit)
+        let bytes: [UInt8]
+        do throws(Errno) {
+            bytes = try FileDescriptor.workingDirectory.readFile(file, limit: BundleMetadata.limit)
+        } catch .noSuchFileOrDirectory {
+            throw StoreError(
+                .notFound,
+                "\"\(bundle)\" is no bundle, or not any more: it has no \(BundleMetadata.fileName); make one with: varve unpack --image IMAGE \(bundle)"
+            )
+        } catch {
+            throw StoreError.system("read", file, error)
         }
         return try BundleMetadata(parsing: bytes, of: file)
     }
