@@ -114,7 +114,7 @@ extension ImageLayout {
 
     /// The indexes below `index.json` in document order, each once. One whose blob the layout does not hold,
     /// or an entry that is no valid descriptor, is passed over: it is not what the caller looks for.
-    private func visitNestedIndexes(
+    func visitNestedIndexes(
         _ visit: ([Descriptor], ImageIndex, String) throws(OCIError) -> Void
     ) throws(OCIError) {
         var seen = Set<Digest>()

@@ -30,10 +30,11 @@ import Testing
         return status
     }
 
+    private static let clockStart = ContinuousClock.now
+
     static func microseconds() -> Int {
-        var time = timespec()
-        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        return time.tv_sec * 1_000_000 + time.tv_nsec / 1000
+        let time = clockStart.duration(to: .now).components
+        return Int(time.seconds) * 1_000_000 + Int(time.attoseconds / 1_000_000_000_000)
     }
 
     static func layers() throws -> [StoreLayer] {

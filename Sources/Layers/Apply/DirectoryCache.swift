@@ -5,15 +5,18 @@ import SystemPackage
 final class OpenDirectory {
     let descriptor: OwnedDescriptor
     let inode: UInt64
+    /// The way to it from the root with no symbolic link in it, where that could be told.
+    let truePath: BytePath
     /// New files do not simply get the process's ids and the mode asked for: the directory has the set-group-ID bit
     /// or a default ACL, and hands it down.
     let handsDown: Bool
 
     var fd: FileDescriptor { descriptor.fd }
 
-    init(_ descriptor: consuming OwnedDescriptor, inode: UInt64, handsDown: Bool) {
+    init(_ descriptor: consuming OwnedDescriptor, inode: UInt64, truePath: BytePath, handsDown: Bool) {
         self.descriptor = descriptor
         self.inode = inode
+        self.truePath = truePath
         self.handsDown = handsDown
     }
 }

@@ -180,39 +180,59 @@ public final class LayerApplier {
         let path = place.path
         // As for a file.
         let mode = entry.mode & 0o777 | (options.owners.isRootless ? 0o700 : 0)
-        var opened: OwnedDescriptor?
+        var target: OwnedDescriptor?
+        var isByLink = false
+        var isNew = true
         do throws(Errno) {
             try directory.fd.makeDirectory(place.name, mode: mode)
         } catch .fileExists {
-            // What it hands down to new files may be different afterwards, and it may be known by another path.
-            cache.removeAll()
             let existing = try status(of: place.name, in: directory, path)
-            if existing.isSymbolicLink, options.keepDirlinks, let target = try resolver.openIfDirectory(path)
-            {
-                opened = .some(target)
+            if existing.isSymbolicLink, options.keepDirlinks, let found = try resolver.openIfDirectory(path) {
+                target = .some(found)
+                isByLink = true
+                isNew = false
             } else if !existing.isDirectory || removeSubvolumeStub(place.name, existing, in: directory) {
                 if !existing.isDirectory { try replace(place, existing, in: directory) }
                 try attempt("make the directory", path) { () throws(Errno) in
                     try directory.fd.makeDirectory(place.name, mode: mode)
                 }
+            } else {
+                isNew = false
             }
         } catch {
             throw failure("make the directory", entry.path, error)
         }
-        let made: OwnedDescriptor
-        if let target = opened.take() {
-            made = target
-        } else {
-            made = try attempt("open the directory", path) { () throws(Errno) in
-                try directory.fd.openDirectory(place.name)
-            }
-        }
+        let made = try take(&target, orOpen: place, in: directory)
         let existing = try status(of: made.fd, path)
-        try applyMetadata(entry, to: made.fd, existing: existing)
-        pendingTimes.set(entry, path: try resolver.truePath(of: made.fd, at: path), inode: existing.inode)
-        let directory = try openDirectory(made, path: path)
+        var handedDown = false
+        if isNew, !directory.handsDown {
+            try applyMetadata(entry, toNew: made.fd, existing: existing)
+        } else {
+            let attributes = try applyMetadata(entry, to: made.fd, existing: existing)
+            handedDown =
+                existing.permissions & 0o2000 != 0 || attributes.contains { $0 == PosixACL.defaultName }
+        }
+        let hasDefaultACL = try attributes(of: entry).contains { $0.name == PosixACL.defaultName }
+        let handsDown = entry.mode & 0o2000 != 0 || hasDefaultACL
+        // It may be known by another path too.
+        if handsDown || handedDown { cache.removeAll() }
+        // What is no link lies where its name says.
+        let way =
+            isByLink
+            ? try resolver.truePath(of: made.fd, at: path) : directory.truePath.appending(place.name)
+        pendingTimes.set(entry, path: way, inode: existing.inode)
         // Its files come next in every archive that was ever made: keep it open, as it is now.
-        cache.insert(directory, path)
+        cache.insert(
+            OpenDirectory(made, inode: existing.inode, truePath: way, handsDown: handsDown), path)
+    }
+
+    private func take(_ opened: inout OwnedDescriptor?, orOpen place: EntryPath, in directory: OpenDirectory)
+        throws -> OwnedDescriptor
+    {
+        if let opened = opened.take() { return opened }
+        return try attempt("open the directory", place.path) { () throws(Errno) in
+            try directory.fd.openDirectory(place.name)
+        }
     }
 
     /// A snapshot has an empty directory with inode number 2 where its source had a nested subvolume
@@ -351,9 +371,8 @@ public final class LayerApplier {
         -> OpenDirectory
     {
         let now = try status(of: descriptor.fd, path)
-        if !pendingTimes.knows(now.inode) {
-            pendingTimes.keep(now, path: try resolver.truePath(of: descriptor.fd, at: path))
-        }
+        let truePath = try resolver.truePath(of: descriptor.fd, at: path)
+        pendingTimes.keep(now, path: truePath)
         let hasDefaultACL = try attempt("read the attributes of", path) { () throws(Errno) in
             do throws(Errno) {
                 return try descriptor.fd.extendedAttribute(PosixACL.defaultName) != nil
@@ -361,13 +380,36 @@ public final class LayerApplier {
                 return false
             }
         }
-        return OpenDirectory(descriptor, inode: now.inode, handsDown: hasDefaultACL || now.mode & 0o2000 != 0)
+        return OpenDirectory(
+            descriptor, inode: now.inode, truePath: truePath,
+            handsDown: hasDefaultACL || now.mode & 0o2000 != 0)
     }
 
     // MARK: Metadata
 
-    /// Owner, mode and attributes of an open file or directory that may have others than the entry's.
-    private func applyMetadata(_ entry: TarEntry, to fd: FileDescriptor, existing: FileStatus) throws {
+    /// Owner, mode and attributes of a directory that was made just now in one that hands nothing down: it has no
+    /// attributes, the process's ids and the mode asked for, so that nothing need be looked up or taken away.
+    private func applyMetadata(_ entry: TarEntry, toNew fd: FileDescriptor, existing: FileStatus) throws {
+        let path = entry.path
+        if existing.uid != entry.uid || existing.gid != entry.gid {
+            try attempt("set the owner of", path) { () throws(Errno) in
+                try fd.changeOwner(uid: entry.uid, gid: entry.gid)
+            }
+        }
+        let wanted = try attributes(of: entry)
+        for attribute in wanted where comesFirst(attribute) { try set(attribute, on: fd, path) }
+        if existing.permissions != entry.mode {
+            try attempt("set the mode of", path) { () throws(Errno) in try fd.changeMode(to: entry.mode) }
+        }
+        for attribute in wanted where !comesFirst(attribute) { try set(attribute, on: fd, path) }
+    }
+
+    /// Owner, mode and attributes of an open file or directory that may have others than the entry's. Returns the names
+    /// of the attributes that it had.
+    @discardableResult
+    private func applyMetadata(_ entry: TarEntry, to fd: FileDescriptor, existing: FileStatus) throws
+        -> [BytePath]
+    {
         let path = entry.path
         if existing.uid != entry.uid || existing.gid != entry.gid {
             try attempt("set the owner of", path) { () throws(Errno) in
@@ -391,6 +433,7 @@ public final class LayerApplier {
         // The owner's change may have taken set-ID bits, an ACL's removal may have changed the group's bits.
         try attempt("set the mode of", path) { () throws(Errno) in try fd.changeMode(to: entry.mode) }
         for attribute in wanted where !comesFirst(attribute) { try set(attribute, on: fd, path) }
+        return names
     }
 
     /// Owner, mode, attributes and times of something that is never opened: link, device, FIFO.

@@ -15,8 +15,6 @@ struct PendingTimes {
     /// By inode number: several paths may lead to one directory.
     private var directories: [UInt64: Times] = [:]
 
-    func knows(_ inode: UInt64) -> Bool { directories[inode] != nil }
-
     /// Remembers what a directory has now, unless something is known of it already.
     mutating func keep(_ status: FileStatus, path: BytePath) {
         if directories[status.inode] == nil {

@@ -37,9 +37,12 @@ public struct LayerPacker {
     /// Writes `changes` in the order of a tree, and the end of the archive.
     ///
     /// - Parameter onBytes: called with the bytes of content written, now and then; throws to stop.
+    /// - Returns: whether the layer holds the changes as they are: no socket was left out and no time changed.
+    @discardableResult
     public func pack(_ changes: [Change], to writer: TarWriter, onBytes: (Int) throws -> Void = { _ in })
-        throws
+        throws -> Bool
     {
+        var isWhole = true
         var firstNames: [UInt64: BytePath] = [:]
         var directories = PackedDirectories(root: root)
         let slab = PackSlab()
@@ -64,6 +67,8 @@ public struct LayerPacker {
             let status = try attempt("look at", change.path) { () throws(Errno) in
                 try directory.fd.status(of: here)
             }
+            if status.type == .socket || status.type == nil { isWhole = false }
+            if let latest = options.latestTime, latest < status.modificationTime { isWhole = false }
             if !status.isDirectory, status.linkCount > 1 {
                 if let first = firstNames[status.inode] {
                     var entry = header(place, .hardLink, status)
@@ -82,6 +87,7 @@ public struct LayerPacker {
             try write(change.path, as: place, here, status, in: directory.fd, to: writer, slab, onBytes)
         }
         try writer.finish()
+        return isWhole
     }
 
     /// The order of a tree: the root first, then each directory and at once all that is in it. In the byte order of whole

@@ -6,12 +6,13 @@ import SystemPackage
 
 /// A read-only snapshot of a bundle, for as long as its delta is taken and its layer written.
 final class BtrfsFrozenBundle: FrozenBundle {
-    private let store: SnapshotStore
-    private let bundle: Bundle
-    private let base: BundleBase
+    let store: SnapshotStore
+    let bundle: Bundle
+    let base: BundleBase
     private let source: DeltaSource
     private var snapshot: WorkSubvolume
-    private let subvolume: SharedDescriptor
+    let subvolume: SharedDescriptor
+    let hadNestedSubvolumes: Bool
     let root: SharedDescriptor
 
     init(store: SnapshotStore, bundle: Bundle, source: DeltaSource) throws {
@@ -19,6 +20,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
         self.bundle = bundle
         self.source = source
         base = try store.base(of: bundle)
+        hadNestedSubvolumes = try !bundle.subvolume.fd.nestedSubvolumes().isEmpty
         // Taking the snapshot writes out what is still dirty in memory first (btrfs_start_delalloc_snapshot,
         // fs/btrfs/ioctl.c): no sync is needed for the snapshot to hold all that was written before it.
         let snapshot = try store.makeWork { directory, name in

@@ -28,9 +28,8 @@ func chainVariant(_ options: ApplyOptions) -> String {
 
 /// An unpack into a btrfs store.
 ///
-/// Layers are applied to one writable subvolume in `work/`; after each, a read-only snapshot of it is taken and renamed
-/// to its chain's name. Taking a snapshot writes out all data of its source and commits the transaction
-/// (btrfs_mksnapshot, fs/btrfs/ioctl.c), so that the rename can only ever reach the disk after the content did.
+/// Layers are applied to one writable subvolume in `work/`; after each that ends a prefix worth a chain
+/// (`ChainPolicy`), a read-only snapshot of it is published.
 private final class BtrfsUnpack: UnpackTransaction {
     private let store: SnapshotStore
     private let context: UnpackContext
@@ -39,8 +38,12 @@ private final class BtrfsUnpack: UnpackTransaction {
     /// The chain that the next layer goes on top of.
     private var base: OpenChain?
     private var work: WorkSubvolume?
-    /// Held from before a chain's layer is applied until the chain is published.
+    /// The layers after which a chain is published, the lowest first.
+    private let chainEnds: [Int]
+    /// Held from before the first layer of a chain that is built is applied until the chain is published.
     private var lock: FileLock?
+    /// Layers below this one are in place.
+    private var next = 0
     private(set) var layersInPlace = 0
 
     init(store: SnapshotStore, context: UnpackContext) throws {
@@ -55,16 +58,24 @@ private final class BtrfsUnpack: UnpackTransaction {
                 break
             }
         }
+        next = layersInPlace
+        chainEnds = context.chains.prefixes(of: context.image, above: layersInPlace)
     }
 
     func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget? {
-        let name = names[index]
-        lock = try store.lockChain(name, whileWaiting: whileWaiting)
-        if let chain = try store.chain(name) {
-            lock = nil
-            work = nil
-            base = chain
-            return nil
+        if index < next { return nil }
+        if lock == nil {
+            let end = chainEnds.first { $0 >= index } ?? index
+            lock = try store.lockChain(names[end], whileWaiting: whileWaiting)
+            // What somebody else published meanwhile: this chain, or part of the way to it.
+            for known in (index...end).reversed() {
+                guard let chain = try store.chain(names[known]) else { continue }
+                if known == end { lock = nil }
+                work = nil
+                base = chain
+                next = known + 1
+                return nil
+            }
         }
         if work == nil { work = try makeWork(onTopOf: base) }
         guard let rootfs = try workRootfs() else { return nil }
@@ -90,7 +101,7 @@ private final class BtrfsUnpack: UnpackTransaction {
     }
 
     func didExtract(layer index: Int) throws {
-        guard let source = work?.name else { return }
+        guard chainEnds.contains(index), let source = work?.name else { return }
         base = try store.publish(names[index], snapshotOf: source, in: store.workDirectory.fd)
         lock = nil
     }

@@ -15,6 +15,8 @@ public struct UnpackContext: Sendable {
     /// The ChainID of each prefix: the last one names the whole image.
     public var chainIDs: [ChainID]
     public var options: ApplyOptions
+    /// For which prefixes a driver that keeps them is to keep a chain.
+    public var chains = ChainPolicy.auto
 }
 
 /// What a driver is told of a bundle that is compared or repacked.
@@ -113,6 +115,10 @@ public protocol FrozenBundle: AnyObject {
         chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void
     ) throws -> Bool
 
+    /// The same where the layer holds all that the frozen tree differs in from the layers below, as it is: a store that
+    /// can take the frozen tree itself for the chain need not apply the layer. False if it cannot; `publish` is then asked.
+    func adopt(chainIDs: [ChainID], options: ApplyOptions) throws -> Bool
+
     /// From now on deltas of the bundle count from this frozen state, which is the image `manifest` with the chain
     /// `chainID`, and `files` replace those beside `rootfs/`. One of them is `umoci.json`, which names the image: a crash
     /// leaves both as they were, or both as they are to be.
@@ -128,5 +134,6 @@ extension UnpackTransaction {
 }
 
 extension FrozenBundle {
+    public func adopt(chainIDs: [ChainID], options: ApplyOptions) throws -> Bool { false }
     public func didRepack(_ manifest: Descriptor, tag: String) throws {}
 }

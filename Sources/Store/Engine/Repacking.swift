@@ -81,17 +81,23 @@ public struct Repacking: Sendable {
                 isPublished: true)
         }
         let apply = metadata.apply
-        let (layer, diffID) = try write(changes, of: frozen, owners: apply.owners, like: image, into: layout)
+        let (layer, diffID, isPackedWhole) = try write(
+            changes, of: frozen, owners: apply.owners, like: image, into: layout)
         let chainIDs = ChainID.prefixes(of: image.diffIDs + [diffID])
         guard let chainID = chainIDs.last else { throw StoreError(.failed, "the new image has no layers") }
-        let isPublished = try frozen.publish(chainIDs: chainIDs, options: apply) { target in
-            let stream = try LayerStream(
-                layer, diffID: diffID, in: layout, budget: MemoryBudget(bytes: 4 << 20),
-                bytesRead: SharedCounter())
-            try LayerApplier(root: target.root.fd, isBottom: target.isBottom, options: apply).apply(
-                TarReader(stream.source)
-            ) { try cancellation.check() }
-        }
+        // Kernels send wrong streams now and then: what comes of one is the layer, and nothing else may have its name.
+        let isWhole = isPackedWhole && changes.count == delta.changes.count && delta.source != .stream
+        let isAdopted = try isWhole && frozen.adopt(chainIDs: chainIDs, options: apply)
+        let isPublished =
+            try isAdopted
+            || frozen.publish(chainIDs: chainIDs, options: apply) { target in
+                let stream = try LayerStream(
+                    layer, diffID: diffID, in: layout, budget: MemoryBudget(bytes: 4 << 20),
+                    bytesRead: SharedCounter())
+                try LayerApplier(root: target.root.fd, isBottom: target.isBottom, options: apply).apply(
+                    TarReader(stream.source)
+                ) { try cancellation.check() }
+            }
         try cancellation.check()
         let created = options.history?.created ?? options.sourceDate ?? options.now
         let manifest = try image.appendingLayer(
@@ -144,12 +150,13 @@ public struct Repacking: Sendable {
     private func write(
         _ changes: [Change], of frozen: any FrozenBundle, owners: OwnerMapping, like image: ResolvedImage,
         into layout: ImageLayout
-    ) throws -> (Descriptor, DiffID) {
+    ) throws -> (Descriptor, DiffID, isWhole: Bool) {
         var written: Int64 = 0
-        return try NewLayer.write(
+        var isWhole = false
+        let (layer, diffID) = try NewLayer.write(
             into: layout, options.compression ?? image.usualCompression, threads: options.threads
         ) { sink in
-            try LayerPacker(
+            isWhole = try LayerPacker(
                 root: frozen.root.fd, options: PackOptions(latestTime: options.sourceDate, owners: owners)
             )
             .pack(changes, to: TarWriter(sink)) { count in
@@ -158,6 +165,7 @@ public struct Repacking: Sendable {
                 if count > 0 { progress(.written(bytes: written)) }
             }
         }
+        return (layer, diffID, isWhole)
     }
 }
 

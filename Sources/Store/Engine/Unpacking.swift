@@ -9,7 +9,9 @@ public struct Unpacking: Sendable {
     public struct Options: Sendable {
         public var apply = ApplyOptions()
         /// Bytes of memory for layers that are being inflated, all together.
-        public var memory = 16 << 20
+        public var memory = 64 << 20
+        /// For which prefixes of the image a driver that keeps chains keeps one.
+        public var chains = ChainPolicy.auto
         public init() {}
     }
 
@@ -38,7 +40,7 @@ public struct Unpacking: Sendable {
     public func unpack(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
         let context = UnpackContext(
             bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
-            options: options.apply)
+            options: options.apply, chains: options.chains)
         let transaction = try driver.beginUnpack(context)
         try extract(image, transaction)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)
@@ -57,7 +59,7 @@ public struct Unpacking: Sendable {
         let transaction = try driver.beginUnpack(
             UnpackContext(
                 bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
-                options: options.apply))
+                options: options.apply, chains: options.chains))
         try extract(image, transaction)
         try cancellation.check()
         try transaction.finish(files: [])
@@ -71,8 +73,8 @@ public struct Unpacking: Sendable {
         progress(.planned(layersInPlace: first, layers: layers.count, bytes: planned))
         guard first < layers.count else { return }
 
-        let budget = MemoryBudget(bytes: options.memory)
         let bytesRead = SharedCounter()
+        var ahead = LayersAhead(image, memory: options.memory, bytesRead: bytesRead)
         for index in first..<layers.count {
             try cancellation.check()
             let target = try transaction.target(forLayer: index) {
@@ -81,9 +83,7 @@ public struct Unpacking: Sendable {
             }
             guard let target else { continue }
             progress(.layer(index: index, isWaiting: false))
-            let stream = try LayerStream(
-                layers[index], diffID: image.diffIDs[index], in: image.layout, budget: budget,
-                bytesRead: bytesRead)
+            let stream = try ahead.stream(ofLayer: index)
             let applier = LayerApplier(
                 root: target.root.fd, isBottom: target.isBottom, options: options.apply)
             do {

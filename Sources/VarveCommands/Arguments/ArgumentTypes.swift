@@ -75,6 +75,24 @@ struct SizeArgument: ExpressibleByArgument {
     }
 }
 
+extension SizeArgument {
+    /// As a size of memory.
+    var byteCount: Int { Int(clamping: bytes) }
+}
+
+/// `--chains`.
+enum ChainsArgument: String, ExpressibleByArgument, CaseIterable {
+    case all, auto, last
+
+    var policy: ChainPolicy {
+        switch self {
+        case .all: .all
+        case .auto: .auto
+        case .last: .last
+        }
+    }
+}
+
 /// `--compress`.
 enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
     case auto, gzip, zstd, none

@@ -39,6 +39,17 @@ struct UnpackCommand: ExecutableCommand {
 
     @OptionGroup var owners: OwnerOptions
 
+    @Option(
+        help: ArgumentHelp(
+            "Which prefixes of the layers are kept for other images: all, those that others may have, or only the whole image."
+        ))
+    var chains = ChainsArgument.auto
+
+    @Option(
+        help: ArgumentHelp(
+            "Memory for layers that are inflated ahead, for example 64M, the default.", valueName: "size"))
+    var memory: SizeArgument?
+
     @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))
     var bundle: PathArgument
 
@@ -50,6 +61,8 @@ struct UnpackCommand: ExecutableCommand {
         var options = Unpacking.Options()
         options.apply.keepDirlinks = keepDirlinks
         options.apply.owners = owners.mapping
+        options.chains = chains.policy
+        if let memory { options.memory = memory.byteCount }
         let result = try Unpacking(
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("unpacking")
