@@ -11,8 +11,8 @@ struct StoreCommands: ParsableCommand {
         commandName: "store",
         abstract: "Make and look after a store.",
         subcommands: [
-            Initialize.self, Mount.self, Unmount.self, List.self, DiskUsage.self, Check.self, Collect.self,
-            Remove.self,
+            Initialize.self, Mount.self, Unmount.self, List.self, Names.self, DiskUsage.self, Check.self,
+            Collect.self, Remove.self,
         ])
 
     func run() throws { throw MissingCommand(command: Self.self) }
