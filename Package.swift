@@ -68,6 +68,9 @@ let package = Package(
         .executableTarget(
             name: "embedding-example", dependencies: ["Varve", system], path: "Tests/EmbeddingExample",
             swiftSettings: rules),
+        .executableTarget(
+            name: "driver-example", dependencies: ["Varve", system], path: "Tests/DriverExample",
+            swiftSettings: rules),
         .target(
             name: "TestSupport", dependencies: ["SystemCalls", "Btrfs", "CBtrfs", system],
             path: "Tests/TestSupport", swiftSettings: rules),

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -59,6 +60,10 @@ int varve_clone_range(int target, uint64_t target_offset, int source, uint64_t s
 int varve_fallocate(int fd, int mode, int64_t offset, int64_t length) {
     return fallocate(fd, mode, offset, length);
 }
+
+int varve_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+
+int varve_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 
 int varve_syncfs(int fd) { return syncfs(fd); }
 

@@ -49,6 +49,12 @@ int varve_enter_user_namespace(void);
 /// pthread_setname_np(3) of the calling thread; a name of more than 15 bytes is not set.
 void varve_name_thread(const char *name);
 
+/// pidfd_open(2): readable when the process has ended.
+int varve_pidfd_open(pid_t pid);
+
+/// memfd_create(2) with MFD_CLOEXEC.
+int varve_memfd(const char *name);
+
 /// syncfs(2).
 int varve_syncfs(int fd);
 

@@ -18,6 +18,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case unsupported
         /// No space is left.
         case noSpace
+        /// A hook program failed, or its answer cannot be true.
+        case hookFailed
         /// The caller asked to stop.
         case cancelled
     }

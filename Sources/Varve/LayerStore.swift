@@ -77,7 +77,9 @@ public struct LayerStore: Sendable {
     /// The exact changes in a bundle since it was unpacked, in byte order of their paths.
     public func delta(of bundle: BytePath, source: DeltaSource = .auto) async throws -> DeltaResult {
         try await blocking { [driver] cancellation in
-            try driver.freeze(RepackContext(bundle: bundle, source: source)).delta {
+            try driver.freeze(
+                RepackContext(bundle: bundle, source: source, cancellation: cancellation)
+            ).delta {
                 try cancellation.check()
             }
         }

@@ -27,15 +27,16 @@ import Testing
         Case(#"store = '/a\b'"#, store: #"/a\b"#),
         Case(#"store = "/a\\\"b""#, store: #"/a\"b"#),
         Case("store = /srv", wrong: "line 1 of \"c\" is wrong: the value is not a string in quotes"),
-        Case("\nstore = \"/srv", wrong: "line 2 of \"c\" is wrong: the value is not a string in quotes"),
-        Case(#"store = "/a\n""#, wrong: "the value is not a string in quotes"),
-        Case("store = \"/a\" x", wrong: "the value is not a string in quotes"),
+        Case("store = 7", wrong: "line 1 of \"c\" is wrong: the value is not a string in quotes"),
+        Case("\nstore = \"/srv", wrong: "line 2 of \"c\" is wrong: a string does not end on its line"),
+        Case(#"store = "/a\q""#, wrong: "an unknown escape in a string"),
+        Case("store = \"/a\" x", wrong: "there is something behind the value"),
         Case("store = \"a/b\"", wrong: "the store must be an absolute path"),
         Case("store = \"/a\"\nstore = \"/b\"", wrong: "line 2 of \"c\" is wrong: store is set twice"),
         // A key that is spelled wrong must not make another store be used.
         Case("stor = \"/a\"", wrong: "the key \"stor\" is not known"),
-        Case("[store]", wrong: "it is not key = \"value\""),
-        Case("store", wrong: "it is not key = \"value\""),
+        Case("[store]", wrong: "the value is not a string in quotes"),
+        Case("store", wrong: "it is not key = value"),
     ])
     func parse(_ test: Case) throws {
         do {

@@ -117,7 +117,7 @@ struct PaxSparse {
                 attribute(name, unsafe Array(value), key: unsafe key))
         case 17... where unsafe key.starts(with: "LIBARCHIVE.xattr."):
             let name = unsafe Self.decodePercent(key[17...])
-            guard let bytes = unsafe Self.decodeBase64(value) else { throw unsafe invalid(key, value) }
+            guard let bytes = unsafe Base64.decode(value) else { throw unsafe invalid(key, value) }
             try unsafe records.extendedAttributes.append(attribute(name, bytes, key: unsafe key))
         case 11... where unsafe key.starts(with: "GNU.sparse."):
             try unsafe notGlobal("GNU.sparse")
@@ -341,36 +341,6 @@ struct PaxSparse {
             } else {
                 result.append(name[index])
                 index += 1
-            }
-        }
-        return result
-    }
-
-    /// RFC 4648, section 4; libarchive leaves the padding out.
-    static func decodeBase64(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
-        var end = text.count
-        while end > 0, text.count &- end < 2, unsafe text[end &- 1] == UInt8(ascii: "=") { end &-= 1 }
-        if end & 3 == 1 { return nil }
-        var result = [UInt8]()
-        result.reserveCapacity(end / 4 &* 3 &+ 2)
-        var bits: UInt32 = 0
-        var count = 0
-        for index in 0..<end {
-            let byte = unsafe text[index]
-            let digit: UInt8
-            switch byte {
-            case UInt8(ascii: "A")...UInt8(ascii: "Z"): digit = byte - UInt8(ascii: "A")
-            case UInt8(ascii: "a")...UInt8(ascii: "z"): digit = byte - UInt8(ascii: "a") + 26
-            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = byte - UInt8(ascii: "0") + 52
-            case UInt8(ascii: "+"): digit = 62
-            case UInt8(ascii: "/"): digit = 63
-            default: return nil
-            }
-            bits = bits &<< 6 | UInt32(digit)
-            count &+= 6
-            if count >= 8 {
-                count &-= 8
-                result.append(UInt8(truncatingIfNeeded: bits &>> UInt32(count)))
             }
         }
         return result

@@ -34,13 +34,20 @@ public final class LayerApplier {
     private let umask: UInt32
     private let uid: UInt32
     private let gid: UInt32
+    /// Of a layer that goes into a directory of its own.
+    private let standalone: StandaloneExtraction?
 
     private var root: FileDescriptor { resolver.root }
 
     /// - Parameters:
     ///   - root: the root directory of the tree, open for reading.
     ///   - isBottom: nothing lies below this layer, so that its whiteouts have nothing to delete.
-    public init(root: FileDescriptor, isBottom: Bool, options: ApplyOptions = ApplyOptions()) {
+    ///   - standalone: the layer goes into a directory of its own, and what it found out is noted there.
+    ///   - lower: the tree that the layers below give then; called when it is needed, and may wait for it.
+    public init(
+        root: FileDescriptor, isBottom: Bool, options: ApplyOptions = ApplyOptions(),
+        standalone: StandaloneLayer? = nil, lower: @escaping () throws -> LowerTree = { LowerTree([]) }
+    ) {
         uid = geteuid()
         gid = getegid()
         // A map without root is refused before the first entry.
@@ -49,6 +56,9 @@ public final class LayerApplier {
         self.options = options
         written = WrittenNames(isBottom: isBottom)
         umask = currentUmask()
+        self.standalone = standalone.map { [resolver] layer in
+            StandaloneExtraction(resolver: resolver, layer: layer, isBottom: isBottom, lower: lower)
+        }
     }
 
     /// Reads `archive` to its end and applies every entry. After an error the tree is half done and of no use.
@@ -61,8 +71,12 @@ public final class LayerApplier {
             try onEntry()
             try apply(entry, from: archive)
         }
+        try standalone?.finishEntries()
         try pendingTimes.restore(in: root)
     }
+
+    /// The layers below a standalone one are all there: what could only be told from them is put right.
+    public func finishAboveLower() throws { try standalone?.finish() }
 
     private func apply(_ stored: TarEntry, from archive: TarReader) throws {
         let place = try EntryPath(stored.path)
@@ -76,12 +90,25 @@ public final class LayerApplier {
         case .ignored:
             return
         case .opaque:
+            if let standalone {
+                cache.removeAll()
+                return try standalone.deleteContents(of: place.directory, entry: entry.path) { [written] in
+                    written.contains($1, in: $0)
+                }
+            }
             return try deleteContents(of: place.directory, entry: entry.path)
         case .deletes(let name):
+            if let standalone {
+                cache.removeAll()
+                return try standalone.delete(name, in: place.directory, entry: entry.path) { [written] in
+                    written.contains($1, in: $0)
+                }
+            }
             return try delete(name, in: place.directory, entry: entry.path)
         case .none:
             break
         }
+        try standalone?.prepare(entry, place, keepDirlinks: options.keepDirlinks)
         if place.name.isEmpty {
             guard entry.kind == .directory else {
                 throw LayerError.invalidEntry(path: entry.path, reason: "the root of an image is a directory")

@@ -20,10 +20,16 @@ public struct DeltaTree: Sendable {
 public struct DeltaResult: Sendable {
     /// In byte order of their paths.
     public var changes: [Change]
-    /// The source that was used; never `auto`.
+    /// The source that was used; `auto` if a driver knew the changes without any.
     public var source: DeltaSource
     /// Why that one.
     public var reason: String
+
+    public init(changes: [Change], source: DeltaSource, reason: String) {
+        self.changes = changes
+        self.source = source
+        self.reason = reason
+    }
 }
 
 /// The exact difference between two trees: see Docs/delta.md.

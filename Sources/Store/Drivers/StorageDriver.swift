@@ -17,6 +17,8 @@ public struct UnpackContext: Sendable {
     public var options: ApplyOptions
     /// For which prefixes a driver that keeps them is to keep a chain.
     public var chains = ChainPolicy.auto
+    /// Asks to stop. The engine looks at it between its own steps; a driver that waits for something looks too.
+    public var cancellation = Cancellation()
 }
 
 /// What a driver is told of a bundle that is compared or repacked.
@@ -28,14 +30,21 @@ public struct RepackContext: Sendable {
     public var tag: String?
     /// What the delta is to be found by, where the driver has a choice.
     public var source: DeltaSource
+    /// `FrozenBundle.refresh` is going to be called; a driver that cannot says so now.
+    public var refreshes: Bool
+    /// Asks to stop, as in an unpack.
+    public var cancellation: Cancellation
 
     public init(
-        bundle: BytePath, image: ResolvedImage? = nil, tag: String? = nil, source: DeltaSource = .auto
+        bundle: BytePath, image: ResolvedImage? = nil, tag: String? = nil, source: DeltaSource = .auto,
+        refreshes: Bool = false, cancellation: Cancellation = Cancellation()
     ) {
         self.bundle = bundle
         self.image = image
         self.tag = tag
         self.source = source
+        self.refreshes = refreshes
+        self.cancellation = cancellation
     }
 }
 
@@ -45,10 +54,18 @@ public struct ExtractionTarget: Sendable {
     public var root: SharedDescriptor
     /// Nothing lies below the layer in that directory.
     public var isBottom: Bool
+    /// Of a layer that goes into a directory of its own: how, and what came of it. Nil: the layers below are in `root`.
+    public var standalone: StandaloneLayer?
+    /// The layer is there already: nothing is extracted, and `root` is what the layers above it see.
+    public var isInPlace: Bool
 
-    public init(root: SharedDescriptor, isBottom: Bool) {
+    public init(
+        root: SharedDescriptor, isBottom: Bool, standalone: StandaloneLayer? = nil, isInPlace: Bool = false
+    ) {
         self.root = root
         self.isBottom = isBottom
+        self.standalone = standalone
+        self.isInPlace = isInPlace
     }
 }
 
@@ -84,11 +101,16 @@ public protocol UnpackTransaction: AnyObject {
     /// all of them before any is extracted.
     var supportsParallelExtraction: Bool { get }
 
+    /// With directories of their own: those of the layers in place, the bottom one first. A layer that depends on what
+    /// lies below it finds it there.
+    var layersInPlaceRoots: [LowerLayer] { get }
+
     /// Where layer `index` is to go, called in order; nil if it has come into place meanwhile by somebody else.
     /// `whileWaiting` is called now and then while somebody else is at it, and throws to give up.
     func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget?
 
-    /// Layer `index` was applied whole and is what its DiffID says; called in order.
+    /// Layer `index` was applied whole and is what its DiffID says, or its target said that it is in place; called in
+    /// order.
     func didExtract(layer index: Int) throws
 
     /// The root file system as unpacked, to look up users in before the bundle is made.
@@ -130,6 +152,7 @@ public protocol FrozenBundle: AnyObject {
 
 extension UnpackTransaction {
     public var supportsParallelExtraction: Bool { false }
+    public var layersInPlaceRoots: [LowerLayer] { [] }
     public func runtimeConfiguration(_ proposed: [UInt8]) throws -> [UInt8] { proposed }
 }
 

@@ -64,7 +64,9 @@ public struct Repacking: Sendable {
         let metadata = try Self.metadata(of: bundle)
         let image = try layout.image(at: metadata.path)
         let frozen = try driver.freeze(
-            RepackContext(bundle: bundle, image: image, tag: tag, source: options.source))
+            RepackContext(
+                bundle: bundle, image: image, tag: tag, source: options.source,
+                refreshes: options.refreshesBundle, cancellation: cancellation))
         let delta = try frozen.delta { try cancellation.check() }
         let mask = PathMask(
             options.maskedPaths
@@ -118,7 +120,9 @@ public struct Repacking: Sendable {
 
     /// What changed in a bundle since it was unpacked.
     public func delta(of bundle: BytePath) throws -> DeltaResult {
-        try driver.freeze(RepackContext(bundle: bundle, source: options.source)).delta {
+        try driver.freeze(
+            RepackContext(bundle: bundle, source: options.source, cancellation: cancellation)
+        ).delta {
             try cancellation.check()
         }
     }

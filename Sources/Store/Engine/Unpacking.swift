@@ -40,7 +40,7 @@ public struct Unpacking: Sendable {
     public func unpack(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
         let context = UnpackContext(
             bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
-            options: options.apply, chains: options.chains)
+            options: options.apply, chains: options.chains, cancellation: cancellation)
         let transaction = try driver.beginUnpack(context)
         try extract(image, transaction)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)
@@ -59,7 +59,7 @@ public struct Unpacking: Sendable {
         let transaction = try driver.beginUnpack(
             UnpackContext(
                 bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
-                options: options.apply, chains: options.chains))
+                options: options.apply, chains: options.chains, cancellation: cancellation))
         try extract(image, transaction)
         try cancellation.check()
         try transaction.finish(files: [])
@@ -72,6 +72,12 @@ public struct Unpacking: Sendable {
         let planned = layers[first...].reduce(Int64(0)) { $0 + $1.size }
         progress(.planned(layersInPlace: first, layers: layers.count, bytes: planned))
         guard first < layers.count else { return }
+        if transaction.supportsParallelExtraction {
+            return try ParallelExtraction(
+                layers: layers, diffIDs: image.diffIDs, layout: image.layout, options: options,
+                cancellation: cancellation, progress: progress
+            ).run(transaction, from: first)
+        }
 
         let bytesRead = SharedCounter()
         var ahead = LayersAhead(image, memory: options.memory, bytesRead: bytesRead)
@@ -100,7 +106,7 @@ public struct Unpacking: Sendable {
     }
 
     /// Names the layer where the error itself cannot.
-    private static func explain(_ error: any Error, _ layer: Descriptor) -> any Error {
+    static func explain(_ error: any Error, _ layer: Descriptor) -> any Error {
         switch error {
         case let error as TarError:
             StoreError(.invalidInput, "the layer \(layer.digest) is not valid: \(error)")

@@ -110,7 +110,7 @@ enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
 
 /// `--driver`.
 enum DriverArgument: String, ExpressibleByArgument, CaseIterable {
-    case auto, btrfs
+    case auto, btrfs, hooks
 }
 
 /// `--source`.

@@ -23,7 +23,7 @@ struct RootCommand: ParsableCommand {
             /var/lib/varve.
 
             Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid input, 4 not found, 5 this host cannot do it, \
-            7 no space left, 130 interrupted.
+            6 a hook failed, 7 no space left, 130 interrupted.
             """,
         version: "varve \(VarveCommand.version)",
         groupedSubcommands: [
@@ -39,7 +39,10 @@ struct RootCommand: ParsableCommand {
                     RawCommands.self,
                 ]),
             CommandGroup(
-                name: "Store", subcommands: [StoreCommands.self, SnapshotCommands.self, StreamCommands.self]),
+                name: "Store",
+                subcommands: [
+                    StoreCommands.self, SnapshotCommands.self, StreamCommands.self, HookCommand.self,
+                ]),
         ])
 
     @OptionGroup(title: "Global options")

@@ -42,6 +42,9 @@ struct DiffCommand: ExecutableCommand {
     @Option(help: "What changes are found by; the result is the same.")
     var source = SourceArgument.auto
 
+    @Option(help: "How the bundle is stored.")
+    var driver = DriverArgument.auto
+
     @Argument(help: ArgumentHelp("A bundle, or two subvolumes.", valueName: "tree"))
     var trees: [PathArgument]
 
@@ -60,8 +63,8 @@ struct DiffCommand: ExecutableCommand {
         let cancellation = context.cancellation
         let delta: DeltaResult
         if trees.count == 1 {
-            delta = try BtrfsDriver(store: try context.openStore()).freeze(
-                RepackContext(bundle: first.path, source: source.source)
+            delta = try context.driver(driver).freeze(
+                RepackContext(bundle: first.path, source: source.source, cancellation: cancellation)
             )
             .delta { try cancellation.check() }
         } else {

@@ -43,6 +43,9 @@ struct RepackCommand: ExecutableCommand {
     @Option(help: "What changes are found by; the result is the same.")
     var source = SourceArgument.auto
 
+    @Option(help: "How the bundle is stored.")
+    var driver = DriverArgument.auto
+
     @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
     var bundle: PathArgument
 
@@ -51,7 +54,7 @@ struct RepackCommand: ExecutableCommand {
             of: context.program, sourceDate: try context.environment.sourceDate())
         let reference = try ImageReference.locating(image.path)
         let layout = try ImageLayout(opening: reference.path)
-        let driver = BtrfsDriver(store: try context.openStore())
+        let driver = try context.driver(driver)
         let result = try Repacking(
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("repacking")

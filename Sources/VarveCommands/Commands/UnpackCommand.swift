@@ -55,7 +55,7 @@ struct UnpackCommand: ExecutableCommand {
 
     func execute(_ context: CommandContext) throws {
         try owners.checkPrivileges()
-        let driver = BtrfsDriver(store: try context.openStore())
+        let driver = try context.driver(driver)
         let reference = try ImageReference.locating(image.path)
         let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
         var options = Unpacking.Options()

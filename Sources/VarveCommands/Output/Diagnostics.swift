@@ -17,9 +17,12 @@ final class Diagnostics: Sendable {
     }
 
     /// Writes `PROGRAM: TEXT` and a newline. What came from an image may not steer a terminal: control bytes are escaped.
-    func message(_ text: String) {
+    func message(_ text: String) { passOn(Array("\(program.name): \(text)\n".utf8)) }
+
+    /// Writes lines of text from elsewhere, with control bytes escaped.
+    func passOn(_ lines: [UInt8]) {
         var bytes: [UInt8] = []
-        for byte in "\(program.name): \(text)\n".utf8 {
+        for byte in lines {
             if byte < 0x20 && byte != UInt8(ascii: "\n") || byte == 0x7f {
                 bytes.append(contentsOf: BytePath.escape([byte]).utf8)
             } else {

@@ -65,6 +65,11 @@ final class CommandContext {
         }
     }
 
+    /// Lines that a hook program wrote to its standard error.
+    var passOn: @Sendable ([UInt8]) -> Void {
+        { [diagnostics] lines in diagnostics.passOn(lines) }
+    }
+
     func showProgress(_ verb: String) -> ProgressHandler {
         guard diagnostics.showsProgress, !options.noProgress else { return { _ in } }
         return ProgressLine(verb, on: diagnostics).handler

@@ -18,6 +18,8 @@ enum ExitStatus: Int32 {
     case notFound = 4
     /// This host cannot do it: not btrfs, not root, kernel too old.
     case unsupported = 5
+    /// A hook program failed.
+    case hookFailed = 6
     case noSpace = 7
     /// Interrupted, and cleaned up.
     case interrupted = 130
@@ -57,6 +59,7 @@ enum ExitStatus: Int32 {
         case .notFound: .notFound
         case .unsupported: .unsupported
         case .noSpace: .noSpace
+        case .hookFailed: .hookFailed
         case .cancelled: .interrupted
         }
     }

@@ -1,0 +1,95 @@
+import Archive
+import Layers
+import OCI
+import SystemCalls
+import SystemPackage
+
+/// The changes that a hook tells, checked: a list that does not fit the tree would make a wrong layer.
+struct HookChanges {
+    private let failure: HookFailure
+    private var changes: [(kind: ChangeKind, path: BytePath)] = []
+
+    init(_ answer: HookAnswer) throws(StoreError) {
+        var answer = answer
+        failure = answer.failure
+        guard let list = answer.take("changes")?.array else {
+            throw failure.wrongAnswer("\"changes\" must be an array")
+        }
+        try answer.end()
+        changes.reserveCapacity(list.count)
+        for value in list {
+            guard let member = value.object, let word = member["change"]?.string,
+                let kind = ChangeKind(rawValue: word)
+            else {
+                throw failure.wrongAnswer(
+                    "each change is an object whose \"change\" is added, modified or deleted")
+            }
+            changes.append((kind, try path(member)))
+        }
+    }
+
+    private func path(_ member: JSONObject) throws(StoreError) -> BytePath {
+        let bytes: [UInt8]?
+        switch (member["path"]?.string, member["pathBase64"]?.string) {
+        case (let text?, nil): bytes = Array(text.utf8)
+        case (nil, let text?): bytes = unsafe Array(text.utf8).withUnsafeBytes { unsafe Base64.decode($0) }
+        default: bytes = nil
+        }
+        guard let bytes, let path = BytePath(bytes), !path.isEmpty else {
+            throw failure.wrongAnswer(
+                "each change has a \"path\", or a \"pathBase64\" where that is not UTF-8")
+        }
+        if path == .current { return path }
+        let components = path.bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        let isClean = components.allSatisfy { !$0.isEmpty && $0 != [0x2e] && $0 != [0x2e, 0x2e] }
+        guard isClean else {
+            throw failure.wrongAnswer(
+                "\"\(path)\" is no path relative to the rootfs; write it with no slash before it and with no . and .. in it"
+            )
+        }
+        return path
+    }
+
+    /// The changes in byte order, with their types; each as the tree shows it.
+    func checked(against root: FileDescriptor) throws -> [Change] {
+        var result: [Change] = []
+        var previous: BytePath?
+        for (kind, path) in changes.sorted(by: { $0.path < $1.path }) {
+            if path == previous { throw failure.wrongAnswer("\"\(path)\" stands in it twice") }
+            previous = path
+            let status = try status(of: path, below: root)
+            switch kind {
+            case .deleted:
+                if status != nil {
+                    throw failure.wrongAnswer("\"\(path)\" is said to be deleted, and is there")
+                }
+                result.append(Change(kind: .deleted, path: path, type: .regular))
+            case .added, .modified:
+                guard let type = status?.type else {
+                    throw failure.wrongAnswer("\"\(path)\" is said to be \(kind.rawValue), and is not there")
+                }
+                // A layer cannot hold a socket, and no image had one.
+                if type != .socket { result.append(Change(kind: kind, path: path, type: type)) }
+            }
+        }
+        return result
+    }
+
+    private func status(of path: BytePath, below root: FileDescriptor) throws(StoreError) -> FileStatus? {
+        try attempt("look at", path) { () throws(Errno) in
+            if path == .current { return try root.status() }
+            do throws(Errno) {
+                let parent = path.parent
+                let directory = try root.open(
+                    parent.isEmpty ? .current : parent, [.path, .directory], resolve: [.beneath, .noSymlinks])
+                return try directory.fd.statusIfPresent(of: path.lastComponent)
+            } catch .noSuchFileOrDirectory {
+                return nil
+            } catch .notDirectory {
+                return nil
+            } catch .tooManySymbolicLinkLevels {
+                return nil
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+/// The hooks that there are. The names carry the image format, so that hooks for a later one can stand beside them.
+public enum HookName: String, Sendable, CaseIterable {
+    case trySkip = "unpack.ociv1.layer.try-skip"
+    case extractTo = "unpack.ociv1.layer.extract-to"
+    case postExtract = "unpack.ociv1.layer.post-extract"
+    case runtimeConfig = "unpack.ociv1.runtime-config"
+    case postUnpack = "unpack.ociv1.bundle.post-unpack"
+    case deltaList = "repack.ociv1.delta-list"
+    case postRepack = "repack.ociv1.bundle.post-repack"
+
+    /// The most bytes that an answer may have.
+    var answerLimit: Int {
+        switch self {
+        // A line for each changed path, a few hundred bytes long at the most in practice.
+        case .deltaList: 512 << 20
+        case .trySkip, .extractTo, .runtimeConfig: 16 << 20
+        case .postExtract, .postUnpack, .postRepack: 1 << 20
+        }
+    }
+}

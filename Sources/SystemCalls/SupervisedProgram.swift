@@ -1,0 +1,283 @@
+import CBtrfs
+import Glibc
+import SystemPackage
+
+/// A program that is run to its end, or to the end of the caller's patience, in a process group of its own.
+///
+/// Whatever happens, nothing of it is left when `run` returns: the group is killed (SIGTERM, and SIGKILL `grace` later
+/// if that was not enough) and the program reaped. What it left running in the background in its group goes too; a
+/// daemon that made a session of its own (setsid(2)) stays.
+public struct SupervisedProgram: Sendable {
+    /// The program, found by `PATH` if it holds no slash, and its arguments.
+    public var arguments: [BytePath]
+    /// Its standard input, whole.
+    public var input: [UInt8]
+    /// Bytes of standard output; one more, and the program is killed.
+    public var outputLimit: Int
+    /// Bytes of standard error that are passed on; what comes after them is thrown away.
+    public var errorLimit = 1 << 20
+    public var timeLimit: Duration
+    /// Between asking the program to end and ending it.
+    public var grace = Duration.seconds(2)
+
+    public init(arguments: [BytePath], input: [UInt8], outputLimit: Int, timeLimit: Duration) {
+        self.arguments = arguments
+        self.input = input
+        self.outputLimit = outputLimit
+        self.timeLimit = timeLimit
+    }
+
+    /// How the program ended.
+    public enum Ending: Sendable, Hashable {
+        case exited(status: Int32)
+        case killed(signal: Int32)
+        /// It was still running when its time was up.
+        case timedOut
+        /// It wrote more than `outputLimit`.
+        case flooded
+    }
+
+    public struct Outcome: Sendable {
+        public var ending: Ending
+        public var output: [UInt8]
+        /// The last line of standard error that says something.
+        public var lastWords: String?
+    }
+
+    /// Runs the program.
+    ///
+    /// - Parameters:
+    ///   - onErrorOutput: gets whole lines of standard error, newlines included, as they come; the last may have none.
+    ///   - check: called about 20 times a second; what it throws ends the program, and is thrown again.
+    /// - Throws: `Errno` if the program cannot be started; what `check` throws.
+    public func run(
+        onErrorOutput: ([UInt8]) -> Void = { _ in }, check: () throws -> Void = {}
+    ) throws -> Outcome {
+        try check()
+        let output = try Pipe()
+        let errors = try Pipe()
+        let pid = try start(output: output, errors: errors)
+        output.closeWritingEnd()
+        errors.closeWritingEnd()
+        var child = RunningChild(pid)
+        let deadline = ContinuousClock.now + timeLimit
+
+        var collected: [UInt8] = []
+        var lines = LineForwarding(limit: errorLimit)
+        func drain() throws(Errno) -> Bool {
+            var isFlooded = false
+            try output.drain { bytes in
+                isFlooded = isFlooded || collected.count + bytes.count > outputLimit
+                if !isFlooded { collected.append(contentsOf: bytes) }
+                return !isFlooded
+            }
+            try errors.drain { bytes in
+                lines.add(bytes, onErrorOutput)
+                return true
+            }
+            return isFlooded
+        }
+        do {
+            var early: Ending?
+            while try !child.wait(besides: [output, errors], milliseconds: 50) {
+                if try drain() { early = .flooded }
+                if ContinuousClock.now >= deadline { early = .timedOut }
+                if early != nil { break }
+                try check()
+            }
+            if early != nil { try stop(&child, output, errors) }
+            let status = try child.end()
+            // What it wrote last is still in the pipes.
+            if try drain(), early == nil { early = .flooded }
+            lines.end(onErrorOutput)
+            let ending =
+                early ?? (status.signal == 0 ? .exited(status: status.code) : .killed(signal: status.signal))
+            return Outcome(ending: ending, output: collected, lastWords: lines.lastWords)
+        } catch {
+            try? stop(&child, output, errors)
+            _ = try? child.end()
+            throw error
+        }
+    }
+
+    /// Asks the group to end, and waits for the program as long as `grace`; nobody hears what it says meanwhile.
+    private func stop(_ child: inout RunningChild, _ output: Pipe, _ errors: Pipe) throws(Errno) {
+        child.signalGroup(SIGTERM)
+        let end = ContinuousClock.now + grace
+        while ContinuousClock.now < end {
+            if try child.wait(besides: [output, errors], milliseconds: 50) { return }
+            try output.drain { _ in true }
+            try errors.drain { _ in true }
+        }
+    }
+
+    private func start(output: Pipe, errors: Pipe) throws(Errno) -> pid_t {
+        guard let program = arguments.first else { throw .invalidArgument }
+        // A file, not a pipe: nothing waits for a program that does not read, and there is no SIGPIPE.
+        let descriptor = unsafe BytePath("input").withCString { unsafe varve_memfd($0) }
+        guard descriptor >= 0 else { throw Errno(rawValue: errno) }
+        let inputFile = OwnedDescriptor(owning: FileDescriptor(rawValue: descriptor))
+        try inputFile.fd.writeFull(input)
+        guard lseek(descriptor, 0, SEEK_SET) >= 0 else { throw Errno(rawValue: errno) }
+
+        var actions = unsafe posix_spawn_file_actions_t()
+        unsafe posix_spawn_file_actions_init(&actions)
+        defer { unsafe posix_spawn_file_actions_destroy(&actions) }
+        unsafe posix_spawn_file_actions_adddup2(&actions, descriptor, 0)
+        unsafe posix_spawn_file_actions_adddup2(&actions, output.writing, 1)
+        unsafe posix_spawn_file_actions_adddup2(&actions, errors.writing, 2)
+
+        // The threads here block signals, and the command ignores SIGPIPE: the program begins as from a shell.
+        var attributes = posix_spawnattr_t()
+        unsafe posix_spawnattr_init(&attributes)
+        defer { unsafe posix_spawnattr_destroy(&attributes) }
+        var all = sigset_t()
+        var none = sigset_t()
+        unsafe sigfillset(&all)
+        unsafe sigemptyset(&none)
+        unsafe posix_spawnattr_setsigdefault(&attributes, &all)
+        unsafe posix_spawnattr_setsigmask(&attributes, &none)
+        unsafe posix_spawnattr_setpgroup(&attributes, 0)
+        let flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP
+        unsafe posix_spawnattr_setflags(&attributes, Int16(flags))
+
+        var pid: pid_t = 0
+        let copies = unsafe arguments.map { argument in unsafe argument.withCString { unsafe strdup($0) } }
+        defer { unsafe copies.forEach { copy in unsafe free(copy) } }
+        var vector = unsafe copies
+        unsafe vector.append(nil)
+        let failure = unsafe program.withCString { name in
+            unsafe posix_spawnp(&pid, name, &actions, &attributes, &vector, environ)
+        }
+        extendLifetime(inputFile)
+        guard failure == 0 else { throw Errno(rawValue: failure) }
+        return pid
+    }
+}
+
+/// A child of this process until it is reaped.
+private struct RunningChild: ~Copyable {
+    private let pid: pid_t
+    private let handle: CInt
+    private var isReaped = false
+
+    init(_ pid: pid_t) {
+        self.pid = pid
+        // Without one (no descriptor is left), the waits below end by their time and look again.
+        handle = varve_pidfd_open(pid)
+    }
+
+    deinit {
+        if handle >= 0 { _ = Glibc.close(handle) }
+    }
+
+    /// The pid cannot be anybody else's group while the child is not reaped.
+    func signalGroup(_ signal: CInt) {
+        if !isReaped { _ = kill(-pid, signal) }
+    }
+
+    /// Waits until the child has ended, says something, or the time is up; true if it has ended.
+    func wait(besides pipes: [Pipe], milliseconds: CInt) throws(Errno) -> Bool {
+        var polled = pipes.filter { !$0.isAtEnd }.map {
+            pollfd(fd: $0.reading, events: Int16(POLLIN), revents: 0)
+        }
+        polled.append(pollfd(fd: handle, events: Int16(POLLIN), revents: 0))
+        let count = unsafe poll(&polled, nfds_t(polled.count), milliseconds)
+        if count < 0, errno != EINTR { throw Errno(rawValue: errno) }
+        if handle >= 0 { return count > 0 && (polled.last?.revents ?? 0) != 0 }
+        var info = unsafe siginfo_t()
+        let waited = unsafe waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT)
+        return unsafe waited == 0 && info.si_signo == SIGCHLD
+    }
+
+    /// Kills what is left of the group and reaps the child.
+    mutating func end() throws(Errno) -> (code: Int32, signal: Int32) {
+        signalGroup(SIGKILL)
+        var status: CInt = 0
+        while unsafe waitpid(pid, &status, 0) < 0 {
+            if errno != EINTR { throw Errno(rawValue: errno) }
+        }
+        isReaped = true
+        // WTERMSIG and WEXITSTATUS of wait(2).
+        return ((status >> 8) & 0xff, status & 0x7f)
+    }
+}
+
+/// A pipe whose reading end never blocks.
+private final class Pipe {
+    let reading: CInt
+    private(set) var writing: CInt
+    private(set) var isAtEnd = false
+
+    init() throws(Errno) {
+        var ends: (CInt, CInt) = (-1, -1)
+        let made = unsafe withUnsafeMutableBytes(of: &ends) { raw in
+            unsafe raw.baseAddress.map { unsafe varve_pipe($0.assumingMemoryBound(to: CInt.self)) } ?? -1
+        }
+        guard made == 0 else { throw Errno(rawValue: errno) }
+        reading = ends.0
+        writing = ends.1
+        guard fcntl(reading, F_SETFL, O_NONBLOCK) == 0 else { throw Errno(rawValue: errno) }
+    }
+
+    deinit {
+        _ = Glibc.close(reading)
+        closeWritingEnd()
+    }
+
+    func closeWritingEnd() {
+        if writing >= 0 { _ = Glibc.close(writing) }
+        writing = -1
+    }
+
+    /// Reads what is there now; `take` says whether to go on.
+    func drain(_ take: (ArraySlice<UInt8>) -> Bool) throws(Errno) {
+        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        // Whoever writes faster than this reads must not keep the caller from looking at the clock.
+        for _ in 0..<16 where !isAtEnd {
+            let count = unsafe buffer.withUnsafeMutableBytes {
+                unsafe Glibc.read(reading, $0.baseAddress, $0.count)
+            }
+            if count < 0 {
+                if errno == EAGAIN { return }
+                if errno == EINTR { continue }
+                throw Errno(rawValue: errno)
+            }
+            if count == 0 { isAtEnd = true }
+            if count > 0, !take(buffer[..<count]) { return }
+        }
+    }
+}
+
+/// Standard error on its way to the user, line by line, and the last line kept for a message.
+private struct LineForwarding {
+    private static let lineLimit = 8 << 10
+    private var left: Int
+    private var pending: [UInt8] = []
+    private var last: [UInt8] = []
+
+    init(limit: Int) { left = limit }
+
+    var lastWords: String? { last.isEmpty ? nil : BytePath.escape(last) }
+
+    mutating func add(_ bytes: ArraySlice<UInt8>, _ forward: ([UInt8]) -> Void) {
+        for byte in bytes {
+            pending.append(byte)
+            if byte == UInt8(ascii: "\n") || pending.count >= Self.lineLimit { flush(forward) }
+        }
+    }
+
+    mutating func end(_ forward: ([UInt8]) -> Void) { flush(forward) }
+
+    private mutating func flush(_ forward: ([UInt8]) -> Void) {
+        if pending.isEmpty { return }
+        let line = pending
+        pending.removeAll(keepingCapacity: true)
+        let words = line.filter { $0 != UInt8(ascii: "\n") && $0 != UInt8(ascii: "\r") }
+        if words.contains(where: { $0 != 0x20 && $0 != 0x09 }) { last = Array(words.prefix(400)) }
+        guard left > 0 else { return }
+        forward(Array(line.prefix(left)))
+        left -= line.count
+        if left <= 0 { forward(Array("\n(the rest of what it says is not shown)\n".utf8)) }
+    }
+}
