@@ -77,13 +77,16 @@ let package = Package(
         .testTarget(
             name: "SystemCallsTests", dependencies: ["SystemCalls", "TestSupport", system],
             swiftSettings: rules),
-        .testTarget(name: "BtrfsSendStreamTests", dependencies: ["BtrfsSendStream"], swiftSettings: rules),
+        .testTarget(
+            name: "BtrfsSendStreamTests", dependencies: ["BtrfsSendStream", "TestSupport"],
+            swiftSettings: rules),
         .testTarget(
             name: "BtrfsTests",
             dependencies: ["Btrfs", "BtrfsSendStream", "SystemCalls", "TestSupport", system],
             swiftSettings: rules),
         .testTarget(
-            name: "ArchiveTests", dependencies: ["Archive", "SystemCalls", "CCodecs", system],
+            name: "ArchiveTests",
+            dependencies: ["Archive", "SystemCalls", "CCodecs", "TestSupport", system],
             swiftSettings: rules),
         .testTarget(name: "OCITests", dependencies: ["OCI", "SystemCalls", system], swiftSettings: rules),
         .target(
@@ -94,6 +97,16 @@ let package = Package(
             name: "fuzz-delta", dependencies: ["DeltaChecks", "TestSupport", "SystemCalls", system],
             path: "Tests/FuzzDelta",
             swiftSettings: rules),
+        .target(
+            name: "FuzzTargets",
+            dependencies: [
+                "Layers", "OCI", "Archive", "BtrfsSendStream", "SystemCalls", "TestSupport", system,
+            ],
+            path: "Tests/FuzzTargets", swiftSettings: rules),
+        .executableTarget(
+            name: "fuzz", dependencies: ["FuzzTargets", "TestSupport", "SystemCalls", system],
+            path: "Tests/Fuzz", swiftSettings: rules),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: rules),
         .testTarget(
             name: "LayersTests",
             dependencies: [

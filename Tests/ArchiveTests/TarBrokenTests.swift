@@ -1,5 +1,6 @@
 import Archive
 import SystemCalls
+import TestSupport
 import Testing
 
 /// Archives that must be refused, and why; each in runs of several lengths.
@@ -240,6 +241,26 @@ import Testing
         for archive in archives {
             #expect(throws: Never.self) { try readTar(archive) }
             #expect(throws: TarError.self) { try readTar(archive, limits: limits) }
+        }
+    }
+
+    @Test func lengthIsTheCallersToLimit() throws {
+        var limits = TarLimits()
+        limits.entries = 1
+        let two = tarEntry("a") + tarEntry("b")
+        #expect { try readTar(two, limits: limits) } throws: {
+            ($0 as? TarError)?.reason == .tooManyEntries
+        }
+        // Of the archive and of holes: 3,072 bytes and 1,995.
+        let sparse = Self.sparse([("size", "2000"), ("map", "10,5")]) + endOfTar
+        for run in [1 << 16, 512, 100] {
+            limits = TarLimits()
+            limits.size = Int64(sparse.count) + 1995
+            #expect(throws: Never.self) { try readTar(sparse, run: run, limits: limits) }
+            limits.size -= 1
+            #expect { try readTar(sparse, run: run, limits: limits) } throws: {
+                ($0 as? TarError)?.reason == .tooLarge
+            }
         }
     }
 

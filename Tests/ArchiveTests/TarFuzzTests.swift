@@ -1,5 +1,6 @@
 import Archive
 import SystemCalls
+import TestSupport
 import Testing
 
 /// Archives damaged at random: each gives entries or a `TarError`, and never more than its bytes can hold.

@@ -1,5 +1,6 @@
 import Archive
 import SystemCalls
+import TestSupport
 import Testing
 
 /// What well-formed archives made by hand mean; each is read in runs of several lengths.

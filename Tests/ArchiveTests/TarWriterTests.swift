@@ -1,5 +1,6 @@
 import Archive
 import SystemCalls
+import TestSupport
 import Testing
 
 @Suite struct TarWriterTests {

@@ -42,6 +42,10 @@ public struct TarError: Error, Hashable, CustomStringConvertible {
         /// The map of a sparse file contradicts itself, its file or its data.
         case sparse(String)
         case tooManySegments(limit: Int)
+        /// There are more entries than the caller allows (`TarLimits.entries`).
+        case tooManyEntries
+        /// It unpacks to more bytes than the caller allows (`TarLimits.size`).
+        case tooLarge
         /// What the entry says about its data can be understood in two ways, and tools differ.
         case ambiguousData(String)
         /// The entry to write cannot be put into an archive, or its content is not what it said.
@@ -85,6 +89,8 @@ public struct TarError: Error, Hashable, CustomStringConvertible {
         case .name(let why): why
         case .sparse(let why): "the map of the sparse file is invalid: \(why)"
         case .tooManySegments(let limit): "the sparse file has more than \(limit) segments"
+        case .tooManyEntries: "there are more entries than are allowed"
+        case .tooLarge: "it unpacks to more bytes than are allowed"
         case .ambiguousData(let why): why
         case .unwritable(let why): why
         }
@@ -93,6 +99,7 @@ public struct TarError: Error, Hashable, CustomStringConvertible {
     private var remedy: String {
         switch reason {
         case .endsEarly, .checksum: "the layer is damaged or not a tar archive, fetch or build it again"
+        case .tooManyEntries, .tooLarge: "if the archive can be trusted, allow more"
         case .unknownType, .nameTooLong, .headerTooLarge, .tooManySegments, .globalRecord:
             "build the image again without it"
         default: "the tool that made the layer wrote it wrongly, build it again with another one"

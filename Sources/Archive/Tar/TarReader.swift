@@ -30,6 +30,10 @@ public final class TarReader {
     private var hasGlobal = false
     private var globalBytes = 0
 
+    /// Entries so far, and bytes of holes in them.
+    public private(set) var entries = 0
+    private var holes: Int64 = 0
+
     // The entry in hand.
     private var entryOffset: Int64 = 0
     private var entryPath: BytePath?
@@ -57,6 +61,12 @@ public final class TarReader {
 
     /// Bytes of the archive taken so far.
     public var offset: Int64 { position }
+
+    /// What counts towards `TarLimits.size`: bytes of the archive taken so far, and of the holes of its sparse files.
+    public var size: Int64 {
+        let (sum, overflow) = position.addingReportingOverflow(holes)
+        return overflow ? .max : sum
+    }
 
     /// The next entry, or nil at the end of the archive; the source has then been read to its end too, so
     /// that who hashes it on the way has seen every byte. What was not read of the last entry's content is
@@ -125,6 +135,8 @@ public final class TarReader {
         }
         unsafe cursor = base
         left = run.count
+        // Here, and not only at an entry: labels, records and what follows the end may never end either.
+        if limits.size &- size < Int64(left) { throw fail(.tooLarge) }
         return true
     }
 
@@ -293,6 +305,8 @@ public final class TarReader {
                 try skip(size)
                 try skip(Int64(TarLayout.padding(size)))
             default:
+                guard entries < limits.entries else { throw fail(.tooManyEntries) }
+                entries &+= 1
                 return try unsafe entry(header, pax ?? (hasGlobal ? global : nil), longName, longLink)
             }
         }
@@ -549,6 +563,9 @@ public final class TarReader {
         guard total == dataLeft else {
             throw fail(.sparse("its segments have \(total) bytes, but \(dataLeft) bytes of data are stored"))
         }
+        let (sum, overflow) = holes.addingReportingOverflow(realSize &- total)
+        holes = overflow ? .max : sum
+        guard size <= limits.size else { throw fail(.tooLarge) }
         // GNU tar marks a hole at the end by an empty segment.
         segments = map.filter { $0.length > 0 }
         nextSegment = 0

@@ -177,7 +177,11 @@ public final class LayerApplier {
         }
         // A sparse file may end in a hole.
         if end < entry.size {
-            try attempt("set the size of", path) { () throws(Errno) in try file.fd.setSize(entry.size) }
+            do throws(Errno) {
+                try file.fd.setSize(entry.size)
+            } catch {
+                throw failure("set the size of", path, error)
+            }
         }
         if directory.handsDown {
             try applyMetadata(entry, to: file.fd, existing: try status(of: file.fd, path))
@@ -576,13 +580,18 @@ public final class LayerApplier {
         switch errno {
         case .fileNameTooLong: .invalidEntry(path: path, reason: "its name or its target is too long")
         case .tooManyLinks: .invalidEntry(path: path, reason: "the file has too many hard links")
+        case .fileTooLarge: .invalidEntry(path: path, reason: "the file is larger than any can be here")
         case .invalidArgument: .invalidEntry(path: path, reason: "the file system cannot hold such an entry")
         default: .system(operation: operation, path: path, errno: errno)
         }
     }
 
     private func failure(_ attribute: ExtendedAttribute, _ path: BytePath, _ errno: Errno) -> LayerError {
-        switch errno {
+        // A name may have megabytes; it does not decide how long a message is.
+        let name =
+            attribute.name.count <= 255
+            ? "\(attribute.name)" : BytePath.escape(attribute.name.bytes.prefix(80)) + "..."
+        return switch errno {
         case .notSupported, .invalidArgument, .outOfRange, .argListTooLong, .fileNameTooLong,
             // Only files and directories can have attributes of users, only directories a default ACL (xattr(7)).
             .notPermitted where uid == 0 && attribute.name.hasPrefix(Array("user.".utf8)),
@@ -590,15 +599,15 @@ public final class LayerApplier {
             .invalidEntry(
                 path: path,
                 reason:
-                    "its extended attribute \"\(attribute.name)\" is not one that a file can have (\(errno))")
+                    "its extended attribute \"\(name)\" is not one that a file can have (\(errno))")
         case .noSpace where attribute.value.count > 3_800:
             // btrfs keeps an attribute in one leaf of 16 KiB and says ENOSPC to a larger one.
             .invalidEntry(
                 path: path,
                 reason:
-                    "its extended attribute \"\(attribute.name)\" is larger than this file system can hold")
+                    "its extended attribute \"\(name)\" is larger than this file system can hold")
         default:
-            .system(operation: "set the attribute \(attribute.name) of", path: path, errno: errno)
+            .system(operation: "set the attribute \(name) of", path: path, errno: errno)
         }
     }
 }

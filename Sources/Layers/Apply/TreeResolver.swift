@@ -97,6 +97,11 @@ struct TreeResolver {
                 try directory.fd.statusIfPresent(of: name)
             }
             guard let status else {
+                // By way of a link's target; no layer could say that name, so the tree could not be packed again.
+                guard !name.hasPrefix(Whiteout.prefix) else {
+                    throw .invalidEntry(
+                        path: entry, reason: "a symbolic link leads it to \"\(name)\", which is the name of a whiteout")
+                }
                 try attempt("make the directory", here.appending(name)) { () throws(Errno) in
                     let before = try directory.fd.status()
                     try directory.fd.makeDirectory(name, mode: 0o755)

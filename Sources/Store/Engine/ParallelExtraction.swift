@@ -103,14 +103,17 @@ struct ParallelExtraction {
             root: target.root.fd, isBottom: target.isBottom, options: options.apply,
             standalone: target.standalone
         ) { try state.waitForAll(below: index) }
+        // Side by side, each layer may have as much as the image.
+        let allowance = UnpackAllowance(options.limits)
         do {
-            try applier.apply(TarReader(stream.source)) {
+            try applier.apply(TarReader(stream.source, limits: allowance.tarLimits)) {
                 try cancellation.check()
                 try state.check()
                 progress(.read(bytes: bytesRead.count))
             }
         } catch {
             stream.source.cancel()
+            if let error = error as? TarError, let limit = allowance.explain(error, layers[index]) { throw limit }
             throw Unpacking.explain(error, layers[index])
         }
         return applier

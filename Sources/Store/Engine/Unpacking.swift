@@ -12,6 +12,7 @@ public struct Unpacking: Sendable {
         public var memory = 64 << 20
         /// For which prefixes of the image a driver that keeps chains keeps one.
         public var chains = ChainPolicy.auto
+        public var limits = UnpackLimits()
         public init() {}
     }
 
@@ -81,6 +82,7 @@ public struct Unpacking: Sendable {
 
         let bytesRead = SharedCounter()
         var ahead = LayersAhead(image, memory: options.memory, bytesRead: bytesRead)
+        var allowance = UnpackAllowance(options.limits)
         for index in first..<layers.count {
             try cancellation.check()
             let target = try transaction.target(forLayer: index) {
@@ -93,12 +95,17 @@ public struct Unpacking: Sendable {
             let applier = LayerApplier(
                 root: target.root.fd, isBottom: target.isBottom, options: options.apply)
             do {
-                try applier.apply(TarReader(stream.source)) {
+                let archive = TarReader(stream.source, limits: allowance.tarLimits)
+                try applier.apply(archive) {
                     try cancellation.check()
                     progress(.read(bytes: bytesRead.count))
                 }
+                allowance.use(archive)
             } catch {
                 stream.source.cancel()
+                if let error = error as? TarError, let limit = allowance.explain(error, layers[index]) {
+                    throw limit
+                }
                 throw Self.explain(error, layers[index])
             }
             try transaction.didExtract(layer: index)

@@ -33,6 +33,8 @@ struct RawCommands: ParsableCommand {
 
         @OptionGroup var owners: OwnerOptions
 
+        @OptionGroup var limits: LimitOptions
+
         @Argument(help: ArgumentHelp("The directory to make.", valueName: "rootfs"))
         var rootfs: PathArgument
 
@@ -44,6 +46,7 @@ struct RawCommands: ParsableCommand {
             var options = Unpacking.Options()
             options.apply.keepDirlinks = keepDirlinks
             options.apply.owners = owners.mapping
+            options.limits = limits.limits
             let result = try Unpacking(
                 driver: RootfsDriver(), options: options, cancellation: context.cancellation,
                 progress: context.showProgress("unpacking")

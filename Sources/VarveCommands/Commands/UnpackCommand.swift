@@ -49,6 +49,7 @@ struct UnpackCommand: ExecutableCommand {
         help: ArgumentHelp(
             "Memory for layers that are inflated ahead, for example 64M, the default.", valueName: "size"))
     var memory: SizeArgument?
+    @OptionGroup var limits: LimitOptions
 
     @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))
     var bundle: PathArgument
@@ -63,6 +64,7 @@ struct UnpackCommand: ExecutableCommand {
         options.apply.owners = owners.mapping
         options.chains = chains.policy
         if let memory { options.memory = memory.byteCount }
+        options.limits = limits.limits
         let result = try Unpacking(
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("unpacking")
