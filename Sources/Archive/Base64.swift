@@ -1,6 +1,30 @@
-/// RFC 4648, section 4.
+/// The standard alphabet, RFC 4648, section 4.
 public enum Base64 {
-    /// The bytes that `text` stands for; nil if it is not base64. libarchive leaves the padding out, so it need not be there.
+    private static let alphabet = Array(
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+
+    /// With padding.
+    public static func encode(_ bytes: some Collection<UInt8>) -> [UInt8] {
+        let bytes = Array(bytes)
+        var result: [UInt8] = []
+        result.reserveCapacity((bytes.count + 2) / 3 * 4)
+        for start in stride(from: 0, to: bytes.count, by: 3) {
+            let group = bytes[start..<min(start + 3, bytes.count)]
+            let bits = group.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } << UInt32(8 * (3 - group.count))
+            for position in 0..<4 {
+                result.append(
+                    position <= group.count
+                        ? alphabet[Int(bits >> UInt32(18 - 6 * position) & 63)] : UInt8(ascii: "="))
+            }
+        }
+        return result
+    }
+
+    public static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
+        unsafe Array(text).withUnsafeBytes { unsafe decode($0) }
+    }
+
+    /// Nil for what is not base64. Padding may be left out, as libarchive does.
     public static func decode(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
         var end = text.count
         while end > 0, text.count &- end < 2, unsafe text[end &- 1] == UInt8(ascii: "=") { end &-= 1 }

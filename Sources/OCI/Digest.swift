@@ -50,6 +50,29 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
         hex = String(decoding: text, as: UTF8.self)
     }
 
+    /// Nil unless there are 32 of them.
+    public init?(sha256 bytes: [UInt8]) {
+        guard bytes.count * 2 == DigestAlgorithm.sha256.hexCount else { return nil }
+        self.init(algorithm: .sha256, hashed: bytes)
+    }
+
+    /// The digest as it was computed: half as many bytes as it has digits.
+    public var bytes: [UInt8] {
+        var result = [UInt8]()
+        result.reserveCapacity(hex.utf8.count / 2)
+        var high: UInt8?
+        for digit in hex.utf8 {
+            let value = digit < UInt8(ascii: "a") ? digit - UInt8(ascii: "0") : digit - UInt8(ascii: "a") + 10
+            if let first = high {
+                result.append(first << 4 | value)
+                high = nil
+            } else {
+                high = value
+            }
+        }
+        return result
+    }
+
     /// The digest of bytes in memory.
     public init(of bytes: some Sequence<UInt8>, algorithm: DigestAlgorithm = .sha256) {
         var hasher = DigestHasher(algorithm)

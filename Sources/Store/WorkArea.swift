@@ -30,6 +30,17 @@ struct WorkSubvolume: ~Copyable {
     }
 }
 
+extension FileDescriptor {
+    /// Makes an empty `rootfs/` in this directory. The same layers give the same tree whatever the umask, the clock and
+    /// the caller are: mode 0755, dated at the epoch, owned by the image's root (nil: the caller).
+    func makeRootfs(owner: (uid: UInt32, gid: UInt32)?) throws(Errno) {
+        try makeDirectory(StoreLayout.rootfs, mode: 0o755)
+        if let owner { try changeOwner(of: StoreLayout.rootfs, uid: owner.uid, gid: owner.gid) }
+        try changeMode(of: StoreLayout.rootfs, to: 0o755)
+        try setTimes(of: StoreLayout.rootfs, access: .epoch, modification: .epoch)
+    }
+}
+
 extension SnapshotStore {
     static func lockName(_ work: BytePath) -> BytePath { BytePath("work-").appendingBytes(work) }
 
@@ -52,20 +63,14 @@ extension SnapshotStore {
         throw StoreError(.failed, "cannot lock a work area in \"\(path)\"; try again")
     }
 
-    /// A subvolume with nothing but an empty `rootfs/`. The same layers give the same tree whatever the umask, the clock
-    /// and the caller are: mode 0755, dated at the epoch, owned by the image's root.
+    /// A subvolume with nothing but an empty `rootfs/`.
     func makeEmptyTree(_ name: BytePath, in directory: FileDescriptor, owners: OwnerMapping) throws {
         let owner = try owners.root()
         try directory.createSubvolume(name)
         try attempt("make the root directory of", name) { () throws(Errno) in
             let subvolume = try directory.openDirectory(name)
             try subvolume.fd.changeMode(to: 0o755)
-            try subvolume.fd.makeDirectory(StoreLayout.rootfs, mode: 0o755)
-            if !owners.isRootless {
-                try subvolume.fd.changeOwner(of: StoreLayout.rootfs, uid: owner.uid, gid: owner.gid)
-            }
-            try subvolume.fd.changeMode(of: StoreLayout.rootfs, to: 0o755)
-            try subvolume.fd.setTimes(of: StoreLayout.rootfs, access: .epoch, modification: .epoch)
+            try subvolume.fd.makeRootfs(owner: owners.isRootless ? nil : owner)
         }
     }
 

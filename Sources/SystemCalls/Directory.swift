@@ -10,6 +10,12 @@ public struct DirectoryEntry: Sendable {
     public var inode: UInt64
     /// Nil where the file system does not say.
     public var type: FileType?
+
+    public init(name: BytePath, inode: UInt64, type: FileType?) {
+        self.name = name
+        self.inode = inode
+        self.type = type
+    }
 }
 
 extension FileDescriptor {

@@ -56,3 +56,15 @@ public struct FileLock: ~Copyable {
         try? directory.fd.unlink(name)
     }
 }
+
+extension FileDescriptor {
+    /// Takes an exclusive flock(2) on this open file or directory without waiting; false when somebody holds it. It goes
+    /// with the last descriptor of this opening.
+    public func tryLock() throws(Errno) -> Bool {
+        while flock(rawValue, LOCK_EX | LOCK_NB) != 0 {
+            if errno == EWOULDBLOCK { return false }
+            if errno != EINTR { throw Errno(rawValue: errno) }
+        }
+        return true
+    }
+}

@@ -62,6 +62,15 @@ public struct FileStatus: Hashable, Sendable {
     public var modificationTime: Timestamp
     public var changeTime: Timestamp
 
+    /// What was written down of a file: all zero but for what the caller sets.
+    public init(mode: UInt32) {
+        self.mode = mode
+        (device, inode, linkCount) = (0, 0, 1)
+        (uid, gid, deviceMajor, deviceMinor) = (0, 0, 0, 0)
+        (size, blocks) = (0, 0)
+        (accessTime, modificationTime, changeTime) = (.epoch, .epoch, .epoch)
+    }
+
     init(_ raw: Glibc.stat) {
         device = UInt64(raw.st_dev)
         inode = UInt64(raw.st_ino)

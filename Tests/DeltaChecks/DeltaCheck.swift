@@ -1,5 +1,5 @@
 import Archive
-import Layers
+public import Layers
 import SystemCalls
 public import SystemPackage
 public import TestSupport
@@ -54,21 +54,19 @@ public final class DeltaCheck {
             if caller == .unprivileged, result.source != .walk {
                 return "an unprivileged caller took the source \(result.source)"
             }
-            let actual = result.changes.map { change in
-                let kind: OracleChange.Kind =
-                    switch change.kind {
-                    case .added: .added
-                    case .modified: .modified
-                    case .deleted: .deleted
-                    }
-                return OracleChange(kind, change.path, change.type)
-            }
-            if let disagreement = Oracle.disagreement(expected, with: actual) {
+            if let disagreement = Oracle.disagreement(expected, with: result.changes.map(OracleChange.init)) {
                 return "source \(source) (used \(result.source), because \(result.reason)):\n\(disagreement)"
             }
             changes = result.changes
         }
-        return caller == .root ? try layer(changes, old, new, pair) : nil
+        guard caller == .root else { return nil }
+        // The old tree as it was written down, in place of the tree.
+        let record = try RecordedTree(decoding: RecordedTree.scan(old).encoded)
+        let recorded = try Delta.compute(old: record, new: new).changes.map(OracleChange.init)
+        if let disagreement = Oracle.disagreement(expected, with: recorded) {
+            return "from a record:\n\(disagreement)"
+        }
+        return try layer(changes, old, new, pair)
     }
 
     private func layer(
@@ -102,5 +100,17 @@ public final class DeltaCheck {
                 "the layer does not give the new tree:\n\(differences.joined(separator: "\n"))\nwith the changes:\n"
                 + changes.map { "\($0.kind) \($0.path)" }.joined(separator: "\n")
         }
+    }
+}
+
+extension OracleChange {
+    public init(_ change: Change) {
+        let kind: Kind =
+            switch change.kind {
+            case .added: .added
+            case .modified: .modified
+            case .deleted: .deleted
+            }
+        self.init(kind, change.path, change.type)
     }
 }

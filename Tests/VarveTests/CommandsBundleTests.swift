@@ -319,14 +319,13 @@ struct Workshop: ~Copyable {
             4, "is an image for linux/", "unpack", "--image", shop.image("empty"), "--platform",
             "linux/made-up", shop.bundle("c"))
         fails(
-            5, "would not lie on the btrfs that holds the store", "unpack", "--image", shop.image("empty"),
-            "/tmp/varve-test-nowhere")
+            5, "would not lie on the btrfs that holds the store", "unpack", "--driver", "btrfs", "--image",
+            shop.image("empty"), "/tmp/varve-test-nowhere")
         fails(2, "cannot be a bundle", "unpack", "--image", shop.image("empty"), "/")
         fails(4, "there is no bundle", "diff", shop.bundle("c"))
         fails(4, "there is no bundle", "bundle", "rm", shop.bundle("c"))
-        fails(
-            4, "it has no umoci.json; make one with:", "repack", "--image", shop.image("x"), shop.bundle("c"))
-        fails(4, "is not a bundle of the btrfs driver", "bundle", "rm", shop.layout)
+        fails(4, "there is no bundle", "repack", "--image", shop.image("x"), shop.bundle("c"))
+        fails(4, "is not a bundle", "bundle", "rm", shop.layout)
         fails(
             4, "has no chain sha256-00", "store", "rm",
             BytePath("sha256-" + String(repeating: "0", count: 64)))

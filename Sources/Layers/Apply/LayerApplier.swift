@@ -36,23 +36,28 @@ public final class LayerApplier {
     private let gid: UInt32
     /// Of a layer that goes into a directory of its own.
     private let standalone: StandaloneExtraction?
+    /// Takes the digest of each file that is written.
+    private let digests: ContentDigests?
 
     private var root: FileDescriptor { resolver.root }
 
     /// - Parameters:
     ///   - root: the root directory of the tree, open for reading.
     ///   - isBottom: nothing lies below this layer, so that its whiteouts have nothing to delete.
+    ///   - digests: where the SHA-256 of each file's content is to go; nil to hash nothing.
     ///   - standalone: the layer goes into a directory of its own, and what it found out is noted there.
     ///   - lower: the tree that the layers below give then; called when it is needed, and may wait for it.
     public init(
         root: FileDescriptor, isBottom: Bool, options: ApplyOptions = ApplyOptions(),
-        standalone: StandaloneLayer? = nil, lower: @escaping () throws -> LowerTree = { LowerTree([]) }
+        digests: ContentDigests? = nil, standalone: StandaloneLayer? = nil,
+        lower: @escaping () throws -> LowerTree = { LowerTree([]) }
     ) {
         uid = geteuid()
         gid = getegid()
         // A map without root is refused before the first entry.
         let owner = options.owners.isRootless ? (uid, gid) : (try? options.owners.root()) ?? (uid, gid)
         resolver = TreeResolver(root: root, owner: owner)
+        self.digests = digests
         self.options = options
         written = WrittenNames(isBottom: isBottom)
         umask = currentUmask()
@@ -171,7 +176,9 @@ public final class LayerApplier {
         guard let file = made.take() else { return }
         let path = place.path
         var end: Int64 = 0
+        var content = digests.map { _ in WrittenContent() }
         while let (offset, bytes) = unsafe try archive.nextContent() {
+            unsafe content?.add(bytes, at: offset)
             try attempt("write", path) { () throws(Errno) in unsafe try file.fd.writeFull(bytes, at: offset) }
             end = offset + Int64(bytes.count)
         }
@@ -203,6 +210,9 @@ public final class LayerApplier {
         try attempt("set the times of", path) { () throws(Errno) in
             try file.fd.setTimes(
                 access: entry.accessTime ?? entry.modificationTime, modification: entry.modificationTime)
+        }
+        if let digests, let digest = content?.finish(size: entry.size) {
+            digests.insert(digest, of: try status(of: file.fd, path))
         }
         do throws(Errno) { try file.close() } catch { throw failure("write", path, error) }
     }

@@ -1,15 +1,15 @@
-import SystemCalls
-import SystemPackage
+public import SystemCalls
+public import SystemPackage
 
 /// Deletes trees, entry by entry, each anchored at its directory.
-enum TreeRemoval {
+public enum TreeRemoval {
     /// Deletes everything in `directory` for which `keep` is false, however deep; a directory stays if it is kept
     /// itself or holds something that is. Returns whether anything stayed. The time of a directory in which
     /// something stayed is left as it was.
     ///
     /// The depth of the tree costs open descriptors, not stack.
     static func removeContents(
-        of directory: FileDescriptor, path: BytePath,
+        of directory: FileDescriptor, path: BytePath, crossesMounts: Bool = true,
         keep: (_ directoryInode: UInt64, _ name: BytePath) -> Bool
     ) throws(LayerError) -> Bool {
         final class Frame {
@@ -30,7 +30,10 @@ enum TreeRemoval {
         }
         func enter(_ parent: FileDescriptor, _ name: BytePath, _ path: BytePath) throws(LayerError) -> Frame {
             try attempt("list the directory", path) { () throws(Errno) in
-                try Frame(try parent.openDirectory(name), path: path, name: name)
+                try Frame(
+                    try parent.open(
+                        name, [.directory, .noFollow], resolve: crossesMounts ? [] : .noCrossing), path: path,
+                    name: name)
             }
         }
 
@@ -71,6 +74,17 @@ enum TreeRemoval {
             }
         }
         return false
+    }
+
+    /// Deletes `name` in `directory`, with all that is in it, but for what lies behind a mount: that is an error.
+    public static func removeTree(_ name: BytePath, in directory: FileDescriptor, path: BytePath)
+        throws(LayerError)
+    {
+        let opened = try attempt("open the directory", path) { () throws(Errno) in
+            try directory.openDirectory(name)
+        }
+        _ = try removeContents(of: opened.fd, path: path, crossesMounts: false) { _, _ in false }
+        try attempt("remove the directory", path) { () throws(Errno) in try directory.removeDirectory(name) }
     }
 
     /// Deletes `name` in `directory`, with all that is in it.

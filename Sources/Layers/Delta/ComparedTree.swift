@@ -8,19 +8,32 @@ struct ComparedTree: Sendable {
     let root: FileDescriptor
     /// `st_dev` of the subvolume; another one marks the root of a nested subvolume or a mount point.
     let device: UInt64
+    /// Only there has an inode number a meaning of its own.
+    private let isBtrfs: Bool
+    /// Whatever lies on another file system is an error instead of absent, but for nested subvolumes.
+    private let refusesMounts: Bool
 
-    init(root: FileDescriptor) throws(LayerError) {
+    /// - Parameter refusesMounts: for a tree that is not a snapshot: something may be mounted on a directory of the
+    ///   image, which is then hidden and not gone.
+    init(root: FileDescriptor, refusesMounts: Bool = false) throws(LayerError) {
         self.root = root
-        device = try attempt("look at", .current) { () throws(Errno) in try root.status().device }
+        self.refusesMounts = refusesMounts
+        (device, isBtrfs) = try attempt("look at", .current) { () throws(Errno) in
+            (try root.status().device, try root.fileSystem().isBtrfs)
+        }
     }
 
     /// A snapshot shows a subvolume that was nested in its source as an empty directory with this number
     /// (BTRFS_EMPTY_SUBVOL_DIR_OBJECTID, fs/btrfs/btrfs_inode.h).
     private static let emptySubvolumeDirectory: UInt64 = 2
 
+    /// BTRFS_FIRST_FREE_OBJECTID: the root directory of every subvolume.
+    private static let subvolumeRoot: UInt64 = 256
+
     /// Nil for a nested subvolume, or the stub that a snapshot has of one.
     private func inTree(_ status: FileStatus) -> FileStatus? {
-        status.device != device || status.inode == Self.emptySubvolumeDirectory ? nil : status
+        if status.device != device { return nil }
+        return isBtrfs && status.inode == Self.emptySubvolumeDirectory ? nil : status
     }
 
     /// Nil for what is never part of an image.
@@ -38,6 +51,11 @@ struct ComparedTree: Sendable {
             try directory.statusIfPresent(of: name)
         }
         guard let status else { return nil }
+        if refusesMounts, status.device != device, !(isBtrfs && status.inode == Self.subvolumeRoot) {
+            throw .unrepresentable(
+                path: path, reason: "it lies on another file system than the rest of the tree",
+                remedy: "unmount it")
+        }
         return visible(status)
     }
 

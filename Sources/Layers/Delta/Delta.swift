@@ -35,7 +35,7 @@ public struct DeltaResult: Sendable {
 /// The exact difference between two trees: see Docs/delta.md.
 public enum Delta {
     /// The threads of a whole walk: it waits for the disk more than it computes.
-    private static let walkThreads = 4
+    static let walkThreads = 4
 
     /// Compares two trees of read-only subvolumes of one btrfs.
     ///
@@ -63,7 +63,7 @@ public enum Delta {
 
         let oldTree = try ComparedTree(root: old.root)
         let newTree = try ComparedTree(root: new.root)
-        var trust = PairedWalk.InodeTrust.none
+        var trust = InodeTrust.none
         if case .descends = lineage {
             // The clock of change times has ticks of up to 10 ms (CONFIG_HZ=100): what was changed just before
             // the snapshot may have been changed again just after it, and bear the same time.
@@ -75,7 +75,9 @@ public enum Delta {
             old: oldTree, new: newTree, dirty: choice.dirty, trust: trust, onEntry: onEntry)
         let isPruned = choice.dirty != nil
         let findings = try walk.run(threads: isPruned ? 1 : walkThreads) {
-            FileComparison(equalExtents: isPruned ? ExtentComparison(old: old, new: new).areEqual : nil)
+            let content = ContentComparison(
+                equalExtents: isPruned ? ExtentComparison(old: old, new: new).areEqual : nil)
+            return FileComparison(oldTree, content: content.differs)
         }
         var changes = findings.changes
         let type = { (path: BytePath) throws -> SystemCalls.FileType in

@@ -97,7 +97,8 @@ extension DirtyInodes {
 }
 
 extension DeltaSource {
-    fileprivate var described: String {
+    /// The source for a person, with no article.
+    public var described: String {
         switch self {
         case .auto: "best source"
         case .stream: "send stream"

@@ -1,6 +1,21 @@
 import SystemCalls
 import SystemPackage
 
+/// What a pair of equal inode numbers says when there are no dirty inodes to ask.
+enum InodeTrust: Sendable {
+    /// Nothing: the two trees gave out the same numbers on their own.
+    case none
+    /// The same inode with the same change time, older than this moment, is the same file unchanged.
+    case unchangedBefore(Timestamp)
+}
+
+/// What a walk has found.
+struct WalkFindings {
+    var changes: [BytePath: Change] = [:]
+    /// What was met of files with several names.
+    var links = HardLinks()
+}
+
 /// Walks two trees side by side and finds the paths at which they differ.
 ///
 /// With dirty inodes it is pruned: a path that has the same clean inode in both trees, with no dirty inode below it in
@@ -9,30 +24,17 @@ import SystemPackage
 ///
 /// The unit of work is a directory. Descriptors of directories are held while something below them is still to do, so
 /// the depth of a tree costs descriptors, not stack.
-final class PairedWalk: Sendable {
-    /// What a pair of equal inode numbers says when there are no dirty inodes to ask.
-    enum InodeTrust: Sendable {
-        /// Nothing: the two trees gave out the same numbers on their own.
-        case none
-        /// The same inode with the same change time, older than this moment, is the same file unchanged.
-        case unchangedBefore(Timestamp)
-    }
+final class PairedWalk<Old: OldTree>: Sendable {
+    typealias Findings = WalkFindings
 
-    /// What was found.
-    struct Findings {
-        var changes: [BytePath: Change] = [:]
-        /// What was met of files with several names.
-        var links = HardLinks()
-    }
-
-    private let old: ComparedTree
+    private let old: Old
     private let new: ComparedTree
     private let dirty: DirtyInodes?
     private let trust: InodeTrust
     private let onEntry: @Sendable () throws -> Void
 
     init(
-        old: ComparedTree, new: ComparedTree, dirty: DirtyInodes?, trust: InodeTrust,
+        old: Old, new: ComparedTree, dirty: DirtyInodes?, trust: InodeTrust,
         onEntry: @escaping @Sendable () throws -> Void
     ) {
         self.old = old
@@ -46,21 +48,20 @@ final class PairedWalk: Sendable {
     /// - Parameters:
     ///   - threads: that walk; more than one only pays without dirty inodes.
     ///   - comparison: makes the comparison of one thread.
-    func run(threads: Int, comparison: @Sendable () -> FileComparison) throws -> Findings {
+    func run(threads: Int, comparison: @Sendable () -> FileComparison<Old>) throws -> Findings {
         let here = BytePath.current
-        let before = try attempt("look at", here) { () throws(Errno) in try old.root.status() }
+        let before = try old.rootStatus()
         let after = try attempt("look at", here) { () throws(Errno) in try new.root.status() }
         let first = Walker(self, comparison())
-        if !isSame(before, after),
+        let roots = Directories(
+            old: try old.openRoot(), new: try ComparedTree.open(here, in: new.root, path: here))
+        if let oldRoot = roots.old, !isSame(before, after),
             try first.comparison.differs(
-                .init(directory: old.root, name: here, status: before),
-                .init(directory: new.root, name: here, status: after), path: here)
+                .init(directory: oldRoot, name: here, status: before),
+                .init(directory: roots.new.fd, name: here, status: after), path: here)
         {
             first.findings.changes[here] = Change(kind: .modified, path: here, type: .directory)
         }
-        let roots = Directories(
-            old: try ComparedTree.open(here, in: old.root, path: here),
-            new: try ComparedTree.open(here, in: new.root, path: here))
         let work = WalkQueue(Task(path: .empty, name: here, parents: roots, before: before, after: after))
 
         var others: [(walker: Walker, thread: WorkerThread)] = []
@@ -95,7 +96,7 @@ final class PairedWalk: Sendable {
 
     /// A directory on both sides, or on the new one alone.
     fileprivate struct Directories: Sendable {
-        var old: SharedDescriptor?
+        var old: Old.Directory?
         var new: SharedDescriptor
     }
 
@@ -119,15 +120,15 @@ final class PairedWalk: Sendable {
     /// What one thread does, and what it has found.
     fileprivate final class Walker: @unchecked Sendable {
         private let walk: PairedWalk
-        let comparison: FileComparison
+        let comparison: FileComparison<Old>
         var findings = Findings()
 
-        init(_ walk: PairedWalk, _ comparison: FileComparison) {
+        init(_ walk: PairedWalk, _ comparison: FileComparison<Old>) {
             self.walk = walk
             self.comparison = comparison
         }
 
-        func run(_ queue: WalkQueue) {
+        func run(_ queue: WalkQueue<Task>) {
             while let task = queue.next() {
                 do {
                     queue.finish(adding: try process(task))
@@ -142,7 +143,7 @@ final class PairedWalk: Sendable {
                 old: nil, new: try ComparedTree.open(task.name, in: task.parents.new.fd, path: task.path))
             let items: [Item]
             if let before = task.before, let parent = task.parents.old {
-                let directory = try ComparedTree.open(task.name, in: parent.fd, path: task.path)
+                let directory = try walk.old.open(task.name, in: parent, path: task.path)
                 here.old = directory
                 if let dirty = walk.dirty, walk.isSame(before, task.after) {
                     // The directory itself has the same names; only those on the way to something dirty matter.
@@ -168,7 +169,7 @@ final class PairedWalk: Sendable {
             let path = directoryPath.appending(item.name)
             var before: FileStatus?
             if item.inOld, let directory = here.old {
-                before = try walk.old.status(of: item.name, in: directory.fd, path: path)
+                before = try walk.old.status(of: item.name, in: directory, path: path)
             }
             var after: FileStatus?
             if item.inNew { after = try walk.new.status(of: item.name, in: here.new.fd, path: path) }
@@ -193,7 +194,7 @@ final class PairedWalk: Sendable {
                 let isModified =
                     try before.type != after.type
                     || comparison.differs(
-                        .init(directory: oldDirectory.fd, name: item.name, status: before),
+                        .init(directory: oldDirectory, name: item.name, status: before),
                         .init(directory: here.new.fd, name: item.name, status: after), path: path)
                 if isModified { findings.changes[path] = Change(kind: .modified, path: path, type: type) }
             }
@@ -217,7 +218,7 @@ final class PairedWalk: Sendable {
 
         /// The names of both directories, less those that are one clean inode on both sides.
         private func list(
-            _ oldDirectory: SharedDescriptor?, _ newDirectory: SharedDescriptor, _ path: BytePath
+            _ oldDirectory: Old.Directory?, _ newDirectory: SharedDescriptor, _ path: BytePath
         ) throws -> [Item] {
             let after = try attempt("list the directory", path) { () throws(Errno) in
                 try newDirectory.fd.entries()
@@ -225,9 +226,7 @@ final class PairedWalk: Sendable {
             guard let oldDirectory else {
                 return after.map { Item(name: $0.name, inOld: false, inNew: true) }
             }
-            let before = try attempt("list the directory", path) { () throws(Errno) in
-                try oldDirectory.fd.entries()
-            }
+            let before = try walk.old.entries(of: oldDirectory, path: path)
             var remaining: [BytePath: DirectoryEntry] = [:]
             remaining.reserveCapacity(before.count)
             for entry in before { remaining[entry.name] = entry }
@@ -253,7 +252,7 @@ final class PairedWalk: Sendable {
     }
 }
 
-extension PairedWalk.Findings {
+extension WalkFindings {
     fileprivate mutating func merge(_ other: Self) {
         // Each path is met by one thread.
         changes.merge(other.changes) { mine, _ in mine }
@@ -263,18 +262,18 @@ extension PairedWalk.Findings {
 
 /// The directories that are still to be looked into, for all threads of a walk. The last one in is the first one out,
 /// so that few are open at a time.
-private final class WalkQueue: @unchecked Sendable {
+private final class WalkQueue<Task: Sendable>: @unchecked Sendable {
     private let monitor = Monitor()
     private let hasWork = Condition()
     /// All guarded by the monitor.
-    private var tasks: [PairedWalk.Task]
+    private var tasks: [Task]
     private var busy = 0
     private var failure: (any Error)?
 
-    init(_ first: PairedWalk.Task) { tasks = [first] }
+    init(_ first: Task) { tasks = [first] }
 
     /// The next directory; nil when all is done, or failed.
-    func next() -> PairedWalk.Task? {
+    func next() -> Task? {
         monitor.locked {
             while failure == nil {
                 if let task = tasks.popLast() {
@@ -288,7 +287,7 @@ private final class WalkQueue: @unchecked Sendable {
         }
     }
 
-    func finish(adding more: [PairedWalk.Task]) {
+    func finish(adding more: [Task]) {
         monitor.locked {
             busy -= 1
             tasks.append(contentsOf: more)

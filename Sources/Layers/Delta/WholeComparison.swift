@@ -11,7 +11,9 @@ extension Delta {
         let oldTree = try ComparedTree(root: old)
         let newTree = try ComparedTree(root: new)
         let findings = try PairedWalk(old: oldTree, new: newTree, dirty: nil, trust: .none, onEntry: onEntry)
-            .run(threads: 4) { FileComparison(equalExtents: nil) }
+            .run(threads: walkThreads) {
+                FileComparison(oldTree, content: ContentComparison(equalExtents: nil).differs)
+            }
         var changes = findings.changes
         try findings.links.complete(&changes, names: WalkedLinkNames(links: findings.links)) { path in
             try newTree.status(at: path)?.type ?? .regular

@@ -30,6 +30,8 @@ public struct RepackContext: Sendable {
     public var tag: String?
     /// What the delta is to be found by, where the driver has a choice.
     public var source: DeltaSource
+    /// Content is compared also where all else says that it is as it was.
+    public var readsAll: Bool
     /// `FrozenBundle.refresh` is going to be called; a driver that cannot says so now.
     public var refreshes: Bool
     /// Asks to stop, as in an unpack.
@@ -37,12 +39,13 @@ public struct RepackContext: Sendable {
 
     public init(
         bundle: BytePath, image: ResolvedImage? = nil, tag: String? = nil, source: DeltaSource = .auto,
-        refreshes: Bool = false, cancellation: Cancellation = Cancellation()
+        readsAll: Bool = false, refreshes: Bool = false, cancellation: Cancellation = Cancellation()
     ) {
         self.bundle = bundle
         self.image = image
         self.tag = tag
         self.source = source
+        self.readsAll = readsAll
         self.refreshes = refreshes
         self.cancellation = cancellation
     }
@@ -54,16 +57,20 @@ public struct ExtractionTarget: Sendable {
     public var root: SharedDescriptor
     /// Nothing lies below the layer in that directory.
     public var isBottom: Bool
+    /// Takes the digest of each file as it is written; nil where nobody wants to know.
+    public var digests: ContentDigests?
     /// Of a layer that goes into a directory of its own: how, and what came of it. Nil: the layers below are in `root`.
     public var standalone: StandaloneLayer?
     /// The layer is there already: nothing is extracted, and `root` is what the layers above it see.
     public var isInPlace: Bool
 
     public init(
-        root: SharedDescriptor, isBottom: Bool, standalone: StandaloneLayer? = nil, isInPlace: Bool = false
+        root: SharedDescriptor, isBottom: Bool, digests: ContentDigests? = nil,
+        standalone: StandaloneLayer? = nil, isInPlace: Bool = false
     ) {
         self.root = root
         self.isBottom = isBottom
+        self.digests = digests
         self.standalone = standalone
         self.isInPlace = isInPlace
     }
@@ -116,6 +123,9 @@ public protocol UnpackTransaction: AnyObject {
     /// The root file system as unpacked, to look up users in before the bundle is made.
     func rootfs() throws -> SharedDescriptor
 
+    /// The root file system as unpacked, written down for an mtree file.
+    func record(onEntry: () throws -> Void) throws -> RecordedTree
+
     /// The `config.json` that the bundle is to have in place of `proposed`.
     func runtimeConfiguration(_ proposed: [UInt8]) throws -> [UInt8]
 
@@ -153,6 +163,12 @@ public protocol FrozenBundle: AnyObject {
 extension UnpackTransaction {
     public var supportsParallelExtraction: Bool { false }
     public var layersInPlaceRoots: [LowerLayer] { [] }
+
+    public func record(onEntry: () throws -> Void) throws -> RecordedTree {
+        let root = try rootfs()
+        return try RecordedTree.scan(root.fd, onEntry: onEntry)
+    }
+
     public func runtimeConfiguration(_ proposed: [UInt8]) throws -> [UInt8] { proposed }
 }
 

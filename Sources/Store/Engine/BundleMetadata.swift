@@ -7,6 +7,21 @@ public import SystemCalls
 public struct BundleMetadata: Sendable {
     public static let fileName: BytePath = "umoci.json"
     static let version = "2"
+    /// The file in which umoci keeps what it unpacked of a manifest.
+    static func mtreeName(_ manifest: Digest) -> BytePath {
+        BytePath("\(manifest.algorithm.rawValue)_\(manifest.hex).mtree")
+    }
+    /// The file in which the directory driver does.
+    static func recordName(_ manifest: Digest) -> BytePath {
+        BytePath("\(manifest.algorithm.rawValue)_\(manifest.hex).record")
+    }
+    /// Whether a file is one of these two, of whichever manifest.
+    static func isState(_ name: BytePath) -> Bool {
+        guard let text = name.string, let dot = text.lastIndex(of: "."),
+            [".mtree", ".record"].contains(text[dot...])
+        else { return false }
+        return Digest(text[..<dot].replacing("_", with: ":")) != nil
+    }
     /// No sane file is larger.
     static let limit = 1 << 20
 
@@ -20,12 +35,16 @@ public struct BundleMetadata: Sendable {
     public init(path: [Descriptor], apply: ApplyOptions) {
         self.path = path
         self.apply = apply
+        // Null for none: an empty array is to umoci a map in which nobody is, and it refuses to repack.
+        func ranges(_ mappings: [IDMapping]) -> JSONValue {
+            mappings.isEmpty ? .null : .array(mappings.map(\.json))
+        }
         json = [
             "umoci_version": .string(Self.version),
             "from_descriptor_path": ["descriptor_walk": .array([])],
             "map_options": [
-                "uid_mappings": .array(apply.owners.uids.map(\.json)),
-                "gid_mappings": .array(apply.owners.gids.map(\.json)),
+                "uid_mappings": ranges(apply.owners.uids),
+                "gid_mappings": ranges(apply.owners.gids),
                 "rootless": .bool(apply.owners.isRootless),
             ],
             "whiteout_mode": 0,

@@ -27,6 +27,8 @@ public struct Repacking: Sendable {
         public var compression: LayerCompression?
         public var threads = 2
         public var source: DeltaSource = .auto
+        /// Content is compared also where all else says that it is as it was.
+        public var readsAll = false
         /// `SOURCE_DATE_EPOCH`: the latest time that anything in the image bears, and that of its creation.
         public var sourceDate: Timestamp?
         /// The time of creation where nothing else says it.
@@ -65,7 +67,7 @@ public struct Repacking: Sendable {
         let image = try layout.image(at: metadata.path)
         let frozen = try driver.freeze(
             RepackContext(
-                bundle: bundle, image: image, tag: tag, source: options.source,
+                bundle: bundle, image: image, tag: tag, source: options.source, readsAll: options.readsAll,
                 refreshes: options.refreshesBundle, cancellation: cancellation))
         let delta = try frozen.delta { try cancellation.check() }
         let mask = PathMask(
@@ -121,7 +123,8 @@ public struct Repacking: Sendable {
     /// What changed in a bundle since it was unpacked.
     public func delta(of bundle: BytePath) throws -> DeltaResult {
         try driver.freeze(
-            RepackContext(bundle: bundle, source: options.source, cancellation: cancellation)
+            RepackContext(
+                bundle: bundle, source: options.source, readsAll: options.readsAll, cancellation: cancellation)
         ).delta {
             try cancellation.check()
         }

@@ -13,6 +13,8 @@ public struct Unpacking: Sendable {
         /// For which prefixes of the image a driver that keeps chains keeps one.
         public var chains = ChainPolicy.auto
         public var limits = UnpackLimits()
+        /// The bundle gets an mtree file, which umoci needs to repack it.
+        public var writesMtree = false
         public init() {}
     }
 
@@ -48,10 +50,17 @@ public struct Unpacking: Sendable {
         let configuration = try Self.runtimeConfiguration(
             image.config, rootfs: try transaction.rootfs(), owners: options.apply.owners)
         try cancellation.check()
-        try transaction.finish(files: [
+        var files = [
             BundleFile(name: "config.json", contents: try transaction.runtimeConfiguration(configuration)),
             BundleFile(name: BundleMetadata.fileName, contents: metadata.encoded),
-        ])
+        ]
+        if options.writesMtree {
+            let record = try transaction.record { try cancellation.check() }
+            files.append(
+                BundleFile(
+                    name: BundleMetadata.mtreeName(image.manifestDescriptor.digest), contents: record.mtree))
+        }
+        try transaction.finish(files: files)
         return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
     }
 
@@ -93,7 +102,8 @@ public struct Unpacking: Sendable {
             progress(.layer(index: index, isWaiting: false))
             let stream = try ahead.stream(ofLayer: index)
             let applier = LayerApplier(
-                root: target.root.fd, isBottom: target.isBottom, options: options.apply)
+                root: target.root.fd, isBottom: target.isBottom, options: options.apply,
+                digests: target.digests)
             do {
                 let archive = TarReader(stream.source, limits: allowance.tarLimits)
                 try applier.apply(archive) {

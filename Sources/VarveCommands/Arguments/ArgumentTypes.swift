@@ -110,7 +110,7 @@ enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
 
 /// `--driver`.
 enum DriverArgument: String, ExpressibleByArgument, CaseIterable {
-    case auto, btrfs, hooks
+    case auto, btrfs, directory, hooks
 }
 
 /// `--source`.

@@ -17,6 +17,8 @@ struct BundleCommands: ParsableCommand {
         @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
         var bundle: PathArgument
 
-        func execute(_ context: CommandContext) throws { try context.openStore().removeBundle(bundle.path) }
+        func execute(_ context: CommandContext) throws {
+            try BundleRemoval.remove(bundle.path) { try context.openStore() }
+        }
     }
 }

@@ -8,7 +8,7 @@ struct DiffCommand: ExecutableCommand {
         commandName: "diff",
         abstract: "Show what changed in a bundle, or between two subvolumes.",
         usage: """
-            varve diff [--format <format>] [-z] [--source <source>] <bundle>
+            varve diff [--format <format>] [-z] [--source <source>] [--paranoid] <bundle>
             varve diff [--format <format>] [-z] [--source <source>] <old> <new>
             """,
         discussion: """
@@ -45,6 +45,9 @@ struct DiffCommand: ExecutableCommand {
     @Option(help: "How the bundle is stored.")
     var driver = DriverArgument.auto
 
+    @Flag(help: "Of a bundle that is a plain directory, read every file.")
+    var paranoid = false
+
     @Argument(help: ArgumentHelp("A bundle, or two subvolumes.", valueName: "tree"))
     var trees: [PathArgument]
 
@@ -63,8 +66,9 @@ struct DiffCommand: ExecutableCommand {
         let cancellation = context.cancellation
         let delta: DeltaResult
         if trees.count == 1 {
-            delta = try context.driver(driver).freeze(
-                RepackContext(bundle: first.path, source: source.source, cancellation: cancellation)
+            delta = try context.driver(driver, of: first.path).freeze(
+                RepackContext(
+                    bundle: first.path, source: source.source, readsAll: paranoid, cancellation: cancellation)
             )
             .delta { try cancellation.check() }
         } else {

@@ -46,6 +46,9 @@ struct RepackCommand: ExecutableCommand {
     @Option(help: "How the bundle is stored.")
     var driver = DriverArgument.auto
 
+    @Flag(help: "Of a bundle that is a plain directory, read every file.")
+    var paranoid = false
+
     @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
     var bundle: PathArgument
 
@@ -54,7 +57,7 @@ struct RepackCommand: ExecutableCommand {
             of: context.program, sourceDate: try context.environment.sourceDate())
         let reference = try ImageReference.locating(image.path)
         let layout = try ImageLayout(opening: reference.path)
-        let driver = try context.driver(driver)
+        let driver = try context.driver(driver, of: bundle.path)
         let result = try Repacking(
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("repacking")
@@ -77,6 +80,7 @@ struct RepackCommand: ExecutableCommand {
         options.refreshesBundle = refreshBundle
         options.compression = compress.compression
         options.source = source.source
+        options.readsAll = paranoid
         options.history = history.history(madeBy: "\(program.name) repack")
         return options
     }

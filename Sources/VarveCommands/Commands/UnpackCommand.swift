@@ -10,8 +10,9 @@ struct UnpackCommand: ExecutableCommand {
         commandName: "unpack",
         abstract: "Make a bundle of an image.",
         discussion: """
-            The bundle is a directory with rootfs/ and config.json, as runc and crun take it. It must be yet to be made, \
-            and lie on the btrfs that holds the store. Layers that the store has are not read.
+            The bundle is a directory with rootfs/ and config.json, as runc and crun take it. It must be yet to be made. \
+            If it lies on the btrfs that holds the store, it is a snapshot, and layers that the store has are not read; \
+            anywhere else it is a plain directory. With --mtree, umoci can repack it.
 
             Examples:
 
@@ -33,6 +34,9 @@ struct UnpackCommand: ExecutableCommand {
 
     @Option(help: "How the bundle is stored.")
     var driver = DriverArgument.auto
+
+    @Flag(help: "Write an mtree file too, which umoci needs to repack the bundle.")
+    var mtree = false
 
     @Flag(help: "Keep symbolic links to directories where a layer has a directory.")
     var keepDirlinks = false
@@ -56,15 +60,16 @@ struct UnpackCommand: ExecutableCommand {
 
     func execute(_ context: CommandContext) throws {
         try owners.checkPrivileges()
-        let driver = try context.driver(driver)
         let reference = try ImageReference.locating(image.path)
         let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
+        let driver = try context.driver(driver, forNew: bundle.path)
         var options = Unpacking.Options()
         options.apply.keepDirlinks = keepDirlinks
         options.apply.owners = owners.mapping
         options.chains = chains.policy
         if let memory { options.memory = memory.byteCount }
         options.limits = limits.limits
+        options.writesMtree = mtree
         let result = try Unpacking(
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("unpacking")

@@ -1,3 +1,4 @@
+import Archive
 import Layers
 import SystemCalls
 
@@ -63,7 +64,7 @@ enum ChangeFormat {
             appendQuoted(change.path.bytes, to: &buffer)
         } else {
             buffer.append(contentsOf: "\",\"pathBase64\":\"".utf8)
-            appendBase64(change.path.bytes, to: &buffer)
+            buffer.append(contentsOf: Base64.encode(change.path.bytes))
         }
         buffer.append(contentsOf: "\",\"type\":\"".utf8)
         buffer.append(contentsOf: change.type.word.utf8)
@@ -83,24 +84,6 @@ enum ChangeFormat {
                 buffer.append(digit(byte & 15))
             default: buffer.append(byte)
             }
-        }
-    }
-
-    /// RFC 4648, section 4.
-    private static func appendBase64(_ bytes: ArraySlice<UInt8>, to buffer: inout [UInt8]) {
-        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-        var index = bytes.startIndex
-        while index < bytes.endIndex {
-            let group = bytes[index..<min(index + 3, bytes.endIndex)]
-            var bits: UInt32 = 0
-            for byte in group { bits = bits << 8 | UInt32(byte) }
-            bits <<= UInt32(8 * (3 - group.count))
-            for position in 0..<4 {
-                let isDigit = position <= group.count
-                buffer.append(
-                    isDigit ? alphabet[Int(bits >> UInt32(18 - 6 * position) & 63)] : UInt8(ascii: "="))
-            }
-            index += group.count
         }
     }
 

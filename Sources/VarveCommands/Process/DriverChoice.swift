@@ -1,13 +1,50 @@
+import Btrfs
+import Logging
 import Store
 import SystemCalls
+import SystemPackage
 
+/// Which driver a bundle is made with, or was.
 extension CommandContext {
-    /// The driver that `--driver` names.
-    func driver(_ argument: DriverArgument) throws -> any StorageDriver {
-        switch argument {
-        case .auto, .btrfs: BtrfsDriver(store: try openStore())
-        case .hooks: try hooksDriver()
+    /// For a new bundle. `auto` is a store where one is configured and the bundle's file system holds it,
+    /// else a plain directory, and a line that says why.
+    func driver(_ choice: DriverArgument, forNew bundle: BytePath) throws -> any StorageDriver {
+        switch choice {
+        case .btrfs: return BtrfsDriver(store: try openStore())
+        case .directory: return directoryDriver()
+        case .hooks: return try hooksDriver()
+        case .auto: break
         }
+        let reason: String
+        if let store = try openStoreIfPresent() {
+            if try store.holds(bundle) { return BtrfsDriver(store: store) }
+            reason = "it does not lie on the btrfs that holds the store \"\(store.path)\""
+        } else {
+            reason = "there is no store in \"\(try storePath())\""
+        }
+        logger.warning(
+            "\"\(bundle)\" becomes a plain directory and shares nothing with other bundles: \(reason)")
+        return directoryDriver()
+    }
+
+    /// For a bundle that is there. `auto` is the one that it shows to have been made with; a bundle of hooks shows
+    /// nothing.
+    func driver(_ choice: DriverArgument, of bundle: BytePath) throws -> any StorageDriver {
+        switch choice {
+        case .btrfs: return BtrfsDriver(store: try openStore())
+        case .directory: return directoryDriver()
+        case .hooks: return try hooksDriver()
+        case .auto: break
+        }
+        return switch try BundleKind.of(bundle) {
+        case .btrfs: BtrfsDriver(store: try openStore())
+        case .directory, .umoci: directoryDriver()
+        }
+    }
+
+    private func directoryDriver() -> DirectoryDriver {
+        tolerateMissingPermissions()
+        return DirectoryDriver(logger: logger)
     }
 
     /// `$VARVE_HOOKS`, else `hooks.toml` in the configuration directory.

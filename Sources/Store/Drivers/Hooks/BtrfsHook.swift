@@ -91,7 +91,7 @@ public struct BtrfsHook: Sendable {
             let others = try attempt("list the snapshot of", path) { () throws(Errno) in
                 try snapshot.fd.entries().filter { $0.name != StoreLayout.rootfs }
             }
-            for entry in others { try BundleRemoval.removeEntry(entry.name, in: snapshot.fd) }
+            for entry in others { try PartialBundleRemoval.removeEntry(entry.name, in: snapshot.fd) }
             _ = try store.publish(name, snapshotOf: workName, in: store.workDirectory.fd)
             extendLifetime(work)
         }

@@ -110,7 +110,7 @@ final class HookedBundlePlace {
         for mount in mounts.reversed() where !foreignMounts.contains(mount.id) && mount.point.lies(in: top) {
             try? unmount(mount.point, detaching: true)
         }
-        try? BundleRemoval.remove(name, in: parent.fd)
+        try? PartialBundleRemoval.remove(name, in: parent.fd)
         if existed { try? parent.fd.makeDirectory(name, mode: 0o755) }
     }
 }
@@ -162,7 +162,7 @@ private enum MountTable {
 }
 
 /// Deletes a bundle that was never whole, subvolumes in it included. A mount point in it is not entered.
-enum BundleRemoval {
+enum PartialBundleRemoval {
     static func removeEntry(_ name: BytePath, in directory: FileDescriptor) throws {
         let isDirectory = try attempt("look at", name) { () throws(Errno) in
             try directory.status(of: name).isDirectory
