@@ -11,7 +11,7 @@ public struct Resolution: OptionSet, Sendable {
     public static let beneath = Resolution(rawValue: VARVE_RESOLVE_BENEATH)
     /// A symbolic link anywhere in the path fails with ELOOP.
     public static let noSymlinks = Resolution(rawValue: VARVE_RESOLVE_NO_SYMLINKS)
-    /// A mount point, or a nested subvolume, is not entered: EXDEV.
+    /// A mount point is not entered: EXDEV. A nested subvolume is none.
     public static let noCrossing = Resolution(rawValue: VARVE_RESOLVE_NO_XDEV)
 }
 

@@ -27,9 +27,6 @@ struct ComparedTree: Sendable {
     /// (BTRFS_EMPTY_SUBVOL_DIR_OBJECTID, fs/btrfs/btrfs_inode.h).
     private static let emptySubvolumeDirectory: UInt64 = 2
 
-    /// BTRFS_FIRST_FREE_OBJECTID: the root directory of every subvolume.
-    private static let subvolumeRoot: UInt64 = 256
-
     /// Nil for a nested subvolume, or the stub that a snapshot has of one.
     private func inTree(_ status: FileStatus) -> FileStatus? {
         if status.device != device { return nil }
@@ -51,12 +48,26 @@ struct ComparedTree: Sendable {
             try directory.statusIfPresent(of: name)
         }
         guard let status else { return nil }
-        if refusesMounts, status.device != device, !(isBtrfs && status.inode == Self.subvolumeRoot) {
+        // A nested subvolume, or a snapshot's stub of one, has a device number of its own too, and is no mount.
+        if refusesMounts, status.device != device, try isMount(name, in: directory, path: path) {
             throw .unrepresentable(
                 path: path, reason: "it lies on another file system than the rest of the tree",
                 remedy: "unmount it")
         }
         return visible(status)
+    }
+
+    private func isMount(_ name: BytePath, in directory: FileDescriptor, path: BytePath) throws(LayerError)
+        -> Bool
+    {
+        try attempt("look at", path) { () throws(Errno) in
+            do throws(Errno) {
+                _ = try directory.open(name, [.path, .noFollow], resolve: [.beneath, .noCrossing])
+                return false
+            } catch .improperLink {
+                return true
+            }
+        }
     }
 
     /// What lies at `path` below the root, no symbolic link followed; nil if there is nothing that counts.
