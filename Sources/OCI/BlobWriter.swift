@@ -12,7 +12,7 @@ public final class BlobWriter {
 
     private let layout: ImageLayout
     /// Held for as long as this writer lives, whatever `layout` does.
-    private let lock: SharedDescriptor
+    private let lock: HeldLock
     private let temporary: BytePath
     private var file: OwnedDescriptor?
     private var hasher: DigestHasher

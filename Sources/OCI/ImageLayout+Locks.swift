@@ -14,8 +14,8 @@ extension ImageLayout {
     /// Takes the shared lock, waiting for a garbage collection to end. It is held by this value and by
     /// whoever keeps the result.
     @discardableResult
-    func beginWriting() throws(OCIError) -> SharedDescriptor {
-        let outcome: Result<SharedDescriptor, OCIError> = writing.withLock { held in
+    func beginWriting() throws(OCIError) -> HeldLock {
+        let outcome: Result<HeldLock, OCIError> = writing.withLock { held in
             if let held { return .success(held) }
             return Result { () throws(OCIError) in
                 let lock = try lockedDirectory(LOCK_SH)
@@ -27,7 +27,7 @@ extension ImageLayout {
     }
 
     /// A new open description of the layout's directory with a lock on it.
-    private func lockedDirectory(_ operation: CInt) throws(OCIError) -> SharedDescriptor {
+    private func lockedDirectory(_ operation: CInt) throws(OCIError) -> HeldLock {
         let opened = try attempt("open the image layout", path) { () throws(Errno) in
             try directory.fd.open(.current, [.directory])
         }
@@ -42,7 +42,7 @@ extension ImageLayout {
             }
             throw .io("lock the image layout", path, error)
         }
-        return SharedDescriptor(opened)
+        return HeldLock(on: SharedDescriptor(opened))
     }
 
     /// Runs `body` while nobody writes blobs. Throws `inUse` at once if somebody does; this value itself does

@@ -22,7 +22,7 @@ public final class ImageLayout: Sendable {
     let directory: SharedDescriptor
     /// The shared lock that keeps garbage collection away while this value writes; taken with the first
     /// write.
-    let writing = Mutex<SharedDescriptor?>(nil)
+    let writing = Mutex<HeldLock?>(nil)
 
     private init(path: BytePath, directory: SharedDescriptor) {
         self.path = path

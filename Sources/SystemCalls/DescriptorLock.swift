@@ -1,6 +1,17 @@
 import Glibc
 public import SystemPackage
 
+/// A lock of flock(2) on an open file or directory, given back when its last owner goes away: at once, also where a child
+/// process that was forked a moment ago has the descriptor until it executes its program.
+public final class HeldLock: Sendable {
+    private let descriptor: SharedDescriptor
+
+    /// The descriptor has the lock already.
+    public init(on descriptor: SharedDescriptor) { self.descriptor = descriptor }
+
+    deinit { _ = flock(descriptor.fd.rawValue, LOCK_UN) }
+}
+
 /// flock(2) on what is open already: the lock goes with the last descriptor of the open file, and with the process.
 extension FileDescriptor {
     public enum LockKind: Sendable {

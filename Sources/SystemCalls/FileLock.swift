@@ -54,6 +54,8 @@ public struct FileLock: ~Copyable {
     deinit {
         // Removed while still locked; whoever waits on this file sees that its name is gone and takes a new one.
         try? directory.fd.unlink(name)
+        // Not left to close(2): a child process forked meanwhile has the descriptor until it executes its program.
+        _ = flock(file.fd.rawValue, LOCK_UN)
     }
 }
 

@@ -30,8 +30,8 @@ import Testing
         Wrong("unpack", says: "varve: missing expected argument '--image <image>'\nHelp:  --image"),
         Wrong("unpack", "--image", says: "varve: missing value for '--image <image>'"),
         Wrong(
-            "unpack", "--image", "L", "--driver", "hooks", "b",
-            says: "Please provide one of 'auto' and 'btrfs'."),
+            "unpack", "--image", "L", "--driver", "zfs", "b",
+            says: "Please provide one of 'auto', 'btrfs', 'directory' or 'hooks'."),
         Wrong(
             "unpack", "--image", "L", "--platform", "linux", "b",
             says: "the value 'linux' is invalid for '--platform <platform>'"),
@@ -39,7 +39,8 @@ import Testing
         Wrong("--log", "loud", "ls", "--layout", "L", says: "'error', 'warn', 'info' or 'debug'"),
         Wrong(
             "diff",
-            says: "Usage: varve diff [--format <format>] [-z] [--source <source>] <bundle>\n       varve diff"
+            says:
+                "Usage: varve diff [--format <format>] [-z] [--source <source>] [--paranoid] <bundle>\n       varve diff"
         ),
         Wrong(
             "diff", "a", "b", "c",

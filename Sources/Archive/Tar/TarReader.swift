@@ -565,7 +565,7 @@ public final class TarReader {
         }
         let (sum, overflow) = holes.addingReportingOverflow(realSize &- total)
         holes = overflow ? .max : sum
-        guard size <= limits.size else { throw fail(.tooLarge) }
+        guard limits.size &- size >= Int64(left) else { throw fail(.tooLarge) }
         // GNU tar marks a hole at the end by an empty segment.
         segments = map.filter { $0.length > 0 }
         nextSegment = 0
