@@ -100,7 +100,8 @@ struct TreeResolver {
                 // By way of a link's target; no layer could say that name, so the tree could not be packed again.
                 guard !name.hasPrefix(Whiteout.prefix) else {
                     throw .invalidEntry(
-                        path: entry, reason: "a symbolic link leads it to \"\(name)\", which is the name of a whiteout")
+                        path: entry,
+                        reason: "a symbolic link leads it to \"\(name)\", which is the name of a whiteout")
                 }
                 try attempt("make the directory", here.appending(name)) { () throws(Errno) in
                     let before = try directory.fd.status()

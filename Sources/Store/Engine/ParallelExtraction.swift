@@ -113,7 +113,9 @@ struct ParallelExtraction {
             }
         } catch {
             stream.source.cancel()
-            if let error = error as? TarError, let limit = allowance.explain(error, layers[index]) { throw limit }
+            if let error = error as? TarError, let limit = allowance.explain(error, layers[index]) {
+                throw limit
+            }
             throw Unpacking.explain(error, layers[index])
         }
         return applier

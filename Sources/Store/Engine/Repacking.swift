@@ -124,7 +124,8 @@ public struct Repacking: Sendable {
     public func delta(of bundle: BytePath) throws -> DeltaResult {
         try driver.freeze(
             RepackContext(
-                bundle: bundle, source: options.source, readsAll: options.readsAll, cancellation: cancellation)
+                bundle: bundle, source: options.source, readsAll: options.readsAll, cancellation: cancellation
+            )
         ).delta {
             try cancellation.check()
         }
