@@ -20,6 +20,26 @@ public struct Change: Sendable, Hashable {
     }
 }
 
+extension FileType {
+    /// The word for it in `varve diff --format json` and in the answers of hooks.
+    public var word: String {
+        switch self {
+        case .regular: "file"
+        case .directory: "directory"
+        case .symbolicLink: "symlink"
+        case .characterDevice: "character-device"
+        case .blockDevice: "block-device"
+        case .fifo: "fifo"
+        case .socket: "socket"
+        }
+    }
+
+    public init?(word: String) {
+        guard let type = Self.allCases.first(where: { $0.word == word }) else { return nil }
+        self = type
+    }
+}
+
 /// Where the delta learns which inodes may have changed. The answer is the same whichever is taken.
 public enum DeltaSource: String, Sendable, CaseIterable {
     /// Whatever is exact and fastest for the pair in hand.

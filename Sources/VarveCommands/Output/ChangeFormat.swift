@@ -101,17 +101,3 @@ extension ChangeKind {
         }
     }
 }
-
-extension FileType {
-    fileprivate var word: String {
-        switch self {
-        case .regular: "file"
-        case .directory: "directory"
-        case .symbolicLink: "symlink"
-        case .characterDevice: "character-device"
-        case .blockDevice: "block-device"
-        case .fifo: "fifo"
-        case .socket: "socket"
-        }
-    }
-}

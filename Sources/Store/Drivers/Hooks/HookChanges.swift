@@ -7,7 +7,8 @@ import SystemPackage
 /// The changes that a hook tells, checked: a list that does not fit the tree would make a wrong layer.
 struct HookChanges {
     private let failure: HookFailure
-    private var changes: [(kind: ChangeKind, path: BytePath)] = []
+    /// The type is the hook's word for what is not there any more to look at.
+    private var changes: [(kind: ChangeKind, path: BytePath, type: SystemCalls.FileType)] = []
 
     init(_ answer: HookAnswer) throws(StoreError) {
         var answer = answer
@@ -24,7 +25,8 @@ struct HookChanges {
                 throw failure.wrongAnswer(
                     "each change is an object whose \"change\" is added, modified or deleted")
             }
-            changes.append((kind, try path(member)))
+            let type = member["type"]?.string.flatMap { SystemCalls.FileType(word: $0) }
+            changes.append((kind, try path(member), type ?? .regular))
         }
     }
 
@@ -54,7 +56,7 @@ struct HookChanges {
     func checked(against root: FileDescriptor) throws -> [Change] {
         var result: [Change] = []
         var previous: BytePath?
-        for (kind, path) in changes.sorted(by: { $0.path < $1.path }) {
+        for (kind, path, told) in changes.sorted(by: { $0.path < $1.path }) {
             if path == previous { throw failure.wrongAnswer("\"\(path)\" stands in it twice") }
             previous = path
             let status = try status(of: path, below: root)
@@ -63,7 +65,7 @@ struct HookChanges {
                 if status != nil {
                     throw failure.wrongAnswer("\"\(path)\" is said to be deleted, and is there")
                 }
-                result.append(Change(kind: .deleted, path: path, type: .regular))
+                result.append(Change(kind: .deleted, path: path, type: told))
             case .added, .modified:
                 guard let type = status?.type else {
                     throw failure.wrongAnswer("\"\(path)\" is said to be \(kind.rawValue), and is not there")
