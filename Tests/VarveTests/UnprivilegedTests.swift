@@ -26,13 +26,18 @@ struct OrdinaryUser: ~Copyable {
         try runSuccessfully(["sh", "-ec", "cd '\(volume.path)'\n\(script)"]).outputText
     }
 
-    /// What becomes of a shell script run as the user there; `varve` is the command, its store is `store`.
+    /// What becomes of a shell script run as the user there; `varve` is the command, its store is `store`. The user sees
+    /// the volume at a place of its own: a relative `cd` of a shell uses the whole path, which may lie below directories
+    /// that the user may not search.
     func run(_ script: String, wrapper: String = "exec") throws -> CommandResult {
         let identity =
             "setpriv --reuid=\(Self.id) --regid=\(Self.id) --clear-groups --inh-caps=-all --no-new-privs"
         return try runCommand([
-            "sh", "-ec",
-            "cd '\(volume.path)'; export PATH=.:$PATH VARVE_STORE=store HOME=/nonexistent; \(wrapper) \(identity) -- sh -ec \"$1\"",
+            "unshare", "--mount", "sh", "-ec",
+            """
+            mount --bind '\(volume.path)' /mnt; cd /mnt; export PATH=.:$PATH VARVE_STORE=store HOME=/nonexistent
+            \(wrapper) \(identity) -- sh -ec "$1"
+            """,
             "sh", script,
         ])
     }
