@@ -364,14 +364,18 @@ import Varve
         let world = try StoreWorld()
         try world.addImage("a", [try StoreLayer((0..<4000).map { .file(BytePath("f\($0)"), "x") })])
         let store = try await LayerStore.open(world.storePath)
-        let started = Mutex(false)
+        let known = Mutex<Task<Unpacking.Result, any Error>?>(nil)
         let image = world.layoutPath.appendingBytes(":a")
         let bundle = world.bundle()
         let task = Task {
-            try await store.unpack(image, into: bundle) { _ in started.withLock { $0 = true } }
+            try await store.unpack(image, into: bundle) { _ in
+                // On the unpack's own thread, which goes on only when it was cancelled.
+                while !known.withLock({
+                    $0?.cancel(); return $0 != nil
+                }) { usleep(1000) }
+            }
         }
-        while !started.withLock({ $0 }) { await Task.yield() }
-        task.cancel()
+        known.withLock { $0 = task }
         await #expect(throws: StoreError.self) { try await task.value }
         #expect(try world.chains == [])
         #expect(try world.volume.root.statusIfPresent(of: "bundle") == nil)

@@ -31,13 +31,12 @@ public final class LayerApplier {
     private var cache = DirectoryCache()
     private var written: WrittenNames
     private var pendingTimes = PendingTimes()
-    private let umask: UInt32
-    private let uid: UInt32
-    private let gid: UInt32
+    private let metadata: EntryMetadata
     /// Of a layer that goes into a directory of its own.
     private let standalone: StandaloneExtraction?
     /// Takes the digest of each file that is written.
     private let digests: ContentDigests?
+    private var startedFiller: FileFiller?
 
     private var root: FileDescriptor { resolver.root }
 
@@ -52,15 +51,15 @@ public final class LayerApplier {
         digests: ContentDigests? = nil, standalone: StandaloneLayer? = nil,
         lower: @escaping () throws -> LowerTree = { LowerTree([]) }
     ) {
-        uid = geteuid()
-        gid = getegid()
+        let metadata = EntryMetadata(options: options, uid: geteuid(), gid: getegid(), umask: currentUmask())
+        let caller = (metadata.uid, metadata.gid)
         // A map without root is refused before the first entry.
-        let owner = options.owners.isRootless ? (uid, gid) : (try? options.owners.root()) ?? (uid, gid)
+        let owner = options.owners.isRootless ? caller : (try? options.owners.root()) ?? caller
         resolver = TreeResolver(root: root, owner: owner)
         self.digests = digests
         self.options = options
         written = WrittenNames(isBottom: isBottom)
-        umask = currentUmask()
+        self.metadata = metadata
         self.standalone = standalone.map { [resolver] layer in
             StandaloneExtraction(resolver: resolver, layer: layer, isBottom: isBottom, lower: lower)
         }
@@ -72,9 +71,15 @@ public final class LayerApplier {
     public func apply(_ archive: TarReader, onEntry: () throws -> Void = {}) throws {
         // Missing directories are made root's.
         _ = try options.owners.root()
-        while let entry = try archive.nextEntry() {
-            try onEntry()
-            try apply(entry, from: archive)
+        do {
+            while let entry = try archive.nextEntry() {
+                try onEntry()
+                try apply(entry, from: archive)
+            }
+            try startedFiller?.finish()
+        } catch {
+            startedFiller?.cancel()
+            throw error
         }
         try standalone?.finishEntries()
         try pendingTimes.restore(in: root)
@@ -85,7 +90,7 @@ public final class LayerApplier {
 
     private func apply(_ stored: TarEntry, from archive: TarReader) throws {
         let place = try EntryPath(stored.path)
-        let entry = try options.owners.unpacked(stored, caller: (uid, gid))
+        let entry = try options.owners.unpacked(stored, caller: (metadata.uid, metadata.gid))
         for component in place.directory.components where component.hasPrefix(Whiteout.prefix) {
             // What is in AUFS's own directories is as much bookkeeping as they are.
             if Whiteout.isBookkeeping(component) { return }
@@ -118,8 +123,8 @@ public final class LayerApplier {
             guard entry.kind == .directory else {
                 throw LayerError.invalidEntry(path: entry.path, reason: "the root of an image is a directory")
             }
-            let existing = try status(of: root, entry.path)
-            try applyMetadata(entry, to: root, existing: existing)
+            let existing = try metadata.status(of: root, entry.path)
+            try metadata.apply(entry, to: root, existing: existing)
             pendingTimes.set(entry, path: .empty, inode: existing.inode)
             // What it hands down may be another now.
             cache.removeAll()
@@ -140,7 +145,7 @@ public final class LayerApplier {
             try make(place, in: directory) { () throws(Errno) in
                 try directory.fd.makeSymbolicLink(place.name, target: target)
             }
-            try applyMetadata(entry, place, in: directory)
+            try metadata.apply(entry, to: place.name, in: directory.fd, handsDown: directory.handsDown)
         case .hardLink:
             try makeHardLink(entry, place, in: directory)
         case .characterDevice, .blockDevice, .fifo:
@@ -155,7 +160,7 @@ public final class LayerApplier {
                     place.name, mode: type.rawValue | entry.mode, major: entry.deviceMajor,
                     minor: entry.deviceMinor)
             }
-            try applyMetadata(entry, place, in: directory)
+            try metadata.apply(entry, to: place.name, in: directory.fd, handsDown: directory.handsDown)
         }
         written.insert(place.name, in: directory.inode)
     }
@@ -173,48 +178,30 @@ public final class LayerApplier {
             made = try directory.fd.open(
                 place.name, [.writeOnly, .create, .exclusive, .noFollow], mode: mode)
         }
-        guard let file = made.take() else { return }
-        let path = place.path
-        var end: Int64 = 0
-        var content = digests.map { _ in WrittenContent() }
+        guard let descriptor = made.take() else { return }
+        let file = NewFile(
+            entry, place.path, descriptor, mode: mode, inherits: directory.handsDown, isHashed: digests != nil
+        )
+        if let filler = filler() {
+            while let (offset, bytes) = unsafe try archive.nextContent() {
+                unsafe try filler.write(bytes, at: offset, to: file)
+            }
+            return try filler.end(file)
+        }
         while let (offset, bytes) = unsafe try archive.nextContent() {
-            unsafe content?.add(bytes, at: offset)
-            try attempt("write", path) { () throws(Errno) in unsafe try file.fd.writeFull(bytes, at: offset) }
-            end = offset + Int64(bytes.count)
+            unsafe try file.write(bytes, at: offset)
         }
-        // A sparse file may end in a hole.
-        if end < entry.size {
-            do throws(Errno) {
-                try file.fd.setSize(entry.size)
-            } catch {
-                throw failure("set the size of", path, error)
-            }
+        try file.finish(metadata, digests: digests)
+    }
+
+    /// Layers that go into directories of their own are applied side by side anyway.
+    private func filler() -> FileFiller? {
+        if standalone != nil { return nil }
+        if startedFiller == nil, sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 {
+            // Where no thread can be had, it goes without.
+            startedFiller = try? FileFiller(metadata, digests: digests)
         }
-        if directory.handsDown {
-            try applyMetadata(entry, to: file.fd, existing: try status(of: file.fd, path))
-        } else {
-            try attempt("set the owner of", path) { () throws(Errno) in
-                if entry.uid != uid || entry.gid != gid {
-                    try file.fd.changeOwner(uid: entry.uid, gid: entry.gid)
-                }
-            }
-            let attributes = try attributes(of: entry)
-            for attribute in attributes where comesFirst(attribute) { try set(attribute, on: file.fd, path) }
-            if entry.mode != mode & ~umask {
-                try attempt("set the mode of", path) { () throws(Errno) in
-                    try file.fd.changeMode(to: entry.mode)
-                }
-            }
-            for attribute in attributes where !comesFirst(attribute) { try set(attribute, on: file.fd, path) }
-        }
-        try attempt("set the times of", path) { () throws(Errno) in
-            try file.fd.setTimes(
-                access: entry.accessTime ?? entry.modificationTime, modification: entry.modificationTime)
-        }
-        if let digests, let digest = content?.finish(size: entry.size) {
-            digests.insert(digest, of: try status(of: file.fd, path))
-        }
-        do throws(Errno) { try file.close() } catch { throw failure("write", path, error) }
+        return startedFiller
     }
 
     private func makeDirectory(_ entry: TarEntry, _ place: EntryPath, in directory: OpenDirectory) throws {
@@ -241,19 +228,19 @@ public final class LayerApplier {
                 isNew = false
             }
         } catch {
-            throw failure("make the directory", entry.path, error)
+            throw metadata.failure("make the directory", entry.path, error)
         }
         let made = try take(&target, orOpen: place, in: directory)
-        let existing = try status(of: made.fd, path)
+        let existing = try metadata.status(of: made.fd, path)
         var handedDown = false
         if isNew, !directory.handsDown {
-            try applyMetadata(entry, toNew: made.fd, existing: existing)
+            try metadata.apply(entry, toNew: made.fd, existing: existing)
         } else {
-            let attributes = try applyMetadata(entry, to: made.fd, existing: existing)
+            let attributes = try metadata.apply(entry, to: made.fd, existing: existing)
             handedDown =
                 existing.permissions & 0o2000 != 0 || attributes.contains { $0 == PosixACL.defaultName }
         }
-        let hasDefaultACL = try attributes(of: entry).contains { $0.name == PosixACL.defaultName }
+        let hasDefaultACL = try metadata.attributes(of: entry).contains { $0.name == PosixACL.defaultName }
         let handsDown = entry.mode & 0o2000 != 0 || hasDefaultACL
         // It may be known by another path too.
         if handsDown || handedDown { cache.removeAll() }
@@ -318,7 +305,7 @@ public final class LayerApplier {
         } catch .noSuchFileOrDirectory {
             throw missing
         } catch {
-            throw failure("make the hard link", entry.path, error)
+            throw metadata.failure("make the hard link", entry.path, error)
         }
     }
 
@@ -331,9 +318,9 @@ public final class LayerApplier {
         } catch .fileExists {
             try replace(place, try status(of: place.name, in: directory, place.path), in: directory)
         } catch {
-            throw failure("make", place.path, error)
+            throw metadata.failure("make", place.path, error)
         }
-        do throws(Errno) { try body() } catch { throw failure("make", place.path, error) }
+        do throws(Errno) { try body() } catch { throw metadata.failure("make", place.path, error) }
     }
 
     private func replace(_ place: EntryPath, _ existing: FileStatus, in directory: OpenDirectory)
@@ -411,7 +398,7 @@ public final class LayerApplier {
     private func openDirectory(_ descriptor: consuming OwnedDescriptor, path: BytePath) throws
         -> OpenDirectory
     {
-        let now = try status(of: descriptor.fd, path)
+        let now = try metadata.status(of: descriptor.fd, path)
         let truePath = try resolver.truePath(of: descriptor.fd, at: path)
         pendingTimes.keep(now, path: truePath)
         let hasDefaultACL = try attempt("read the attributes of", path) { () throws(Errno) in
@@ -426,204 +413,14 @@ public final class LayerApplier {
             handsDown: hasDefaultACL || now.mode & 0o2000 != 0)
     }
 
-    // MARK: Metadata
-
-    /// Owner, mode and attributes of a directory that was made just now in one that hands nothing down: it has no
-    /// attributes, the process's ids and the mode asked for, so that nothing need be looked up or taken away.
-    private func applyMetadata(_ entry: TarEntry, toNew fd: FileDescriptor, existing: FileStatus) throws {
-        let path = entry.path
-        if existing.uid != entry.uid || existing.gid != entry.gid {
-            try attempt("set the owner of", path) { () throws(Errno) in
-                try fd.changeOwner(uid: entry.uid, gid: entry.gid)
-            }
-        }
-        let wanted = try attributes(of: entry)
-        for attribute in wanted where comesFirst(attribute) { try set(attribute, on: fd, path) }
-        if existing.permissions != entry.mode {
-            try attempt("set the mode of", path) { () throws(Errno) in try fd.changeMode(to: entry.mode) }
-        }
-        for attribute in wanted where !comesFirst(attribute) { try set(attribute, on: fd, path) }
-    }
-
-    /// Owner, mode and attributes of an open file or directory that may have others than the entry's. Returns the names
-    /// of the attributes that it had.
-    @discardableResult
-    private func applyMetadata(_ entry: TarEntry, to fd: FileDescriptor, existing: FileStatus) throws
-        -> [BytePath]
-    {
-        let path = entry.path
-        if existing.uid != entry.uid || existing.gid != entry.gid {
-            try attempt("set the owner of", path) { () throws(Errno) in
-                try fd.changeOwner(uid: entry.uid, gid: entry.gid)
-            }
-        }
-        let wanted = try attributes(of: entry)
-        let names = try attempt("read the attributes of", path) { () throws(Errno) in
-            do throws(Errno) { return try fd.extendedAttributeNames() } catch .notSupported { return [] }
-        }
-        for name in names where belongsToImage(name) && !wanted.contains(where: { $0.name == name }) {
-            try attempt("remove the attribute \(name) of", path) { () throws(Errno) in
-                do throws(Errno) {
-                    try fd.removeExtendedAttribute(name)
-                } catch .notPermitted where options.owners.isRootless {
-                    // One that the kernel gave it, and that only root may take away.
-                }
-            }
-        }
-        for attribute in wanted where comesFirst(attribute) { try set(attribute, on: fd, path) }
-        // The owner's change may have taken set-ID bits, an ACL's removal may have changed the group's bits.
-        try attempt("set the mode of", path) { () throws(Errno) in try fd.changeMode(to: entry.mode) }
-        for attribute in wanted where !comesFirst(attribute) { try set(attribute, on: fd, path) }
-        return names
-    }
-
-    /// Owner, mode, attributes and times of something that is never opened: link, device, FIFO.
-    private func applyMetadata(_ entry: TarEntry, _ place: EntryPath, in directory: OpenDirectory) throws {
-        let path = entry.path
-        let fd = directory.fd
-        let name = place.name
-        if entry.uid != uid || entry.gid != gid || directory.handsDown {
-            try attempt("set the owner of", path) { () throws(Errno) in
-                try fd.changeOwner(of: name, uid: entry.uid, gid: entry.gid)
-            }
-        }
-        let isLink = entry.kind == .symbolicLink
-        if !isLink {
-            if directory.handsDown {
-                for inherited in [PosixACL.accessName] {
-                    try attempt("remove the attribute \(inherited) of", path) { () throws(Errno) in
-                        do throws(Errno) {
-                            try fd.removeExtendedAttribute(inherited, of: name)
-                        } catch .noData {
-                        } catch .notSupported {
-                        }
-                    }
-                }
-            }
-            try attempt("set the mode of", path) { () throws(Errno) in
-                try fd.changeMode(of: name, to: entry.mode)
-            }
-        }
-        for attribute in try attributes(of: entry) {
-            do throws(Errno) {
-                try fd.setExtendedAttribute(attribute, of: name)
-            } catch  where isLeftOut(attribute, error) {
-                continue
-            } catch {
-                throw failure(attribute, entry.path, error)
-            }
-        }
-        try attempt("set the times of", path) { () throws(Errno) in
-            try fd.setTimes(
-                of: name, access: entry.accessTime ?? entry.modificationTime,
-                modification: entry.modificationTime)
-        }
-    }
-
-    /// The attributes that the entry is to have; ACLs that it holds as text are among them.
-    private func attributes(of entry: TarEntry) throws(LayerError) -> [ExtendedAttribute] {
-        if entry.extendedAttributes.isEmpty && entry.accessACL == nil && entry.defaultACL == nil { return [] }
-        var result = entry.extendedAttributes.filter { belongsToImage($0.name) }
-        for (text, name) in [
-            (entry.accessACL, PosixACL.accessName), (entry.defaultACL, PosixACL.defaultName),
-        ] {
-            guard let text, !text.isEmpty, !result.contains(where: { $0.name == name }) else { continue }
-            guard let value = PosixACL.value(of: text) else {
-                throw .invalidEntry(
-                    path: entry.path, reason: "its ACL cannot be understood, or names users without numbers")
-            }
-            result.append(ExtendedAttribute(name: name, value: value))
-        }
-        if options.owners.isIdentity { return result }
-        var mapped: [ExtendedAttribute] = []
-        for attribute in result {
-            guard PosixACL.isACL(attribute.name) else {
-                mapped.append(attribute)
-                continue
-            }
-            guard let value = try options.owners.unpackedACL(attribute.value, path: entry.path) else {
-                continue
-            }
-            mapped.append(ExtendedAttribute(name: attribute.name, value: value))
-        }
-        return mapped
-    }
-
-    private func set(_ attribute: ExtendedAttribute, on fd: FileDescriptor, _ path: BytePath)
-        throws(LayerError)
-    {
-        do throws(Errno) {
-            try fd.setExtendedAttribute(attribute)
-        } catch  where isLeftOut(attribute, error) {
-        } catch {
-            throw failure(attribute, path, error)
-        }
-    }
-
-    /// Without privileges, attributes of users are set while the file may still be written.
-    private func comesFirst(_ attribute: ExtendedAttribute) -> Bool {
-        options.owners.isRootless && attribute.name.hasPrefix(Array("user.".utf8))
-    }
-
-    /// A rootless tree does without what only root may set: capabilities, attributes for administrators, and the owner
-    /// of what can have no attribute of users (a link, a FIFO). umoci does the same.
-    private func isLeftOut(_ attribute: ExtendedAttribute, _ errno: Errno) -> Bool {
-        guard options.owners.isRootless else { return false }
-        // In a user name space, a capability would be bound to its root, which this one does not have (capabilities(7)).
-        return errno == .notPermitted || errno == .invalidArgument && attribute.name == "security.capability"
-    }
-
     // MARK: Small things
-
-    private func status(of fd: FileDescriptor, _ path: BytePath) throws(LayerError) -> FileStatus {
-        try attempt("look at", path) { () throws(Errno) in try fd.status() }
-    }
 
     private func status(
         of name: BytePath, in directory: OpenDirectory, _ path: BytePath
     ) throws(LayerError) -> FileStatus {
         try attempt("look at", path) { () throws(Errno) in try directory.fd.status(of: name) }
     }
-
-    /// Tells what the archive asked for from what the system could not do.
-    private func failure(_ operation: String, _ path: BytePath, _ errno: Errno) -> LayerError {
-        switch errno {
-        case .fileNameTooLong: .invalidEntry(path: path, reason: "its name or its target is too long")
-        case .tooManyLinks: .invalidEntry(path: path, reason: "the file has too many hard links")
-        case .fileTooLarge: .invalidEntry(path: path, reason: "the file is larger than any can be here")
-        case .invalidArgument: .invalidEntry(path: path, reason: "the file system cannot hold such an entry")
-        default: .system(operation: operation, path: path, errno: errno)
-        }
-    }
-
-    private func failure(_ attribute: ExtendedAttribute, _ path: BytePath, _ errno: Errno) -> LayerError {
-        // A name may have megabytes; it does not decide how long a message is.
-        let name =
-            attribute.name.count <= 255
-            ? "\(attribute.name)" : BytePath.escape(attribute.name.bytes.prefix(80)) + "..."
-        return switch errno {
-        case .notSupported, .invalidArgument, .outOfRange, .argListTooLong, .fileNameTooLong,
-            // Only files and directories can have attributes of users, only directories a default ACL (xattr(7)).
-            .notPermitted where uid == 0 && attribute.name.hasPrefix(Array("user.".utf8)),
-            .permissionDenied where attribute.name == PosixACL.defaultName:
-            .invalidEntry(
-                path: path,
-                reason:
-                    "its extended attribute \"\(name)\" is not one that a file can have (\(errno))")
-        case .noSpace where attribute.value.count > 3_800:
-            // btrfs keeps an attribute in one leaf of 16 KiB and says ENOSPC to a larger one.
-            .invalidEntry(
-                path: path,
-                reason:
-                    "its extended attribute \"\(name)\" is larger than this file system can hold")
-        default:
-            .system(operation: "set the attribute \(name) of", path: path, errno: errno)
-        }
-    }
 }
-
-/// `btrfs.*` are properties of this file system (compression, …), not of an image.
-func belongsToImage(_ attribute: BytePath) -> Bool { !attribute.hasPrefix(Array("btrfs.".utf8)) }
 
 /// The umask of this thread, which may have one of its own (unshare(2), CLONE_FS), read without changing it
 /// (proc_pid_status(5)); 0o077, which is always safe, where /proc does not say: a mode is then set explicitly once too
