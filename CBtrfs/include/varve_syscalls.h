@@ -49,6 +49,9 @@ int varve_enter_user_namespace(void);
 /// pthread_setname_np(3) of the calling thread; a name of more than 15 bytes is not set.
 void varve_name_thread(const char *name);
 
+/// sync_file_range(2) of the whole file: begins to write what is dirty, waits for nothing.
+int varve_start_writing(int fd);
+
 /// pidfd_open(2): readable when the process has ended.
 int varve_pidfd_open(pid_t pid);
 

@@ -13,6 +13,11 @@ final class NewFile {
     /// Its directory hands down a group or ACLs.
     private let inherits: Bool
     private var end: Int64 = 0
+    /// Bytes that the kernel was not told to write yet.
+    private var unwritten = 0
+    /// Bytes of a file after which the disk is put to work, and of the rest at its end that are worth a call.
+    private static let startSize = 8 << 20
+    private static let restSize = 128 << 10
     private var content: WrittenContent?
 
     /// - Parameter isHashed: its digest will be wanted.
@@ -34,10 +39,18 @@ final class NewFile {
             unsafe try descriptor?.fd.writeFull(bytes, at: offset)
         }
         end = offset + Int64(bytes.count)
+        unwritten += bytes.count
+        if unwritten >= Self.startSize { startWriting() }
+    }
+
+    private func startWriting() {
+        descriptor?.fd.startWriting()
+        unwritten = 0
     }
 
     /// After the content: size, owner, mode, attributes, times, in this order (see `LayerApplier`).
     func finish(_ metadata: EntryMetadata, digests: ContentDigests?) throws {
+        if unwritten >= Self.restSize { startWriting() }
         guard let descriptor = descriptor.take() else { return }
         let fd = descriptor.fd
         // A sparse file may end in a hole.

@@ -28,8 +28,8 @@ struct BundleBase {
     var work: SharedWork?
 }
 
-/// A work subvolume shared by several owners.
-final class SharedWork {
+/// A work subvolume shared by several owners, of whom the last one deletes it, on whatever thread that is.
+final class SharedWork: @unchecked Sendable {
     private let work: WorkSubvolume
     init(_ work: consuming WorkSubvolume) { self.work = work }
 }
