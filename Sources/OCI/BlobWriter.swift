@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Synchronization
 internal import SystemCalls
 internal import SystemPackage
 
@@ -14,7 +15,7 @@ public final class BlobWriter {
     /// Held for as long as this writer lives, whatever `layout` does.
     private let lock: HeldLock
     private let temporary: BytePath
-    private var file: OwnedDescriptor?
+    private var file: TemporaryFile?
     private var hasher: DigestHasher
     private var count: Int64 = 0
     /// What `finish` stored; nil before.
@@ -26,12 +27,10 @@ public final class BlobWriter {
         lock = try layout.beginWriting()
         self.layout = layout
         hasher = DigestHasher(algorithm)
-        let temporary = BytePath(Self.temporaryPrefix + randomName())
-        self.temporary = temporary
-        file = try attempt("make a temporary file in the image layout", layout.path) { () throws(Errno) in
-            try layout.directory.fd.open(
-                temporary, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o644)
+        let made = try attempt("make a temporary file in the image layout", layout.path) {
+            () throws(Errno) in try TemporaryFile.make(in: layout.directory.fd)
         }
+        (temporary, file) = made
     }
 
     deinit {
@@ -40,7 +39,9 @@ public final class BlobWriter {
 
     /// Takes all of `bytes`.
     public func write(_ bytes: UnsafeRawBufferPointer) throws(OCIError) {
-        guard let fd = file?.fd else { preconditionFailure("a blob is written after it was finished") }
+        guard let fd = file?.descriptor.fd else {
+            preconditionFailure("a blob is written after it was finished")
+        }
         unsafe hasher.update(bytes)
         count += Int64(bytes.count)
         do throws(Errno) {
@@ -60,27 +61,69 @@ public final class BlobWriter {
     /// Stores the blob durably; `blob` then says what it is. A second call does nothing. An equal blob that
     /// is there already stays as it is; a damaged one is replaced.
     public func finish() throws(OCIError) {
-        guard let file = file.take() else { return }
-        let digest = hasher.finish()
-        let name = ImageLayout.blobPath(digest)
-        let root = layout.directory.fd
-        let descriptor = Descriptor(mediaType: "", digest: digest, size: count)
-        if layout.holdsIntact(descriptor) {
-            try? root.unlink(temporary)
-            blob = (digest, count)
-            return
-        }
+        guard let file else { return }
+        self.file = nil
+        let descriptor = Descriptor(mediaType: "", digest: hasher.finish(), size: count)
+        let name = ImageLayout.blobPath(descriptor.digest)
         do throws(Errno) {
-            try file.fd.synchronize()
-            try file.close()
-            let folder = try layout.openBlobDirectory(digest.algorithm)
-            try root.rename(temporary, to: root, name)
-            try folder.fd.synchronize()
+            try store(file, as: descriptor)
         } catch {
-            try? root.unlink(temporary)
+            try? layout.directory.fd.unlink(temporary)
             throw .io("store the blob", layout.path.appending(name), error)
         }
-        blob = (digest, count)
+        blob = (descriptor.digest, count)
+    }
+
+    private func store(_ file: TemporaryFile, as descriptor: Descriptor) throws(Errno) {
+        let root = layout.directory.fd
+        let name = ImageLayout.blobPath(descriptor.digest)
+        var isOnDisk = false
+        while true {
+            let presence = layout.hold(descriptor)
+            if presence == .held {
+                try? root.unlink(temporary)
+                return
+            }
+            if !isOnDisk { try file.descriptor.fd.synchronize() }
+            isOnDisk = true
+            let folder = try layout.openBlobDirectory(descriptor.digest.algorithm)
+            var isNew = presence == .absent
+            do throws(Errno) {
+                try root.rename(temporary, to: root, name, replacing: !isNew)
+            } catch .fileExists where isNew {
+                // Somebody else stored it just now.
+                continue
+            } catch .invalidArgument where isNew {
+                // This file system replaces always, perhaps another's blob.
+                isNew = false
+                try root.rename(temporary, to: root, name)
+            }
+            layout.keep(file, descriptor.digest, isNew: isNew)
+            return try folder.fd.synchronize()
+        }
+    }
+}
+
+/// The file that a blob is written to. It is locked shared from before anything is in it, so that it can be told from that
+/// of a writer that died, and stays so under its name as a blob.
+struct TemporaryFile {
+    let descriptor: SharedDescriptor
+    /// Nil on file systems without flock(2).
+    let lock: HeldLock?
+
+    static func make(in directory: FileDescriptor) throws(Errno) -> (BytePath, TemporaryFile) {
+        while true {
+            let name = BytePath(BlobWriter.temporaryPrefix + randomName())
+            let file = SharedDescriptor(
+                try directory.open(name, [.readWrite, .create, .exclusive, .noFollow], mode: 0o644))
+            guard let isLocked = try? file.fd.tryLock(.shared) else {
+                return (name, TemporaryFile(descriptor: file, lock: nil))
+            }
+            // Somebody who cleans up may hold it just now, or have taken it away already.
+            if isLocked, let status = try? file.fd.status(), status.linkCount > 0 {
+                return (name, TemporaryFile(descriptor: file, lock: HeldLock(on: file)))
+            }
+        }
     }
 }
 
@@ -97,21 +140,12 @@ extension ImageLayout {
         return Descriptor(mediaType: mediaType, digest: blob.digest, size: blob.size, platform: platform)
     }
 
-    /// Whether the blob is there and its content is right.
-    func holdsIntact(_ descriptor: Descriptor) -> Bool {
-        guard let file = try? openBlob(descriptor) else { return false }
-        var verifier = BlobVerifier(descriptor)
-        let isIntact: Bool? = try? unsafe withUnsafeTemporaryAllocation(byteCount: 1 << 18, alignment: 4096) {
-            buffer in
-            while true {
-                let filled = try unsafe file.fd.readFull(into: buffer)
-                if filled == 0 { break }
-                try unsafe verifier.update(UnsafeRawBufferPointer(rebasing: buffer[..<filled]))
-            }
-            try verifier.finish()
-            return true
+    /// Keeps the lock on a blob that has its name now.
+    func keep(_ file: TemporaryFile, _ digest: Digest, isNew: Bool) {
+        guard let inode = try? file.descriptor.fd.status().inode else { return }
+        blobs.withLock {
+            $0.append(HeldBlob(digest: digest, inode: inode, lock: file.lock, isNew: isNew))
         }
-        return isIntact ?? false
     }
 
     /// `blobs/ALGORITHM`, made where a layout lacks it.

@@ -23,7 +23,11 @@ extension ImageLayout {
             for algorithm in DigestAlgorithm.allCases {
                 try sweep(algorithm, keeping: reachable, dryRun: dryRun, into: &report)
             }
-            if !dryRun { try updateIndex { _ in removeLeftovers() } }
+            if !dryRun {
+                removeDeadTemporaries()
+                // Where there is no room for the lock, they stay, and the space of the blobs is what counts.
+                try? updateIndex { _ in removeDeadIndexes() }
+            }
             return report
         }
     }
@@ -145,17 +149,6 @@ extension ImageLayout {
                 return size
             }
             report.removed.append((digest, size))
-        }
-    }
-
-    /// Temporary files of writers that died. The exclusive lock says that no writer of blobs lives, that of the index
-    /// that nobody is about to replace it.
-    private func removeLeftovers() {
-        for entry in (try? directory.fd.entries()) ?? [] {
-            for prefix in [BlobWriter.temporaryPrefix, ".index.json."]
-            where entry.name.hasPrefix(Array(prefix.utf8)) {
-                try? directory.fd.unlink(entry.name)
-            }
         }
     }
 }

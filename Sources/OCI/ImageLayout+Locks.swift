@@ -3,11 +3,12 @@ internal import Synchronization
 internal import SystemCalls
 internal import SystemPackage
 
-/// Two locks keep processes that work on one layout apart.
+/// Locks keep processes that work on one layout apart.
 ///
 /// The layout's directory is locked shared (flock(2)) by whoever writes blobs, from its first blob until its
 /// `ImageLayout` goes away, and exclusively by garbage collection: a blob that no tag leads to yet is never
-/// collected. A lock file of its own guards each change of `index.json`.
+/// collected. A lock file of its own guards each change of `index.json`. What a command that failed takes away again is
+/// guarded by locks on the blobs themselves (`change`).
 extension ImageLayout {
     private static let indexLock = BytePath(".varve-index.lock")
 
@@ -20,6 +21,7 @@ extension ImageLayout {
             return Result { () throws(OCIError) in
                 let lock = try lockedDirectory(LOCK_SH)
                 held = lock
+                removeDeadTemporaries()
                 return lock
             }
         }
@@ -66,12 +68,23 @@ extension ImageLayout {
         let result = try change(&index)
         if index != before {
             let bytes = JSONValue.object(index.json).serialized()
+            removeDeadIndexes()
             try attempt("replace", path.appending(Self.indexName)) { () throws(Errno) in
                 try directory.fd.writeFileDurably(Self.indexName, bytes)
             }
+            // Whatever fails from now on, the image is there.
+            blobs.withLock { held in for index in held.indices { held[index].isNew = false } }
         }
         extendLifetime(lock)
         return result
+    }
+
+    /// Takes away what died while it replaced `index.json`. The lock of the index says that nobody else does so now.
+    func removeDeadIndexes() {
+        for entry in (try? directory.fd.entries()) ?? []
+        where entry.name.hasPrefix(Array(".\(Self.indexName).".utf8)) {
+            try? directory.fd.unlink(entry.name)
+        }
     }
 
     /// Gives a descriptor the tag `name` in `index.json`; see `ImageIndex.tag`. Everything else there stays.

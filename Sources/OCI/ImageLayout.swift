@@ -23,8 +23,10 @@ public final class ImageLayout: Sendable {
     /// The shared lock that keeps garbage collection away while this value writes; taken with the first
     /// write.
     let writing = Mutex<HeldLock?>(nil)
+    /// What this value wrote, or found where it wanted to write it.
+    let blobs = Mutex<[HeldBlob]>([])
 
-    private init(path: BytePath, directory: SharedDescriptor) {
+    init(path: BytePath, directory: SharedDescriptor) {
         self.path = path
         self.directory = directory
     }
@@ -60,37 +62,52 @@ public final class ImageLayout: Sendable {
     }
 
     /// Makes an empty layout, parent directories included. Throws `alreadyExists` unless `path` is free or an
-    /// empty directory.
+    /// empty directory. An error leaves nothing behind.
     public static func create(at path: BytePath) throws(OCIError) -> ImageLayout {
         let doing = "make the image layout"
-        var parent = path.isAbsolute ? BytePath("/") : BytePath.empty
-        for component in path.components {
-            parent = parent.appending(component)
-            do throws(Errno) {
-                try FileDescriptor.workingDirectory.makeDirectory(parent, mode: 0o755)
-            } catch .fileExists {
-                continue
-            } catch {
-                throw .io(doing, parent, error)
+        let here = FileDescriptor.workingDirectory
+        var made = [BytePath]()
+        do throws(OCIError) {
+            var parent = path.isAbsolute ? BytePath("/") : BytePath.empty
+            for component in path.components {
+                parent = parent.appending(component)
+                do throws(Errno) {
+                    try here.makeDirectory(parent, mode: 0o755)
+                    made.append(parent)
+                } catch .fileExists {
+                    continue
+                } catch {
+                    throw .io(doing, parent, error)
+                }
             }
+            let opened = try attempt(doing, path) { () throws(Errno) in try here.open(path, [.directory]) }
+            let directory = SharedDescriptor(opened)
+            guard try attempt(doing, path, { () throws(Errno) in try directory.fd.entries() }).isEmpty else {
+                throw OCIError(
+                    .alreadyExists,
+                    "cannot make an image layout at \(path): there is something in it already")
+            }
+            try attempt(doing, path) { () throws(Errno) in try fill(directory.fd) }
+            return ImageLayout(path: path, directory: directory)
+        } catch {
+            for directory in made.reversed() { try? here.removeDirectory(directory) }
+            throw error
         }
-        let opened = try attempt(doing, path) { () throws(Errno) in
-            try FileDescriptor.workingDirectory.open(path, [.directory])
-        }
-        let directory = SharedDescriptor(opened)
-        guard try attempt(doing, path, { () throws(Errno) in try directory.fd.entries() }).isEmpty else {
-            throw OCIError(
-                .alreadyExists, "cannot make an image layout at \(path): there is something in it already")
-        }
-        // oci-layout comes last: a layout that was not finished is not taken for one.
-        try attempt(doing, path) { () throws(Errno) in
-            try directory.fd.makeDirectory(BytePath("blobs"), mode: 0o755)
-            try directory.fd.makeDirectory(BytePath("blobs/sha256"), mode: 0o755)
-            try directory.fd.writeFileDurably(indexName, JSONValue.object(ImageIndex().json).serialized())
-            try directory.fd.writeFileDurably(
+    }
+
+    private static func fill(_ directory: FileDescriptor) throws(Errno) {
+        do throws(Errno) {
+            try directory.makeDirectory(BytePath("blobs"), mode: 0o755)
+            try directory.makeDirectory(BytePath("blobs/sha256"), mode: 0o755)
+            try directory.writeFileDurably(indexName, JSONValue.object(ImageIndex().json).serialized())
+            // It comes last: a layout that was not finished is not taken for one.
+            try directory.writeFileDurably(
                 versionName, JSONValue.object(["imageLayoutVersion": .string(version)]).serialized())
+        } catch {
+            for name in [versionName, indexName] { try? directory.unlink(name) }
+            for name in ["blobs/sha256", "blobs"] { try? directory.removeDirectory(BytePath(name)) }
+            throw error
         }
-        return ImageLayout(path: path, directory: directory)
     }
 
     /// Opens a blob for reading from its start. It is a regular file of exactly the size that the descriptor

@@ -124,8 +124,10 @@ extension ImageLayout {
         tag name: String, platform: Platform = .host, created: Timestamp
     ) throws(OCIError) -> Descriptor {
         try ImageReference.checkTag(name)
-        let descriptor = try ImageMutation(emptyFor: platform, created: created).commit(to: self)
-        try tag(name, descriptor)
-        return descriptor
+        return try change { (own) throws(OCIError) in
+            let descriptor = try ImageMutation(emptyFor: platform, created: created).commit(to: own)
+            try own.tag(name, descriptor)
+            return descriptor
+        }
     }
 }

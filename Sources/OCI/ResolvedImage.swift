@@ -1,6 +1,6 @@
 /// An image found in a layout, with everything that was read on the way checked.
 public struct ResolvedImage: Sendable {
-    public let layout: ImageLayout
+    public private(set) var layout: ImageLayout
     /// The tag by which it was found; nil where it was taken as the only image of a layout without tags.
     public let tag: String?
     /// From the entry of `index.json` through nested indexes to the manifest.
@@ -8,6 +8,13 @@ public struct ResolvedImage: Sendable {
     public let manifestDescriptor: Descriptor
     public let manifest: ImageManifest
     public let config: ImageConfig
+
+    /// The same image, by another value for its layout.
+    public func within(_ layout: ImageLayout) -> ResolvedImage {
+        var image = self
+        image.layout = layout
+        return image
+    }
 
     /// Lowest first, as many as `config.diffIDs`.
     public var layers: [Descriptor] { manifest.layers }

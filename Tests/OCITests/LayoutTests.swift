@@ -256,6 +256,85 @@ import Testing
         try alone.finish()
     }
 
+    private struct Failure: Error {}
+
+    /// What a failed change added goes again, and what was there stays.
+    @Test func takesBackWhatAFailedChangeAdded() throws {
+        let old = try layout.put("old", mediaType: "x")
+        let before = try entries("blobs/sha256")
+        #expect(throws: Failure.self) {
+            try layout.change { own in
+                _ = try own.put("new", mediaType: "x")
+                _ = try own.put("new", mediaType: "x")
+                _ = try own.put("old", mediaType: "x")
+                _ = try own.putImage(["layer"])
+                throw Failure()
+            }
+        }
+        #expect(try entries("blobs/sha256") == before)
+        #expect(try layout.readBlob(old) == Array("old".utf8))
+        #expect(try entries().sorted() == ["blobs", "index.json", "oci-layout"])
+        // Nor what was tagged before it failed.
+        #expect(throws: Failure.self) {
+            try layout.change { own in
+                try own.tag("x", try own.putImage(["layer"]))
+                throw Failure()
+            }
+        }
+        _ = try layout.resolve("x")
+    }
+
+    /// Another writer found the blob that the failing one added: it stays as long as that one may still tag it.
+    @Test func leavesWhatAnotherWriterFound() throws {
+        var other: ImageLayout? = try ImageLayout(opening: layout.path)
+        #expect(throws: Failure.self) {
+            try layout.change { own in
+                let blob = try own.put("shared", mediaType: "x")
+                #expect(try other?.put("shared", mediaType: "x") == blob)
+                _ = try own.put("alone", mediaType: "x")
+                throw Failure()
+            }
+        }
+        #expect(try entries("blobs/sha256") == [Digest(of: Array("shared".utf8)).hex])
+        other = nil
+        // And what it tagged, though it is gone.
+        #expect(throws: Failure.self) {
+            try layout.change { own in
+                let image = try own.putImage(["y"])
+                let another = try ImageLayout(opening: layout.path)
+                _ = try another.putImage(["y"])
+                try another.tag("theirs", image)
+                throw Failure()
+            }
+        }
+        _ = try layout.resolve("theirs")
+    }
+
+    /// Sixteen writers of the same blobs, half of which fail: what the others tagged is whole, always.
+    @Test func failingAndSucceedingWritersShareBlobs() async throws {
+        let path = layout.path
+        try await withThrowingTaskGroup { group in
+            for writer in 0..<16 {
+                group.addTask {
+                    for round in 0..<20 {
+                        let own = try ImageLayout(opening: path)
+                        do {
+                            try own.change { own in
+                                let image = try own.putImage(["round \(round)"])
+                                if writer % 2 == 0 { throw Failure() }
+                                try own.tag("t\(writer)", image)
+                            }
+                        } catch is Failure {}
+                        if writer % 2 == 1 {
+                            _ = try own.resolve("t\(writer)").layers.map { try own.readBlob($0) }
+                        }
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+    }
+
     @Test func removesWhatDeadWritersLeft() throws {
         try shell(
             "cd \(layout.path); touch .varve-blob-dead .index.json.dead unrelated blobs/sha256/strange"

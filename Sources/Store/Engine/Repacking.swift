@@ -62,7 +62,12 @@ public struct Repacking: Sendable {
     }
 
     /// Repacks `bundle` into `layout`, which must hold the image that the bundle came from, as `tag`.
+    /// An error leaves the layout as it was, unless the image was tagged already.
     public func repack(_ bundle: BytePath, into layout: ImageLayout, tag: String) throws -> Result {
+        try layout.change { layout in try repack(bundle, with: layout, tag: tag) }
+    }
+
+    private func repack(_ bundle: BytePath, with layout: ImageLayout, tag: String) throws -> Result {
         let metadata = try Self.metadata(of: bundle)
         let image = try layout.image(at: metadata.path)
         let frozen = try driver.freeze(
@@ -98,6 +103,7 @@ public struct Repacking: Sendable {
                 let stream = try LayerStream(
                     layer, diffID: diffID, in: layout, budget: MemoryBudget(bytes: 4 << 20),
                     bytesRead: SharedCounter())
+                // Without the limits of an unpack: it is no more than what was read from the bundle just now.
                 try LayerApplier(root: target.root.fd, isBottom: target.isBottom, options: apply).apply(
                     TarReader(stream.source)
                 ) { try cancellation.check() }

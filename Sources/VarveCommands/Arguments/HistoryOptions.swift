@@ -76,24 +76,27 @@ struct ChangedImageOptions: ParsableArguments {
         let newTag = tag?.text ?? reference.tag
         try ImageReference.checkTag(newTag)
         let image = try ImageLayout.resolve(reference)
-        var mutation = try ImageMutation(image)
-        let added = try change(image, &mutation, sourceDate)
-        let history = history.history(madeBy: "\(context.program.name) \(command)")
-        let created = history?.created ?? sourceDate ?? .now()
-        var entry = history.map { history in
-            HistoryEntry(
-                created: RFC3339.format(created), createdBy: history.createdBy,
-                author: history.author ?? mutation.config["author"]?.string, comment: history.comment)
+        try image.layout.change { layout in
+            var mutation = try ImageMutation(image)
+            let added = try change(image.within(layout), &mutation, sourceDate)
+            let history = history.history(madeBy: "\(context.program.name) \(command)")
+            let created = history?.created ?? sourceDate ?? .now()
+            var entry = history.map { history in
+                HistoryEntry(
+                    created: RFC3339.format(created), createdBy: history.createdBy,
+                    author: history.author ?? mutation.config["author"]?.string, comment: history.comment)
+            }
+            if let (layer, diffID) = added {
+                try mutation.append(layer: layer, diffID: diffID, history: entry)
+                mutation.setCreated(created)
+            } else if entry != nil {
+                entry?.isEmptyLayer = true
+                if let entry { mutation.append(history: entry) }
+            }
+            let manifest = try mutation.commit(to: layout)
+            try context.cancellation.check()
+            try layout.tag(newTag, manifest)
+            context.logger.info("made the image \(manifest.digest) and tagged it \"\(newTag)\"")
         }
-        if let (layer, diffID) = added {
-            try mutation.append(layer: layer, diffID: diffID, history: entry)
-            mutation.setCreated(created)
-        } else if entry != nil {
-            entry?.isEmptyLayer = true
-            if let entry { mutation.append(history: entry) }
-        }
-        let manifest = try mutation.commit(to: image.layout)
-        try image.layout.tag(newTag, manifest)
-        context.logger.info("made the image \(manifest.digest) and tagged it \"\(newTag)\"")
     }
 }
