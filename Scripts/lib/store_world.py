@@ -180,7 +180,7 @@ def check_layout(path, sound):
         for layer, diff_id in zip(manifest["layers"], diff_ids):
             data = blob(layer)
             if data is not None:
-                tar = zlib.decompress(data, 31)
+                tar = zlib.decompress(data, 31) if layer["mediaType"].endswith("gzip") else data
                 if "sha256:" + hashlib.sha256(tar).hexdigest() != diff_id:
                     raise Wrong(f"the layer {layer['digest']} is not what its DiffID says")
         tags[entry["annotations"]["org.opencontainers.image.ref.name"]] = diff_ids

@@ -9,10 +9,10 @@ import SystemPackage
 struct WorkSubvolume: ~Copyable {
     let name: BytePath
     private let directory: SharedDescriptor
-    private let lock: FileLock
+    private let lock: RemovalLock
     private var isDone = false
 
-    fileprivate init(name: BytePath, directory: SharedDescriptor, lock: consuming FileLock) {
+    fileprivate init(name: BytePath, directory: SharedDescriptor, lock: consuming RemovalLock) {
         self.name = name
         self.directory = directory
         self.lock = lock
@@ -26,7 +26,7 @@ struct WorkSubvolume: ~Copyable {
     }
 
     deinit {
-        if !isDone { _ = try? directory.fd.deleteSubvolumeTree(name) }
+        if !isDone { _ = try? directory.fd.removeSubvolumeTree(name, isHidden: true) }
     }
 }
 
@@ -46,13 +46,15 @@ extension SnapshotStore {
 
     /// Reserves a name in `work/` and makes a subvolume there with `make`. Its lock is taken first: what has no lock
     /// is a leftover, whoever looks.
-    func makeWork(_ make: (_ directory: FileDescriptor, _ name: BytePath) throws -> Void) throws
-        -> WorkSubvolume
-    {
+    ///
+    /// - Parameter removes: what `make` moves there is to be deleted, which must also go where the disk is full.
+    func makeWork(
+        removes: Bool = false, _ make: (_ directory: FileDescriptor, _ name: BytePath) throws -> Void
+    ) throws -> WorkSubvolume {
         for _ in 0..<100 {
             let name = BytePath(randomName())
             let lock = try attempt("lock a work area in", path) { () throws(Errno) in
-                try FileLock.tryExclusive(Self.lockName(name), in: locksDirectory)
+                try RemovalLock(Self.lockName(name), of: self, isForRemoval: removes)
             }
             // Somebody who cleans up holds it just now, between its making and its locking: another name.
             guard let lock else { continue }
@@ -78,11 +80,9 @@ extension SnapshotStore {
     func cleanWorkArea() {
         guard let entries = try? workDirectory.fd.entries() else { return }
         for entry in entries {
-            guard
-                let lock = try? FileLock.tryExclusive(Self.lockName(entry.name), in: locksDirectory)
-            else { continue }
+            guard let lock = try? RemovalLock(Self.lockName(entry.name), of: self) else { continue }
             do {
-                _ = try workDirectory.fd.deleteSubvolumeTree(entry.name)
+                try workDirectory.fd.removeSubvolumeTree(entry.name, isHidden: true)
                 logger.info("removed what an interrupted run had left in \"\(path)/work/\(entry.name)\"")
             } catch  where error.errno == .noSuchFileOrDirectory {
                 // Its owner was done with it just now.
@@ -94,6 +94,6 @@ extension SnapshotStore {
         }
         guard let locks = try? locksDirectory.fd.entries() else { return }
         // Whoever dies with a lock leaves its file; who gets it removes it by giving it back.
-        for entry in locks { _ = try? FileLock.tryExclusive(entry.name, in: locksDirectory) }
+        for entry in locks { _ = try? tryLock(entry.name) }
     }
 }

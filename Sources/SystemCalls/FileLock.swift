@@ -2,21 +2,35 @@ import Glibc
 public import SystemPackage
 
 /// An flock(2) on a file of its own, held until the value goes away. The kernel drops it when the process dies.
+///
+/// A lock can be one of many in its directory that all share a lock of the directory itself: where there is no room for
+/// their files, `everything` takes the place of all of them.
 public struct FileLock: ~Copyable {
     private let file: OwnedDescriptor
     private let directory: SharedDescriptor
     private let name: BytePath
+    private let shared: HeldLock?
 
-    private init(file: consuming OwnedDescriptor, directory: SharedDescriptor, name: BytePath) {
+    private init(
+        file: consuming OwnedDescriptor, directory: SharedDescriptor, name: BytePath, shared: HeldLock?
+    ) {
         self.file = file
         self.directory = directory
         self.name = name
+        self.shared = shared
     }
 
     /// Takes the exclusive lock `name` in `directory`, making its file if there is none; nil when somebody holds it.
-    public static func tryExclusive(_ name: BytePath, in directory: SharedDescriptor) throws(Errno)
-        -> FileLock?
-    {
+    ///
+    /// - Parameter isShared: nil also when somebody holds `everything` in `directory`.
+    public static func tryExclusive(
+        _ name: BytePath, in directory: SharedDescriptor, isShared: Bool = false
+    ) throws(Errno) -> FileLock? {
+        var shared: HeldLock?
+        if isShared {
+            shared = try lock(directory, .shared)
+            if shared == nil { return nil }
+        }
         while true {
             let file = try directory.fd.open(name, [.readWrite, .create, .noFollow], mode: 0o600)
             if flock(file.fd.rawValue, LOCK_EX | LOCK_NB) != 0 {
@@ -26,7 +40,7 @@ public struct FileLock: ~Copyable {
             // The last holder removed the file under its lock: the lock then protects nothing that others can see.
             let mine = try file.fd.status()
             if let current = try directory.fd.statusIfPresent(of: name), current.inode == mine.inode {
-                return FileLock(file: file, directory: directory, name: name)
+                return FileLock(file: file, directory: directory, name: name, shared: shared)
             }
         }
     }
@@ -34,10 +48,11 @@ public struct FileLock: ~Copyable {
     /// The same, waiting for whoever holds it. `whileWaiting` is called about 20 times a second meanwhile, so that a
     /// wait can be shown and be given up; what it throws ends the wait.
     public static func exclusive(
-        _ name: BytePath, in directory: SharedDescriptor, whileWaiting: () throws -> Void
+        _ name: BytePath, in directory: SharedDescriptor, isShared: Bool = false,
+        whileWaiting: () throws -> Void
     ) throws -> FileLock {
         while true {
-            if let lock = try tryExclusive(name, in: directory) { return lock }
+            if let lock = try tryExclusive(name, in: directory, isShared: isShared) { return lock }
             try whileWaiting()
             usleep(50_000)
         }
@@ -49,6 +64,19 @@ public struct FileLock: ~Copyable {
             if let lock = try tryExclusive(name, in: directory) { return lock }
             usleep(5_000)
         }
+    }
+
+    /// Takes the place of all shared locks in `directory` at once, without making a file; nil when somebody holds one.
+    public static func everything(in directory: SharedDescriptor) throws(Errno) -> HeldLock? {
+        try lock(directory, .exclusive)
+    }
+
+    /// On an open description of its own: one and the same has one lock.
+    private static func lock(
+        _ directory: SharedDescriptor, _ kind: FileDescriptor.LockKind
+    ) throws(Errno) -> HeldLock? {
+        let opened = SharedDescriptor(try directory.fd.openDirectory(.current))
+        return try opened.fd.tryLock(kind) ? HeldLock(on: opened) : nil
     }
 
     deinit {

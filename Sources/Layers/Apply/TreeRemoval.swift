@@ -87,6 +87,11 @@ public enum TreeRemoval {
         try attempt("remove the directory", path) { () throws(Errno) in try directory.removeDirectory(name) }
     }
 
+    /// Deletes all that is in `directory`, but for what lies behind a mount: that is an error.
+    public static func empty(_ directory: FileDescriptor, path: BytePath) throws(LayerError) {
+        _ = try removeContents(of: directory, path: path, crossesMounts: false) { _, _ in false }
+    }
+
     /// Deletes `name` in `directory`, with all that is in it.
     static func remove(
         _ name: BytePath, isDirectory: Bool, in directory: FileDescriptor, path: BytePath

@@ -110,11 +110,20 @@ struct OpenBundle {
             throw StoreError(.failed, "\"\(path)\" is a symbolic link; name the bundle itself")
         }
         // Out of sight first, so that a crash leaves nothing that looks whole.
-        var work = try WorkDirectory(in: parent, path: path)
-        try attempt("move away", path) { [opened = work.opened] () throws(Errno) in
-            try parent.fd.rename(name, to: opened.fd, name, replacing: false)
+        do {
+            var work = try WorkDirectory(in: parent, path: path)
+            try attempt("move away", path) { [opened = work.opened] () throws(Errno) in
+                try parent.fd.rename(name, to: opened.fd, name, replacing: false)
+            }
+            try work.remove(path)
+        } catch let error as StoreError where error.kind == .noSpace {
+            // No room to move it: what makes it a bundle goes first, in its place.
+            try attempt("remove", path.appending(BundleMetadata.fileName)) { () throws(Errno) in
+                let opened = try parent.fd.openDirectory(name)
+                try opened.fd.unlink(BundleMetadata.fileName)
+            }
+            try TreeRemoval.removeTree(name, in: parent.fd, path: path)
         }
-        try work.remove(path)
     }
 }
 

@@ -62,7 +62,7 @@ extension SnapshotStore {
 
     /// Deletes a chain. Bundles and chains made from it stay: they are snapshots, not references.
     public func removeChain(_ name: ChainName) throws {
-        try withLock(on: name) {
+        try withRemovalLock(on: name) {
             guard let chain = try open(name.path, in: chainsDirectory) else {
                 throw StoreError(
                     .notFound, "the store in \"\(path)\" has no chain \(name); varve store ls lists them")
@@ -84,7 +84,7 @@ extension SnapshotStore {
     @discardableResult
     func delete(_ name: BytePath, in directory: FileDescriptor) throws -> [UInt64] {
         do throws(BtrfsError) {
-            return try directory.deleteSubvolumeTree(name)
+            return try directory.removeSubvolumeTree(name)
         } catch {
             if error.errno != .noSuchFileOrDirectory { throw error }
             throw StoreError(.notFound, "\"\(name)\" is not there (any more)")
@@ -94,15 +94,26 @@ extension SnapshotStore {
     /// Deletes a subvolume that others may lie in: moved out of sight first, so that a crash leaves nothing that looks
     /// whole.
     func discard(_ name: BytePath, in directory: FileDescriptor) throws {
-        let work = try makeWork { workDirectory, workName in
-            do throws(Errno) {
+        let work = try makeWork(removes: true) { workDirectory, workName in
+            func move() throws(Errno) {
                 try directory.rename(name, to: workDirectory, workName, replacing: false)
+            }
+            do throws(Errno) {
+                do throws(Errno) {
+                    try move()
+                } catch .diskQuotaExceeded {
+                    // What running transactions have set aside comes back; what is deleted in its place might stay in part.
+                    try directory.synchronizeFileSystem()
+                    try move()
+                }
             } catch .noSuchFileOrDirectory {
                 throw StoreError(.notFound, "\"\(name)\" is not there (any more)")
             } catch .improperLink {
                 // On another mount of the file system.
             } catch .readOnlyFileSystem {
                 // Read-only, and so not to be moved; see `publish`.
+            } catch .noSpace {
+                // Deleting takes less room than moving: btrfs keeps some for it.
             } catch {
                 throw StoreError.system("move away", name, error)
             }
@@ -111,7 +122,11 @@ extension SnapshotStore {
         let isMoved = try attempt("look at", workName) { () throws(Errno) in
             try workDirectory.fd.statusIfPresent(of: workName) != nil
         }
-        if isMoved { try delete(workName, in: workDirectory.fd) } else { try delete(name, in: directory) }
+        if isMoved {
+            try workDirectory.fd.removeSubvolumeTree(workName, isHidden: true)
+        } else {
+            try delete(name, in: directory)
+        }
         extendLifetime(work)
     }
 
@@ -125,7 +140,8 @@ extension SnapshotStore {
 
     func lockChain(_ name: ChainName, whileWaiting: () throws -> Void) throws -> FileLock {
         do {
-            return try FileLock.exclusive(name.path, in: locksDirectory, whileWaiting: whileWaiting)
+            return try FileLock.exclusive(
+                name.path, in: locksDirectory, isShared: true, whileWaiting: whileWaiting)
         } catch let error as Errno {
             throw StoreError.system("lock the chain", name.path, error)
         }

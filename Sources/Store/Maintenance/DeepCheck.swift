@@ -92,7 +92,7 @@ extension StoreCheck {
                     "its tree is not that of its layers: \(delta.changes.count) paths differ, the first \"\(first.path)\" (\(first.kind))",
                 repair: repair("deleted it; it is built anew where it is needed") {
                     // Our own lease would be in the way.
-                    try store.withLock(on: name) {
+                    try store.withRemovalLock(on: name) {
                         _ = try store.delete(name.path, in: store.chainsDirectory.fd)
                     }
                 }))

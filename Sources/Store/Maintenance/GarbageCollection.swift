@@ -128,11 +128,18 @@ public struct GarbageCollection: Sendable {
         -> [UInt64]
     {
         var held: [ChainName: HeldChain] = [:]
-        for candidate in unneeded {
-            try cancellation.check()
-            guard let chain = try HeldChain(candidate.chain.name, of: store) else { continue }
-            held[candidate.chain.name] = chain
+        var everything: HeldLock?
+        do {
+            held = try hold(unneeded, byName: true)
+        } catch let error as StoreError where error.kind == .noSpace {
+            // No room for the locks' files: the locks of all names at once need none.
+            everything = try attempt("lock", StoreLayout.locks) { () throws(Errno) in
+                try FileLock.everything(in: store.locksDirectory)
+            }
+            if everything == nil { throw error }
+            held = try hold(unneeded, byName: false)
         }
+        defer { extendLifetime(everything) }
         var kept = Set(unneeded.map(\.chain.name).filter { held[$0] == nil })
         report.inUse = kept.sorted { $0.description < $1.description }
         let users = try ChainUsers(of: store, besides: try store.chains())
@@ -149,6 +156,15 @@ public struct GarbageCollection: Sendable {
             report.chains.append(name)
         }
         return deleted
+    }
+
+    private func hold(_ chains: [Candidate], byName: Bool) throws -> [ChainName: HeldChain] {
+        var held: [ChainName: HeldChain] = [:]
+        for candidate in chains {
+            try cancellation.check()
+            held[candidate.chain.name] = try HeldChain(candidate.chain.name, of: store, byName: byName)
+        }
+        return held
     }
 
     /// Gives up once the cleaner has freed none of them for a minute: something has a file open there.
@@ -169,15 +185,21 @@ public struct GarbageCollection: Sendable {
 
     /// A chain that nobody can build, open or delete but the owner of this value.
     private final class HeldChain {
-        private let lock: FileLock
+        private let lock: FileLock?
         private let subvolume: SharedDescriptor
 
         /// Nil if somebody is at it, or it is gone.
-        init?(_ name: ChainName, of store: SnapshotStore) throws {
-            let lock = try attempt("lock the chain", name.path) { () throws(Errno) in
-                try FileLock.tryExclusive(name.path, in: store.locksDirectory)
+        ///
+        /// - Parameter byName: false if all names are locked already.
+        init?(_ name: ChainName, of store: SnapshotStore, byName: Bool) throws {
+            var lock: FileLock?
+            if byName {
+                lock = try attempt("lock the chain", name.path) { () throws(Errno) in
+                    try store.tryLock(name.path)
+                }
+                if lock == nil { return nil }
             }
-            guard let lock, let subvolume = try store.unleased(name) else { return nil }
+            guard let subvolume = try store.unleased(name) else { return nil }
             self.lock = lock
             self.subvolume = subvolume
         }

@@ -170,7 +170,7 @@ public struct StoreCheck: Sendable {
     /// Whether something in `work/` is still there though nobody holds its lock.
     private func isLeftover(_ lockName: BytePath, of name: BytePath) throws -> Bool {
         try attempt("lock", name) { () throws(Errno) in
-            guard let lock = try FileLock.tryExclusive(lockName, in: store.locksDirectory) else {
+            guard let lock = try RemovalLock(lockName, of: store) else {
                 return false
             }
             let isThere = try store.workDirectory.fd.statusIfPresent(of: name) != nil

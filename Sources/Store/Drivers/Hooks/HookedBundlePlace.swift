@@ -174,7 +174,7 @@ enum PartialBundleRemoval {
     static func remove(_ name: BytePath, in directory: FileDescriptor) throws {
         let top = try directory.openDirectory(name)
         if try top.fd.fileSystem().isBtrfs, try top.fd.isSubvolume() {
-            _ = try directory.deleteSubvolumeTree(name)
+            _ = try directory.removeSubvolumeTree(name)
             return
         }
         // Directories still to empty, the deepest last, each with its parent and its name in it.
@@ -202,7 +202,7 @@ enum PartialBundleRemoval {
             }
             let below = try fd.open(entry.name, [.directory, .noFollow], resolve: [.beneath, .noCrossing])
             if try below.fd.fileSystem().isBtrfs, try below.fd.isSubvolume() {
-                _ = try fd.deleteSubvolumeTree(entry.name)
+                _ = try fd.removeSubvolumeTree(entry.name)
             } else {
                 levels.append(try Level(below, entry.name))
             }
