@@ -27,17 +27,24 @@ public final class SnapshotStore: Sendable {
     static let temporaryDescription = Array(".store.json.".utf8)
 
     /// Makes a store in `path`: a directory on btrfs, or one that is yet to be made there. An existing store is left
-    /// as it is.
+    /// as it is. An error leaves nothing behind.
     public static func initialize(at path: BytePath, logger: Logger) throws -> SnapshotStore {
-        let directory = try makeDirectory(path)
-        try requireBtrfs(directory.fd, path)
-        let status = try attempt("look at", path) { () throws(Errno) in try directory.fd.status() }
-        if status.mode & 0o022 != 0 {
-            throw StoreError(
-                .failed,
-                "\"\(path)\" cannot be a store: others may write to it (mode \(String(status.permissions, radix: 8))); take that away with chmod go-w"
-            )
+        var made = MadeDirectories()
+        do {
+            return try initialize(at: path, logger: logger, &made)
+        } catch {
+            made.remove()
+            throw error
         }
+    }
+
+    private static func initialize(
+        at path: BytePath, logger: Logger, _ made: inout MadeDirectories
+    ) throws -> SnapshotStore {
+        try checkLink(path)
+        let directory = try makeDirectory(path, noting: &made)
+        try requireBtrfs(directory.fd, path)
+        try requireOwnPlace(directory.fd, path)
         let existing = try attempt("list the directory", path) { () throws(Errno) in
             try directory.fd.entries()
         }
@@ -57,7 +64,12 @@ public final class SnapshotStore: Sendable {
         try attempt("make a store in", path) { () throws(Errno) in
             try directory.fd.changeMode(to: 0o700)
             for name in StoreLayout.directories {
-                do throws(Errno) { try directory.fd.makeDirectory(name, mode: 0o700) } catch .fileExists {}
+                do throws(Errno) {
+                    try directory.fd.makeDirectory(name, mode: 0o700)
+                    made.add(path.appending(name))
+                    // The umask may have taken more than others' permissions.
+                    try directory.fd.changeMode(of: name, to: 0o700)
+                } catch .fileExists {}
             }
         }
         for entry in existing where entry.name.hasPrefix(temporaryDescription) {
@@ -164,12 +176,21 @@ public final class SnapshotStore: Sendable {
 
     /// Makes a directory and what is missing above it.
     static func makeDirectory(_ path: BytePath) throws(StoreError) -> SharedDescriptor {
-        var made = path.isAbsolute ? BytePath("/") : .empty
+        var made = MadeDirectories()
+        return try makeDirectory(path, noting: &made)
+    }
+
+    /// - Parameter noting: gets those that were made, also where this fails.
+    static func makeDirectory(
+        _ path: BytePath, noting made: inout MadeDirectories
+    ) throws(StoreError) -> SharedDescriptor {
+        var current = path.isAbsolute ? BytePath("/") : .empty
         for component in path.components {
-            made = made.appending(component)
-            try attempt("make the directory", made) { () throws(Errno) in
+            current = current.appending(component)
+            try attempt("make the directory", current) { () throws(Errno) in
                 do throws(Errno) {
-                    try FileDescriptor.workingDirectory.makeDirectory(made, mode: 0o755)
+                    try FileDescriptor.workingDirectory.makeDirectory(current, mode: 0o755)
+                    made.add(current)
                 } catch .fileExists {
                 } catch .readOnlyFileSystem {
                 }

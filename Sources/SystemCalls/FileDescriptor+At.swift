@@ -172,6 +172,12 @@ extension FileDescriptor {
     /// syncfs(2): the whole file system is on disk when it returns.
     public func synchronizeFileSystem() throws(Errno) { try check(varve_syncfs(rawValue)) }
 
+    /// posix_fallocate(3) of the first `bytes`: they take room from now on, and what they hold stays.
+    public func allocate(bytes: Int64) throws(Errno) {
+        let error = posix_fallocate(rawValue, 0, Int(bytes))
+        if error != 0 { throw Errno(rawValue: error) }
+    }
+
     /// ftruncate(2).
     public func setSize(_ bytes: Int64) throws(Errno) { try check(ftruncate(rawValue, Int(bytes))) }
 

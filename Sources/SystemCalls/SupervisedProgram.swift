@@ -1,5 +1,6 @@
 import CBtrfs
 import Glibc
+import Synchronization
 import SystemPackage
 
 /// A program that is run to its end, or to the end of the caller's patience, in a process group of its own.
@@ -44,6 +45,13 @@ public struct SupervisedProgram: Sendable {
         public var lastWords: String?
     }
 
+    /// Makes what `killRunning` uses.
+    public static func prepareKilling() { RunningGroup.clear(-1) }
+
+    /// Kills the group of the program that runs just now, without a word to it. Safe in a signal handler: for a process that
+    /// ends at once.
+    public static func killRunning() { RunningGroup.killNow() }
+
     /// Runs the program.
     ///
     /// - Parameters:
@@ -60,6 +68,7 @@ public struct SupervisedProgram: Sendable {
         output.closeWritingEnd()
         errors.closeWritingEnd()
         var child = RunningChild(pid)
+        RunningGroup.set(pid)
         let deadline = ContinuousClock.now + timeLimit
 
         var collected: [UInt8] = []
@@ -155,6 +164,24 @@ public struct SupervisedProgram: Sendable {
     }
 }
 
+/// The process group of the program that runs, for a signal handler. The command runs one at a time; of several that a
+/// library's user runs at once, the last is known.
+private enum RunningGroup {
+    private static let group = Atomic<Int32>(0)
+
+    static func set(_ pid: pid_t) { group.store(pid, ordering: .sequentiallyConsistent) }
+
+    /// To be called while the program is not reaped yet: until then its number is no other's.
+    static func clear(_ pid: pid_t) {
+        _ = group.compareExchange(expected: pid, desired: 0, ordering: .sequentiallyConsistent)
+    }
+
+    static func killNow() {
+        let pid = group.load(ordering: .sequentiallyConsistent)
+        if pid > 0 { _ = kill(-pid, SIGKILL) }
+    }
+}
+
 /// A child of this process until it is reaped.
 private struct RunningChild: ~Copyable {
     private let pid: pid_t
@@ -193,6 +220,7 @@ private struct RunningChild: ~Copyable {
     /// Kills what is left of the group and reaps the child.
     mutating func end() throws(Errno) -> (code: Int32, signal: Int32) {
         signalGroup(SIGKILL)
+        RunningGroup.clear(pid)
         var status: CInt = 0
         while unsafe waitpid(pid, &status, 0) < 0 {
             if errno != EINTR { throw Errno(rawValue: errno) }

@@ -20,12 +20,12 @@ public enum VarveCommand {
             let bytes = unsafe UnsafeRawBufferPointer(start: word, count: strlen(word))
             if let argument = unsafe BytePath(bytes) { arguments.append(argument) }
         }
-        exit(
-            run(
-                as: arguments.first.map { Program(calledAs: $0) } ?? .varve,
-                arguments: Array(arguments.dropFirst()), standardOutput: .descriptor(.standardOutput),
-                standardError: .descriptor(.standardError), isTerminal: isatty(2) == 1,
-                cancellation: Interruption.cancellation))
+        let code = run(
+            as: arguments.first.map { Program(calledAs: $0) } ?? .varve,
+            arguments: Array(arguments.dropFirst()), standardOutput: .descriptor(.standardOutput),
+            standardError: .descriptor(.standardError), isTerminal: isatty(2) == 1,
+            cancellation: Interruption.cancellation)
+        exit(Interruption.exitCode(code))
     }
 
     /// Runs one command line and returns its exit code; touches nothing of the process.

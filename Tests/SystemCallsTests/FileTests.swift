@@ -140,13 +140,3 @@ private final class Scratch {
         extendLifetime(lock)
     }
 }
-
-@Suite struct ProgramTests {
-    @Test func statusAndLastWords() throws {
-        let failed = try runProgram(["sh", "-c", "echo first >&2; echo the reason >&2; exit 3"])
-        #expect(failed.status == 3)
-        #expect(failed.lastWords == "the reason")
-        #expect(try runProgram(["true"]).status == 0)
-        #expect(throws: Errno.noSuchFileOrDirectory) { try runProgram(["varve-no-such-program"]) }
-    }
-}

@@ -18,8 +18,16 @@ import Testing
         }
         let words = unsafe arguments.map { unsafe strdup($0) }
         defer { unsafe words.forEach { unsafe free($0) } }
+        // The threads of tests block signals, and what is started here gets some.
+        var attributes = posix_spawnattr_t()
+        unsafe posix_spawnattr_init(&attributes)
+        defer { unsafe posix_spawnattr_destroy(&attributes) }
+        var none = sigset_t()
+        unsafe sigemptyset(&none)
+        unsafe posix_spawnattr_setsigmask(&attributes, &none)
+        unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var pid: pid_t = 0
-        let failure = unsafe posix_spawn(&pid, arguments[0], &actions, nil, words + [nil], environ)
+        let failure = unsafe posix_spawn(&pid, arguments[0], &actions, &attributes, words + [nil], environ)
         guard failure == 0 else { throw Errno(rawValue: failure) }
         return pid
     }

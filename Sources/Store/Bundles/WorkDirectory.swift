@@ -39,8 +39,10 @@ struct WorkDirectory: ~Copyable {
     }
 
     /// Renames the directory to where it is seen. It is then whoever's place that is.
-    mutating func move(to target: FileDescriptor, _ newName: BytePath) throws(Errno) {
-        try parent.fd.rename(name, to: target, newName, replacing: false)
+    mutating func move(to target: FileDescriptor, _ newName: BytePath, replacing: Bool = false)
+        throws(Errno)
+    {
+        try parent.fd.rename(name, to: target, newName, replacing: replacing)
         isDone = true
     }
 

@@ -167,6 +167,7 @@ private final class BtrfsUnpack: UnpackTransaction {
                 try made.close()
             }
         }
+        try context.cancellation.check()
         try place.put(&bundle)
     }
 }

@@ -25,9 +25,8 @@ private final class RootfsTransaction: UnpackTransaction {
     let layersInPlace = 0
     private let path: BytePath
     private let parent: SharedDescriptor
-    private let temporary: BytePath
+    private var work: WorkDirectory
     private let tree: SharedDescriptor
-    private var isFinished = false
 
     init(_ path: BytePath, owners: OwnerMapping) throws {
         self.path = path
@@ -37,8 +36,6 @@ private final class RootfsTransaction: UnpackTransaction {
                 .usage, "\"\(path)\" cannot be a root file system; name a directory that is yet to be made")
         }
         parent = try SnapshotStore.makeDirectory(path.parent.isEmpty ? .current : path.parent)
-        let temporary = BytePath(".varve-rootfs-" + randomName())
-        self.temporary = temporary
         if let existing = try attempt(
             "look at", path,
             { [parent] () throws(Errno) in
@@ -55,10 +52,8 @@ private final class RootfsTransaction: UnpackTransaction {
                 throw StoreError(.failed, "\"\(path)\" exists already; remove it or name another directory")
             }
         }
-        tree = try attempt("make a directory beside", path) { [parent] () throws(Errno) in
-            try parent.fd.makeDirectory(temporary, mode: 0o755)
-            return SharedDescriptor(try parent.fd.openDirectory(temporary))
-        }
+        work = try WorkDirectory(in: parent, path: path)
+        tree = work.opened
         // No layer need say anything of the root directory: it is the same whatever the umask and the clock are.
         let owner = try owners.root()
         try attempt("give owner, mode and time to", path) { [tree] () throws(Errno) in
@@ -70,8 +65,6 @@ private final class RootfsTransaction: UnpackTransaction {
         }
     }
 
-    deinit { if !isFinished { try? removeWholeTree(temporary, in: parent.fd, path: path) } }
-
     func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget? {
         ExtractionTarget(root: tree, isBottom: index == 0)
     }
@@ -81,9 +74,8 @@ private final class RootfsTransaction: UnpackTransaction {
     func rootfs() throws -> SharedDescriptor { tree }
 
     func finish(files: [BundleFile]) throws {
-        try attempt("put the root file system in", path) { [parent] () throws(Errno) in
-            try parent.fd.rename(temporary, to: parent.fd, path.lastComponent)
+        try attempt("put the root file system in", path) { () throws(Errno) in
+            try work.move(to: parent.fd, path.lastComponent, replacing: true)
         }
-        isFinished = true
     }
 }

@@ -27,7 +27,9 @@ public enum LoopbackStore {
     /// taken away again.
     ///
     /// - Parameter size: of the image, in bytes; blocks are taken from the host as they are used.
-    public static func create(at path: BytePath, size: Int64, logger: Logger) throws -> SnapshotStore {
+    public static func create(
+        at path: BytePath, size: Int64, logger: Logger, cancellation: Cancellation = Cancellation()
+    ) throws -> SnapshotStore {
         guard size >= minimumSize else {
             throw StoreError(
                 .usage,
@@ -38,7 +40,22 @@ public enum LoopbackStore {
             throw StoreError(
                 .unsupported, "only root may mount \"\(image)\"; run as root, or make a store on a btrfs")
         }
-        _ = try SnapshotStore.makeDirectory(path)
+        var made = MadeDirectories()
+        do {
+            return try create(at: path, size: size, logger: logger, cancellation, &made)
+        } catch {
+            made.remove()
+            throw error
+        }
+    }
+
+    private static func create(
+        at path: BytePath, size: Int64, logger: Logger, _ cancellation: Cancellation,
+        _ made: inout MadeDirectories
+    ) throws -> SnapshotStore {
+        try SnapshotStore.checkLink(path)
+        let below = try SnapshotStore.makeDirectory(path, noting: &made)
+        try SnapshotStore.requireOwnPlace(below.fd, path)
         let unfinished = try UnfinishedImage(of: path)
         let directory = try SnapshotStore.makeDirectory(path)
         let entries = try attempt("list the directory", path) { () throws(Errno) in try directory.fd.entries()
@@ -51,10 +68,11 @@ public enum LoopbackStore {
         try attempt("make the image file", unfinished.path) { () throws(Errno) in
             try unfinished.file.fd.setSize(size)
         }
-        try format(unfinished.path)
+        try format(unfinished.path, cancellation)
         try mount(unfinished.path, at: path)
         do {
             let store = try SnapshotStore.initialize(at: path, logger: logger)
+            try cancellation.check()
             try unfinished.finish()
             return store
         } catch {
@@ -187,19 +205,28 @@ public enum LoopbackStore {
     }
 
     /// mkfs.btrfs(8). There is no library that formats a btrfs.
-    private static func format(_ image: BytePath) throws {
-        let outcome: ProgramOutcome
-        do throws(Errno) {
-            outcome = try runProgram(["mkfs.btrfs", "--quiet", "--label", "varve", "--", image])
-        } catch .noSuchFileOrDirectory {
+    private static func format(_ image: BytePath, _ cancellation: Cancellation) throws {
+        let outcome: SupervisedProgram.Outcome
+        do {
+            outcome = try SupervisedProgram(
+                arguments: ["mkfs.btrfs", "--quiet", "--label", "varve", "--", image], input: [],
+                outputLimit: 1 << 20, timeLimit: .seconds(600)
+            ).run(check: { try cancellation.check() })
+        } catch Errno.noSuchFileOrDirectory {
             throw StoreError(
                 .unsupported, "mkfs.btrfs is not installed; install btrfs-progs (apt-get install btrfs-progs)"
             )
-        } catch {
+        } catch let error as Errno {
             throw StoreError.system("run mkfs.btrfs on", image, error)
         }
-        guard outcome.status == 0 else {
-            throw StoreError(.failed, "mkfs.btrfs cannot format \"\(image)\": \(outcome.lastWords)")
+        guard outcome.ending != .exited(status: 0) else { return }
+        // It does not say which error it met: where there is no room for what it writes, this meets it too.
+        try attempt("format", image) { () throws(Errno) in
+            let file = try FileDescriptor.workingDirectory.open(image, [.readWrite, .noFollow])
+            try file.fd.allocate(bytes: 16 << 20)
         }
+        throw StoreError(
+            .failed,
+            "mkfs.btrfs cannot format \"\(image)\": \(outcome.lastWords ?? "\(outcome.ending)")")
     }
 }

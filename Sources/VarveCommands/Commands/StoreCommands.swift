@@ -46,7 +46,9 @@ struct StoreCommands: ParsableCommand {
         func execute(_ context: CommandContext) throws {
             let path = try context.storePath(path)
             if let loopback {
-                _ = try LoopbackStore.create(at: path, size: loopback.bytes, logger: context.logger)
+                _ = try LoopbackStore.create(
+                    at: path, size: loopback.bytes, logger: context.logger,
+                    cancellation: context.cancellation)
             } else {
                 _ = try SnapshotStore.initialize(at: path, logger: context.logger)
             }

@@ -21,7 +21,7 @@ enum ExitStatus: Int32 {
     /// A hook program failed.
     case hookFailed = 6
     case noSpace = 7
-    /// Interrupted, and cleaned up.
+    /// Interrupted, and cleaned up. After SIGTERM the process ends with 143; see `Interruption`.
     case interrupted = 130
 
     /// umoci has one code for all that fails.

@@ -1,21 +1,28 @@
 import Glibc
 import Store
 import Synchronization
+import SystemCalls
 
-/// SIGINT and SIGTERM: the first asks the command to stop and clean up, the second ends the process at once.
+/// SIGINT and SIGTERM: the first asks the command to stop and clean up, the second ends the process at once, and the
+/// program that it runs with it. What that leaves, the next command takes away.
 enum Interruption {
     static let cancellation = Cancellation()
-    private static let count = Atomic<Int>(0)
+    /// The first signal that came; 0 if none did.
+    private static let first = Atomic<CInt>(0)
     private static let isAtOnce = Atomic<Bool>(false)
 
     static func install() {
         // Everything that the handler uses is made now: making it there would not be safe in a signal handler.
-        _ = (cancellation.isCancelled, count.load(ordering: .relaxed), isAtOnce.load(ordering: .relaxed))
+        _ = (cancellation.isCancelled, first.load(ordering: .relaxed), isAtOnce.load(ordering: .relaxed))
+        SupervisedProgram.prepareKilling()
         var action = sigaction()
-        unsafe action.__sigaction_handler.sa_handler = { _ in
-            let isFirst = Interruption.count.wrappingAdd(1, ordering: .relaxed).oldValue == 0
+        unsafe action.__sigaction_handler.sa_handler = { signal in
+            let isFirst = Interruption.first.compareExchange(
+                expected: 0, desired: signal, ordering: .relaxed
+            ).exchanged
             if !isFirst || Interruption.isAtOnce.load(ordering: .relaxed) {
-                _exit(ExitStatus.interrupted.rawValue)
+                SupervisedProgram.killRunning()
+                _exit(Interruption.exitCode)
             }
             Interruption.cancellation.cancel()
         }
@@ -29,4 +36,12 @@ enum Interruption {
 
     /// From now on the first signal ends the process: for a command that waits for input and has nothing to clean up.
     static func endAtOnce() { isAtOnce.store(true, ordering: .relaxed) }
+
+    /// 128 and the number of the signal, as shells have it: 130 after SIGINT, 143 after SIGTERM.
+    private static var exitCode: CInt { 128 + first.load(ordering: .relaxed) }
+
+    /// The exit code of a process whose command ended with `code`.
+    static func exitCode(_ code: Int32) -> Int32 {
+        code == ExitStatus.interrupted.rawValue && first.load(ordering: .relaxed) != 0 ? exitCode : code
+    }
 }

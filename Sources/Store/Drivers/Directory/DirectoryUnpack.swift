@@ -62,6 +62,7 @@ final class DirectoryUnpack: UnpackTransaction {
             // A bundle that is seen is on disk, whole: its record would else speak of files that the power took away.
             try opened.fd.synchronizeFileSystem()
         }
+        try context.cancellation.check()
         try place.put { () throws(Errno) in try work.move(to: place.parent.fd, place.name) }
         try attempt("write out", context.bundle) { () throws(Errno) in try place.parent.fd.synchronize() }
     }

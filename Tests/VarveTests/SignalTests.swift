@@ -1,0 +1,253 @@
+import Glibc
+import Store
+import SystemCalls
+import SystemPackage
+import TestSupport
+import Testing
+
+/// The command as a process, with its standard error in a file.
+private struct VarveProcess: ~Copyable {
+    let pid: pid_t
+    private let errors: BytePath
+
+    /// - Parameter stopAt: the durability point at which it stops itself; see `durabilityPoint`.
+    init(_ arguments: [String], in directory: BytePath, variables: [String] = [], stopAt: Int? = nil) throws {
+        errors = directory.appending("errors")
+        // `exec` keeps the process: what is spawned becomes the command.
+        let script =
+            "exec env VARVE_STORE=\"$1/store\" HOME=\"$1\" \"${@:2}\" </dev/null >/dev/null 2>\"$1/errors\""
+        var words = ["/bin/bash", "-c", "cd \"$1\"; " + script, "bash", directory.description] + variables
+        if let stopAt { words.append("VARVE_STOP_AT=\(stopAt)") }
+        pid = try EngineKillTests.start(words + [try builtProgram("varve")] + arguments)
+    }
+
+    /// Waits until it has stopped itself (true) or ended (false).
+    func hasStopped(_ status: inout CInt) -> Bool {
+        while unsafe waitpid(pid, &status, WUNTRACED) < 0, errno == EINTR {}
+        // WIFSTOPPED of wait(2).
+        return status & 0xff == 0x7f
+    }
+
+    /// Waits until a signal that was sent has been taken.
+    func waitUntilTaken() throws {
+        while true {
+            let status = try FileDescriptor.workingDirectory.readFile(
+                BytePath("/proc/\(pid)/status"), limit: 1 << 16)
+            let pending = String(decoding: status, as: UTF8.self).split(separator: "\n").filter {
+                $0.hasPrefix("SigPnd") || $0.hasPrefix("ShdPnd")
+            }
+            if pending.allSatisfy({ $0.hasSuffix("\t0000000000000000") }) { return }
+            usleep(1_000)
+        }
+    }
+
+    /// The exit code, or 128 and the number of the signal.
+    func end() -> CInt { Self.code(EngineKillTests.wait(pid)) }
+
+    static func code(_ status: CInt) -> CInt {
+        status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
+    }
+
+    func errorText() throws -> String {
+        String(
+            decoding: try FileDescriptor.workingDirectory.readFile(errors, limit: 1 << 20), as: UTF8.self)
+    }
+}
+
+/// Ctrl-C and its like, at processes.
+@Suite(.serialized) struct SignalTests {
+    static let cleaned = "varve: interrupted; nothing half-done was left behind\n"
+
+    struct Command: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        var arguments: [String]
+        /// Makes room for the next round, whatever the last one did.
+        var undo: String
+        /// False for what only deletes, and has deleted or not, or does next to nothing.
+        var hasWayBack: Bool
+        init(_ words: String, undo: String, hasWayBack: Bool = true) {
+            testDescription = words
+            self.hasWayBack = hasWayBack
+            arguments = words.split(separator: " ").map(String.init)
+            self.undo = undo
+        }
+    }
+
+    private static let forget = "varve rm --image layout:new || true; varve gc --layout layout"
+    private static let remove = "[ ! -e new ] || varve bundle rm new; varve store gc"
+
+    /// Everything but chains, which may be there if they are whole, with the content of the layout.
+    private static let inventory = """
+        find . -path ./store/chains -prune -o -path ./errors -prune -o -print | sort
+        find layout -type f | sort | xargs sha256sum; losetup --list --noheadings --output BACK-FILE | grep -F "$PWD" || true
+        """
+
+    @Test(
+        "SIGINT at each durability point: 130 and nothing left, or the command had come to its end",
+        arguments: [
+            Command("unpack --image layout:a new", undo: remove),
+            Command("unpack --driver directory --image layout:a new", undo: remove, hasWayBack: false),
+            Command("raw unpack --image layout:a new", undo: "rm -rf new", hasWayBack: false),
+            Command("repack --image layout:new bundle", undo: forget),
+            Command("insert --image layout:a --tag new bundle/rootfs/edit /x", undo: forget),
+            Command("store init new", undo: "rm -rf new", hasWayBack: false),
+            Command(
+                "store init new --loopback 256M",
+                undo: "if mountpoint -q new; then varve store unmount new; fi; rm -rf new new.btrfs"),
+            Command(
+                "store gc", undo: "varve unpack --image layout:a new; varve bundle rm new",
+                hasWayBack: false),
+        ])
+    func atEachPoint(_ command: Command) throws {
+        let world = try StoreWorld()
+        try world.addImage("a", try storeSampleLayers())
+        // Another, so that no bundle keeps the chains of the first.
+        try world.addImage(
+            "b", [try StoreLayer([.directory("etc/"), .file("etc/passwd", "root:x:0:0::/:/bin/sh\n")])])
+        let varve =
+            "export VARVE_STORE=$PWD/store HOME=$PWD; varve() { '\(try builtProgram("varve"))' \"$@\"; }\n"
+        try world.shell(
+            varve
+                + """
+                varve unpack --image layout:b bundle; echo edited > bundle/rootfs/edit
+                """)
+        var interrupted = 0
+        var point = 0
+        while true {
+            point += 1
+            #expect(point < 200)
+            try world.shell(varve + command.undo)
+            let before = try world.shell(Self.inventory)
+            let process = try VarveProcess(command.arguments, in: world.path, stopAt: point)
+            var status: CInt = 0
+            guard process.hasStopped(&status) else {
+                let errors = try process.errorText()
+                #expect(VarveProcess.code(status) == 0, "\(errors)")
+                break
+            }
+            // One at a moment, so that others need no more than one.
+            kill(process.pid, point % 2 == 0 ? SIGINT : SIGTERM)
+            kill(process.pid, SIGCONT)
+            let code = process.end()
+            let errors = try process.errorText()
+            if code == 0 {
+                #expect(errors == "", "point \(point)")
+                continue
+            }
+            #expect(
+                code == (point % 2 == 0 ? 130 : 143) && errors == Self.cleaned, "\(point): \(code) \(errors)")
+            interrupted += 1
+            if command.hasWayBack {
+                #expect(try world.shell(Self.inventory) == before, "point \(point)")
+            }
+            try world.expectClean()
+            #expect(try world.shell(varve + "varve store check") == "", "point \(point)")
+        }
+        if command.hasWayBack { #expect(interrupted > 0, "it was never interrupted in \(point - 1) points") }
+        try world.shell(varve + command.undo)
+    }
+
+    /// While a layer is applied, which no durability point falls into.
+    @Test(
+        "SIGINT in the middle of an extraction",
+        arguments: ["unpack", "unpack --driver directory", "raw unpack"])
+    func whileExtracting(_ words: String) throws {
+        let world = try StoreWorld()
+        try world.addImage(
+            "a", [try StoreLayer([.directory("d/")] + (0..<8000).map { .file(BytePath("d/\($0)"), "x") })])
+        let before = try world.shell(Self.inventory)
+        // The command may come to its end before the signal comes: again then.
+        while true {
+            let process = try VarveProcess(
+                words.split(separator: " ").map(String.init) + ["--image", "layout:a", "new"], in: world.path)
+            var status: CInt = 0
+            var ended: pid_t = 0
+            while try ended == 0 && world.names(in: "store/work").isEmpty
+                && !world.names(in: ".").contains(where: { $0.hasPrefix(".varve-work-") })
+            {
+                ended = unsafe waitpid(process.pid, &status, WNOHANG)
+            }
+            kill(process.pid, SIGINT)
+            let code = ended == 0 ? process.end() : VarveProcess.code(status)
+            let errors = try process.errorText()
+            if code != 0 {
+                #expect(code == 130 && errors == Self.cleaned)
+                break
+            }
+            try world.shell("rm -rf new/rootfs/d; btrfs -q subvolume delete new store/chains/* || rm -rf new")
+        }
+        #expect(try world.shell(Self.inventory) == before)
+        #expect(try world.chains == [])
+        try world.expectClean()
+    }
+
+    /// The first one waits for a writer that never comes.
+    @Test("The second SIGINT ends a command at once, and the next one takes away what it left")
+    func second() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", try storeSampleLayers())
+        try world.shell("mkfifo archive; : > file")
+        let process = try VarveProcess(
+            ["raw", "add-layer", "--image", "layout:a", "--tag", "new", "archive"], in: world.path)
+        // Opening it for writing succeeds once the command reads it.
+        let archive = try FileDescriptor.workingDirectory.open(world.path.appending("archive"), [.writeOnly])
+        while try !world.names(in: "layout").contains(where: { $0.hasPrefix(".varve-blob-") }) {
+            usleep(1_000)
+        }
+        kill(process.pid, SIGINT)
+        try process.waitUntilTaken()
+        kill(process.pid, SIGINT)
+        #expect(process.end() == 130)
+        #expect(try process.errorText() == "")
+        extendLifetime(archive)
+        #expect(try world.names(in: "layout").contains { $0.hasPrefix(".varve-blob-") })
+        let next = varve(
+            "insert", "--image", world.layoutPath.appendingBytes(":a"), "--tag", "new",
+            world.path.appending("file"),
+            "/file")
+        #expect(next.code == 0, "\(next)")
+        #expect(try world.names(in: "layout") == ["blobs", "index.json", "oci-layout"])
+    }
+
+    /// The program takes no notice of being asked to end.
+    @Test("The second SIGINT ends a hook's program too")
+    func secondWhileAHookRuns() throws {
+        let world = try HookWorld()
+        try world.setHooks(
+            [.postExtract],
+            body:
+                "trap ': > \"$2/../asked\"' TERM; trap '' INT; : > \"$2/../started\"; while :; do sleep 0.1; done"
+        )
+        let process = try VarveProcess(
+            ["unpack", "--driver", "hooks", "--image", "layout", "bundle"], in: world.path,
+            variables: ["VARVE_HOOKS=\(world.path)/hooks.toml"])
+        while try !world.names().contains("started") { usleep(1_000) }
+        kill(process.pid, SIGINT)
+        while try !world.names().contains("asked") { usleep(1_000) }
+        kill(process.pid, SIGINT)
+        #expect(process.end() == 130)
+        // A killed process is gone from the list once it is reaped, by whoever has become its parent.
+        while try runCommand(["pgrep", "-f", "\(world.path)/hook "]).status == 0 { usleep(1_000) }
+        try world.setHooks([.postExtract], body: "echo '{}'")
+        // A bundle of hooks lies in its place from the start, and holds what is theirs: it stays for its user to see.
+        try runSuccessfully(["rm", "-r", "\(world.bundle)"])
+        #expect(world.unpack().code == 0)
+        let left = try world.names().filter { $0.hasPrefix(".") }
+        #expect(left == [])
+    }
+
+    @Test("A reader that goes away is no error")
+    func closedPipe() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", try storeSampleLayers())
+        try world.shell(
+            """
+            export VARVE_STORE=$PWD/store HOME=$PWD
+            '\(try builtProgram("varve"))' unpack --image layout:a bundle
+            # More than a pipe holds.
+            mkdir bundle/rootfs/many; for i in $(seq 6000); do : > bundle/rootfs/many/a-name-of-some-length-$i; done
+            { '\(try builtProgram("varve"))' diff bundle 2> errors; echo $? > code; } | head -n 1 > first
+            """)
+        #expect(try world.shell("cat code errors; wc -l < first") == "0\n1\n")
+    }
+}
