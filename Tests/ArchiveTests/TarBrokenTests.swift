@@ -245,22 +245,52 @@ import Testing
     }
 
     @Test func lengthIsTheCallersToLimit() throws {
-        var limits = TarLimits()
-        limits.entries = 1
         let two = tarEntry("a") + tarEntry("b")
-        #expect { try readTar(two, limits: limits) } throws: {
+        #expect { try readTar(two, allowance: TarAllowance(entries: 1)) } throws: {
             ($0 as? TarError)?.reason == .tooManyEntries
         }
+        #expect(throws: Never.self) { try readTar(two, allowance: TarAllowance(entries: 2)) }
         // Of the archive and of holes: 3,072 bytes and 1,995.
         let sparse = Self.sparse([("size", "2000"), ("map", "10,5")]) + endOfTar
         for run in [1 << 16, 512, 100] {
-            limits = TarLimits()
-            limits.size = Int64(sparse.count) + 1995
-            #expect(throws: Never.self) { try readTar(sparse, run: run, limits: limits) }
-            limits.size -= 1
-            #expect { try readTar(sparse, run: run, limits: limits) } throws: {
+            let size = Int64(sparse.count) + 1995
+            #expect(throws: Never.self) { try readTar(sparse, run: run, allowance: TarAllowance(size: size)) }
+            #expect { try readTar(sparse, run: run, allowance: TarAllowance(size: size - 1)) } throws: {
                 ($0 as? TarError)?.reason == .tooLarge
             }
+        }
+    }
+
+    /// Whoever comes first gets it, and all together get no more.
+    @Test func severalReadersShareAnAllowance() async {
+        let archive = (0..<1000).reduce(into: []) { $0 += tarEntry("f\($1)") } + endOfTar
+        for (size, entries, fits) in [
+            (archive.count * 8, 8000, true), (archive.count * 8 - 1, 8000, false),
+            (archive.count * 8, 7999, false),
+        ] {
+            let allowance = TarAllowance(size: Int64(size), entries: Int64(entries))
+            let (read, failures) = await withTaskGroup(of: (Int, TarError.Reason?).self) { group in
+                for _ in 0..<8 {
+                    group.addTask {
+                        let reader = TarReader(MemorySource(archive, run: 700), allowance: allowance)
+                        var count = 0
+                        do {
+                            while try reader.nextEntry() != nil { count += 1 }
+                            return (count, nil)
+                        } catch {
+                            return (count, (error as? TarError)?.reason)
+                        }
+                    }
+                }
+                return await group.reduce(into: (0, [TarError.Reason]())) { result, one in
+                    result.0 += one.0
+                    if let reason = one.1 { result.1.append(reason) }
+                }
+            }
+            #expect(failures.isEmpty == fits)
+            #expect(failures.allSatisfy { $0 == (entries < 8000 ? .tooManyEntries : .tooLarge) })
+            // The last run of an archive holds no entry.
+            #expect(entries < 8000 ? read == 7999 : read == 8000)
         }
     }
 

@@ -49,10 +49,11 @@ struct TarFile: Equatable, Sendable, CustomStringConvertible {
 
 /// Everything in an archive. Fails if content lies outside its file, or a file is longer than `limit` bytes.
 func readTar(
-    _ bytes: [UInt8], run: Int = 1 << 16, limits: TarLimits = TarLimits(), limit: Int64 = 1 << 26
+    _ bytes: [UInt8], run: Int = 1 << 16, limits: TarLimits = TarLimits(), allowance: TarAllowance? = nil,
+    limit: Int64 = 1 << 26
 ) throws -> [TarFile] {
     let source = MemorySource(bytes, run: run)
-    let reader = TarReader(source, limits: limits)
+    let reader = TarReader(source, limits: limits, allowance: allowance)
     var result = [TarFile]()
     while let entry = try reader.nextEntry() {
         var file = TarFile(entry: entry)

@@ -76,8 +76,7 @@ public struct TarEntry: Hashable, Sendable {
     }
 }
 
-/// How much an archive may make its reader remember, and how long it may go on. The defaults allow everything that Linux
-/// can store.
+/// How much an archive may make its reader remember. The defaults allow everything that Linux can store.
 public struct TarLimits: Sendable {
     /// Bytes of one extended header: the records of a pax header, or a GNU long name.
     public var extendedHeader = 8 << 20
@@ -87,10 +86,6 @@ public struct TarLimits: Sendable {
     public var path = 4095
     /// Segments of one sparse file, 16 bytes of memory each.
     public var sparseSegments = 1 << 20
-    /// Entries that are read.
-    public var entries = Int.max
-    /// Bytes of the archive and of the holes of its sparse files, together: no smaller than what it unpacks to.
-    public var size = Int64.max
 
     public init() {}
 }

@@ -42,9 +42,9 @@ public struct TarError: Error, Hashable, CustomStringConvertible {
         /// The map of a sparse file contradicts itself, its file or its data.
         case sparse(String)
         case tooManySegments(limit: Int)
-        /// There are more entries than the caller allows (`TarLimits.entries`).
+        /// There are more entries than the caller allows (`TarAllowance`).
         case tooManyEntries
-        /// It unpacks to more bytes than the caller allows (`TarLimits.size`).
+        /// It unpacks to more bytes than the caller allows (`TarAllowance`).
         case tooLarge
         /// What the entry says about its data can be understood in two ways, and tools differ.
         case ambiguousData(String)

@@ -11,6 +11,7 @@ import SystemCalls
 public final class TarReader {
     private let source: any ByteSource
     private let limits: TarLimits
+    private let allowance: TarAllowance?
 
     /// What is left of the source's last run.
     private var cursor: UnsafeRawPointer
@@ -30,10 +31,6 @@ public final class TarReader {
     private var hasGlobal = false
     private var globalBytes = 0
 
-    /// Entries so far, and bytes of holes in them.
-    public private(set) var entries = 0
-    private var holes: Int64 = 0
-
     // The entry in hand.
     private var entryOffset: Int64 = 0
     private var entryPath: BytePath?
@@ -49,9 +46,13 @@ public final class TarReader {
     private var segments: [TarSegment] = []
     private var nextSegment = 0
 
-    public init(_ source: any ByteSource, limits: TarLimits = TarLimits()) {
+    /// - Parameter allowance: takes what is read from it, and may be shared with other readers; nil: there is no end to it.
+    public init(
+        _ source: any ByteSource, limits: TarLimits = TarLimits(), allowance: TarAllowance? = nil
+    ) {
         self.source = source
         self.limits = limits
+        self.allowance = allowance
         unsafe assembly = .allocate(byteCount: 4096, alignment: 16)
         // Never read before the first run is there: nothing is left.
         unsafe cursor = UnsafeRawPointer(bitPattern: 1).unsafelyUnwrapped
@@ -61,12 +62,6 @@ public final class TarReader {
 
     /// Bytes of the archive taken so far.
     public var offset: Int64 { position }
-
-    /// What counts towards `TarLimits.size`: bytes of the archive taken so far, and of the holes of its sparse files.
-    public var size: Int64 {
-        let (sum, overflow) = position.addingReportingOverflow(holes)
-        return overflow ? .max : sum
-    }
 
     /// The next entry, or nil at the end of the archive; the source has then been read to its end too, so
     /// that who hashes it on the way has seen every byte. What was not read of the last entry's content is
@@ -136,7 +131,7 @@ public final class TarReader {
         unsafe cursor = base
         left = run.count
         // Here, and not only at an entry: labels, records and what follows the end may never end either.
-        if limits.size &- size < Int64(left) { throw fail(.tooLarge) }
+        do throws(TarError.Reason) { try allowance?.take(bytes: Int64(left)) } catch { throw fail(error) }
         return true
     }
 
@@ -305,8 +300,7 @@ public final class TarReader {
                 try skip(size)
                 try skip(Int64(TarLayout.padding(size)))
             default:
-                guard entries < limits.entries else { throw fail(.tooManyEntries) }
-                entries &+= 1
+                do throws(TarError.Reason) { try allowance?.takeEntry() } catch { throw fail(error) }
                 return try unsafe entry(header, pax ?? (hasGlobal ? global : nil), longName, longLink)
             }
         }
@@ -563,9 +557,12 @@ public final class TarReader {
         guard total == dataLeft else {
             throw fail(.sparse("its segments have \(total) bytes, but \(dataLeft) bytes of data are stored"))
         }
-        let (sum, overflow) = holes.addingReportingOverflow(realSize &- total)
-        holes = overflow ? .max : sum
-        guard limits.size &- size >= Int64(left) else { throw fail(.tooLarge) }
+        // Its holes.
+        do throws(TarError.Reason) {
+            try allowance?.take(bytes: realSize &- total)
+        } catch {
+            throw fail(error)
+        }
         // GNU tar marks a hole at the end by an empty segment.
         segments = map.filter { $0.length > 0 }
         nextSegment = 0

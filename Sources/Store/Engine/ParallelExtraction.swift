@@ -17,6 +17,20 @@ struct ParallelExtraction {
     let options: Unpacking.Options
     let cancellation: Cancellation
     let progress: ProgressHandler
+    private let allowance: UnpackAllowance
+
+    init(
+        layers: [Descriptor], diffIDs: [DiffID], layout: ImageLayout, options: Unpacking.Options,
+        cancellation: Cancellation, progress: @escaping ProgressHandler
+    ) {
+        self.layers = layers
+        self.diffIDs = diffIDs
+        self.layout = layout
+        self.options = options
+        self.cancellation = cancellation
+        self.progress = progress
+        allowance = UnpackAllowance(options.limits)
+    }
 
     /// Each layer costs a thread that inflates, one that hashes and one that writes.
     private static let threadLimit = 4
@@ -103,10 +117,8 @@ struct ParallelExtraction {
             root: target.root.fd, isBottom: target.isBottom, options: options.apply,
             standalone: target.standalone
         ) { try state.waitForAll(below: index) }
-        // Side by side, each layer may have as much as the image.
-        let allowance = UnpackAllowance(options.limits)
         do {
-            try applier.apply(TarReader(stream.source, limits: allowance.tarLimits)) {
+            try applier.apply(TarReader(stream.source, allowance: allowance.archives)) {
                 try cancellation.check()
                 try state.check()
                 progress(.read(bytes: bytesRead.count))

@@ -16,26 +16,15 @@ public struct UnpackLimits: Sendable, Hashable {
     public init() {}
 }
 
-/// What is left of the limits while the layers of one image are read.
-struct UnpackAllowance {
+/// What is left of the limits while the layers of one image are read, one after another or side by side.
+struct UnpackAllowance: Sendable {
     private let limits: UnpackLimits
-    private var size: Int64 = 0
-    private var entries = 0
+    /// For the readers of all layers.
+    let archives: TarAllowance
 
-    init(_ limits: UnpackLimits) { self.limits = limits }
-
-    /// For the reader of the next layer.
-    var tarLimits: TarLimits {
-        var result = TarLimits()
-        result.size = max(0, limits.size - size)
-        result.entries = max(0, limits.entries - entries)
-        return result
-    }
-
-    /// Takes what a layer needed from what is left.
-    mutating func use(_ archive: TarReader) {
-        size = min(limits.size, size + min(archive.size, limits.size - size))
-        entries = min(limits.entries, entries + min(archive.entries, limits.entries - entries))
+    init(_ limits: UnpackLimits) {
+        self.limits = limits
+        archives = TarAllowance(size: limits.size, entries: Int64(limits.entries))
     }
 
     /// What is to be said of an error that is one of these limits; nil for any other.

@@ -91,7 +91,7 @@ public struct Unpacking: Sendable {
 
         let bytesRead = SharedCounter()
         var ahead = LayersAhead(image, memory: options.memory, bytesRead: bytesRead)
-        var allowance = UnpackAllowance(options.limits)
+        let allowance = UnpackAllowance(options.limits)
         for index in first..<layers.count {
             try cancellation.check()
             let target = try transaction.target(forLayer: index) {
@@ -105,12 +105,10 @@ public struct Unpacking: Sendable {
                 root: target.root.fd, isBottom: target.isBottom, options: options.apply,
                 digests: target.digests)
             do {
-                let archive = TarReader(stream.source, limits: allowance.tarLimits)
-                try applier.apply(archive) {
+                try applier.apply(TarReader(stream.source, allowance: allowance.archives)) {
                     try cancellation.check()
                     progress(.read(bytes: bytesRead.count))
                 }
-                allowance.use(archive)
             } catch {
                 stream.source.cancel()
                 if let error = error as? TarError, let limit = allowance.explain(error, layers[index]) {
