@@ -117,7 +117,7 @@ let package = Package(
             name: "VarveTests",
             dependencies: [
                 "Varve", "VarveCommands", "Store", "Layers", "OCI", "Archive", "Btrfs", "SystemCalls",
-                "TestSupport", crypto, logging, system,
+                "DeltaChecks", "TestSupport", crypto, logging, system,
             ],
             swiftSettings: rules),
     ],

@@ -1,4 +1,5 @@
 import Archive
+import DeltaChecks
 import Layers
 import Logging
 import OCI
@@ -132,18 +133,6 @@ final class SharedTemporaryDirectory: Sendable {
     private let directory: TemporaryDirectory
     var path: BytePath { directory.path }
     init() throws { directory = try TemporaryDirectory() }
-}
-
-extension OracleChange {
-    init(_ change: Change) {
-        let kind: Kind =
-            switch change.kind {
-            case .added: .added
-            case .modified: .modified
-            case .deleted: .deleted
-            }
-        self.init(kind, change.path, change.type)
-    }
 }
 
 /// What every storage driver must do: the same images give the same trees, the same changes the same deltas and layers.
