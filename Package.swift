@@ -100,7 +100,7 @@ let package = Package(
         .target(
             name: "FuzzTargets",
             dependencies: [
-                "Layers", "OCI", "Archive", "BtrfsSendStream", "SystemCalls", "TestSupport", system,
+                "Store", "Layers", "OCI", "Archive", "BtrfsSendStream", "SystemCalls", "TestSupport", system,
             ],
             path: "Tests/FuzzTargets", swiftSettings: rules),
         .executableTarget(

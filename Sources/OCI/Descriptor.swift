@@ -127,7 +127,4 @@ extension JSONObject {
 }
 
 /// Text from outside, cut to a length that fits a message, control characters escaped.
-func shown(_ text: String) -> String {
-    let escaped = BytePath.escape(Array(text.utf8.prefix(200)))
-    return text.utf8.count > 200 ? escaped + "…" : escaped
-}
+func shown(_ text: String) -> String { BytePath.excerpt(text.utf8) }

@@ -122,6 +122,11 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         return String(decoding: result, as: UTF8.self)
     }
 
+    /// The same for a message, cut to `limit` bytes: what comes from outside does not decide how long a message is.
+    public static func excerpt(_ bytes: some Collection<UInt8>, limit: Int = 200) -> String {
+        bytes.count <= limit ? escape(bytes) : escape(bytes.prefix(limit)) + "…"
+    }
+
     /// Byte order, as `memcmp` has it.
     public static func < (left: BytePath, right: BytePath) -> Bool {
         // The closing NULs may take part: none lies before them, and it is less than any byte.

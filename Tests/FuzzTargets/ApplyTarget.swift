@@ -1,6 +1,6 @@
 import Archive
-import Glibc
 import Layers
+import Synchronization
 import SystemCalls
 import SystemPackage
 
@@ -21,6 +21,8 @@ private let applySeeds: [[UInt8]] = [
     [0, 2, 1, 0, 0, 1, 9, 0, 0, 0, 0, 2, 0, 1, 0, 0, 0],
     [0, 1, 1, 0, 0, 0, 0, 0, 0, 2, 2, 0, 1, 8, 0, 0, 0, 255, 0, 2, 0, 1, 0, 0, 0, 0],
     [0, 3, 1, 1, 0, 1, 0, 0, 0, 4, 1, 2, 0, 0, 0, 5, 0, 255, 0, 1, 7, 0, 0, 0],
+    // A symbolic link that leads to a name of a whiteout.
+    [0, 1, 1, 0, 0, 0, 0, 0, 0, 2, 2, 0, 1, 8, 254, 0, 191, 202, 45],
     (0..<120).map { UInt8(truncatingIfNeeded: $0 &* 37) },
     (0..<200).map { UInt8(truncatingIfNeeded: $0 &* $0) },
 ]
@@ -34,25 +36,21 @@ private final class ApplyPlace: Sendable {
     private let before: [String]
 
     private init() throws {
-        path = BytePath("/dev/shm/varve-fuzz-\(getpid())")
-        try FileDescriptor.workingDirectory.makeDirectory(path, mode: 0o755)
-        directory = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(path))
+        (path, directory) = try FuzzScratch.make("apply")
         try directory.fd.makeDirectory("victim", mode: 0o755)
         let victim = try directory.fd.openDirectory("victim")
         try victim.fd.writeFileDurably("file", Array("content".utf8))
         try victim.fd.makeSymbolicLink("link", target: "file")
         try victim.fd.makeDirectory("a", mode: 0o700)
         before = try Self.everything(directory.fd, "victim")
-        atexit {
-            if case .success(let place) = ApplyPlace.shared {
-                try? ApplyPlace.remove("victim", from: place.directory.fd)
-                try? ApplyPlace.remove("root", from: place.directory.fd)
-                try? FileDescriptor.workingDirectory.removeDirectory(place.path)
-            }
-        }
     }
 
-    static func run(_ bytes: [UInt8]) throws -> FuzzTarget.Outcome { try shared.get().run(bytes) }
+    /// One at a time: there is one root.
+    private static let turn = Mutex(())
+
+    static func run(_ bytes: [UInt8]) throws -> FuzzTarget.Outcome {
+        try turn.withLock { _ in try shared.get().run(bytes) }
+    }
 
     private func run(_ bytes: [UInt8]) throws -> FuzzTarget.Outcome {
         var input = FuzzInput(bytes)
@@ -65,7 +63,7 @@ private final class ApplyPlace: Sendable {
             while layers.count < 3, !input.isEmpty { layers.append(try layer(&input)) }
         }
         try directory.fd.makeDirectory("root", mode: 0o755)
-        defer { try? Self.remove("root", from: directory.fd) }
+        defer { try? FuzzScratch.remove("root", from: directory.fd) }
         let root = SharedDescriptor(try directory.fd.openDirectory("root"))
         defer { extendLifetime(root) }
         var outcome = FuzzTarget.Outcome.taken
@@ -169,13 +167,5 @@ private final class ApplyPlace: Sendable {
             }
         }
         return lines
-    }
-
-    private static func remove(_ name: BytePath, from directory: FileDescriptor) throws {
-        guard try directory.status(of: name).isDirectory else { return try directory.unlink(name) }
-        let opened = SharedDescriptor(try directory.openDirectory(name))
-        defer { extendLifetime(opened) }
-        for entry in try opened.fd.entries() { try remove(entry.name, from: opened.fd) }
-        try directory.removeDirectory(name)
     }
 }

@@ -15,7 +15,8 @@ public struct FuzzTarget: Sendable, CustomStringConvertible {
     public var description: String { name }
 
     public static let all: [FuzzTarget] = [
-        .tar, .gzip, .zstd, .documents, .accounts, .stream, .apply,
+        .tar, .gzip, .zstd, .documents, .accounts, .stream, .apply, .hooks, .mtree, .record, .configuration,
+        .bundles,
     ]
 }
 

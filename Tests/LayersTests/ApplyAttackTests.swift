@@ -120,6 +120,16 @@ import Testing
             .refused),
         Case("an entry below a whiteout", [[.file(".wh.d/f", "x")]], .refused),
         Case("an entry below an opaque whiteout", [[.file("d/.wh..wh..opq/f", "x")]], .refused),
+        // No layer could name such a directory, so the tree could not be packed again. Found by the fuzz target `apply`.
+        Case(
+            "a link to a name of a whiteout that is not there, and a file through it",
+            [[.symlink("l", ".wh.d/e"), .file("l/f", "x")]], .refused),
+        Case(
+            "the same by a layer above, through an absolute link",
+            [[.symlink("l", "/d/.wh.d")], [.file("l/f", "x")]], .refused),
+        Case(
+            "a link to the name of an opaque whiteout, and a directory through it",
+            [[.symlink("l", ".wh..wh..opq")], [.directory("l/d/")]], .refused),
         Case("a link to itself on the way", [[.symlink("l", "l"), .file("l/f", "x")]], .refused),
         Case(
             "two links to each other on the way",

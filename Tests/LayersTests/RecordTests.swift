@@ -65,6 +65,54 @@ import Testing
         #expect(throws: RecordError.self) { try RecordedTree(decoding: bytes + [0]) }
     }
 
+    struct Impossible: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        /// Gets the first name in the root, a directory, and the file `f`.
+        var change: @Sendable (inout RecordedTree, _ directory: Int, _ file: Int) -> Void
+        init(_ says: String, _ change: @escaping @Sendable (inout RecordedTree, Int, Int) -> Void) {
+            testDescription = says
+            self.change = change
+        }
+
+        static func attributes(_ names: BytePath...) -> [ExtendedAttribute] {
+            names.map { ExtendedAttribute(name: $0, value: []) }
+        }
+    }
+
+    @Test(
+        "A record is refused, whatever its checksum, if no tree can be like that",
+        arguments: [
+            Impossible("a file's name is a path") { tree, d, _ in tree.nodes[d].name = ".." },
+            Impossible("a file's name is a path") { tree, d, _ in tree.nodes[d].name = "." },
+            Impossible("a file's name is a path") { tree, d, _ in tree.nodes[d].name = "../x" },
+            Impossible("a file has no name") { tree, d, _ in tree.nodes[d].name = .empty },
+            Impossible("its names are out of order") { tree, _, _ in tree.nodes[0].children.reverse() },
+            Impossible("its names are out of order") { tree, d, _ in tree.nodes[0].children.insert(d, at: 0)
+            },
+            Impossible("a number is too large") { tree, _, f in tree.nodes[f].status.size = -1 },
+            Impossible("a number is too large") { tree, _, f in
+                tree.nodes[f].status.modificationTime.nanoseconds = 1_000_000_000
+            },
+            Impossible("its attributes are out of order") { tree, _, f in
+                tree.nodes[f].attributes = Impossible.attributes("user.b", "user.a")
+            },
+            Impossible("its attributes are out of order") { tree, _, f in
+                tree.nodes[f].attributes = Impossible.attributes("user.a", "user.a")
+            },
+            Impossible("a symbolic link leads to nothing") { tree, _, f in
+                tree.nodes[f].status.mode = SystemCalls.FileType.symbolicLink.rawValue | 0o777
+            },
+        ])
+    func impossible(_ test: Impossible) throws {
+        let (base, root) = try Self.tree()
+        defer { extendLifetime(base) }
+        var record = try RecordedTree.scan(root.fd)
+        let file = try #require(record.find("f", in: RecordedTree.root))
+        test.change(&record, record.nodes[0].children[0], file)
+        let error = try #require(throws: RecordError.self) { try RecordedTree(decoding: record.encoded) }
+        #expect(error.description == test.testDescription)
+    }
+
     @Test("An mtree file gives the tree that it was made of, as far as it can tell")
     func mtree() throws {
         let (base, root) = try Self.tree()
@@ -75,6 +123,61 @@ import Testing
         // Linked files are one file again.
         let names = record.nodes.filter { $0.name == "f" || $0.name == "g" }.map(\.status.inode)
         #expect(names.count == 2 && Set(names).count == 1)
+    }
+
+    struct WrongText: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        var text: String
+        var says: String
+    }
+
+    private static let sha = String(repeating: "0a", count: 32)
+    private static let root = "/set uid=0 gid=0 nlink=1 time=1\n. type=dir mode=0755\n"
+
+    @Test(
+        "An mtree file is refused with the line at fault",
+        arguments: [
+            WrongText(
+                testDescription: "a name that stands twice",
+                text: root + "a type=fifo mode=0\na type=fifo mode=0\n", says: "line 4: \"a\" is there twice"),
+            WrongText(
+                testDescription: "a name twice, once by its path",
+                text: root + "a type=fifo mode=0\n./a type=fifo mode=0\n",
+                says: "line 4: \"./a\" is there twice"),
+            WrongText(
+                testDescription: "a link that leads nowhere", text: root + "l type=link mode=0777\n",
+                says: "line 3: it lacks link"),
+            WrongText(
+                testDescription: "a size below zero",
+                text: root + "f type=file mode=0644 size=-1 sha256=\(sha)\n",
+                says: "line 3: size=-1 is no value for that"),
+            WrongText(
+                testDescription: "a last line that goes on", text: root + "f type=fifo mode=0 \\",
+                says: "its last line goes on, and there is no more"),
+        ])
+    func wrongText(_ test: WrongText) throws {
+        let root = try SharedVolume.directory()
+        let error = try #require(throws: RecordError.self) {
+            try RecordedTree(mtree: Array(test.text.utf8), written: .epoch, root: root.fd)
+        }
+        #expect(error.description == test.says)
+    }
+
+    @Test("What an mtree file says of attributes, links and sockets is kept as an image has it")
+    func textKept() throws {
+        let root = try SharedVolume.directory()
+        let text =
+            Self.root + "/set uid=0 gid=0 nlink=1 time=1 xattr.user.a=dg==\n"
+            + "d type=dir mode=0 xattr.user.a=dw== link=x\n..\ns type=socket mode=0\n"
+        let tree = try RecordedTree(mtree: Array(text.utf8), written: .epoch, root: root.fd)
+        #expect(tree.nodes.map(\.name) == ["", "d"])
+        #expect(tree.nodes[1].attributes == [ExtendedAttribute(name: "user.a", value: Array("w".utf8))])
+        #expect(tree.nodes[1].target.isEmpty)
+        // A name with = in it is told from its value.
+        var other = tree
+        other.nodes[1].attributes[0].name = "user.a=b"
+        let again = try RecordedTree(mtree: other.mtree, written: .epoch, root: root.fd)
+        #expect(again.nodes[1].attributes == other.nodes[1].attributes)
     }
 
     struct Name: Sendable {

@@ -32,7 +32,7 @@ import Testing
         Case(#"store = "/a\q""#, wrong: "an unknown escape in a string"),
         Case("store = \"/a\" x", wrong: "there is something behind the value"),
         Case("store = \"a/b\"", wrong: "the store must be an absolute path"),
-        Case("store = \"/a\"\nstore = \"/b\"", wrong: "line 2 of \"c\" is wrong: store is set twice"),
+        Case("store = \"/a\"\nstore = \"/b\"", wrong: "line 2 of \"c\" is wrong: \"store\" is set twice"),
         // A key that is spelled wrong must not make another store be used.
         Case("stor = \"/a\"", wrong: "the key \"stor\" is not known"),
         Case("[store]", wrong: "the value is not a string in quotes"),

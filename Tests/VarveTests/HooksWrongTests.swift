@@ -144,6 +144,16 @@ final class HookWorld {
             description: "a negative number", hook: .trySkip, body: "echo '{\"layers\": -1}'",
             says: "the answer of \"PROGRAM\" is wrong: \"layers\" must say how many layers are in place"),
         Case(
+            description: "more directories than layers in place", hook: .trySkip,
+            body: "mkdir -p \"$2/rootfs\"; echo '{\"layers\": 1, \"directories\": [\"/a\", \"/b\"]}'",
+            says:
+                "the answer of \"PROGRAM\" is wrong: it says that 1 layers are in place, and names the directories of 2; layers extracted side by side may need those below them"
+        ),
+        Case(
+            description: "a directory that no file can have", hook: .extractTo,
+            body: "echo '{\"directory\": \"/a\\u0000b\"}'",
+            says: "the answer of \"PROGRAM\" is wrong: \"directory\" must name the directory for layer 0"),
+        Case(
             description: "a directory outside the bundle", hook: .extractTo,
             body: "echo '{\"directory\": \"/etc\"}'",
             says:
@@ -193,6 +203,34 @@ final class HookWorld {
         // Neither the bundle nor anything beside it is left, and nothing of the program runs.
         #expect(try world.names() == before)
         #expect(try running(world.path) == [])
+    }
+
+    /// Layers that are extracted side by side have one limit together.
+    @Test func limits() throws {
+        let world = try HookWorld()
+        try world.setHooks(
+            [.extractTo],
+            body: """
+                layer=$(sed 's/.*"layer"://; s/[^0-9].*//'); mkdir "$2/$layer"
+                echo "{\\"directory\\": \\"$2/$layer\\"}"
+                """)
+        // The layers have nine, four and two entries.
+        let size = try storeSampleLayers().reduce(0) { $0 + $1.archive.count }
+        for (option, limit, unit) in [
+            ("--max-entries", 14, "entries"), ("--max-size", size - 1, "bytes"), ("--max-entries", 15, ""),
+        ] {
+            let run = varve(
+                "unpack", "--driver", "hooks", BytePath(option), BytePath("\(limit)"), "--image", world.image,
+                world.bundle, variables: world.variables)
+            let says = "varve: the image unpacks to more than \(limit) \(unit), which its layer sha256:"
+            #expect(run.code == (unit.isEmpty ? 0 : 3), "\(run)")
+            #expect(unit.isEmpty ? run.errorText == "" : run.errorText.hasPrefix(says), "\(run)")
+        }
+        #expect(try runSuccessfully(["rm", "-r", "\(world.bundle)"]).status == 0)
+        let run = varve(
+            "unpack", "--driver", "hooks", "--max-size", BytePath("\(size)"), "--image", world.image,
+            world.bundle, variables: world.variables)
+        #expect(run.code == 0, "\(run)")
     }
 
     /// The command lines of processes that name a path.
@@ -259,6 +297,20 @@ final class HookWorld {
         DeltaCase(
             answer: #"[{"change":"deleted","path":"bin/sh"}]"#,
             says: "\"bin/sh\" is said to be deleted, and is there"),
+        // A whiteout there would make the directory anew, or delete through the link.
+        DeltaCase(
+            answer: #"[{"change":"deleted","path":"gone"},{"change":"deleted","path":"gone/f"}]"#,
+            says:
+                "\"gone/f\" is said to be deleted, and its directory is not there; what lay below a deleted directory is not listed"
+        ),
+        DeltaCase(
+            answer: #"[{"change":"deleted","path":"lib/f"}]"#,
+            says:
+                "\"lib/f\" is said to be deleted, and its directory is not there; what lay below a deleted directory is not listed"
+        ),
+        DeltaCase(
+            answer: "[{\"change\":\"deleted\",\"path\":\"bin/\(String(repeating: "x", count: 256))\"}]",
+            says: "\"bin/\(String(repeating: "x", count: 196))…\" is longer than any path in a layer"),
         DeltaCase(
             answer: #"[{"change":"modified","path":"../hook"}]"#,
             says:

@@ -9,6 +9,14 @@ import Testing
 @Suite(.serialized) struct HostileImageTests {
     static let all = HostileCase.paths + HostileCase.entries + HostileCase.sizes + HostileCase.documents
 
+    /// As Docs/security.md says.
+    @Test func counts() {
+        let sections = [
+            HostileCase.paths, HostileCase.entries, HostileCase.sizes, HostileCase.documents,
+        ]
+        #expect(sections.map(\.count) == [36, 30, 17, 23])
+    }
+
     @Test("An image with", arguments: all) func attack(_ one: HostileCase) throws {
         try HostileWorld.shared().run(one)
     }

@@ -51,7 +51,7 @@ import Testing
     }
 
     @Test(arguments: [
-        Case("a = 1\na = 2", 2, "a is set twice"),
+        Case("a = 1\na = 2", 2, "\"a\" is set twice"),
         Case("[a]\n[b]\n[a]", 3, "the table \"a\" stands here twice"),
         Case("a = {}\n[a]", 2, "the table \"a\" was written whole before"),
         Case("a = {}\na.b = 1", 2, "the table \"a\" cannot be added to from here"),
@@ -73,6 +73,12 @@ import Testing
         Case("a =", 1, "the value is not a string in quotes, a whole number, true or false"),
         Case("# \u{1}", 1, "a control character stands in a comment"),
         Case("a = " + String(repeating: "[", count: 100_000), 1, "values are nested too deep"),
+        // Each part is a table in another.
+        Case("a" + String(repeating: ".a", count: 100_000) + " = 1", 1, "a key has too many parts"),
+        Case("[a" + String(repeating: ".a", count: 100_000) + "]", 1, "a key has too many parts"),
+        Case(
+            "\(String(repeating: "x", count: 300)) = 1\n\(String(repeating: "x", count: 300)) = 1", 2,
+            "\"\(String(repeating: "x", count: 200))…\" is set twice"),
     ])
     func wrong(_ test: Case) {
         let error = #expect(throws: TOMLError.self) { try TOMLTable(parsing: Array(test.text.utf8)) }

@@ -30,10 +30,10 @@ extension RecordedTree {
             }
             continued.removeAll()
         }
+        guard continued.isEmpty else { throw RecordError("its last line goes on, and there is no more") }
         guard var tree = reader.tree else { throw RecordError("it has no line for \".\"") }
-        for index in tree.nodes.indices {
-            tree.nodes[index].children.sort { [tree] in tree.nodes[$0].name < tree.nodes[$1].name }
-        }
+        let names = tree.nodes.map(\.name)
+        for index in tree.nodes.indices { tree.nodes[index].children.sort { names[$0] < names[$1] } }
         tree.knowledge = .mtree(written: written)
         try tree.findLinkGroups(in: try ComparedTree(root: root), written: written)
         self = tree
@@ -104,10 +104,19 @@ extension RecordedTree {
 private struct MtreeReader {
     typealias Keywords = [(name: [UInt8], value: [UInt8])]
 
-    private(set) var tree: RecordedTree?
+    private var nodes: [RecordedTree.Node] = []
+    /// Where each name is.
+    private var places: [Place: Int] = [:]
+    private struct Place: Hashable {
+        var directory: Int
+        var name: BytePath
+    }
     private var defaults: Keywords = []
     /// The directories above the next line.
     private var open: [Int] = []
+
+    /// Nil as long as there was no root.
+    var tree: RecordedTree? { RecordedTree(nodes, knowledge: .mtree(written: .epoch)) }
 
     mutating func read(_ line: [UInt8]) throws(RecordError) {
         let words = line.split { $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }
@@ -143,21 +152,22 @@ private struct MtreeReader {
         guard let path = BytePath(encoded) else { throw RecordError("its name holds a zero byte") }
         let components = path.components.filter { $0 != .current }
         guard !components.contains("..") else { throw RecordError("its name holds \"..\"") }
+        // An image has none.
+        if made.status.type == .socket { return }
         guard let name = components.last else {
-            guard tree == nil, made.status.isDirectory else {
+            guard nodes.isEmpty, made.status.isDirectory else {
                 throw RecordError("the root is there twice, or is no directory")
             }
-            tree = RecordedTree(root: made, knowledge: .mtree(written: .epoch))
+            nodes = [made]
             open = [RecordedTree.root]
             return
         }
-        guard let known = tree else { throw RecordError("it does not begin with the root") }
+        guard !nodes.isEmpty else { throw RecordError("it does not begin with the root") }
         // A name with a slash counts from the root, any other from the directory above it.
         var directory = RecordedTree.root
         if path.bytes.contains(UInt8(ascii: "/")) {
             for component in components.dropLast() {
-                let children = known.nodes[directory].children
-                guard let found = children.first(where: { known.nodes[$0].name == component }) else {
+                guard let found = places[Place(directory: directory, name: component)] else {
                     throw RecordError("\"\(path)\" lies in a directory that it does not tell of")
                 }
                 directory = found
@@ -166,12 +176,17 @@ private struct MtreeReader {
             guard let last = open.last else { throw RecordError("it closes more directories than it opens") }
             directory = last
         }
-        guard known.nodes[directory].status.isDirectory else {
+        guard nodes[directory].status.isDirectory else {
             throw RecordError("\"\(path)\" lies in what is no directory")
+        }
+        let index = nodes.count
+        guard places.updateValue(index, forKey: Place(directory: directory, name: name)) == nil else {
+            throw RecordError("\"\(path)\" is there twice")
         }
         var node = made
         node.name = name
-        guard let index = tree?.append(node, to: directory) else { return }
+        nodes.append(node)
+        nodes[directory].children.append(index)
         if node.status.isDirectory { open.append(index) }
     }
 
@@ -203,7 +218,7 @@ private struct MtreeReader {
                 guard let value = UInt64(text) else { throw wrong() }
                 links = value
             case "size":
-                guard let value = Int64(text) else { throw wrong() }
+                guard let value = Int64(text), value >= 0 else { throw wrong() }
                 size = value
             case "tar_time", "time":
                 guard let seconds = Int64(text.prefix { $0 != "." }) else { throw wrong() }
@@ -216,6 +231,8 @@ private struct MtreeReader {
                 node.digest = digest
             default:
                 guard let attribute = try Self.attribute(name, bytes) else { continue }
+                // What stands on the line goes before what /set says.
+                node.attributes.removeAll { $0.name == attribute.name }
                 node.attributes.append(attribute)
             }
         }
@@ -230,6 +247,11 @@ private struct MtreeReader {
             node.status.size = size
         } else {
             node.digest = nil
+        }
+        if type == .symbolicLink {
+            guard !node.target.isEmpty else { throw RecordError("it lacks link") }
+        } else {
+            node.target = .empty
         }
         node.attributes.sort { $0.name < $1.name }
         return node

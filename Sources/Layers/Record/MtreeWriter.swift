@@ -65,7 +65,10 @@ private struct MtreeWriter {
         if status.isRegular || status.isDirectory {
             for attribute in node.attributes {
                 add("xattr.")
-                bytes.append(contentsOf: VisEncoding.encode(attribute.name.bytes))
+                // A reader takes the first = for the end of the name.
+                for byte in VisEncoding.encode(attribute.name.bytes) {
+                    bytes.append(contentsOf: byte == UInt8(ascii: "=") ? Array("\\075".utf8) : [byte])
+                }
                 bytes.append(UInt8(ascii: "="))
                 bytes.append(contentsOf: Base64.encode(attribute.value))
             }

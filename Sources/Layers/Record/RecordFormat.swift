@@ -80,6 +80,9 @@ extension RecordedTree {
                 throw RecordError("its names are out of order")
             }
             guard !node.name.isEmpty else { throw RecordError("a file has no name") }
+            guard node.name != ".", node.name != "..", !node.name.bytes.contains(UInt8(ascii: "/")) else {
+                throw RecordError("a file's name is a path")
+            }
             let made = append(node, to: parent)
             if node.status.isDirectory { open.append((made, count)) }
         }
@@ -94,17 +97,26 @@ extension RecordedTree {
         status.gid = try reader.number32()
         status.linkCount = try reader.number()
         status.inode = try reader.number()
-        status.size = Int64(bitPattern: try reader.number())
+        guard let size = Int64(exactly: try reader.number()) else {
+            throw RecordError("a number is too large")
+        }
+        status.size = size
         status.modificationTime = try reader.time()
         status.changeTime = try reader.time()
         var node = Node(name: name, status: status)
         for _ in 0..<(try reader.count()) {
-            node.attributes.append(ExtendedAttribute(name: try reader.path(), value: try reader.string()))
+            let attribute = ExtendedAttribute(name: try reader.path(), value: try reader.string())
+            if let before = node.attributes.last, !(before.name < attribute.name) {
+                throw RecordError("its attributes are out of order")
+            }
+            node.attributes.append(attribute)
         }
         var children = 0
         switch status.type {
         case .regular: node.digest = Digest(sha256: try reader.take(digestSize))
-        case .symbolicLink: node.target = try reader.path()
+        case .symbolicLink:
+            node.target = try reader.path()
+            if node.target.isEmpty { throw RecordError("a symbolic link leads to nothing") }
         case .characterDevice, .blockDevice:
             node.status.deviceMajor = try reader.number32()
             node.status.deviceMinor = try reader.number32()
@@ -189,6 +201,8 @@ private struct RecordReader {
     mutating func time() throws(RecordError) -> Timestamp {
         let raw = try number()
         let seconds = Int64(bitPattern: raw >> 1) ^ -Int64(bitPattern: raw & 1)
-        return Timestamp(seconds: seconds, nanoseconds: try number32())
+        let nanoseconds = try number32()
+        guard nanoseconds < 1_000_000_000 else { throw RecordError("a number is too large") }
+        return Timestamp(seconds: seconds, nanoseconds: nanoseconds)
     }
 }

@@ -41,6 +41,13 @@ public struct RecordedTree: Sendable {
         self.knowledge = knowledge
     }
 
+    /// Nil if there is no root.
+    init?(_ nodes: [Node], knowledge: Knowledge) {
+        if nodes.isEmpty { return nil }
+        self.nodes = nodes
+        self.knowledge = knowledge
+    }
+
     static let root = 0
 
     /// Files in the tree, directories and the root among them.

@@ -1,7 +1,7 @@
 /// The encoding of names in mtree files: vis(3) with `VIS_WHITE | VIS_OCTAL | VIS_GLOB`, as go-mtree writes it.
-enum VisEncoding {
+package enum VisEncoding {
     /// White space, control bytes, bytes above 0x7f and `*?[#` become `\` and three octal digits, a backslash is doubled.
-    static func encode(_ bytes: some Sequence<UInt8>) -> [UInt8] {
+    package static func encode(_ bytes: some Sequence<UInt8>) -> [UInt8] {
         var result: [UInt8] = []
         let backslash = UInt8(ascii: "\\")
         let globs = Array("*?[#".utf8)
@@ -21,7 +21,7 @@ enum VisEncoding {
     }
 
     /// unvis(3): octal digits and the escapes of C and of vis's own style. Nil for what is none of them.
-    static func decode(_ text: some Sequence<UInt8>) -> [UInt8]? {
+    package static func decode(_ text: some Sequence<UInt8>) -> [UInt8]? {
         var result: [UInt8] = []
         var rest = ArraySlice(Array(text))
         while let byte = rest.popFirst() {

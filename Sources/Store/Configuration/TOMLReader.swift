@@ -1,3 +1,6 @@
+public import SystemCalls
+public import SystemPackage
+
 /// A value of a TOML document, of the kinds that this program's configuration has.
 public enum TOMLValue: Sendable, Equatable {
     case string(String)
@@ -32,6 +35,19 @@ public struct TOMLError: Error, Sendable, CustomStringConvertible {
 }
 
 extension TOMLTable {
+    /// The bytes of a document, at most 1 MiB; nil if there is no such file.
+    public static func bytes(of path: BytePath) throws(Errno) -> [UInt8]? {
+        do throws(Errno) {
+            // Not to wait for a writer, if it is a FIFO.
+            let file = try FileDescriptor.workingDirectory.open(path, [.readOnly, .nonBlocking])
+            return try file.fd.readAll(limit: 1 << 20)
+        } catch .noSuchFileOrDirectory {
+            return nil
+        } catch .notDirectory {
+            return nil
+        }
+    }
+
     /// Reads a document (TOML 1.0): tables, dotted keys, inline tables, arrays, strings on one line, integers and
     /// booleans. What no configuration here needs (floats, times, strings of several lines, arrays of tables) is refused
     /// by its name, and so is whatever TOML itself forbids: a key set twice, a table defined twice or added to from
@@ -57,10 +73,18 @@ private struct TOMLReader {
         }
 
         var origin: Origin
-        var members: [(key: String, node: Node, line: Int)] = []
+        private var members: [(key: String, node: Node, line: Int)] = []
+        /// Where each key is, by its bytes.
+        private var places: [[UInt8]: Int] = [:]
         init(_ origin: Origin) { self.origin = origin }
 
-        func find(_ key: String) -> Node? { members.first { $0.key.utf8.elementsEqual(key.utf8) }?.node }
+        func find(_ key: String) -> Node? { places[Array(key.utf8)].map { members[$0].node } }
+
+        /// The key must be new.
+        func add(_ key: String, _ node: Node, line: Int) {
+            places[Array(key.utf8)] = members.count
+            members.append((key, node, line))
+        }
 
         var finished: TOMLTable {
             TOMLTable(
@@ -89,6 +113,8 @@ private struct TOMLReader {
     init(_ bytes: [UInt8]) { text = bytes }
 
     private func wrong(_ reason: String) -> TOMLError { TOMLError(line: line, reason: reason) }
+
+    private func shown(_ key: String) -> String { "\"\(BytePath.excerpt(key.utf8))\"" }
 
     private var next: UInt8? { position < text.count ? text[position] : nil }
 
@@ -172,18 +198,18 @@ private struct TOMLReader {
             switch table.find(key) {
             case nil:
                 let made = Table(isLast ? .header : .implied)
-                table.members.append((key, .table(made), line))
+                table.add(key, .table(made), line: line)
                 table = made
             case .table(let found):
                 switch found.origin {
-                case .inline: throw wrong("the table \"\(key)\" was written whole before")
-                case .dotted: throw wrong("the table \"\(key)\" was made by dotted keys before")
-                case .header where isLast: throw wrong("the table \"\(key)\" stands here twice")
+                case .inline: throw wrong("the table \(shown(key)) was written whole before")
+                case .dotted: throw wrong("the table \(shown(key)) was made by dotted keys before")
+                case .header where isLast: throw wrong("the table \(shown(key)) stands here twice")
                 case .header, .implied: break
                 }
                 if isLast { found.origin = .header }
                 table = found
-            case .value: throw wrong("\"\(key)\" is set already, and is no table")
+            case .value: throw wrong("\(shown(key)) is set already, and is no table")
             }
         }
         return table
@@ -199,18 +225,18 @@ private struct TOMLReader {
             switch table.find(key) {
             case nil:
                 let made = Table(.dotted)
-                table.members.append((key, .table(made), keyLine))
+                table.add(key, .table(made), line: keyLine)
                 table = made
             case .table(let found) where found.origin == .dotted: table = found
-            case .table: throw wrong("the table \"\(key)\" cannot be added to from here")
-            case .value: throw wrong("\"\(key)\" is set already, and is no table")
+            case .table: throw wrong("the table \(shown(key)) cannot be added to from here")
+            case .value: throw wrong("\(shown(key)) is set already, and is no table")
             }
         }
         guard let key = keys.last else { throw wrong("it is not key = value") }
-        guard table.find(key) == nil else { throw wrong("\(key) is set twice") }
+        guard table.find(key) == nil else { throw wrong("\(shown(key)) is set twice") }
         skipBlanks()
         let value = try value(depth: 0)
-        table.members.append((key, value, keyLine))
+        table.add(key, value, line: keyLine)
     }
 
     /// Keys joined by dots, with blanks around.
@@ -226,6 +252,7 @@ private struct TOMLReader {
                 guard position > start else { throw wrong("it is not key = value") }
                 keys.append(String(decoding: text[start..<position], as: UTF8.self))
             }
+            guard keys.count <= Self.depthLimit else { throw wrong("a key has too many parts") }
             skipBlanks()
         } while take(".")
         return keys
@@ -282,9 +309,9 @@ private struct TOMLReader {
                 throw wrong("a dotted key in an inline table is not taken here")
             }
             guard take("=") else { throw wrong("it is not key = value") }
-            guard table.find(key) == nil else { throw wrong("\(key) is set twice") }
+            guard table.find(key) == nil else { throw wrong("\(shown(key)) is set twice") }
             skipBlanks()
-            table.members.append((key, try value(depth: depth + 1), line))
+            table.add(key, try value(depth: depth + 1), line: line)
             skipBlanks()
             if take("}") { return table }
             guard take(",") else { throw wrong("a table in braces must end on its line") }

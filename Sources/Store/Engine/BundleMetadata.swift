@@ -67,7 +67,12 @@ public struct BundleMetadata: Sendable {
         }
         json = object
         path = try walk.map { try Descriptor($0, of: "\(file)") }
-        let options = object["map_options"]?.object
+        let options: JSONObject?
+        switch object["map_options"] {
+        case nil, .null?: options = nil
+        case .object(let members)?: options = members
+        default: throw damaged("its map_options are not an object")
+        }
         func ranges(_ key: String) throws -> [IDMapping] {
             // Go writes null for none.
             guard let value = options?[key], !value.isNull else { return [] }
@@ -77,16 +82,30 @@ public struct BundleMetadata: Sendable {
                 return range
             }
         }
+        func flag(_ key: String, in object: JSONObject?) throws -> Bool {
+            guard let value = object?[key], !value.isNull else { return false }
+            guard let flag = value.bool else { throw damaged("its \(key) is neither true nor false") }
+            return flag
+        }
+        // umoci's OCIStandardWhiteout. With overlayfs's, devices in the tree mean deletions.
+        if let mode = object["whiteout_mode"], !mode.isNull, mode.int64 != 0 {
+            throw StoreError(
+                .unsupported,
+                "\"\(file)\" says that deletions in the bundle are kept as overlayfs keeps them, which is not known here; unpack the image again"
+            )
+        }
         apply = ApplyOptions(
-            keepDirlinks: object["varve_keep_dirlinks"]?.bool ?? false,
+            keepDirlinks: try flag("varve_keep_dirlinks", in: object),
             owners: OwnerMapping(
                 uids: try ranges("uid_mappings"), gids: try ranges("gid_mappings"),
-                isRootless: options?["rootless"]?.bool ?? false))
+                isRootless: try flag("rootless", in: options)))
     }
 
     public var encoded: [UInt8] {
         var object = json
-        object["from_descriptor_path"] = ["descriptor_walk": .array(path.map { .object($0.json) })]
+        var origin = object["from_descriptor_path"]?.object ?? [:]
+        origin["descriptor_walk"] = .array(path.map { .object($0.json) })
+        object["from_descriptor_path"] = .object(origin)
         // The tree that a layer makes depends on it, so the next layer must be made the same way.
         object["varve_keep_dirlinks"] = apply.keepDirlinks ? true : nil
         return JSONValue.object(object).serialized() + [UInt8(ascii: "\n")]

@@ -19,19 +19,12 @@ struct ConfigurationFile: Equatable {
 
     /// Nil if there is no such file.
     static func read(_ path: BytePath) throws -> ConfigurationFile? {
-        let bytes: [UInt8]
-        do throws(Errno) {
-            let file = try FileDescriptor.workingDirectory.open(path, [.readOnly, .nonBlocking])
-            bytes = try file.fd.readAll(limit: 1 << 20)
-        } catch .noSuchFileOrDirectory {
-            return nil
-        } catch .notDirectory {
-            return nil
-        } catch {
+        let bytes: [UInt8]?
+        do throws(Errno) { bytes = try TOMLTable.bytes(of: path) } catch {
             throw UsageError(
                 "cannot read the configuration \"\(path)\": \(error); name the store with --store")
         }
-        return try ConfigurationFile(parsing: bytes, of: path)
+        return try bytes.map { try ConfigurationFile(parsing: $0, of: path) }
     }
 
     init(parsing bytes: [UInt8], of path: BytePath) throws(UsageError) {

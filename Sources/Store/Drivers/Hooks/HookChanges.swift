@@ -1,16 +1,16 @@
 import Archive
-import Layers
+package import Layers
 import OCI
 import SystemCalls
-import SystemPackage
+package import SystemPackage
 
 /// The changes that a hook tells, checked: a list that does not fit the tree would make a wrong layer.
-struct HookChanges {
+package struct HookChanges {
     private let failure: HookFailure
     /// The type is the hook's word for what is not there any more to look at.
     private var changes: [(kind: ChangeKind, path: BytePath, type: SystemCalls.FileType)] = []
 
-    init(_ answer: HookAnswer) throws(StoreError) {
+    package init(_ answer: HookAnswer) throws(StoreError) {
         var answer = answer
         failure = answer.failure
         guard let list = answer.take("changes")?.array else {
@@ -46,29 +46,44 @@ struct HookChanges {
         let isClean = components.allSatisfy { !$0.isEmpty && $0 != [0x2e] && $0 != [0x2e, 0x2e] }
         guard isClean else {
             throw failure.wrongAnswer(
-                "\"\(path)\" is no path relative to the rootfs; write it with no slash before it and with no . and .. in it"
+                "\(quoted(path)) is no path relative to the rootfs; write it with no slash before it and with no . and .. in it"
             )
+        }
+        guard path.count <= Self.pathLimit, components.allSatisfy({ $0.count <= Self.nameLimit }) else {
+            throw failure.wrongAnswer("\(quoted(path)) is longer than any path in a layer")
         }
         return path
     }
 
+    /// Bytes: PATH_MAX less the closing NUL, and NAME_MAX (limits.h).
+    private static let (pathLimit, nameLimit) = (4095, 255)
+
+    private func quoted(_ path: BytePath) -> String { "\"\(BytePath.excerpt(path.bytes))\"" }
+
     /// The changes in byte order, with their types; each as the tree shows it.
-    func checked(against root: FileDescriptor) throws -> [Change] {
+    package func checked(against root: FileDescriptor) throws(StoreError) -> [Change] {
         var result: [Change] = []
         var previous: BytePath?
         for (kind, path, told) in changes.sorted(by: { $0.path < $1.path }) {
-            if path == previous { throw failure.wrongAnswer("\"\(path)\" stands in it twice") }
+            if path == previous { throw failure.wrongAnswer("\(quoted(path)) stands in it twice") }
             previous = path
-            let status = try status(of: path, below: root)
+            let (hasDirectory, status) = try look(at: path, below: root)
             switch kind {
             case .deleted:
                 if status != nil {
-                    throw failure.wrongAnswer("\"\(path)\" is said to be deleted, and is there")
+                    throw failure.wrongAnswer("\(quoted(path)) is said to be deleted, and is there")
+                }
+                // A whiteout there would make the directory again, or delete what a link leads to.
+                guard hasDirectory else {
+                    throw failure.wrongAnswer(
+                        "\(quoted(path)) is said to be deleted, and its directory is not there; what lay below a deleted directory is not listed"
+                    )
                 }
                 result.append(Change(kind: .deleted, path: path, type: told))
             case .added, .modified:
                 guard let type = status?.type else {
-                    throw failure.wrongAnswer("\"\(path)\" is said to be \(kind.rawValue), and is not there")
+                    throw failure.wrongAnswer(
+                        "\(quoted(path)) is said to be \(kind.rawValue), and is not there")
                 }
                 // A layer cannot hold a socket, and no image had one.
                 if type != .socket { result.append(Change(kind: kind, path: path, type: type)) }
@@ -77,20 +92,24 @@ struct HookChanges {
         return result
     }
 
-    private func status(of path: BytePath, below root: FileDescriptor) throws(StoreError) -> FileStatus? {
+    /// Whether the path's directory is there, no symbolic link followed, and what the path is. Unlike a delta of btrfs, which
+    /// leaves out what has another device number: in a stacked tree files of one directory have several.
+    private func look(at path: BytePath, below root: FileDescriptor) throws(StoreError)
+        -> (hasDirectory: Bool, status: FileStatus?)
+    {
         try attempt("look at", path) { () throws(Errno) in
-            if path == .current { return try root.status() }
+            if path == .current { return (true, try root.status()) }
             do throws(Errno) {
                 let parent = path.parent
                 let directory = try root.open(
                     parent.isEmpty ? .current : parent, [.path, .directory], resolve: [.beneath, .noSymlinks])
-                return try directory.fd.statusIfPresent(of: path.lastComponent)
+                return (true, try directory.fd.statusIfPresent(of: path.lastComponent))
             } catch .noSuchFileOrDirectory {
-                return nil
+                return (false, nil)
             } catch .notDirectory {
-                return nil
+                return (false, nil)
             } catch .tooManySymbolicLinkLevels {
-                return nil
+                return (false, nil)
             }
         }
     }

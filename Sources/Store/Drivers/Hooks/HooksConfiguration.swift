@@ -31,22 +31,16 @@ public struct HooksConfiguration: Sendable, Equatable {
 
     /// Nil if there is no such file.
     public static func read(_ path: BytePath) throws -> HooksConfiguration? {
-        let bytes: [UInt8]
-        do throws(Errno) {
-            let file = try FileDescriptor.workingDirectory.open(path, [.readOnly, .nonBlocking])
-            bytes = try file.fd.readAll(limit: 1 << 20)
-        } catch .noSuchFileOrDirectory {
-            return nil
-        } catch .notDirectory {
-            return nil
-        } catch {
+        let bytes: [UInt8]?
+        do throws(Errno) { bytes = try TOMLTable.bytes(of: path) } catch {
             throw StoreError(
                 .usage, "cannot read the hooks \"\(path)\": \(error); name another file with VARVE_HOOKS")
         }
-        return try HooksConfiguration(parsing: bytes, of: path)
+        return try bytes.map { try HooksConfiguration(parsing: $0, of: path) }
     }
 
     public init(parsing bytes: [UInt8], of path: BytePath) throws {
+        func shown(_ key: String) -> String { "\"\(BytePath.excerpt(key.utf8))\"" }
         func wrong(_ line: Int, _ reason: String) -> StoreError {
             StoreError(
                 .usage,
@@ -61,11 +55,11 @@ public struct HooksConfiguration: Sendable, Equatable {
         for member in document.members {
             guard member.key == "hooks", case .table(let table) = member.value else {
                 throw wrong(
-                    member.line, "there is nothing in it but the table [hooks], and not \"\(member.key)\"")
+                    member.line, "there is nothing in it but the table [hooks], and not \(shown(member.key))")
             }
             for member in table.members {
                 guard let name = HookName(rawValue: member.key) else {
-                    throw wrong(member.line, "there is no hook \"\(member.key)\"")
+                    throw wrong(member.line, "there is no hook \(shown(member.key))")
                 }
                 guard case .table(let settings) = member.value else {
                     throw wrong(member.line, "a hook is a table with its command")
@@ -100,7 +94,8 @@ public struct HooksConfiguration: Sendable, Equatable {
                 }
                 hook.store = BytePath(store)
             default:
-                throw wrong("\"\(setting.key)\" is not known of \(name.rawValue), or of another type")
+                let key = BytePath.excerpt(setting.key.utf8)
+                throw wrong("\"\(key)\" is not known of \(name.rawValue), or of another type")
             }
         }
         guard let program = hook.command.first, !program.isEmpty else {
@@ -108,7 +103,8 @@ public struct HooksConfiguration: Sendable, Equatable {
         }
         guard program.isAbsolute || program.components.count == 1 else {
             throw wrong(
-                "the program \"\(program)\" is neither an absolute path nor a name to be found in PATH")
+                "the program \"\(BytePath.excerpt(program.bytes))\" is neither an absolute path nor a name to be found in PATH"
+            )
         }
         return hook
     }
