@@ -183,6 +183,15 @@ final class HookWorld {
                 "the answer of \"PROGRAM\" is wrong: the directory \"BUNDLE/a\" is to take both layer 0 and layer 1"
         ),
         Case(
+            description: "one directory for two layers, spelt in two ways", hook: .extractTo,
+            body: """
+                mkdir -p "$2/a"; if grep -q '"layer":1'; then way=./; fi
+                echo "{\\"directory\\": \\"$2/${way}a\\"}"
+                """,
+            says:
+                "the answer of \"PROGRAM\" is wrong: the directory \"BUNDLE/./a\" is to take both layer 0 and layer 1"
+        ),
+        Case(
             description: "a flood", hook: .postExtract, body: "exec cat /dev/zero",
             says: "\"PROGRAM\" wrote more than the 1 MiB that an answer may have, and was stopped"),
         Case(

@@ -74,9 +74,11 @@ final class HooksUnpack: UnpackTransaction {
                 throw given.failure.wrongAnswer(
                     "the directory \"\(directory)\" for layer \(index) is not empty")
             }
-            if let other = targets.first(where: {
-                $0.value.directory == directory && !$0.value.target.isInPlace
-            }) {
+            // Not by its path, which may be spelt in many ways.
+            let other = try targets.filter { !$0.value.target.isInPlace }.first {
+                try isSame($0.value.target.root, root, directory)
+            }
+            if let other {
                 throw given.failure.wrongAnswer(
                     "the directory \"\(directory)\" is to take both layer \(other.key) and layer \(index)")
             }
@@ -86,6 +88,15 @@ final class HooksUnpack: UnpackTransaction {
             isInPlace: answer.isInPlace)
         targets[index] = (target, directory)
         return target
+    }
+
+    private func isSame(_ one: SharedDescriptor, _ other: SharedDescriptor, _ path: BytePath)
+        throws(StoreError) -> Bool
+    {
+        try attempt("look at the directory", path) { () throws(Errno) in
+            let (one, other) = (try one.fd.status(), try other.fd.status())
+            return one.device == other.device && one.inode == other.inode
+        }
     }
 
     func didExtract(layer index: Int) throws {
