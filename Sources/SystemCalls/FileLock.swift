@@ -86,15 +86,3 @@ public struct FileLock: ~Copyable {
         _ = flock(file.fd.rawValue, LOCK_UN)
     }
 }
-
-extension FileDescriptor {
-    /// Takes an exclusive flock(2) on this open file or directory without waiting; false when somebody holds it. It goes
-    /// with the last descriptor of this opening.
-    public func tryLock() throws(Errno) -> Bool {
-        while flock(rawValue, LOCK_EX | LOCK_NB) != 0 {
-            if errno == EWOULDBLOCK { return false }
-            if errno != EINTR { throw Errno(rawValue: errno) }
-        }
-        return true
-    }
-}

@@ -188,7 +188,7 @@ import Testing
             bench.directory.path)
         let live = try FileDescriptor.workingDirectory.open(
             bench.directory.path.appending(".varve-work-live"), [.directory])
-        #expect(try live.fd.tryLock())
+        #expect(try live.fd.tryLock(.exclusive))
         #expect(
             bench.text("unpack", "--driver", "directory", "--image", bench.image("a"), bench.bundle("c"))
                 == "")

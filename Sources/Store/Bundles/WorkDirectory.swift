@@ -24,7 +24,7 @@ struct WorkDirectory: ~Copyable {
                 guard let opened = try? parent.fd.openDirectory(name) else { return nil }
                 let shared = SharedDescriptor(opened)
                 // Somebody who cleans up may hold it just now, and take it away: another name then.
-                guard try shared.fd.tryLock(), try parent.fd.statusIfPresent(of: name) != nil else {
+                guard try shared.fd.tryLock(.exclusive), try parent.fd.statusIfPresent(of: name) != nil else {
                     return nil
                 }
                 return shared
@@ -60,7 +60,8 @@ struct WorkDirectory: ~Copyable {
     private static func clean(_ parent: SharedDescriptor) {
         guard let entries = try? parent.fd.entries() else { return }
         for entry in entries where entry.name.hasPrefix(prefix.bytes) {
-            guard let opened = try? parent.fd.openDirectory(entry.name), (try? opened.fd.tryLock()) == true
+            guard let opened = try? parent.fd.openDirectory(entry.name),
+                (try? opened.fd.tryLock(.exclusive)) == true
             else { continue }
             try? TreeRemoval.removeTree(entry.name, in: parent.fd, path: entry.name)
         }
