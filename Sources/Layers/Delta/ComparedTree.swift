@@ -6,11 +6,12 @@ import SystemPackage
 struct ComparedTree: Sendable {
     /// The root directory of the tree, open for reading. It may lie below the root of its subvolume.
     let root: FileDescriptor
-    /// `st_dev` of the subvolume; another one marks the root of a nested subvolume or a mount point.
+    /// `st_dev` of the root. In btrfs another one marks the root of a nested subvolume or a mount point; elsewhere it may be
+    /// that of any file: overlayfs shows what it is stacked from (kernel, Documentation/filesystems/overlayfs.rst, "Inode
+    /// properties").
     let device: UInt64
-    /// Only there has an inode number a meaning of its own.
     private let isBtrfs: Bool
-    /// Whatever lies on another file system is an error instead of absent, but for nested subvolumes.
+    /// Whatever is mounted in it is an error.
     private let refusesMounts: Bool
 
     /// - Parameter refusesMounts: for a tree that is not a snapshot: something may be mounted on a directory of the
@@ -29,8 +30,8 @@ struct ComparedTree: Sendable {
 
     /// Nil for a nested subvolume, or the stub that a snapshot has of one.
     private func inTree(_ status: FileStatus) -> FileStatus? {
-        if status.device != device { return nil }
-        return isBtrfs && status.inode == Self.emptySubvolumeDirectory ? nil : status
+        guard isBtrfs else { return status }
+        return status.device != device || status.inode == Self.emptySubvolumeDirectory ? nil : status
     }
 
     /// Nil for what is never part of an image.

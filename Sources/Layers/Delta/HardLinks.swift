@@ -1,5 +1,16 @@
 import SystemCalls
 
+/// A file of a tree. In a stacked tree, files of several file systems may have one inode number.
+struct FileIdentity: Hashable {
+    let device: UInt64
+    let inode: UInt64
+
+    init(_ status: FileStatus) {
+        device = status.device
+        inode = status.inode
+    }
+}
+
 /// What the walk met of files with several names, and which more paths of the delta follow from it.
 ///
 /// The names of a file are a group, and a layer carries it whole or not at all (Docs/delta.md, "Hard links"). It does if
@@ -9,22 +20,24 @@ import SystemCalls
 ///    carried for the first two reasons.
 struct HardLinks {
     /// Inodes of the new tree whose groups must be looked at.
-    private(set) var inodes: Set<UInt64> = []
+    private(set) var inodes: Set<FileIdentity> = []
     /// The names met of each inode of the new tree that has several.
-    private(set) var namesInNew: [UInt64: [BytePath]] = [:]
+    private(set) var namesInNew: [FileIdentity: [BytePath]] = [:]
     /// For paths that are a file, not a directory, in both trees, and linked in one of them.
-    private(set) var pairs: [BytePath: (old: UInt64, new: UInt64)] = [:]
-    private(set) var namesInOld: [UInt64: [BytePath]] = [:]
+    private(set) var pairs: [BytePath: (old: FileIdentity, new: FileIdentity)] = [:]
+    private(set) var namesInOld: [FileIdentity: [BytePath]] = [:]
 
-    mutating func noteNew(_ path: BytePath, _ inode: UInt64) {
+    mutating func noteNew(_ path: BytePath, _ status: FileStatus) {
+        let inode = FileIdentity(status)
         inodes.insert(inode)
         namesInNew[inode, default: []].append(path)
     }
 
     mutating func notePair(_ path: BytePath, old: FileStatus, new: FileStatus) {
-        pairs[path] = (old.inode, new.inode)
-        namesInOld[old.inode, default: []].append(path)
-        if inodes.insert(new.inode).inserted, new.linkCount == 1 { namesInNew[new.inode] = [path] }
+        let (before, after) = (FileIdentity(old), FileIdentity(new))
+        pairs[path] = (before, after)
+        namesInOld[before, default: []].append(path)
+        if inodes.insert(after).inserted, new.linkCount == 1 { namesInNew[after] = [path] }
     }
 
     /// Takes what another thread of the same walk has met; each name was met once.
@@ -39,22 +52,22 @@ struct HardLinks {
 /// Where the names of linked files come from.
 protocol LinkNames {
     /// All paths of an inode in the new tree.
-    func paths(inNew inode: UInt64) throws -> [BytePath]
+    func paths(inNew inode: FileIdentity) throws -> [BytePath]
     /// All paths of an inode in the old tree, at least those that the new tree has too.
-    func paths(inOld inode: UInt64) throws -> [BytePath]
+    func paths(inOld inode: FileIdentity) throws -> [BytePath]
     /// The file, not a directory, that the old tree has at a path.
-    func inode(inOld path: BytePath) throws -> UInt64?
+    func inode(inOld path: BytePath) throws -> FileIdentity?
     /// The file, not a directory, that the new tree has at a path.
-    func inode(inNew path: BytePath) throws -> UInt64?
+    func inode(inNew path: BytePath) throws -> FileIdentity?
 }
 
 /// After a whole walk, everything there is to know has been met.
 struct WalkedLinkNames: LinkNames {
     let links: HardLinks
-    func paths(inNew inode: UInt64) -> [BytePath] { links.namesInNew[inode] ?? [] }
-    func paths(inOld inode: UInt64) -> [BytePath] { links.namesInOld[inode] ?? [] }
-    func inode(inOld path: BytePath) -> UInt64? { links.pairs[path]?.old }
-    func inode(inNew path: BytePath) -> UInt64? { links.pairs[path]?.new }
+    func paths(inNew inode: FileIdentity) -> [BytePath] { links.namesInNew[inode] ?? [] }
+    func paths(inOld inode: FileIdentity) -> [BytePath] { links.namesInOld[inode] ?? [] }
+    func inode(inOld path: BytePath) -> FileIdentity? { links.pairs[path]?.old }
+    func inode(inNew path: BytePath) -> FileIdentity? { links.pairs[path]?.new }
 }
 
 extension HardLinks {
@@ -64,14 +77,14 @@ extension HardLinks {
         type: (BytePath) throws -> SystemCalls.FileType
     ) throws {
         let found = changes
-        var groups: [UInt64: LinkGroup] = [:]
-        func group(_ inode: UInt64) throws -> LinkGroup {
+        var groups: [FileIdentity: LinkGroup] = [:]
+        func group(_ inode: FileIdentity) throws -> LinkGroup {
             if let known = groups[inode] { return known }
             let made = try LinkGroup(inode, names, changes: found)
             groups[inode] = made
             return made
         }
-        var carried: Set<UInt64> = []
+        var carried: Set<FileIdentity> = []
         for inode in inodes {
             let mine = try group(inode)
             if mine.isCarried {
@@ -101,13 +114,13 @@ extension HardLinks {
 private struct LinkGroup {
     let members: Set<BytePath>
     /// The files that the old tree has under those names.
-    let oldInodes: Set<UInt64>
+    let oldInodes: Set<FileIdentity>
     /// The layer has the group for the first two rules.
     let isCarried: Bool
 
-    init(_ inode: UInt64, _ names: some LinkNames, changes: [BytePath: Change]) throws {
+    init(_ inode: FileIdentity, _ names: some LinkNames, changes: [BytePath: Change]) throws {
         members = Set(try names.paths(inNew: inode))
-        var olds: Set<UInt64> = []
+        var olds: Set<FileIdentity> = []
         for path in members {
             if let old = try names.inode(inOld: path) { olds.insert(old) }
         }

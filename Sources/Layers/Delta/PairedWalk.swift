@@ -185,7 +185,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
             guard let before, let oldDirectory = here.old else {
                 findings.changes[path] = Change(kind: .added, path: path, type: type)
                 if after.isDirectory { return inside }
-                if after.linkCount > 1 { findings.links.noteNew(path, after.inode) }
+                if after.linkCount > 1 { findings.links.noteNew(path, after) }
                 return nil
             }
 
@@ -208,7 +208,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
             // In a whole walk every name is met, changed or not; in a pruned one, those of clean inodes are found by
             // the names of the groups that they belong to.
             if !same || walk.dirty == nil {
-                if after.linkCount > 1 { findings.links.noteNew(path, after.inode) }
+                if after.linkCount > 1 { findings.links.noteNew(path, after) }
                 if !before.isDirectory, before.linkCount > 1 || after.linkCount > 1 {
                     findings.links.notePair(path, old: before, new: after)
                 }

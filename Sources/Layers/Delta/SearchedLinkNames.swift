@@ -16,14 +16,15 @@ final class SearchedLinkNames: LinkNames {
         newPaths = try InodePaths(new)
     }
 
-    func paths(inNew inode: UInt64) throws -> [BytePath] { try newPaths.paths(of: inode) }
-    func paths(inOld inode: UInt64) throws -> [BytePath] { try oldPaths.paths(of: inode) }
-    func inode(inOld path: BytePath) throws -> UInt64? { try file(at: path, in: oldTree) }
-    func inode(inNew path: BytePath) throws -> UInt64? { try file(at: path, in: newTree) }
+    // Nothing of another device is part of such a tree.
+    func paths(inNew inode: FileIdentity) throws -> [BytePath] { try newPaths.paths(of: inode.inode) }
+    func paths(inOld inode: FileIdentity) throws -> [BytePath] { try oldPaths.paths(of: inode.inode) }
+    func inode(inOld path: BytePath) throws -> FileIdentity? { try file(at: path, in: oldTree) }
+    func inode(inNew path: BytePath) throws -> FileIdentity? { try file(at: path, in: newTree) }
 
-    private func file(at path: BytePath, in tree: ComparedTree) throws -> UInt64? {
+    private func file(at path: BytePath, in tree: ComparedTree) throws -> FileIdentity? {
         guard let status = try tree.status(at: path), !status.isDirectory else { return nil }
-        return status.inode
+        return FileIdentity(status)
     }
 }
 

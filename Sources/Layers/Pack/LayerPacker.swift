@@ -43,7 +43,7 @@ public struct LayerPacker {
         throws -> Bool
     {
         var isWhole = true
-        var firstNames: [UInt64: BytePath] = [:]
+        var firstNames: [FileIdentity: BytePath] = [:]
         var directories = PackedDirectories(root: root)
         let slab = PackSlab()
         for change in changes.sorted(by: { Self.precedes($0.path, $1.path) }) {
@@ -70,7 +70,8 @@ public struct LayerPacker {
             if status.type == .socket || status.type == nil { isWhole = false }
             if let latest = options.latestTime, latest < status.modificationTime { isWhole = false }
             if !status.isDirectory, status.linkCount > 1 {
-                if let first = firstNames[status.inode] {
+                let identity = FileIdentity(status)
+                if let first = firstNames[identity] {
                     var entry = header(place, .hardLink, status)
                     entry.linkTarget = first
                     if options.owners.isRootless {
@@ -82,7 +83,7 @@ public struct LayerPacker {
                     try writer.write(entry)
                     continue
                 }
-                firstNames[status.inode] = place
+                firstNames[identity] = place
             }
             try write(change.path, as: place, here, status, in: directory.fd, to: writer, slab, onBytes)
         }
