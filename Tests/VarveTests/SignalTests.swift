@@ -236,6 +236,34 @@ private struct VarveProcess: ~Copyable {
         #expect(left == [])
     }
 
+    /// A loopback store that was being made when its process was killed is made by the next command, wherever that was:
+    /// also where the image was mounted already.
+    @Test func killedWhileALoopbackStoreIsMade() throws {
+        let directory = try TemporaryDirectory()
+        let result = try runCommand([
+            "sh", "-ec",
+            """
+            cd "$1"; mounted=0; n=0
+            while :; do
+                n=$((n + 1))
+                VARVE_STOP_AT=$n "$2" store init s --loopback 256M & process=$!
+                until [ ! -e /proc/$process ] || grep -qs '^State:.[TZ]' /proc/$process/status; do sleep 0.02; done
+                kill -9 $process 2>/dev/null || :
+                if wait $process 2>/dev/null; then break; fi
+                if mountpoint -q s; then mounted=$((mounted + 1)); fi
+                [ -e s.btrfs ] || "$2" store init s --loopback 256M
+                "$2" store mount s; "$2" --store s store check; "$2" store unmount s
+                [ "$(ls -d s.*)" = s.btrfs ]; rm s.btrfs
+            done
+            "$2" store unmount s
+            echo "$n $mounted"
+            """, "sh", "\(directory.path)", "\(try builtProgram("varve"))",
+        ])
+        let counts = result.outputText.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }
+        #expect(result.status == 0 && result.errorText == "", "\(result)")
+        #expect(counts.count == 2 && counts[0] > 2 && counts[1] > 0, "\(result)")
+    }
+
     @Test("A reader that goes away is no error")
     func closedPipe() throws {
         let world = try StoreWorld()

@@ -54,10 +54,14 @@ public enum LoopbackStore {
         _ made: inout MadeDirectories
     ) throws -> SnapshotStore {
         try SnapshotStore.checkLink(path)
-        let below = try SnapshotStore.makeDirectory(path, noting: &made)
-        try SnapshotStore.requireOwnPlace(below.fd, path)
+        do {
+            // Not kept open: what an interrupted run has mounted there is unmounted next.
+            let directory = try SnapshotStore.makeDirectory(path, noting: &made)
+            try SnapshotStore.requireOwnPlace(directory.fd, path)
+        }
         let unfinished = try UnfinishedImage(of: path)
         let directory = try SnapshotStore.makeDirectory(path)
+        try SnapshotStore.requireOwnPlace(directory.fd, path)
         let entries = try attempt("list the directory", path) { () throws(Errno) in try directory.fd.entries()
         }
         guard entries.isEmpty else {
