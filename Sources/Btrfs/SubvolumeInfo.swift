@@ -39,6 +39,15 @@ extension FileDescriptor {
         return SubvolumeInfo(raw)
     }
 
+    /// The same; nil if the subvolume was deleted since the descriptor was opened, for which the kernel says ENOENT.
+    public func subvolumeInfoIfPresent() throws(BtrfsError) -> SubvolumeInfo? {
+        do throws(BtrfsError) {
+            return try subvolumeInfo()
+        } catch  where error.errno == .noSuchFileOrDirectory {
+            return nil
+        }
+    }
+
     /// The subvolume with that UUID, anywhere on the file system of this descriptor; nil if there is none. Needs
     /// `CAP_SYS_ADMIN`: it looks in the UUID tree and the root tree.
     public func subvolume(withUUID uuid: SubvolumeUUID) throws(BtrfsError) -> SubvolumeInfo? {

@@ -46,10 +46,10 @@ extension SnapshotStore {
         var result: [OpenChain] = []
         for entry in entries.sorted(by: { $0.name < $1.name }) {
             guard let text = entry.name.string, let name = ChainName(text), entry.type != .regular,
-                let subvolume = try open(name.path, in: chainsDirectory), try subvolume.fd.isSubvolume()
+                let subvolume = try open(name.path, in: chainsDirectory), try subvolume.fd.isSubvolume(),
+                let info = try subvolume.fd.subvolumeInfoIfPresent()
             else { continue }
-            result.append(
-                OpenChain(name: name, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo()))
+            result.append(OpenChain(name: name, subvolume: subvolume, info: info))
         }
         return result
     }

@@ -41,9 +41,9 @@ struct ChainUsers {
             guard let text = entry.name.string, let bundle = SubvolumeUUID(text.prefix(36)),
                 !alive.contains(bundle), entry.type == .directory,
                 let opened = try store.open(entry.name, in: store.refreshedDirectory),
-                try opened.fd.isSubvolume()
+                try opened.fd.isSubvolume(), let info = try opened.fd.subvolumeInfoIfPresent()
             else { continue }
-            result.append((entry.name, try opened.fd.subvolumeInfo().id))
+            result.append((entry.name, info.id))
         }
         return result
     }
