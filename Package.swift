@@ -36,7 +36,10 @@ let package = Package(
         .target(name: "CBtrfs", path: "CBtrfs", linkerSettings: [.linkedLibrary("btrfsutil")]),
         .target(
             name: "CCodecs",
-            linkerSettings: [.linkedLibrary("z"), .linkedLibrary("zstd"), .linkedLibrary("isal")]),
+            linkerSettings: [
+                .linkedLibrary("deflate"), .linkedLibrary("z"), .linkedLibrary("zstd"),
+                .linkedLibrary("isal"),
+            ]),
         .target(name: "SystemCalls", dependencies: ["CBtrfs", system], swiftSettings: rules),
         .target(name: "BtrfsSendStream", swiftSettings: rules),
         .target(

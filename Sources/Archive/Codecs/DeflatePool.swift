@@ -2,19 +2,14 @@ import CCodecs
 import SystemCalls
 import SystemPackage
 
-/// A piece of the content, with what was before it and what became of it. It belongs to one thread at a time:
-/// to the caller's while it is collected and while it is written out, to one of the pool's while it is
-/// deflated.
+/// A piece of the content, and what became of it. It belongs to one thread at a time: to the caller's while it is
+/// collected and while it is written out, to one of the pool's while it is deflated.
 @safe
 final class DeflateBlock: @unchecked Sendable {
-    static let size = 128 * 1024
-    /// The window of deflate, RFC 1951.
-    static let dictionarySize = 32 * 1024
+    static let size = 256 * 1024
 
-    /// First the dictionary, right-aligned, then the content.
-    private let content = AlignedBuffer(count: dictionarySize + size)
+    private let content = AlignedBuffer(count: size)
     private var output: AlignedBuffer?
-    private var dictionaryCount = 0
     /// Bytes of content.
     private(set) var count = 0
     private(set) var checksum: UInt32 = 0
@@ -31,7 +26,6 @@ final class DeflateBlock: @unchecked Sendable {
 
     fileprivate func clear() {
         count = 0
-        dictionaryCount = 0
         deflatedCount = 0
         isDone = false
         isLast = false
@@ -40,32 +34,20 @@ final class DeflateBlock: @unchecked Sendable {
     /// Takes as many of `bytes` as there is room for; returns how many.
     func append(_ bytes: UnsafeRawBufferPointer) -> Int {
         let taken = min(bytes.count, Self.size - count)
-        let start = Self.dictionarySize + count
-        unsafe UnsafeMutableRawBufferPointer(rebasing: content.bytes[start..<(start + taken)])
+        unsafe UnsafeMutableRawBufferPointer(rebasing: content.bytes[count..<(count + taken)])
             .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<taken]))
         count += taken
         return taken
     }
 
-    /// Makes the end of `previous`, which is full, the dictionary of this block.
-    func prime(with previous: DeflateBlock) {
-        let end = Self.dictionarySize + previous.count
-        unsafe UnsafeMutableRawBufferPointer(rebasing: content.bytes[..<Self.dictionarySize])
-            .copyMemory(
-                from: UnsafeRawBufferPointer(
-                    rebasing: previous.content.bytes[(end - Self.dictionarySize)..<end]))
-        dictionaryCount = Self.dictionarySize
-    }
-
-    /// False if zlib does not do what it says.
+    /// False if what libdeflate writes is not what it was given.
     fileprivate func deflate(with deflater: OpaquePointer) -> Bool {
         let output = unsafe self.output ?? AlignedBuffer(count: varve_deflate_bound(deflater, Self.size))
         self.output = output
-        let start = unsafe content.bytes.baseAddress?.advanced(by: Self.dictionarySize)
+        let start = unsafe content.bytes.baseAddress
         checksum = unsafe varve_crc32(0, start, count)
         let written = unsafe varve_deflate_block(
-            deflater, start?.advanced(by: -dictionaryCount), dictionaryCount, start, count, isLast ? 1 : 0,
-            output.bytes.baseAddress, output.bytes.count)
+            deflater, start, count, isLast ? 1 : 0, output.bytes.baseAddress, output.bytes.count)
         deflatedCount = Int(max(0, written))
         return written >= 0
     }
@@ -176,7 +158,7 @@ final class DeflatePool: Sendable {
         defer { unsafe varve_deflate_free(deflater) }
         while let block = takeWork() {
             guard unsafe block.deflate(with: deflater) else {
-                return fail(.encoderFailed("zlib gave no result"))
+                return fail(.encoderFailed("libdeflate wrote what is not the content"))
             }
             monitor.locked {
                 block.isDone = true

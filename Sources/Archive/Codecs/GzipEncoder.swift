@@ -2,11 +2,11 @@ import CCodecs
 
 /// Writes one gzip member (RFC 1952), deflated in blocks by several threads.
 ///
-/// Each block of 128 KiB is deflated for itself with the 32 KiB before it as its dictionary, ends at a byte
-/// boundary after an empty stored block, and is written in order: together they are one deflate stream. The
-/// boundaries depend on the content alone, so the bytes are the same for any number of threads and any
-/// lengths of writes; they change only with the level and with the version of zlib. The header has neither a
-/// time nor a name and says "unknown" for the operating system.
+/// Each block of 256 KiB is deflated for itself, ends at a byte boundary after an empty stored block, and is written in
+/// order: together they are one deflate stream. The boundaries depend on the content alone, so the bytes are the same
+/// for any number of threads and any lengths of writes; they change only with the level and with the version of
+/// libdeflate. What is written has been inflated and compared with the content. The header has neither a time nor a
+/// name and says "unknown" for the operating system.
 ///
 /// The threads start with the first blocks. Downstream is written to, and finished, on the caller's thread.
 /// After an error each further call throws it again.
@@ -94,22 +94,8 @@ public final class GzipEncoder: ByteSink {
 
     private func dispatch(_ block: DeflateBlock, isLast: Bool) throws {
         self.block = nil
-        if isLast {
-            try pool.dispatch(block, isLast: true)
-        } else {
-            // What comes next needs the end of this block, which belongs to a thread from here on.
-            let next = try nextBlock(after: block)
-            try pool.dispatch(block, isLast: false)
-            self.block = next
-        }
+        try pool.dispatch(block, isLast: isLast)
         while let done = try pool.nextDone(wait: false) { try writeOut(done) }
-    }
-
-    private func nextBlock(after block: DeflateBlock) throws -> DeflateBlock {
-        let next = try collecting()
-        self.block = nil
-        next.prime(with: block)
-        return next
     }
 
     private func writeOut(_ block: DeflateBlock) throws {

@@ -2,7 +2,7 @@
 #define CCODECS_H
 
 /*
- * What the codecs need of ISA-L, zlib and libzstd. Every function works on the state that it is given and on
+ * What the codecs need of ISA-L, libdeflate, zlib and libzstd. Every function works on the state that it is given and on
  * nothing else, so that different states may be used by different threads at once.
  */
 
@@ -44,27 +44,25 @@ uint32_t varve_crc32(uint32_t crc, const void *bytes, size_t count);
 /* The CRC-32 of two runs joined, the second one being second_count bytes long. */
 uint32_t varve_crc32_combine(uint32_t first, uint32_t second, uint64_t second_count);
 
-/* ---- Deflate, RFC 1951 (zlib) ------------------------------------------------------------------------ */
+/* ---- Deflate, RFC 1951 (libdeflate deflates, zlib reads back) ---------------------------------------- */
 
-/* z_stream */
 typedef struct varve_deflater varve_deflater;
 
-/* A state for raw deflate at level 0 to 9 with a window of 32 KiB, or NULL with errno ENOMEM. */
+/* A state for raw deflate at level 0 to 12, or NULL with errno ENOMEM. */
 varve_deflater *varve_deflate_new(int level);
 void varve_deflate_free(varve_deflater *deflater);
 /* The most bytes that varve_deflate_block can write for in_count bytes. */
 size_t varve_deflate_bound(varve_deflater *deflater, size_t in_count);
 
 /*
- * Deflates one run of bytes, of which the dictionary_count bytes before it (at most 32 KiB, may be 0) are
- * known to the reader. The output ends at a byte boundary after an empty stored block (Z_SYNC_FLUSH), or, if
- * last is not 0, with the end of the stream. What was deflated before with this state has no influence.
- * Returns the bytes written, or -1 with errno ENOBUFS if they do not fit and EINVAL if zlib refuses its
- * arguments.
+ * Deflates one run of bytes, which refers to none before it. libdeflate writes whole streams; the output is one that
+ * another can follow: the mark of its last block is taken away, and an empty stored block ends it at a byte boundary,
+ * like Z_SYNC_FLUSH of zlib. If last is not 0, it ends the stream. What was deflated before with this state has no
+ * influence. The output is inflated and compared with the input. Returns the bytes written, or -1 with errno ENOBUFS
+ * if they do not fit, EINVAL if the counts are above 2^32 - 1, and EIO if what was written is not what was read.
  */
 int64_t varve_deflate_block(
-    varve_deflater *deflater, const void *dictionary, size_t dictionary_count, const void *in,
-    size_t in_count, int last, void *out, size_t out_count);
+    varve_deflater *deflater, const void *in, size_t in_count, int last, void *out, size_t out_count);
 
 /* ---- Zstandard, RFC 8878 (libzstd) ------------------------------------------------------------------- */
 
