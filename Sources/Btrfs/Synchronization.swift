@@ -4,19 +4,23 @@ import SystemCalls
 public import SystemPackage
 
 extension FileDescriptor {
-    /// Starts to write the running transaction to disk and returns its number (`BTRFS_IOC_START_SYNC`).
-    public func startSynchronization() throws(BtrfsError) -> UInt64 {
+    /// Returns when the running transaction is on disk (`BTRFS_IOC_START_SYNC`, `BTRFS_IOC_WAIT_SYNC`). Data that is
+    /// still to be written is not part of it.
+    public func commitTransaction() throws(BtrfsError) {
         var transaction: UInt64 = 0
-        guard unsafe varve_btrfs_start_sync(rawValue, &transaction) == 0 else {
-            throw BtrfsError(.synchronize, self, errno: Errno(rawValue: errno))
+        if unsafe varve_btrfs_start_sync(rawValue, &transaction) == 0,
+            varve_btrfs_wait_sync(rawValue, transaction) == 0
+        {
+            return
         }
-        return transaction
-    }
-
-    /// Returns when that transaction is on disk (`BTRFS_IOC_WAIT_SYNC`); 0 means the running one.
-    public func waitForSynchronization(_ transaction: UInt64) throws(BtrfsError) {
-        guard varve_btrfs_wait_sync(rawValue, transaction) == 0 else {
-            throw BtrfsError(.synchronize, self, errno: Errno(rawValue: errno))
+        // EINVAL: the kernel does not know the transaction any more or not yet, because a commit ends just now
+        // (btrfs_wait_for_commit in fs/btrfs/transaction.c). syncfs(2) writes more, and waits for all of it.
+        let reason = Errno(rawValue: errno)
+        guard reason == .invalidArgument else { throw BtrfsError(.synchronize, self, errno: reason) }
+        do throws(Errno) {
+            try synchronizeFileSystem()
+        } catch {
+            throw BtrfsError(.synchronize, self, errno: error)
         }
     }
 
@@ -38,7 +42,7 @@ extension FileDescriptor {
         var search = TreeSearch(self, bufferSize: 0)
         let start = monotonicSeconds()
         var pause: UInt32 = 2_000
-        try waitForSynchronization(try startSynchronization())
+        try commitTransaction()
         while true {
             for id in waiting where try !search.hasSubvolume(id) { waiting.remove(id) }
             if waiting.isEmpty { return true }

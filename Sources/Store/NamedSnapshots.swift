@@ -50,7 +50,12 @@ extension SnapshotStore {
         let source = try snapshot(name)
         let place = try BundlePlace(bundle, store: self)
         var copy = try makeWork { directory, workName in
-            try source.fd.snapshot(to: directory, workName, readOnly: false)
+            do throws(BtrfsError) {
+                try source.fd.snapshot(to: directory, workName, readOnly: false)
+            } catch  where error.errno == .noSuchFileOrDirectory {
+                // It was removed since it was opened.
+                throw absent(name)
+            }
         }
         try place.put(&copy)
     }
@@ -62,10 +67,14 @@ extension SnapshotStore {
 
     private func snapshot(_ name: String) throws -> SharedDescriptor {
         guard let found = try open(try Self.snapshotName(name), in: snapshotsDirectory) else {
-            throw StoreError(
-                .notFound, "the store \"\(path)\" has no snapshot \"\(name)\"; varve snapshot ls lists them")
+            throw absent(name)
         }
         return found
+    }
+
+    private func absent(_ name: String) -> StoreError {
+        StoreError(
+            .notFound, "the store \"\(path)\" has no snapshot \"\(name)\"; varve snapshot ls lists them")
     }
 
     private static func snapshotExists(_ name: String) -> StoreError {

@@ -35,6 +35,20 @@ import Testing
         #expect(try !outside.fd.isBtrfs() && !outside.fd.isSubvolume())
     }
 
+    @Test func transactionIsCommitted() throws {
+        let volume = try LoopVolume()
+        try volume.root.createSubvolume("a")
+        let a = try volume.root.openDirectory("a")
+        try volume.root.commitTransaction()
+        let generation = try a.fd.subvolumeInfo().generation
+        try a.fd.makeDirectory("d", mode: 0o755)
+        #expect(try a.fd.subvolumeInfo().generation == generation)
+        try volume.root.commitTransaction()
+        #expect(try a.fd.subvolumeInfo().generation > generation)
+        // With nothing to commit.
+        try volume.root.commitTransaction()
+    }
+
     @Test func snapshots() throws {
         let volume = try LoopVolume()
         let root = volume.root
@@ -53,6 +67,13 @@ import Testing
         try frozen.fd.makeDirectory("x", mode: 0o755)
         let writable = try root.openDirectory("writable")
         #expect(try !writable.fd.isReadOnlySubvolume())
+        // Of one that was deleted since it was opened: what `snapshot restore` takes for "it is not there".
+        try root.deleteSubvolume("read-only")
+        #expect {
+            try frozen.fd.snapshot(to: root, "late", readOnly: false)
+        } throws: { error in
+            (error as? BtrfsError)?.errno == .noSuchFileOrDirectory
+        }
         // The stub of a nested subvolume is none.
         let stub = try writable.fd.openDirectory("inner")
         #expect(try !stub.fd.isSubvolume())

@@ -16,7 +16,7 @@ struct ChainUsers {
     init(of store: SnapshotStore, besides chains: [OpenChain]) throws {
         let fileSystem = store.directory.fd
         // A subvolume that was deleted is so in the tree of roots only after the next commit.
-        try fileSystem.waitForSynchronization(try fileSystem.startSynchronization())
+        try fileSystem.commitTransaction()
         var search = TreeSearch(fileSystem)
         let alive = try search.subvolumes().filter { !$0.isDeleted }
         orphans = try Self.orphans(of: store, Set(alive.map(\.uuid)))

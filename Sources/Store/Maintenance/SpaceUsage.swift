@@ -23,7 +23,7 @@ struct SpaceUsage {
     /// Figures for each of these subvolumes, and whether they are those of quota groups.
     func figures(of ids: [UInt64]) throws -> (figures: [Figures], areQuotas: Bool) {
         // Quota groups and trees are searched as they were written last.
-        try fileSystem.waitForSynchronization(try fileSystem.startSynchronization())
+        try fileSystem.commitTransaction()
         var search = TreeSearch(fileSystem)
         if let quotas = try search.quotaUsage() {
             return (
@@ -39,7 +39,7 @@ struct SpaceUsage {
     /// The bytes of extents that nothing but these subvolumes refers to.
     func exclusive(together ids: [UInt64]) throws -> UInt64 {
         if ids.isEmpty { return 0 }
-        try fileSystem.waitForSynchronization(try fileSystem.startSynchronization())
+        try fileSystem.commitTransaction()
         var search = TreeSearch(fileSystem)
         return try figures(ofGroups: [ids], &search)[0].exclusive
     }
