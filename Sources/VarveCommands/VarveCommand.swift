@@ -84,6 +84,11 @@ public enum VarveCommand {
 
     /// Nil if help or the like was asked for, and written.
     private static func parse(_ words: [String], _ output: ResultWriter) throws -> (any ExecutableCommand)? {
+        if let only = NamedCommands(in: words).path.first,
+            let command = RootCommand.parse(words, only: only)
+        {
+            return command
+        }
         do {
             var command = try RootCommand.parseAsRoot(words)
             if let command = command as? any ExecutableCommand { return command }
