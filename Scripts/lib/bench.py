@@ -331,7 +331,6 @@ def repack_new_data(rounds):
     archive = place("new.tar")
     subprocess.run(["tar", "-cf", archive, "-C", bundle + "/rootfs", "new"], check=True)
     size = os.path.getsize(archive)
-    tags = iter(range(1000))
 
     def chains():
         return set(varve("store", "ls", "-q", output=True).output.decode().split())
@@ -340,7 +339,10 @@ def repack_new_data(rounds):
     kept = chains()
 
     def ours():
-        run = varve("repack", "--image", f"{layout}:new{next(tags)}", bundle)
+        # The layer is new to the layout each time.
+        shutil.rmtree(layout)
+        shutil.copytree(base.layout, layout)
+        run = varve("repack", "--image", f"{layout}:new", bundle)
         for name in chains() - kept:
             varve("store", "rm", name)
         settle()

@@ -301,6 +301,36 @@ import Testing
         #expect(check.unusable.isEmpty)
     }
 
+    @Test("5,000 changes in 50 directories, which several threads look at")
+    func manyChanges() throws {
+        let base = try SharedVolume.directory()
+        var old = ""
+        var new = ""
+        for directory in 0..<50 {
+            old += "mkdir d\(directory) 0o755\nmkdir d\(directory)/in 0o755\n"
+            for file in 0..<100 {
+                let path = "d\(directory)/\(file % 2 == 0 ? "in/" : "")f\(file)"
+                old += "create \(path) 9 \(file + 1) 0o640\n"
+                // Names of one file in two directories, of which one alone may be seen to change.
+                if file == 7 { old += "link \(path) d\(directory / 2)/l\(directory)\n" }
+                switch file % 10 {
+                case 0: new += "unlink \(path)\n"
+                case 1: new += "chmod \(path) 0o600\n"
+                case 2: new += "rename \(path) d\((directory + 7) % 50)/moved\(directory)-\(file)\n"
+                default: new += "write \(path) 0 3 2\n"
+                }
+            }
+        }
+        let history = try #require(History(old + "snapshot\n" + new + "snapshot\n"))
+        let check = DeltaCheck()
+        let outcome = try HistoryRunner(volume: base.fd).run(history) { old, new, pair in
+            #expect(try Oracle.delta(old: old, new: new).count > 5000)
+            return try check.check(old, new, pair)
+        }
+        #expect(outcome.failure == nil && outcome.refused.isEmpty)
+        #expect(check.unusable.isEmpty, "\(check.unusable)")
+    }
+
     @Test("Reading 20,000 files leaves the delta empty", arguments: [false, true])
     func reading(noAccessTime: Bool) throws {
         let volume = try LoopVolume(size: 512 << 20, flags: noAccessTime ? .noAccessTime : [])

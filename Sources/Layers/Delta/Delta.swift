@@ -34,8 +34,10 @@ public struct DeltaResult: Sendable {
 
 /// The exact difference between two trees: see Docs/delta.md.
 public enum Delta {
-    /// The threads of a whole walk: it waits for the disk more than it computes.
+    /// The threads of a long walk: it waits for the disk more than it computes.
     static let walkThreads = 4
+    /// Dirty inodes from which on a walk is a long one: some 50 ms of it.
+    private static let manyInodes = 4096
 
     /// Compares two trees of read-only subvolumes of one btrfs.
     ///
@@ -74,7 +76,8 @@ public enum Delta {
         let walk = PairedWalk(
             old: oldTree, new: newTree, dirty: choice.dirty, trust: trust, onEntry: onEntry)
         let isPruned = choice.dirty != nil
-        let findings = try walk.run(threads: isPruned ? 1 : walkThreads) {
+        let isShort = choice.dirty.map { $0.inodes.count < manyInodes } ?? false
+        let findings = try walk.run(threads: isShort ? 1 : walkThreads) {
             let content = ContentComparison(
                 equalExtents: isPruned ? ExtentComparison(old: old, new: new).areEqual : nil)
             return FileComparison(oldTree, content: content.differs)

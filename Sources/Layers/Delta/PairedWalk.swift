@@ -20,7 +20,7 @@ struct WalkFindings {
 ///
 /// With dirty inodes it is pruned: a path that has the same clean inode in both trees, with no dirty inode below it in
 /// the new tree, is the same in both. So the cost follows the changes, and renamed, swapped and retyped directories
-/// need no case of their own. Without dirty inodes everything is compared, by several threads.
+/// need no case of their own. Without dirty inodes everything is compared.
 ///
 /// The unit of work is a directory. Descriptors of directories are held while something below them is still to do, so
 /// the depth of a tree costs descriptors, not stack.
@@ -46,7 +46,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
 
     /// Walks both trees.
     /// - Parameters:
-    ///   - threads: that walk; more than one only pays without dirty inodes.
+    ///   - threads: that walk; more than one only pays where there is much to look at.
     ///   - comparison: makes the comparison of one thread.
     func run(threads: Int, comparison: @Sendable () -> FileComparison<Old>) throws -> Findings {
         let here = BytePath.current
