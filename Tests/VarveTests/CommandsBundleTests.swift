@@ -360,7 +360,7 @@ struct Workshop: ~Copyable {
         let other = try LoopVolume(size: 256 << 20)
         let (plain, later) = (shop.bundle("plain"), shop.bundle("later"))
         try shell(
-            "btrfs -q subvolume create \"$1/plain\"; mkdir \"$1/plain/rootfs\"; echo 1 > \"$1/plain/rootfs/a\"; btrfs -q subvolume snapshot \"$1/plain\" \"$1/later\"; echo 2 > \"$1/later/rootfs/a\"; echo 2 > \"$1/later/b\"",
+            "btrfs -q subvolume create \"$1/plain\"; mkdir \"$1/plain/rootfs\"; echo 1 > \"$1/plain/rootfs/a\"; touch -d @1 \"$1/plain\"; btrfs -q subvolume snapshot \"$1/plain\" \"$1/later\"; echo 2 > \"$1/later/rootfs/a\"; echo 2 > \"$1/later/b\"",
             shop.volume.path)
         // Both are writable. That there is a directory named rootfs does not make a bundle.
         #expect(shop.text("diff", plain, later) == "M .\nA b\nM rootfs/a\n")
