@@ -8,7 +8,7 @@ import SystemPackage
 /// unless the subvolume was moved to its place.
 struct WorkSubvolume: ~Copyable {
     let name: BytePath
-    private let directory: SharedDescriptor
+    private var directory: SharedDescriptor
     private let lock: RemovalLock
     private var isDone = false
 
@@ -23,6 +23,20 @@ struct WorkSubvolume: ~Copyable {
     {
         try directory.fd.rename(name, to: target, newName, replacing: replacing)
         isDone = true
+    }
+
+    /// Keeps the subvolume, open as `subvolume`, read-only under another name in `target`, a directory of the store's.
+    ///
+    /// Only what is writable can be moved to another directory. So that it is never seen writable under `newName`, it is
+    /// moved under the name that it has here and renamed when it is read-only again; until then it is a leftover once
+    /// its lock is free (`cleanWorkArea`).
+    mutating func keep(_ subvolume: FileDescriptor, in target: SharedDescriptor, as newName: BytePath) throws
+    {
+        try subvolume.setSubvolumeReadOnly(false)
+        try directory.fd.rename(name, to: target.fd, name, replacing: false)
+        directory = target
+        try subvolume.setSubvolumeReadOnly(true)
+        try move(to: target.fd, newName)
     }
 
     deinit {
@@ -42,7 +56,8 @@ extension FileDescriptor {
 }
 
 extension SnapshotStore {
-    static func lockName(_ work: BytePath) -> BytePath { BytePath("work-").appendingBytes(work) }
+    private static let lockPrefix: BytePath = "work-"
+    static func lockName(_ work: BytePath) -> BytePath { lockPrefix.appendingBytes(work) }
 
     /// Reserves a name in `work/` and makes a subvolume there with `make`. Its lock is taken first: what has no lock
     /// is a leftover, whoever looks.
@@ -76,24 +91,36 @@ extension SnapshotStore {
         }
     }
 
-    /// Deletes what processes that are gone left in `work/` and `locks/`. Nothing that somebody is still at is touched.
+    /// Deletes what processes that are gone left in `work/` and `locks/`, and in `refreshed/` under a name of `work/`.
+    /// Nothing that somebody is still at is touched.
     func cleanWorkArea() {
         guard let entries = try? workDirectory.fd.entries() else { return }
         for entry in entries {
             guard let lock = try? RemovalLock(Self.lockName(entry.name), of: self) else { continue }
-            do {
-                try workDirectory.fd.removeSubvolumeTree(entry.name, isHidden: true)
-                logger.info("removed what an interrupted run had left in \"\(path)/work/\(entry.name)\"")
-            } catch  where error.errno == .noSuchFileOrDirectory {
-                // Its owner was done with it just now.
-            } catch {
-                logger.warning(
-                    "cannot remove what an interrupted run left in \"\(path)/work/\(entry.name)\": \(error)")
-            }
+            removeLeftover(entry.name, in: workDirectory, StoreLayout.work)
             extendLifetime(lock)
         }
         guard let locks = try? locksDirectory.fd.entries() else { return }
         // Whoever dies with a lock leaves its file; who gets it removes it by giving it back.
-        for entry in locks { _ = try? tryLock(entry.name) }
+        for entry in locks {
+            guard let lock = try? tryLock(entry.name) else { continue }
+            if entry.name.hasPrefix(Self.lockPrefix.bytes) {
+                let work = entry.name.dropFirst(Self.lockPrefix.count)
+                removeLeftover(work, in: refreshedDirectory, StoreLayout.refreshed)
+            }
+            extendLifetime(lock)
+        }
+    }
+
+    private func removeLeftover(_ name: BytePath, in directory: SharedDescriptor, _ place: BytePath) {
+        let shown = path.appending(place).appending(name)
+        do {
+            try directory.fd.removeSubvolumeTree(name, isHidden: true)
+            logger.info("removed what an interrupted run had left in \"\(shown)\"")
+        } catch  where error.errno == .noSuchFileOrDirectory {
+            // Its owner was done with it just now, or it never lay there.
+        } catch {
+            logger.warning("cannot remove what an interrupted run left in \"\(shown)\": \(error)")
+        }
     }
 }

@@ -147,6 +147,41 @@ private struct VarveProcess: ~Copyable {
         try world.shell(varve + command.undo)
     }
 
+    /// What it keeps of the bundle is for a moment in its place and not yet read-only.
+    @Test("A repack that refreshes its bundle, killed at each durability point, leaves nothing to repair")
+    func refreshKilled() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", try storeSampleLayers())
+        let varve =
+            "export VARVE_STORE=$PWD/store HOME=$PWD; varve() { '\(try builtProgram("varve"))' \"$@\"; }\n"
+        try world.shell(varve + "varve unpack --image layout:a bundle")
+        var point = 0
+        while true {
+            point += 1
+            #expect(point < 200)
+            try world.shell("echo \(point) > bundle/rootfs/edit")
+            let process = try VarveProcess(
+                ["repack", "--refresh-bundle", "--image", "layout:new", "bundle"], in: world.path,
+                stopAt: point)
+            var status: CInt = 0
+            guard process.hasStopped(&status) else {
+                let errors = try process.errorText()
+                #expect(VarveProcess.code(status) == 0, "\(errors)")
+                break
+            }
+            kill(process.pid, SIGKILL)
+            #expect(process.end() == 137)
+            #expect(try world.shell(varve + "varve store check") == "", "point \(point)")
+            #expect(try world.names(in: "store/refreshed").allSatisfy { $0.count > 36 }, "point \(point)")
+            // The image that the bundle came from may not be forgotten, however often that happens.
+            try world.shell(varve + "varve diff bundle")
+            try world.expectClean()
+        }
+        #expect(point > 20)
+        #expect(try world.names(in: "store/refreshed").count == 1)
+        #expect(try world.shell(varve + "varve diff bundle") == "")
+    }
+
     /// While a layer is applied, which no durability point falls into.
     @Test(
         "SIGINT in the middle of an extraction",

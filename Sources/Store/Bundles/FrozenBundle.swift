@@ -88,17 +88,16 @@ final class BtrfsFrozenBundle: FrozenBundle {
         if try store.open(kept, in: store.refreshedDirectory) != nil {
             try store.delete(kept, in: store.refreshedDirectory.fd)
         }
-        // Only what is writable can be moved to another directory. Nobody else knows of the snapshot, and no inode of
-        // it changes, so it stays the ancestor that deltas by transid need.
-        try subvolume.fd.setSubvolumeReadOnly(false)
-        do throws(Errno) {
-            try snapshot.move(to: store.refreshedDirectory.fd, kept)
-        } catch {
+        // No inode of the snapshot changes on its way, so it stays the ancestor that deltas by transid need.
+        do {
+            try snapshot.keep(subvolume.fd, in: store.refreshedDirectory, as: kept)
+        } catch let error as Errno {
             throw StoreError.system("keep the refreshed state of", bundle.path, error)
         }
-        try subvolume.fd.setSubvolumeReadOnly(true)
         var records = try store.chainRecords(of: bundle)
-        records.add(.chain(ChainName(chainID, variant: chainVariant(options))), for: manifest)
+        records.add(
+            .chain(ChainName(chainID, variant: chainVariant(options))), for: manifest,
+            keeping: try store.metadata(of: bundle)?.path.last?.digest)
         try attempt("write the name of its chain to", bundle.path) { () throws(Errno) in
             try bundle.subvolume.fd.setExtendedAttribute(
                 ExtendedAttribute(name: StoreLayout.chainAttribute, value: records.encoded))

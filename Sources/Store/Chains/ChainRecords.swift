@@ -14,7 +14,7 @@ struct ChainRecords: Equatable {
     private static let empty = "empty"
     private var records: [(manifest: String, base: Base)] = []
 
-    init(_ base: Base, for manifest: Digest) { add(base, for: manifest) }
+    init(_ base: Base, for manifest: Digest) { records = [(manifest.description, base)] }
 
     /// Lines that cannot be understood are passed over.
     init(_ attribute: [UInt8]) {
@@ -41,10 +41,12 @@ struct ChainRecords: Equatable {
 
     func base(for manifest: Digest) -> Base? { records.last { $0.manifest == manifest.description }?.base }
 
-    /// Adds a record and keeps the one before it.
-    mutating func add(_ base: Base, for manifest: Digest) {
+    /// Adds a record, and drops all but that of `current`, the image that counts until `umoci.json` names the new one: it is
+    /// not the one added last if an earlier command was ended between the two.
+    mutating func add(_ base: Base, for manifest: Digest, keeping current: Digest?) {
         records.removeAll { $0.manifest == manifest.description }
-        records = records.suffix(1) + [(manifest.description, base)]
+        let counting = records.filter { $0.manifest == current?.description }
+        records = (counting.isEmpty ? records : counting).suffix(1) + [(manifest.description, base)]
     }
 
     var encoded: [UInt8] {

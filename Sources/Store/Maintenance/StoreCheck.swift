@@ -125,6 +125,8 @@ public struct StoreCheck: Sendable {
             guard entry.name.string.flatMap({ SubvolumeUUID($0.prefix(36)) }) != nil,
                 let subvolume = try subvolume(entry.name, in: store.refreshedDirectory)
             else {
+                // On its way there, by a command that runs just now.
+                if try !isLeftover(entry.name, in: store.refreshedDirectory) { continue }
                 findings.append(foreign(path, "it is not the state of a refreshed bundle"))
                 continue
             }
@@ -148,7 +150,7 @@ public struct StoreCheck: Sendable {
     private func checkLeftovers(_ findings: inout [Finding]) throws {
         for entry in try entries(of: store.workDirectory, StoreLayout.work) {
             let path = StoreLayout.work.appending(entry.name)
-            guard try isLeftover(SnapshotStore.lockName(entry.name), of: entry.name) else { continue }
+            guard try isLeftover(entry.name, in: store.workDirectory) else { continue }
             findings.append(
                 Finding(
                     path: path, problem: "an interrupted command left it, and it cannot be removed",
@@ -168,12 +170,12 @@ public struct StoreCheck: Sendable {
     }
 
     /// Whether something in `work/` is still there though nobody holds its lock.
-    private func isLeftover(_ lockName: BytePath, of name: BytePath) throws -> Bool {
+    private func isLeftover(_ name: BytePath, in directory: SharedDescriptor) throws -> Bool {
         try attempt("lock", name) { () throws(Errno) in
-            guard let lock = try RemovalLock(lockName, of: store) else {
+            guard let lock = try RemovalLock(SnapshotStore.lockName(name), of: store) else {
                 return false
             }
-            let isThere = try store.workDirectory.fd.statusIfPresent(of: name) != nil
+            let isThere = try directory.fd.statusIfPresent(of: name) != nil
             extendLifetime(lock)
             return isThere
         }
