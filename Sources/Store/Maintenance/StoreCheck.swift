@@ -126,7 +126,7 @@ public struct StoreCheck: Sendable {
                 let subvolume = try subvolume(entry.name, in: store.refreshedDirectory)
             else {
                 // On its way there, by a command that runs just now.
-                if try !isLeftover(entry.name, in: store.refreshedDirectory) { continue }
+                if (try? isLeftover(entry.name, in: store.refreshedDirectory)) == false { continue }
                 findings.append(foreign(path, "it is not the state of a refreshed bundle"))
                 continue
             }
