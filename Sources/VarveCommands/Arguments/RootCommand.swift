@@ -8,7 +8,7 @@ struct RootCommand: ParsableCommand {
 
     /// Set while a command line is parsed that names `only`: the parser looks into each command that it is told of, at
     /// each start of the program, and `_superCommandName` keeps it from looking for a request for a completion script.
-    /// Together they were a fifth of the time of a warm unpack.
+    /// Together they took 1.4 ms of each start.
     @TaskLocal private static var narrowed: CommandConfiguration?
 
     /// The command that `words` mean, if they are in order and ask for nothing but it. What else they may be, or what is
