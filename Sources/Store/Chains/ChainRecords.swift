@@ -44,9 +44,8 @@ struct ChainRecords: Equatable {
     /// Adds a record, and drops all but that of `current`, the image that counts until `umoci.json` names the new one: it is
     /// not the one added last if an earlier command was ended between the two.
     mutating func add(_ base: Base, for manifest: Digest, keeping current: Digest?) {
-        records.removeAll { $0.manifest == manifest.description }
-        let counting = records.filter { $0.manifest == current?.description }
-        records = (counting.isEmpty ? records : counting).suffix(1) + [(manifest.description, base)]
+        records.removeAll { $0.manifest != current?.description || $0.manifest == manifest.description }
+        records.append((manifest.description, base))
     }
 
     var encoded: [UInt8] {
