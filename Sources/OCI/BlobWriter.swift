@@ -18,9 +18,7 @@ public final class BlobWriter {
     private var file: TemporaryFile?
     private var hasher: DigestHasher
     private var count: Int64 = 0
-    /// Bytes that the disk has been asked to take.
-    private var started: Int64 = 0
-    private static let writeOutSize: Int64 = 8 << 20
+    private var early = EarlyWriting()
     /// What `finish` stored; nil before.
     public private(set) var blob: (digest: Digest, size: Int64)?
 
@@ -49,11 +47,7 @@ public final class BlobWriter {
         count += Int64(bytes.count)
         do throws(Errno) {
             try unsafe fd.writeFull(bytes)
-            // So that little is left for `finish` to wait for.
-            if count - started >= Self.writeOutSize {
-                fd.startWriting()
-                started = count
-            }
+            early.wrote(bytes.count, to: fd)
         } catch {
             throw .io("write a blob into the image layout", layout.path, error)
         }

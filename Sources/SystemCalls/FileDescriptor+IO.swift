@@ -75,7 +75,7 @@ extension FileDescriptor {
 
     /// Has the kernel begin to write to the disk what it holds of this file, and does not wait for it
     /// (sync_file_range(2), SYNC_FILE_RANGE_WRITE). Nothing is promised by that, so an error does not count.
-    public func startWriting() { _ = varve_start_writing(rawValue) }
+    func startWriting() { _ = varve_start_writing(rawValue) }
 
     /// write(2) until every byte of `bytes` is written.
     public func writeFull(_ bytes: some Sequence<UInt8>) throws(Errno) {

@@ -13,10 +13,8 @@ final class NewFile {
     /// Its directory hands down a group or ACLs.
     private let inherits: Bool
     private var end: Int64 = 0
-    /// Bytes that the kernel was not told to write yet.
-    private var unwritten = 0
-    /// Bytes of a file after which the disk is put to work, and of the rest at its end that are worth a call.
-    private static let startSize = 8 << 20
+    private var early = EarlyWriting()
+    /// Bytes at the end of a file that are worth a call to put the disk to work.
     private static let restSize = 128 << 10
     private var content: WrittenContent?
 
@@ -36,23 +34,18 @@ final class NewFile {
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int64) throws {
         unsafe content?.add(bytes, at: offset)
         try attempt("write", path) { () throws(Errno) in
-            unsafe try descriptor?.fd.writeFull(bytes, at: offset)
+            guard let fd = descriptor?.fd else { return }
+            unsafe try fd.writeFull(bytes, at: offset)
+            early.wrote(bytes.count, to: fd)
         }
         end = offset + Int64(bytes.count)
-        unwritten += bytes.count
-        if unwritten >= Self.startSize { startWriting() }
-    }
-
-    private func startWriting() {
-        descriptor?.fd.startWriting()
-        unwritten = 0
     }
 
     /// After the content: size, owner, mode, attributes, times, in this order (see `LayerApplier`).
     func finish(_ metadata: EntryMetadata, digests: ContentDigests?) throws {
-        if unwritten >= Self.restSize { startWriting() }
         guard let descriptor = descriptor.take() else { return }
         let fd = descriptor.fd
+        early.start(fd, from: Self.restSize)
         // A sparse file may end in a hole.
         if end < entry.size {
             do throws(Errno) {
