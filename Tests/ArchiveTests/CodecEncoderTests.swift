@@ -61,7 +61,9 @@ extension PipelineTests {
 
         // RFC 1952: no name, no time, system unknown.
         @Test func gzipHeaderSaysNothing() throws {
-            #expect(try encode([], .gzip).starts(with: [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]))
+            let empty = try encode([], .gzip)
+            #expect(empty.starts(with: [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]))
+            #expect(empty.suffix(8) == [0, 0, 0, 0, 0, 0, 0, 0] && empty.count <= 23)
             #expect(try encode([1], .gzip, level: 9).starts(with: [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255]))
         }
 
@@ -90,6 +92,14 @@ extension PipelineTests {
             }
             #expect(try shell("gzip -dc < $IN", stream) == content)
             #expect(try decode(stream, .gzip) == content)
+        }
+
+        // Blocks know nothing of one another, but each of its own 256 KiB: of four, the first 30,000 bytes, and some two
+        // bytes for each 258 of the rest.
+        @Test func windowIsUsed() throws {
+            let content = randomBytes(30_000)
+            let repeated = (0..<30).flatMap { _ in content }
+            #expect(try encode(repeated, .gzip).count < 130_000)
         }
 
         @Test func runsThatDoNotFit() throws {

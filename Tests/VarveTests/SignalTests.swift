@@ -76,6 +76,11 @@ private struct VarveProcess: ~Copyable {
     private static let forget = "varve rm --image layout:new || true; varve gc --layout layout"
     private static let remove = "[ ! -e new ] || varve bundle rm new; varve store gc"
 
+    /// Makes `varve` a command of the shell, for the world that it is in.
+    private static func shellCommand() throws -> String {
+        "export VARVE_STORE=$PWD/store HOME=$PWD; varve() { '\(try builtProgram("varve"))' \"$@\"; }\n"
+    }
+
     /// Everything but chains, which may be there if they are whole, with the content of the layout.
     private static let inventory = """
         find . -path ./store/chains -prune -o -path ./errors -prune -o -print | sort
@@ -104,8 +109,7 @@ private struct VarveProcess: ~Copyable {
         // Another, so that no bundle keeps the chains of the first.
         try world.addImage(
             "b", [try StoreLayer([.directory("etc/"), .file("etc/passwd", "root:x:0:0::/:/bin/sh\n")])])
-        let varve =
-            "export VARVE_STORE=$PWD/store HOME=$PWD; varve() { '\(try builtProgram("varve"))' \"$@\"; }\n"
+        let varve = try Self.shellCommand()
         try world.shell(
             varve
                 + """
@@ -152,8 +156,7 @@ private struct VarveProcess: ~Copyable {
     func refreshKilled() throws {
         let world = try StoreWorld()
         try world.addImage("a", try storeSampleLayers())
-        let varve =
-            "export VARVE_STORE=$PWD/store HOME=$PWD; varve() { '\(try builtProgram("varve"))' \"$@\"; }\n"
+        let varve = try Self.shellCommand()
         try world.shell(varve + "varve unpack --image layout:a bundle")
         var point = 0
         while true {
