@@ -21,21 +21,28 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
     public let hex: String
 
     /// Nil unless `text` is a digest in exactly the form above.
-    public init?(_ text: some StringProtocol) {
-        let bytes = text.utf8
-        guard let colon = bytes.firstIndex(of: UInt8(ascii: ":")),
-            let algorithm = DigestAlgorithm.allCases.first(where: {
-                bytes[..<colon].elementsEqual($0.rawValue.utf8)
-            })
+    @inlinable
+    public init?(_ text: some StringProtocol) { self.init(utf8: Array(text.utf8)) }
+
+    /// Nil unless `text` is a digest in exactly the form above.
+    public init?(utf8 text: [UInt8]) {
+        guard let colon = text.firstIndex(of: UInt8(ascii: ":")),
+            let algorithm = DigestAlgorithm(rawValue: String(decoding: text[..<colon], as: UTF8.self))
         else { return nil }
-        self.init(algorithm: algorithm, hex: text[bytes.index(after: colon)...])
+        self.init(algorithm: algorithm, hexDigits: text[(colon + 1)...])
     }
 
     /// Nil unless `hex` has the length of the algorithm and only lower-case digits.
+    @inlinable
     public init?(algorithm: DigestAlgorithm, hex: some StringProtocol) {
-        guard hex.utf8.count == algorithm.hexCount, hex.utf8.allSatisfy(Self.isLowerHex) else { return nil }
+        self.init(algorithm: algorithm, hexDigits: Array(hex.utf8)[...])
+    }
+
+    @usableFromInline
+    init?(algorithm: DigestAlgorithm, hexDigits: ArraySlice<UInt8>) {
+        guard hexDigits.count == algorithm.hexCount, hexDigits.allSatisfy(Self.isLowerHex) else { return nil }
         self.algorithm = algorithm
-        self.hex = String(hex)
+        hex = String(decoding: hexDigits, as: UTF8.self)
     }
 
     init(algorithm: DigestAlgorithm, hashed bytes: some Sequence<UInt8>) {

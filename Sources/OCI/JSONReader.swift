@@ -128,7 +128,7 @@ private struct JSONReader {
         let top = open.count - 1
         var isNew: Bool
         if open[top].members.count < 16 {
-            isNew = !open[top].members.contains { $0.key.utf8.elementsEqual(key.utf8) }
+            isNew = !open[top].members.contains { sameBytes($0.key, key) }
         } else {
             if open[top].keys.isEmpty { open[top].keys = Set(open[top].members.map { Array($0.key.utf8) }) }
             isNew = open[top].keys.insert(Array(key.utf8)).inserted

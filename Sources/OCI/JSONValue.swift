@@ -169,7 +169,9 @@ extension JSONObject {
     }
 }
 
-private func sameBytes(_ left: String, _ right: String) -> Bool { left.utf8.elementsEqual(right.utf8) }
+func sameBytes(_ left: String, _ right: String) -> Bool {
+    left.utf8.count == right.utf8.count && left.utf8.elementsEqual(right.utf8)
+}
 
 private func hashBytes(_ string: String, into hasher: inout Hasher) {
     for byte in string.utf8 { hasher.combine(byte) }

@@ -21,7 +21,7 @@ public final class SnapshotStore: Sendable {
     let refreshedDirectory: SharedDescriptor
     let logger: Logger
     /// Chains of which was said already that they are not used.
-    let warned = Mutex<Set<ChainName>>([])
+    let warned = Mutex<[ChainName]>([])
 
     /// How the name of `store.json` begins while it is written (`writeFileDurably`).
     static let temporaryDescription = Array(".store.json.".utf8)

@@ -12,13 +12,19 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
     public var isEmpty: Bool { storage.count == 1 }
 
     /// Fails if a byte is NUL: no file can have such a name.
+    @inlinable
     public init?(_ bytes: some Sequence<UInt8>) {
         var copy = [UInt8]()
         copy.reserveCapacity(bytes.underestimatedCount + 1)
         copy.append(contentsOf: bytes)
-        guard !copy.contains(0) else { return nil }
-        copy.append(0)
-        storage = copy
+        self.init(unterminated: copy)
+    }
+
+    @usableFromInline
+    init?(unterminated bytes: consuming [UInt8]) {
+        guard !bytes.contains(0) else { return nil }
+        bytes.append(0)
+        storage = bytes
     }
 
     /// The UTF-8 bytes of `string`, up to the first NUL if it holds one.

@@ -76,7 +76,7 @@ public enum VarveCommand {
         }
         guard let command = try parse(words.map(ArgumentText.marked), output) else { return }
         let context = CommandContext(
-            program: program, options: command.root.options, environment: environment, output: output,
+            program: program, options: command.global, environment: environment, output: output,
             diagnostics: diagnostics, cancellation: cancellation)
         defer { diagnostics.clearProgress() }
         try command.execute(context)
@@ -84,8 +84,9 @@ public enum VarveCommand {
 
     /// Nil if help or the like was asked for, and written.
     private static func parse(_ words: [String], _ output: ResultWriter) throws -> (any ExecutableCommand)? {
-        if let only = NamedCommands(in: words).path.first,
-            let command = RootCommand.parse(words, only: only)
+        let named = NamedCommands(in: words)
+        if let type = named.path.last as? any ExecutableCommand.Type,
+            let command = type.parse(alone: named.rest)
         {
             return command
         }

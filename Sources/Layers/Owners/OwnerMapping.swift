@@ -22,10 +22,9 @@ public struct OwnerMapping: Sendable, Hashable {
 
     /// A suffix for a chain's name: empty for the plain tree, and different for any two that make different trees.
     public var variant: String {
-        func text(_ letter: String, _ ranges: [IDMapping]) -> String {
-            ranges.map { "-\(letter)\($0.containerID)-\($0.hostID)-\($0.size)" }.joined()
-        }
-        let whole = (isRootless ? "-rootless" : "") + text("u", uids) + text("g", gids)
+        var whole = isRootless ? "-rootless" : ""
+        for range in uids { whole += "-u\(range.containerID)-\(range.hostID)-\(range.size)" }
+        for range in gids { whole += "-g\(range.containerID)-\(range.hostID)-\(range.size)" }
         // With the ChainID before it and other options behind it, a name must stay below 255 bytes.
         if whole.utf8.count <= 120 { return whole }
         return (isRootless ? "-rootless" : "") + "-ids-" + Digest(of: Array(whole.utf8)).hex

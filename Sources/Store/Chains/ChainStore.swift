@@ -20,7 +20,12 @@ extension SnapshotStore {
         guard let subvolume = try leased(name) else { return nil }
         let chain = OpenChain(name: name, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo())
         guard let fault = try fault(of: chain) else { return chain }
-        if warned.withLock({ $0.insert(name).inserted }) {
+        let isNew = warned.withLock { names in
+            guard !names.contains(name) else { return false }
+            names.append(name)
+            return true
+        }
+        if isNew {
             logger.warning("the chain \(name) is not used, and built anew where it is needed: \(fault)")
         }
         return nil

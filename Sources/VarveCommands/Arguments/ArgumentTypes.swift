@@ -75,13 +75,45 @@ struct SizeArgument: ExpressibleByArgument {
     }
 }
 
+/// A number of things, 0 or more.
+struct CountArgument: ExpressibleByArgument {
+    let count: Int
+
+    init?(argument: String) {
+        guard let count = Int(argument), count >= 0 else { return nil }
+        self.count = count
+    }
+}
+
+extension UnpackLimits {
+    /// How much an image may unpack to: `--max-size` and `--max-entries`. The commands declare them one by one, as each
+    /// group of options costs a start of the program 0.1 ms.
+    init(maxSize: SizeArgument?, maxEntries: CountArgument?) {
+        self.init()
+        if let maxSize { size = maxSize.bytes }
+        if let maxEntries { entries = maxEntries.count }
+    }
+}
+
 extension SizeArgument {
     /// As a size of memory.
     var byteCount: Int { Int(clamping: bytes) }
 }
 
+/// One of a few words.
+///
+/// What the parser does with such a type in general, and with a default value of it, asks the runtime for conformances, at each start
+/// of the program and for each type: so they are listed here, and options of them are optional.
+protocol ChoiceArgument: ExpressibleByArgument, CaseIterable, RawRepresentable
+where RawValue == String, AllCases == [Self] {}
+
+extension ChoiceArgument {
+    static var allValueStrings: [String] { allCases.map { $0.rawValue } }
+    static var allValueDescriptions: [String: String] { [:] }
+}
+
 /// `--chains`.
-enum ChainsArgument: String, ExpressibleByArgument, CaseIterable {
+enum ChainsArgument: String, ChoiceArgument {
     case all, auto, last
 
     var policy: ChainPolicy {
@@ -94,7 +126,7 @@ enum ChainsArgument: String, ExpressibleByArgument, CaseIterable {
 }
 
 /// `--compress`.
-enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
+enum CompressionArgument: String, ChoiceArgument {
     case auto, gzip, zstd, none
 
     /// Nil: as the image's topmost layer is.
@@ -109,12 +141,12 @@ enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
 }
 
 /// `--driver`.
-enum DriverArgument: String, ExpressibleByArgument, CaseIterable {
+enum DriverArgument: String, ChoiceArgument {
     case auto, btrfs, directory, hooks
 }
 
 /// `--source`.
-enum SourceArgument: String, ExpressibleByArgument, CaseIterable {
+enum SourceArgument: String, ChoiceArgument {
     case auto, stream, search, walk
 
     var source: DeltaSource {
@@ -128,6 +160,6 @@ enum SourceArgument: String, ExpressibleByArgument, CaseIterable {
 }
 
 /// `--log`.
-enum LogLevelArgument: String, ExpressibleByArgument, CaseIterable {
+enum LogLevelArgument: String, ChoiceArgument {
     case error, warn, info, debug
 }

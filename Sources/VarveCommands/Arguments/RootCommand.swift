@@ -4,23 +4,7 @@ import SystemCalls
 
 /// `varve` itself: the global options, which may stand before or behind the name of a command, and the commands.
 struct RootCommand: ParsableCommand {
-    static var configuration: CommandConfiguration { narrowed ?? whole }
-
-    /// Set while a command line is parsed that names `only`: the parser looks into each command that it is told of, at
-    /// each start of the program, and `_superCommandName` keeps it from looking for a request for a completion script.
-    /// Together they took 1.4 ms of each start.
-    @TaskLocal private static var narrowed: CommandConfiguration?
-
-    /// The command that `words` mean, if they are in order and ask for nothing but it. What else they may be, or what is
-    /// wrong with them, `parseAsRoot` says.
-    static func parse(_ words: [String], only command: any ParsableCommand.Type) -> (any ExecutableCommand)? {
-        let name = whole.commandName ?? ""
-        let narrowed = CommandConfiguration(
-            commandName: name, _superCommandName: name, subcommands: [command])
-        return $narrowed.withValue(narrowed) { try? parseAsRoot(words) as? any ExecutableCommand }
-    }
-
-    private static let whole = CommandConfiguration(
+    static let configuration = CommandConfiguration(
         commandName: "varve",
         abstract: "OCI images as btrfs snapshots, and back.",
         discussion: """
@@ -74,8 +58,8 @@ struct GlobalOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Where the store is.", valueName: "path"))
     var store: PathArgument?
 
-    @Option(help: ArgumentHelp("What is told on standard error.", valueName: "level"))
-    var log = LogLevelArgument.warn
+    @Option(help: ArgumentHelp("What is told on standard error; warn by default.", valueName: "level"))
+    var log: LogLevelArgument?
 
     @Flag(help: "Show no progress, not even on a terminal.")
     var noProgress = false
@@ -83,8 +67,32 @@ struct GlobalOptions: ParsableArguments {
 
 /// A command that does something.
 protocol ExecutableCommand: ParsableCommand {
-    var root: RootCommand { get }
+    /// What `configuration` is, but where the command is parsed alone.
+    static var about: CommandConfiguration { get }
+    var global: GlobalOptions { get }
     func execute(_ context: CommandContext) throws
+}
+
+extension ExecutableCommand {
+    static var configuration: CommandConfiguration { ParsedAlone.configuration ?? about }
+
+    /// The command that `words` mean, those beside its name, if they are in order and ask for nothing else. What else
+    /// they may be, or what is wrong with them, `RootCommand.parseAsRoot` says.
+    ///
+    /// At each start of the program the parser looks into each command that it is told of, and each of their options
+    /// costs: alone, a command takes half the time.
+    static func parse(alone words: [String]) -> (any ExecutableCommand)? {
+        ParsedAlone.$configuration.withValue(ParsedAlone.none) { try? parseAsRoot(words) as? Self }
+    }
+}
+
+/// How a command is parsed that no other is parsed with.
+private enum ParsedAlone {
+    /// Set meanwhile.
+    @TaskLocal static var configuration: CommandConfiguration?
+
+    /// Nothing but the command's own options: no help, and, with `_superCommandName`, no completion scripts.
+    static let none = CommandConfiguration(_superCommandName: "", helpNames: [])
 }
 
 /// The command line names no command, or none that there is, where one of a group should be.
@@ -120,18 +128,26 @@ struct MissingCommand: Error, CustomStringConvertible {
 struct NamedCommands {
     /// From those of `varve` itself down.
     private(set) var path: [any ParsableCommand.Type] = []
+    /// The words beside their names, if there is nothing else to be named.
+    private(set) var rest: [String] = []
     /// What stands where a command of the last of them should.
     private(set) var unknown: String?
 
     init(in words: [String]) {
         var isValue = false
-        for word in words {
+        for (index, word) in words.enumerated() {
+            let commands = (path.last ?? RootCommand.self).configuration.subcommands
+            if commands.isEmpty {
+                rest += words[index...]
+                return
+            }
             if isValue || word.hasPrefix("-") {
+                if !isValue, word == "--" { return }
                 isValue = !isValue && ["--store", "--log"].contains(word)
+                rest.append(word)
                 continue
             }
-            let commands = (path.last ?? RootCommand.self).configuration.subcommands
-            if commands.isEmpty || word == "help" { return }
+            if word == "help" { return }
             let next = commands.first {
                 $0.configuration.commandName == word || $0.configuration.aliases.contains(word)
             }
@@ -152,7 +168,7 @@ struct UsageError: Error, CustomStringConvertible {
 
 /// `--format` and `-q` of every listing.
 struct ListingOptions: ParsableArguments {
-    enum Format: String, ExpressibleByArgument, CaseIterable {
+    enum Format: String, ChoiceArgument {
         case table, json
     }
 

@@ -9,10 +9,10 @@ struct BundleCommands: ParsableCommand {
     func run() throws { throw MissingCommand(command: Self.self) }
 
     struct Remove: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "rm", abstract: "Delete a bundle, subvolumes nested in it included.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
         var bundle: PathArgument

@@ -3,7 +3,7 @@ import OCI
 import SystemCalls
 
 struct ConfigCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "config",
         abstract: "Change the configuration of an image.",
         usage: "varve config --image <image> [--tag <tag>] [<options>]",
@@ -17,7 +17,7 @@ struct ConfigCommand: ExecutableCommand {
               varve config --image ./debian:12 --tag web --clear config.cmd --config.entrypoint nginx
             """)
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @OptionGroup var change: ChangedImageOptions
 

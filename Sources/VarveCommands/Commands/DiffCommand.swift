@@ -4,7 +4,7 @@ import Store
 import SystemCalls
 
 struct DiffCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "diff",
         abstract: "Show what changed in a bundle, or between two subvolumes.",
         usage: """
@@ -27,11 +27,11 @@ struct DiffCommand: ExecutableCommand {
               varve diff -z /srv/data/.snapshots/1 /srv/data | xargs -0 -n1 echo
             """)
 
-    enum Format: String, ExpressibleByArgument, CaseIterable {
+    enum Format: String, ChoiceArgument {
         case text, json
     }
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: "How changes are shown.")
     var format = Format.text
@@ -39,11 +39,11 @@ struct DiffCommand: ExecutableCommand {
     @Flag(name: .customShort("z"), help: "End each line with NUL, and escape nothing.")
     var terminated = false
 
-    @Option(help: "What changes are found by; the result is the same.")
-    var source = SourceArgument.auto
+    @Option(help: "What changes are found by, auto by default; the result is the same.")
+    var source: SourceArgument?
 
-    @Option(help: "How the bundle is stored.")
-    var driver = DriverArgument.auto
+    @Option(help: "How the bundle is stored; auto by default.")
+    var driver: DriverArgument?
 
     @Flag(help: "Of a bundle that is a plain directory, read every file.")
     var paranoid = false
@@ -68,12 +68,15 @@ struct DiffCommand: ExecutableCommand {
         if trees.count == 1 {
             delta = try context.driver(driver, of: first.path).freeze(
                 RepackContext(
-                    bundle: first.path, source: source.source, readsAll: paranoid, cancellation: cancellation)
+                    bundle: first.path, source: source?.source ?? .auto, readsAll: paranoid,
+                    cancellation: cancellation)
             )
             .delta { try cancellation.check() }
         } else {
             delta = try SubvolumeComparison(store: try context.openStoreIfPresent(), logger: context.logger)
-                .delta(from: first.path, to: last.path, source: source.source) { try cancellation.check() }
+                .delta(from: first.path, to: last.path, source: source?.source ?? .auto) {
+                    try cancellation.check()
+                }
         }
         let format: ChangeFormat = self.format == .json ? .json : terminated ? .terminated : .text
         try format.write(delta.changes, to: context.output)

@@ -5,7 +5,7 @@ import SystemCalls
 import SystemPackage
 
 struct HookCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "hook",
         abstract: "Be the hook program of another tool, with the btrfs store.",
         discussion: """
@@ -18,7 +18,7 @@ struct HookCommand: ExecutableCommand {
     /// The most that a request may have; an image's manifest and configuration are in it.
     private static let requestLimit = 256 << 20
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Argument(help: ArgumentHelp("The name of the hook.", valueName: "name"))
     var name: TextArgument

@@ -6,10 +6,10 @@ import SystemCalls
 import SystemPackage
 
 struct InitCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "init", abstract: "Make an empty image layout.")
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: ArgumentHelp("The directory to make.", valueName: "path"))
     var layout: PathArgument
@@ -27,10 +27,10 @@ struct InitCommand: ExecutableCommand {
 }
 
 struct NewCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "new", abstract: "Make an image with no layers.")
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: ArgumentHelp("PATH[:TAG], the layout and the tag of the new image.", valueName: "image"))
     var image: PathArgument
@@ -43,11 +43,11 @@ struct NewCommand: ExecutableCommand {
 }
 
 struct TagCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "tag", abstract: "Give an image one more tag.",
         discussion: "Example: varve tag --image ./debian:12 bookworm")
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
     var image: PathArgument
@@ -78,12 +78,12 @@ struct TagCommand: ExecutableCommand {
 }
 
 struct RemoveTagCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "rm", abstract: "Remove a tag.",
         discussion: "The blobs of its image stay until varve gc finds that no other tag leads to them.",
         aliases: ["remove"])
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
     var image: PathArgument
@@ -108,10 +108,10 @@ struct RemoveTagCommand: ExecutableCommand {
 }
 
 struct ListTagsCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "ls", abstract: "List the tags of an image layout.", aliases: ["list"])
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: ArgumentHelp("The image layout.", valueName: "path"))
     var layout: PathArgument
@@ -126,10 +126,10 @@ struct ListTagsCommand: ExecutableCommand {
 }
 
 struct StatCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "stat", abstract: "Show the manifest, the configuration and the history of an image.")
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
     var image: PathArgument
@@ -145,10 +145,10 @@ struct StatCommand: ExecutableCommand {
 }
 
 struct CollectCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "gc", abstract: "Remove the blobs of a layout that no tag leads to.")
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: ArgumentHelp("The image layout.", valueName: "path"))
     var layout: PathArgument

@@ -5,7 +5,7 @@ import Store
 import SystemCalls
 
 struct InsertCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "insert",
         abstract: "Put files into an image, or delete one, as one layer.",
         usage: """
@@ -22,7 +22,7 @@ struct InsertCommand: ExecutableCommand {
               varve insert --image ./debian:12 --whiteout /usr/share/doc
             """)
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @OptionGroup var change: ChangedImageOptions
 

@@ -14,11 +14,11 @@ struct RawCommands: ParsableCommand {
     func run() throws { throw MissingCommand(command: Self.self) }
 
     struct Unpack: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "unpack", abstract: "Extract the root file system of an image, and nothing else.",
             discussion: "It needs no store, and what it makes cannot be repacked.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
         var image: PathArgument
@@ -33,7 +33,16 @@ struct RawCommands: ParsableCommand {
 
         @OptionGroup var owners: OwnerOptions
 
-        @OptionGroup var limits: LimitOptions
+        @Option(
+            help: ArgumentHelp(
+                "The most bytes that the layers may unpack to, holes of sparse files included; 1T by default.",
+                valueName: "size"))
+        var maxSize: SizeArgument?
+
+        @Option(
+            help: ArgumentHelp(
+                "The most entries that the layers may have; 10000000 by default.", valueName: "count"))
+        var maxEntries: CountArgument?
 
         @Argument(help: ArgumentHelp("The directory to make.", valueName: "rootfs"))
         var rootfs: PathArgument
@@ -46,7 +55,7 @@ struct RawCommands: ParsableCommand {
             var options = Unpacking.Options()
             options.apply.keepDirlinks = keepDirlinks
             options.apply.owners = owners.mapping
-            options.limits = limits.limits
+            options.limits = UnpackLimits(maxSize: maxSize, maxEntries: maxEntries)
             let result = try Unpacking(
                 driver: RootfsDriver(), options: options, cancellation: context.cancellation,
                 progress: context.showProgress("unpacking")
@@ -57,7 +66,7 @@ struct RawCommands: ParsableCommand {
     }
 
     struct AddLayer: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "add-layer",
             abstract: "Add a tar archive to an image as its topmost layer, as it is.",
             usage: "varve raw add-layer --image <image> [--tag <tag>] [<options>] <archive>",
@@ -69,7 +78,7 @@ struct RawCommands: ParsableCommand {
                   tar --numeric-owner -cC ./diff . > diff.tar && varve raw add-layer --image ./debian:12 diff.tar
                 """)
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @OptionGroup var change: ChangedImageOptions
 
@@ -91,7 +100,7 @@ struct RawCommands: ParsableCommand {
     }
 
     struct RuntimeConfiguration: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "runtime-config", abstract: "Write the config.json of an image.",
             discussion: """
                 A user by name is looked up in the root file system that --rootfs names; without it such a user becomes \
@@ -103,7 +112,7 @@ struct RawCommands: ParsableCommand {
                 """,
             aliases: ["config"])
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
         var image: PathArgument

@@ -6,7 +6,7 @@ import Store
 import SystemCalls
 
 struct RepackCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "repack",
         abstract: "Add what changed in a bundle to its image, as one layer.",
         usage: "varve repack --image <image> [<options>] <bundle>",
@@ -21,7 +21,7 @@ struct RepackCommand: ExecutableCommand {
               varve repack --image ./debian:12 --mask-path /tmp /var/lib/varve/bundles/web
             """)
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: ArgumentHelp("PATH[:TAG], the layout and the tag of the new image.", valueName: "image"))
     var image: PathArgument
@@ -40,11 +40,11 @@ struct RepackCommand: ExecutableCommand {
     @Option(help: "How the layer is compressed; auto is as the layers below it.")
     var compress = CompressionArgument.auto
 
-    @Option(help: "What changes are found by; the result is the same.")
-    var source = SourceArgument.auto
+    @Option(help: "What changes are found by, auto by default; the result is the same.")
+    var source: SourceArgument?
 
-    @Option(help: "How the bundle is stored.")
-    var driver = DriverArgument.auto
+    @Option(help: "How the bundle is stored; auto by default.")
+    var driver: DriverArgument?
 
     @Flag(help: "Of a bundle that is a plain directory, read every file.")
     var paranoid = false
@@ -79,7 +79,7 @@ struct RepackCommand: ExecutableCommand {
         options.masksVolumes = !noMaskVolumes
         options.refreshesBundle = refreshBundle
         options.compression = compress.compression
-        options.source = source.source
+        options.source = source?.source ?? .auto
         options.readsAll = paranoid
         options.history = history.history(madeBy: "\(program.name) repack")
         return options

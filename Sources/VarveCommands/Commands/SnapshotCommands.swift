@@ -19,10 +19,10 @@ struct SnapshotCommands: ParsableCommand {
     func run() throws { throw MissingCommand(command: Self.self) }
 
     struct Create: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "create", abstract: "Keep a bundle as it is now, at once.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
         var bundle: PathArgument
@@ -36,10 +36,10 @@ struct SnapshotCommands: ParsableCommand {
     }
 
     struct List: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "ls", abstract: "List the snapshots of the store.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @OptionGroup var listing: ListingOptions
 
@@ -59,10 +59,10 @@ struct SnapshotCommands: ParsableCommand {
     }
 
     struct Restore: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "restore", abstract: "Make a bundle of a snapshot; the snapshot stays.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Argument(help: ArgumentHelp("The name of the snapshot.", valueName: "name"))
         var name: TextArgument
@@ -76,9 +76,9 @@ struct SnapshotCommands: ParsableCommand {
     }
 
     struct Remove: ExecutableCommand {
-        static let configuration = CommandConfiguration(commandName: "rm", abstract: "Delete a snapshot.")
+        static let about = CommandConfiguration(commandName: "rm", abstract: "Delete a snapshot.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Argument(help: ArgumentHelp("The name of the snapshot.", valueName: "name"))
         var name: TextArgument

@@ -7,14 +7,14 @@ import SystemCalls
 /// `varve store` du, check and gc.
 extension StoreCommands {
     struct DiskUsage: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "du", abstract: "List what each chain takes on disk.",
             discussion: """
                 EXCLUSIVE is what would be freed if that chain alone were deleted. Where quota groups are on, the figures are \
                 theirs; elsewhere the extents of files are counted, without metadata.
                 """)
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @OptionGroup var listing: ListingOptions
 
@@ -41,7 +41,7 @@ extension StoreCommands {
     }
 
     struct Check: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "check", abstract: "Look whether the store is as it should be.",
             discussion: """
                 Names, flags, leftovers, and by the file system's records whether a chain was changed after it was made: \
@@ -56,7 +56,7 @@ extension StoreCommands {
                   varve store check --deep --layout ./images
                 """)
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Flag(help: "Compare chains with the layers that they are made of; needs --image or --layout.")
         var deep = false
@@ -135,7 +135,7 @@ extension StoreCommands {
     }
 
     struct Collect: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "gc", abstract: "Delete the chains that nothing needs.",
             discussion: """
                 Kept are the chains that bundles and snapshots descend from, those that running commands work with, and \
@@ -147,7 +147,7 @@ extension StoreCommands {
                   varve store gc --keep-image ./images:debian --older-than 7d --sync
                 """)
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Option(
             help: ArgumentHelp(

@@ -18,7 +18,7 @@ struct StoreCommands: ParsableCommand {
     func run() throws { throw MissingCommand(command: Self.self) }
 
     struct Initialize: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "init",
             abstract: "Make a store.",
             discussion: """
@@ -32,7 +32,7 @@ struct StoreCommands: ParsableCommand {
                   varve store init --loopback 20G
                 """)
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Option(
             help: ArgumentHelp(
@@ -57,10 +57,10 @@ struct StoreCommands: ParsableCommand {
     }
 
     struct Mount: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "mount", abstract: "Bring a loopback store back after a reboot.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
         var path: PathArgument?
@@ -71,10 +71,10 @@ struct StoreCommands: ParsableCommand {
     }
 
     struct Unmount: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "unmount", abstract: "Unmount a loopback store; its image file stays.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
         var path: PathArgument?
@@ -85,11 +85,11 @@ struct StoreCommands: ParsableCommand {
     }
 
     struct List: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "ls",
             abstract: "List the chains of the store: one for each layer prefix unpacked so far.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @OptionGroup var listing: ListingOptions
 
@@ -109,11 +109,11 @@ struct StoreCommands: ParsableCommand {
     }
 
     struct Remove: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "rm", abstract: "Delete a chain from the store.",
             discussion: "Bundles and chains that were made from it stay whole.")
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Argument(help: ArgumentHelp("The chain, as varve store ls names it.", valueName: "chain"))
         var chain: TextArgument

@@ -6,7 +6,7 @@ import SystemPackage
 
 extension StoreCommands {
     struct Names: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "names",
             abstract: "Show under which names stores have the layer prefixes of an image.",
             discussion: """
@@ -20,7 +20,7 @@ extension StoreCommands {
                   varve store names --image ./debian:12 --stacker roots
                 """)
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Option(
             help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))

@@ -11,7 +11,7 @@ struct StreamCommands: ParsableCommand {
     func run() throws { throw MissingCommand(command: Self.self) }
 
     struct Dump: ExecutableCommand {
-        static let configuration = CommandConfiguration(
+        static let about = CommandConfiguration(
             commandName: "dump",
             abstract: "Print a send stream, one command a line.",
             discussion: """
@@ -23,11 +23,11 @@ struct StreamCommands: ParsableCommand {
                   btrfs send --no-data -p monday tuesday | varve stream dump -
                 """)
 
-        enum Format: String, ExpressibleByArgument, CaseIterable {
+        enum Format: String, ChoiceArgument {
             case text, json
         }
 
-        @ParentCommand var root: RootCommand
+        @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Option(help: "How commands are shown.")
         var format = Format.text

@@ -6,7 +6,7 @@ import Store
 import SystemCalls
 
 struct UnpackCommand: ExecutableCommand {
-    static let configuration = CommandConfiguration(
+    static let about = CommandConfiguration(
         commandName: "unpack",
         abstract: "Make a bundle of an image.",
         discussion: """
@@ -22,7 +22,7 @@ struct UnpackCommand: ExecutableCommand {
               varve --store ~/store unpack --image ./debian:12 --rootless ~/bundles/web
             """)
 
-    @ParentCommand var root: RootCommand
+    @OptionGroup(visibility: .private) var global: GlobalOptions
 
     @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
     var image: PathArgument
@@ -32,8 +32,8 @@ struct UnpackCommand: ExecutableCommand {
             "OS/ARCH[/VARIANT] of an image for several; this host's by default.", valueName: "platform"))
     var platform: PlatformArgument?
 
-    @Option(help: "How the bundle is stored.")
-    var driver = DriverArgument.auto
+    @Option(help: "How the bundle is stored; auto by default.")
+    var driver: DriverArgument?
 
     @Flag(help: "Write an mtree file too, which umoci needs to repack the bundle.")
     var mtree = false
@@ -45,15 +45,25 @@ struct UnpackCommand: ExecutableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Which prefixes of the layers are kept for other images: all, those that others may have, or only the whole image."
+            "Which prefixes of the layers are kept for other images: all, those that others may have, or only the whole image; auto by default."
         ))
-    var chains = ChainsArgument.auto
+    var chains: ChainsArgument?
 
     @Option(
         help: ArgumentHelp(
             "Memory for layers that are inflated ahead, for example 64M, the default.", valueName: "size"))
     var memory: SizeArgument?
-    @OptionGroup var limits: LimitOptions
+
+    @Option(
+        help: ArgumentHelp(
+            "The most bytes that the layers may unpack to, holes of sparse files included; 1T by default.",
+            valueName: "size"))
+    var maxSize: SizeArgument?
+
+    @Option(
+        help: ArgumentHelp(
+            "The most entries that the layers may have; 10000000 by default.", valueName: "count"))
+    var maxEntries: CountArgument?
 
     @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))
     var bundle: PathArgument
@@ -66,9 +76,9 @@ struct UnpackCommand: ExecutableCommand {
         var options = Unpacking.Options()
         options.apply.keepDirlinks = keepDirlinks
         options.apply.owners = owners.mapping
-        options.chains = chains.policy
+        if let chains { options.chains = chains.policy }
         if let memory { options.memory = memory.byteCount }
-        options.limits = limits.limits
+        options.limits = UnpackLimits(maxSize: maxSize, maxEntries: maxEntries)
         options.writesMtree = mtree
         let result = try Unpacking(
             driver: driver, options: options, cancellation: context.cancellation,

@@ -25,7 +25,7 @@ final class CommandContext {
         self.output = output
         self.diagnostics = diagnostics
         self.cancellation = cancellation
-        let level = options.log.level
+        let level = options.log?.level ?? .warning
         logger = Logger(label: "varve") { _ in DiagnosticLogHandler(diagnostics, level: level) }
     }
 

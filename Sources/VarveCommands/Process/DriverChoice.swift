@@ -8,12 +8,12 @@ import SystemPackage
 extension CommandContext {
     /// For a new bundle. `auto` is a store where one is configured and the bundle's file system holds it,
     /// else a plain directory, and a line that says why.
-    func driver(_ choice: DriverArgument, forNew bundle: BytePath) throws -> any StorageDriver {
+    func driver(_ choice: DriverArgument?, forNew bundle: BytePath) throws -> any StorageDriver {
         switch choice {
         case .btrfs: return BtrfsDriver(store: try openStore())
         case .directory: return directoryDriver()
         case .hooks: return try hooksDriver()
-        case .auto: break
+        case .auto, nil: break
         }
         let reason: String
         if let store = try openStoreIfPresent() {
@@ -29,12 +29,12 @@ extension CommandContext {
 
     /// For a bundle that is there. `auto` is the one that it shows to have been made with; a bundle of hooks shows
     /// nothing.
-    func driver(_ choice: DriverArgument, of bundle: BytePath) throws -> any StorageDriver {
+    func driver(_ choice: DriverArgument?, of bundle: BytePath) throws -> any StorageDriver {
         switch choice {
         case .btrfs: return BtrfsDriver(store: try openStore())
         case .directory: return directoryDriver()
         case .hooks: return try hooksDriver()
-        case .auto: break
+        case .auto, nil: break
         }
         return switch try BundleKind.of(bundle) {
         case .btrfs: BtrfsDriver(store: try openStore())
