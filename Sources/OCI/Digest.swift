@@ -46,12 +46,11 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
     }
 
     init(algorithm: DigestAlgorithm, hashed bytes: some Sequence<UInt8>) {
-        let digits = Array("0123456789abcdef".utf8)
         var text = [UInt8]()
         text.reserveCapacity(algorithm.hexCount)
         for byte in bytes {
-            text.append(digits[Int(byte >> 4)])
-            text.append(digits[Int(byte & 15)])
+            text.append(Self.hexDigit(byte >> 4))
+            text.append(Self.hexDigit(byte & 15))
         }
         self.algorithm = algorithm
         hex = String(decoding: text, as: UTF8.self)
@@ -85,6 +84,10 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
         var hasher = DigestHasher(algorithm)
         hasher.update(Array(bytes))
         self = hasher.finish()
+    }
+
+    private static func hexDigit(_ value: UInt8) -> UInt8 {
+        value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + (value - 10)
     }
 
     private static func isLowerHex(_ byte: UInt8) -> Bool {

@@ -182,11 +182,11 @@ private struct JSONReader {
         var runStart = position
         var unescaped = [UInt8]()
         while true {
+            skipPlainText()
             guard let byte = next else { throw failure("a string has no end") }
             if byte == UInt8(ascii: "\"") { break }
             if byte < 0x20 { throw failure("a control character stands unescaped in a string") }
             position += 1
-            if byte != UInt8(ascii: "\\") { continue }
             unescaped.append(contentsOf: bytes[runStart..<(position - 1)])
             try escape(into: &unescaped)
             runStart = position
@@ -204,6 +204,15 @@ private struct JSONReader {
         }
         position += 1
         return text
+    }
+
+    /// Up to what is not taken as it stands in a string.
+    private mutating func skipPlainText() {
+        let end =
+            bytes[position...].firstIndex { byte in
+                byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\")
+            }
+        position = end ?? bytes.count
     }
 
     /// What follows a backslash.
