@@ -171,11 +171,11 @@ need_varve() {
         varve=$(realpath "$varve")
         return
     fi
-    # What is linked decides how long a process takes to start: of what the Swift runtime uses, nothing is looked up at
-    # run time, and no symbol is exported, which the runtime would search through at each start.
+    # What is linked decides how long a process takes to start: libstdc++, of which little is used, is linked statically
+    # where it can be, and no symbol is exported, as the runtime would search through them at each start.
     local options=(--package-path "$repository" --configuration release --static-swift-stdlib --product varve
         -Xlinker --no-export-dynamic) cxx
-    cxx=$(clang --print-file-name=libstdc++.a)
+    cxx=$(clang --print-file-name=libstdc++.a 2>/dev/null) || cxx=""
     if [[ $cxx == /* ]]; then
         mkdir -p "$repository/.build/static"
         ln -sfn "$cxx" "$repository/.build/static/libstdc++.a"

@@ -85,16 +85,6 @@ struct CountArgument: ExpressibleByArgument {
     }
 }
 
-extension UnpackLimits {
-    /// How much an image may unpack to: `--max-size` and `--max-entries`. The commands declare them one by one, as each
-    /// group of options costs a start of the program 0.1 ms.
-    init(maxSize: SizeArgument?, maxEntries: CountArgument?) {
-        self.init()
-        if let maxSize { size = maxSize.bytes }
-        if let maxEntries { entries = maxEntries.count }
-    }
-}
-
 extension SizeArgument {
     /// As a size of memory.
     var byteCount: Int { Int(clamping: bytes) }
@@ -102,8 +92,8 @@ extension SizeArgument {
 
 /// One of a few words.
 ///
-/// What the parser does with such a type in general, and with a default value of it, asks the runtime for conformances, at each start
-/// of the program and for each type: so they are listed here, and options of them are optional.
+/// What the parser does with such a type in general, and with a default value of it, asks the runtime for conformances, at
+/// each start of the program and for each type: so they are listed here, and such options of `unpack` are optional.
 protocol ChoiceArgument: ExpressibleByArgument, CaseIterable, RawRepresentable
 where RawValue == String, AllCases == [Self] {}
 

@@ -82,7 +82,7 @@ extension ExecutableCommand {
     /// At each start of the program the parser looks into each command that it is told of, and each of their options
     /// costs: alone, a command takes half the time.
     static func parse(alone words: [String]) -> (any ExecutableCommand)? {
-        ParsedAlone.$configuration.withValue(ParsedAlone.none) { try? parseAsRoot(words) as? Self }
+        ParsedAlone.$configuration.withValue(ParsedAlone.bare) { try? parseAsRoot(words) as? Self }
     }
 }
 
@@ -92,7 +92,7 @@ private enum ParsedAlone {
     @TaskLocal static var configuration: CommandConfiguration?
 
     /// Nothing but the command's own options: no help, and, with `_superCommandName`, no completion scripts.
-    static let none = CommandConfiguration(_superCommandName: "", helpNames: [])
+    static let bare = CommandConfiguration(_superCommandName: "", helpNames: [])
 }
 
 /// The command line names no command, or none that there is, where one of a group should be.

@@ -64,19 +64,17 @@ struct DiffCommand: ExecutableCommand {
     func execute(_ context: CommandContext) throws {
         guard let first = trees.first, let last = trees.last else { return }
         let cancellation = context.cancellation
+        let source = source?.source ?? .auto
         let delta: DeltaResult
         if trees.count == 1 {
             delta = try context.driver(driver, of: first.path).freeze(
                 RepackContext(
-                    bundle: first.path, source: source?.source ?? .auto, readsAll: paranoid,
-                    cancellation: cancellation)
+                    bundle: first.path, source: source, readsAll: paranoid, cancellation: cancellation)
             )
             .delta { try cancellation.check() }
         } else {
             delta = try SubvolumeComparison(store: try context.openStoreIfPresent(), logger: context.logger)
-                .delta(from: first.path, to: last.path, source: source?.source ?? .auto) {
-                    try cancellation.check()
-                }
+                .delta(from: first.path, to: last.path, source: source) { try cancellation.check() }
         }
         let format: ChangeFormat = self.format == .json ? .json : terminated ? .terminated : .text
         try format.write(delta.changes, to: context.output)

@@ -33,15 +33,10 @@ struct RawCommands: ParsableCommand {
 
         @OptionGroup var owners: OwnerOptions
 
-        @Option(
-            help: ArgumentHelp(
-                "The most bytes that the layers may unpack to, holes of sparse files included; 1T by default.",
-                valueName: "size"))
+        @Option(help: .maxSize)
         var maxSize: SizeArgument?
 
-        @Option(
-            help: ArgumentHelp(
-                "The most entries that the layers may have; 10000000 by default.", valueName: "count"))
+        @Option(help: .maxEntries)
         var maxEntries: CountArgument?
 
         @Argument(help: ArgumentHelp("The directory to make.", valueName: "rootfs"))

@@ -54,15 +54,10 @@ struct UnpackCommand: ExecutableCommand {
             "Memory for layers that are inflated ahead, for example 64M, the default.", valueName: "size"))
     var memory: SizeArgument?
 
-    @Option(
-        help: ArgumentHelp(
-            "The most bytes that the layers may unpack to, holes of sparse files included; 1T by default.",
-            valueName: "size"))
+    @Option(help: .maxSize)
     var maxSize: SizeArgument?
 
-    @Option(
-        help: ArgumentHelp(
-            "The most entries that the layers may have; 10000000 by default.", valueName: "count"))
+    @Option(help: .maxEntries)
     var maxEntries: CountArgument?
 
     @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))

@@ -1,0 +1,21 @@
+import ArgumentParser
+import Store
+
+// How much an image may unpack to. Each command that has `--max-size` and `--max-entries` declares them itself: a group of
+// options costs each start of the program 0.1 ms.
+
+extension ArgumentHelp {
+    static let maxSize = ArgumentHelp(
+        "The most bytes that the layers may unpack to, holes of sparse files included; 1T by default.",
+        valueName: "size")
+    static let maxEntries = ArgumentHelp(
+        "The most entries that the layers may have; 10000000 by default.", valueName: "count")
+}
+
+extension UnpackLimits {
+    init(maxSize: SizeArgument?, maxEntries: CountArgument?) {
+        self.init()
+        if let maxSize { size = maxSize.bytes }
+        if let maxEntries { entries = maxEntries.count }
+    }
+}
