@@ -86,7 +86,13 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
     public var isAbsolute: Bool { storage[0] == UInt8(ascii: "/") }
 
     /// The last part between slashes; empty for the empty path and for `/`.
-    public var lastComponent: BytePath { components.last ?? .empty }
+    public var lastComponent: BytePath {
+        var end = storage.count - 1
+        while end > 0, storage[end - 1] == UInt8(ascii: "/") { end -= 1 }
+        var start = end
+        while start > 0, storage[start - 1] != UInt8(ascii: "/") { start -= 1 }
+        return BytePath(terminated: Array(storage[start..<end]) + [0])
+    }
 
     /// All but the last component, without a closing slash: empty for a path of one part, `/` for one below the root.
     public var parent: BytePath {
@@ -97,6 +103,7 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         return BytePath(terminated: Array(storage[..<end]) + [0])
     }
 
+    @inlinable
     public func hasPrefix(_ prefix: some Collection<UInt8>) -> Bool { bytes.starts(with: prefix) }
 
     /// Without its first `count` bytes.

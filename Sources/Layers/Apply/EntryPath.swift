@@ -9,6 +9,8 @@ struct EntryPath {
     let directory: BytePath
     /// Empty for the root itself.
     let name: BytePath
+    /// The uppermost whiteout among the components of the directory: what lies below one is no file of an image.
+    let whiteoutAbove: BytePath?
 
     /// One component, NAME_MAX of limits.h, in bytes.
     static let nameLimit = 255
@@ -16,25 +18,37 @@ struct EntryPath {
     init(_ path: BytePath) throws(LayerError) {
         let slash = UInt8(ascii: "/")
         let dot = UInt8(ascii: ".")
-        // By far the most entries are clean already: nothing to drop, and only the last slash to find.
+        let bytes = path.bytes
         var clean = [UInt8]()
         clean.reserveCapacity(path.count)
         var nameStart = 0
-        for part in path.bytes.split(separator: slash) {
-            if part.count == 1 && part.first == dot { continue }
-            if part.count == 2 && part.allSatisfy({ $0 == dot }) {
+        // The last component so far, if it and none before it is a whiteout.
+        var whiteout: Range<Int>?
+        var whiteoutAbove: Range<Int>?
+        var end = bytes.startIndex
+        while end < bytes.endIndex {
+            let start = end
+            while end < bytes.endIndex, bytes[end] != slash { end += 1 }
+            let count = end - start
+            let part = start..<end
+            // Past the slash.
+            end += 1
+            if count == 0 || count == 1 && bytes[start] == dot { continue }
+            if count == 2 && bytes[start] == dot && bytes[start + 1] == dot {
                 throw .invalidEntry(path: path, reason: "its path holds \"..\"")
             }
+            let isWhiteout = bytes[start] == dot && bytes[part].starts(with: Whiteout.prefix)
             // A whiteout is never made as a file: with its prefix it may be longer than any file's name.
-            let limit =
-                part.starts(with: Whiteout.prefix) ? Self.nameLimit + Whiteout.prefix.count : Self.nameLimit
-            guard part.count <= limit else {
+            guard count <= Self.nameLimit + (isWhiteout ? Whiteout.prefix.count : 0) else {
                 throw .invalidEntry(path: path, reason: "a name in it is longer than \(Self.nameLimit) bytes")
             }
+            whiteoutAbove = whiteoutAbove ?? whiteout
+            whiteout = isWhiteout ? part : nil
             if !clean.isEmpty { clean.append(slash) }
             nameStart = clean.count
-            clean.append(contentsOf: part)
+            clean.append(contentsOf: bytes[part])
         }
+        self.whiteoutAbove = whiteoutAbove.flatMap { BytePath(bytes[$0]) }
         let directoryEnd = max(0, nameStart - 1)
         guard let directory = BytePath(clean[..<directoryEnd]), let name = BytePath(clean[nameStart...])
         else {

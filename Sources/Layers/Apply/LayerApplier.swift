@@ -91,9 +91,9 @@ public final class LayerApplier {
     private func apply(_ stored: TarEntry, from archive: TarReader) throws {
         let place = try EntryPath(stored.path)
         let entry = try options.owners.unpacked(stored, caller: (metadata.uid, metadata.gid))
-        for component in place.directory.components where component.hasPrefix(Whiteout.prefix) {
+        if let whiteout = place.whiteoutAbove {
             // What is in AUFS's own directories is as much bookkeeping as they are.
-            if Whiteout.isBookkeeping(component) { return }
+            if Whiteout.isBookkeeping(whiteout) { return }
             throw LayerError.invalidEntry(path: entry.path, reason: "it lies below a whiteout")
         }
         switch try Whiteout.meaning(of: place.name, entry: entry.path) {
