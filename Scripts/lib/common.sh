@@ -172,7 +172,10 @@ need_varve() {
         return
     fi
     # What is linked decides how long a process takes to start: libstdc++, of which little is used, is linked statically
-    # where it can be, and no symbol is exported, as the runtime would search through them at each start.
+    # where it can be, and no symbol is exported, as the runtime would search through them at each start. Types that are
+    # known when a file is compiled are made by calls: made by their names, which is shorter and the default, they ask the
+    # runtime for each conformance, and it searches all that there are.
+    local by_call=-disable-concrete-type-metadata-mangled-name-accessors
     local options=(--package-path "$repository" --configuration release --static-swift-stdlib --product varve
         -Xlinker --no-export-dynamic) cxx
     cxx=$(clang --print-file-name=libstdc++.a 2>/dev/null) || cxx=""
@@ -180,6 +183,9 @@ need_varve() {
         mkdir -p "$repository/.build/static"
         ln -sfn "$cxx" "$repository/.build/static/libstdc++.a"
         options+=(-Xlinker "-L$repository/.build/static")
+    fi
+    if [[ $(swiftc -frontend -help-hidden 2>/dev/null) == *"$by_call"* ]]; then
+        options+=(-Xswiftc -Xfrontend -Xswiftc "$by_call")
     fi
     swift build "${options[@]}" >&2 || fail "the release build failed; its messages are above"
     varve=$(swift build "${options[@]}" --show-bin-path)/varve

@@ -22,11 +22,16 @@ public struct SubvolumeUUID: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// The text form of RFC 9562: 32 hexadecimal digits of either case with dashes after 8, 12, 16 and 20.
-    public init?(_ text: some StringProtocol) {
+    @inlinable
+    public init?(_ text: some StringProtocol) { self.init(utf8: Array(text.utf8)) }
+
+    /// The same in the bytes of the text.
+    public init?(utf8 text: [UInt8]) {
+        guard text.count == 36 else { return nil }
         var high: UInt64 = 0
         var low: UInt64 = 0
         var digits = 0
-        for (index, character) in text.utf8.enumerated() {
+        for (index, character) in text.enumerated() {
             if index == 8 || index == 13 || index == 18 || index == 23 {
                 guard character == UInt8(ascii: "-") else { return nil }
                 continue
@@ -41,7 +46,6 @@ public struct SubvolumeUUID: Hashable, Sendable, CustomStringConvertible {
             if digits < 16 { high = high << 4 | UInt64(digit) } else { low = low << 4 | UInt64(digit) }
             digits += 1
         }
-        guard digits == 32, text.utf8.count == 36 else { return nil }
         self.init(high: high, low: low)
     }
 

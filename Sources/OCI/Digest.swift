@@ -11,6 +11,17 @@ public enum DigestAlgorithm: String, Hashable, Sendable, CaseIterable {
         case .sha512: 128
         }
     }
+
+    /// What the text of a digest begins with.
+    var prefix: [UInt8] {
+        switch self {
+        case .sha256: Self.sha256Prefix
+        case .sha512: Self.sha512Prefix
+        }
+    }
+
+    private static let sha256Prefix = Array("sha256:".utf8)
+    private static let sha512Prefix = Array("sha512:".utf8)
 }
 
 /// A content digest, `ALGORITHM:HEX` (image-spec descriptor.md, "Digests"). Only a registered algorithm with
@@ -26,10 +37,9 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
 
     /// Nil unless `text` is a digest in exactly the form above.
     public init?(utf8 text: [UInt8]) {
-        guard let colon = text.firstIndex(of: UInt8(ascii: ":")),
-            let algorithm = DigestAlgorithm(rawValue: String(decoding: text[..<colon], as: UTF8.self))
-        else { return nil }
-        self.init(algorithm: algorithm, hexDigits: text[(colon + 1)...])
+        let algorithm = text.starts(with: DigestAlgorithm.sha256.prefix) ? DigestAlgorithm.sha256 : .sha512
+        guard text.starts(with: algorithm.prefix) else { return nil }
+        self.init(algorithm: algorithm, hexDigits: text[algorithm.prefix.count...])
     }
 
     /// Nil unless `hex` has the length of the algorithm and only lower-case digits.
@@ -45,10 +55,12 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
         hex = String(decoding: hexDigits, as: UTF8.self)
     }
 
-    init(algorithm: DigestAlgorithm, hashed bytes: some Sequence<UInt8>) {
+    /// - Parameter bytes: as many as the algorithm gives.
+    init(algorithm: DigestAlgorithm, hashed bytes: UnsafeRawBufferPointer) {
         var text = [UInt8]()
         text.reserveCapacity(algorithm.hexCount)
-        for byte in bytes {
+        for index in bytes.indices {
+            let byte = unsafe bytes[index]
             text.append(Self.hexDigit(byte >> 4))
             text.append(Self.hexDigit(byte & 15))
         }
@@ -59,7 +71,7 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// Nil unless there are 32 of them.
     public init?(sha256 bytes: [UInt8]) {
         guard bytes.count * 2 == DigestAlgorithm.sha256.hexCount else { return nil }
-        self.init(algorithm: .sha256, hashed: bytes)
+        self = unsafe bytes.withUnsafeBytes { unsafe Digest(algorithm: .sha256, hashed: $0) }
     }
 
     /// The digest as it was computed: half as many bytes as it has digits.
@@ -95,10 +107,13 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
             || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
     }
 
-    public var description: String { "\(algorithm.rawValue):\(hex)" }
+    public var description: String { algorithm.rawValue + ":" + hex }
 
     /// `sha256-HEX`: the digest as the name of a file.
-    public var fileName: String { "\(algorithm.rawValue)-\(hex)" }
+    public var fileName: String { algorithm.rawValue + "-" + hex }
+
+    /// The bytes of its text.
+    var text: [UInt8] { algorithm.prefix + hex.utf8 }
 
     public static func < (left: Digest, right: Digest) -> Bool { left.description < right.description }
 }
@@ -142,7 +157,9 @@ public struct ChainID: Hashable, Sendable, Codable, CustomStringConvertible {
     public func encode(to encoder: any Encoder) throws { try digest.encode(to: encoder) }
 
     /// The chain that has `diffID` on top of `self`: SHA-256 of both in text with a space between.
-    public func appending(_ diffID: DiffID) -> ChainID { ChainID(Digest(of: "\(digest) \(diffID)".utf8)) }
+    public func appending(_ diffID: DiffID) -> ChainID {
+        ChainID(Digest(of: digest.text + [UInt8(ascii: " ")] + diffID.digest.text))
+    }
 
     /// The ChainIDs of every prefix, lowest first: the element at `i` names the layers `0 … i`.
     public static func prefixes(of diffIDs: [DiffID]) -> [ChainID] {

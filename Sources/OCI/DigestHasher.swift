@@ -26,7 +26,11 @@ public struct DigestHasher {
 
     /// The digest of everything so far; more may follow.
     public func finish() -> Digest {
-        if let sha512 { return Digest(algorithm: .sha512, hashed: sha512.finalize()) }
-        return Digest(algorithm: .sha256, hashed: (sha256 ?? SHA256()).finalize())
+        if let sha512 {
+            return unsafe sha512.finalize().withUnsafeBytes { unsafe Digest(algorithm: .sha512, hashed: $0) }
+        }
+        return unsafe (sha256 ?? SHA256()).finalize().withUnsafeBytes {
+            unsafe Digest(algorithm: .sha256, hashed: $0)
+        }
     }
 }

@@ -73,8 +73,9 @@ private struct JSONWriter {
         }
     }
 
+    private static let digits = Array("0123456789abcdef".utf8)
+
     private mutating func string(_ text: String) {
-        let digits = Array("0123456789abcdef".utf8)
         output.append(UInt8(ascii: "\""))
         for byte in text.utf8 {
             switch byte {
@@ -86,8 +87,8 @@ private struct JSONWriter {
             case 0x09: output.append(contentsOf: "\\t".utf8)
             case 0..<0x20:
                 output.append(contentsOf: "\\u00".utf8)
-                output.append(digits[Int(byte >> 4)])
-                output.append(digits[Int(byte & 15)])
+                output.append(Self.digits[Int(byte >> 4)])
+                output.append(Self.digits[Int(byte & 15)])
             default: output.append(byte)
             }
         }

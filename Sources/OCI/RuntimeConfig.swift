@@ -182,15 +182,17 @@ public enum RuntimeConfig {
     /// Fields").
     private static func annotations(_ config: ImageConfig) -> JSONObject {
         var annotations = JSONObject()
-        let ports = config.execution.exposedPorts.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
-        for (key, value) in [
-            ("os", config.os), ("architecture", config.architecture), ("variant", config.variant),
-            ("author", config.author), ("created", config.created),
-            ("stopSignal", config.execution.stopSignal),
-            ("exposedPorts", ports.joined(separator: ",")),
-        ] {
+        func annotate(_ key: String, _ value: String?) {
             if let value, !value.isEmpty { annotations["org.opencontainers.image." + key] = .string(value) }
         }
+        annotate("os", config.os)
+        annotate("architecture", config.architecture)
+        annotate("variant", config.variant)
+        annotate("author", config.author)
+        annotate("created", config.created)
+        annotate("stopSignal", config.execution.stopSignal)
+        let ports = config.execution.exposedPorts.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+        annotate("exposedPorts", ports.joined(separator: ","))
         for label in config.execution.labels { annotations[label.key] = .string(label.value) }
         return annotations
     }

@@ -85,11 +85,7 @@ public enum VarveCommand {
     /// Nil if help or the like was asked for, and written.
     private static func parse(_ words: [String], _ output: ResultWriter) throws -> (any ExecutableCommand)? {
         let named = NamedCommands(in: words)
-        if let type = named.path.last as? any ExecutableCommand.Type,
-            let command = type.parse(alone: named.rest)
-        {
-            return command
-        }
+        if let command = named.executable?.parse(alone: named.rest) { return command }
         do {
             var command = try RootCommand.parseAsRoot(words)
             if let command = command as? any ExecutableCommand { return command }

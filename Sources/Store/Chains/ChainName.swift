@@ -15,9 +15,11 @@ public struct ChainName: Hashable, Sendable, CustomStringConvertible {
 
     /// Nil if `name` is not one that a chain can have.
     public init?(_ name: String) {
-        let parts = name.split(separator: "-", maxSplits: 2, omittingEmptySubsequences: false)
-        guard parts.count >= 2, let digest = Digest("\(parts[0]):\(parts[1])") else { return nil }
-        let variant = parts.count == 3 ? "-\(parts[2])" : ""
+        let parts = Array(name.utf8).split(
+            separator: UInt8(ascii: "-"), maxSplits: 2, omittingEmptySubsequences: false)
+        guard parts.count >= 2, let digest = Digest(utf8: parts[0] + [UInt8(ascii: ":")] + parts[1])
+        else { return nil }
+        let variant = parts.count == 3 ? "-" + String(decoding: parts[2], as: UTF8.self) : ""
         let allowed = variant.utf8.allSatisfy { byte in
             byte == UInt8(ascii: "-") || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte)
                 || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)

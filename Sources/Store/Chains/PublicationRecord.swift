@@ -22,12 +22,13 @@ struct PublicationRecord: Equatable {
     }
 
     init?(_ attribute: [UInt8]) {
-        let lines = String(decoding: attribute, as: UTF8.self).split(separator: "\n")
-        guard lines.count == 3, let name = ChainName(String(lines[0])),
-            let source = SubvolumeUUID(String(lines[1]))
+        let lines = attribute.split(separator: UInt8(ascii: "\n"))
+        guard lines.count == 3, let name = ChainName(String(decoding: lines[0], as: UTF8.self)),
+            let source = SubvolumeUUID(utf8: Array(lines[1]))
         else { return nil }
-        let below = ChainName(String(lines[2]))
-        guard below != nil || lines[2] == Self.none else { return nil }
+        let last = String(decoding: lines[2], as: UTF8.self)
+        let below = ChainName(last)
+        guard below != nil || last == Self.none else { return nil }
         self.init(name: name, source: source, below: below)
     }
 

@@ -26,24 +26,60 @@ struct RootCommand: ParsableCommand {
             6 a hook failed, 7 no space left, 130 interrupted.
             """,
         version: "varve \(VarveCommand.version)",
-        groupedSubcommands: [
-            CommandGroup(
-                name: "Bundle",
-                subcommands: [UnpackCommand.self, RepackCommand.self, DiffCommand.self, BundleCommands.self]),
-            CommandGroup(
-                name: "Image",
-                subcommands: [
-                    InitCommand.self, NewCommand.self, ConfigCommand.self, InsertCommand.self,
-                    TagCommand.self,
-                    RemoveTagCommand.self, ListTagsCommand.self, StatCommand.self, CollectCommand.self,
-                    RawCommands.self,
-                ]),
-            CommandGroup(
-                name: "Store",
-                subcommands: [
-                    StoreCommands.self, SnapshotCommands.self, StreamCommands.self, HookCommand.self,
-                ]),
-        ])
+        groupedSubcommands: commands.map { title, commands in
+            CommandGroup(name: title, subcommands: commands.map { $0().type })
+        })
+
+    /// A command or a group of them.
+    enum Entry {
+        case command(any ExecutableCommand.Type)
+        case group(any ParsableCommand.Type)
+
+        var type: any ParsableCommand.Type {
+            switch self {
+            case .command(let type): type
+            case .group(let type): type
+            }
+        }
+    }
+
+    /// As help lists them. They are closures because a type costs time when it is first looked at, which those behind
+    /// the one that is asked for need not be.
+    static let commands: [(title: String, commands: [@Sendable () -> Entry])] = [
+        (
+            "Bundle",
+            [
+                { .command(UnpackCommand.self) },
+                { .command(RepackCommand.self) },
+                { .command(DiffCommand.self) },
+                { .group(BundleCommands.self) },
+            ]
+        ),
+        (
+            "Image",
+            [
+                { .command(InitCommand.self) },
+                { .command(NewCommand.self) },
+                { .command(ConfigCommand.self) },
+                { .command(InsertCommand.self) },
+                { .command(TagCommand.self) },
+                { .command(RemoveTagCommand.self) },
+                { .command(ListTagsCommand.self) },
+                { .command(StatCommand.self) },
+                { .command(CollectCommand.self) },
+                { .group(RawCommands.self) },
+            ]
+        ),
+        (
+            "Store",
+            [
+                { .group(StoreCommands.self) },
+                { .group(SnapshotCommands.self) },
+                { .group(StreamCommands.self) },
+                { .command(HookCommand.self) },
+            ]
+        ),
+    ]
 
     @OptionGroup(title: "Global options")
     var options: GlobalOptions
@@ -128,6 +164,8 @@ struct MissingCommand: Error, CustomStringConvertible {
 struct NamedCommands {
     /// From those of `varve` itself down.
     private(set) var path: [any ParsableCommand.Type] = []
+    /// The last of them, if it does something.
+    private(set) var executable: (any ExecutableCommand.Type)?
     /// The words beside their names, if there is nothing else to be named.
     private(set) var rest: [String] = []
     /// What stands where a command of the last of them should.
@@ -136,8 +174,7 @@ struct NamedCommands {
     init(in words: [String]) {
         var isValue = false
         for (index, word) in words.enumerated() {
-            let commands = (path.last ?? RootCommand.self).configuration.subcommands
-            if commands.isEmpty {
+            if executable != nil {
                 rest += words[index...]
                 return
             }
@@ -148,15 +185,26 @@ struct NamedCommands {
                 continue
             }
             if word == "help" { return }
-            let next = commands.first {
-                $0.configuration.commandName == word || $0.configuration.aliases.contains(word)
-            }
-            guard let next else {
+            guard let next = Self.command(word, of: path.last) else {
                 unknown = word
                 return
             }
-            path.append(next)
+            path.append(next.type)
+            if case .command(let type) = next { executable = type }
         }
+    }
+
+    /// The command that is called `word` in `group`, or in `varve` itself.
+    private static func command(_ word: String, of group: (any ParsableCommand.Type)?) -> RootCommand.Entry? {
+        func isCalled(_ type: any ParsableCommand.Type) -> Bool {
+            let configuration = type.configuration
+            return configuration.commandName == word || configuration.aliases.contains(word)
+        }
+        guard let group else {
+            return RootCommand.commands.lazy.flatMap(\.commands).map { $0() }.first { isCalled($0.type) }
+        }
+        guard let type = group.configuration.subcommands.first(where: isCalled) else { return nil }
+        return (type as? any ExecutableCommand.Type).map { .command($0) } ?? .group(type)
     }
 }
 

@@ -8,7 +8,7 @@ public enum Program: String, Sendable {
 
     /// By the name that a process was started with, its `argv[0]`.
     init(calledAs name: BytePath) {
-        self = name.lastComponent.string == Program.umoci.rawValue ? .umoci : .varve
+        self = name.lastComponent == BytePath(Program.umoci.rawValue) ? .umoci : .varve
     }
 
     var name: String { rawValue }
