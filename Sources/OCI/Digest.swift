@@ -112,8 +112,11 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// `sha256-HEX`: the digest as the name of a file.
     public var fileName: String { algorithm.rawValue + "-" + hex }
 
-    /// The bytes of its text.
-    var text: [UInt8] { algorithm.prefix + hex.utf8 }
+    /// Appends the bytes of its text.
+    func write(to text: inout [UInt8]) {
+        text.append(contentsOf: algorithm.prefix)
+        text.append(contentsOf: hex.utf8)
+    }
 
     public static func < (left: Digest, right: Digest) -> Bool { left.description < right.description }
 }
@@ -158,7 +161,14 @@ public struct ChainID: Hashable, Sendable, Codable, CustomStringConvertible {
 
     /// The chain that has `diffID` on top of `self`: SHA-256 of both in text with a space between.
     public func appending(_ diffID: DiffID) -> ChainID {
-        ChainID(Digest(of: digest.text + [UInt8(ascii: " ")] + diffID.digest.text))
+        var text = [UInt8]()
+        text.reserveCapacity(2 * 71 + 1)
+        digest.write(to: &text)
+        text.append(UInt8(ascii: " "))
+        diffID.digest.write(to: &text)
+        var hasher = DigestHasher()
+        hasher.update(text)
+        return ChainID(hasher.finish())
     }
 
     /// The ChainIDs of every prefix, lowest first: the element at `i` names the layers `0 … i`.

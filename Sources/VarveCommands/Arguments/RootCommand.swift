@@ -90,22 +90,45 @@ struct RootCommand: ParsableCommand {
     static var _errorPrefix: String { "" }
 }
 
-struct GlobalOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("Where the store is.", valueName: "path"))
+/// What may be said to every command.
+protocol GlobalChoices {
+    var store: PathArgument? { get }
+    var log: LogLevelArgument? { get }
+    var noProgress: Bool { get }
+}
+
+struct GlobalOptions: ParsableArguments, GlobalChoices {
+    @Option(help: .store())
     var store: PathArgument?
 
-    @Option(help: ArgumentHelp("What is told on standard error; warn by default.", valueName: "level"))
+    @Option(help: .log())
     var log: LogLevelArgument?
 
-    @Flag(help: "Show no progress, not even on a terminal.")
+    @Flag(help: .noProgress())
     var noProgress = false
+}
+
+extension ArgumentHelp {
+    static func store(_ visibility: ArgumentVisibility = .default) -> ArgumentHelp {
+        ArgumentHelp("Where the store is.", valueName: "path", visibility: visibility)
+    }
+
+    static func log(_ visibility: ArgumentVisibility = .default) -> ArgumentHelp {
+        ArgumentHelp(
+            "What is told on standard error; warn by default.", valueName: "level", visibility: visibility)
+    }
+
+    static func noProgress(_ visibility: ArgumentVisibility = .default) -> ArgumentHelp {
+        ArgumentHelp("Show no progress, not even on a terminal.", visibility: visibility)
+    }
 }
 
 /// A command that does something.
 protocol ExecutableCommand: ParsableCommand {
     /// What `configuration` is, but where the command is parsed alone.
     static var about: CommandConfiguration { get }
-    var global: GlobalOptions { get }
+    associatedtype Global: GlobalChoices
+    var global: Global { get }
     func execute(_ context: CommandContext) throws
 }
 

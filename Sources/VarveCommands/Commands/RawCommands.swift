@@ -43,7 +43,7 @@ struct RawCommands: ParsableCommand {
         var rootfs: PathArgument
 
         func execute(_ context: CommandContext) throws {
-            try owners.checkPrivileges()
+            try owners.mapping.checkPrivileges()
             context.tolerateMissingPermissions()
             let reference = try ImageReference.locating(image.path)
             let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)

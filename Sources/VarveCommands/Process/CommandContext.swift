@@ -7,7 +7,7 @@ import SystemPackage
 /// What a command works with.
 final class CommandContext {
     let program: Program
-    let options: GlobalOptions
+    let options: any GlobalChoices
     let environment: CommandEnvironment
     let output: ResultWriter
     let logger: Logger
@@ -15,7 +15,7 @@ final class CommandContext {
     private let diagnostics: Diagnostics
 
     init(
-        program: Program, options: GlobalOptions, environment: CommandEnvironment, output: ResultWriter,
+        program: Program, options: any GlobalChoices, environment: CommandEnvironment, output: ResultWriter,
         diagnostics: Diagnostics,
         cancellation: Cancellation
     ) {
