@@ -262,7 +262,9 @@ def cold(rounds):
                 subprocess.run(["gzip", "-dc", "--", blob], check=True, stdout=out, stdin=None)
         # Not counted: the first to write to a new volume pays for the blocks of its image file.
         ours()
-        ours_runs, *others, bare_runs, bound_runs = take_turns(rounds, ours, umoci, storage, tar, bare, bound)
+        ours_runs, *others = take_turns(rounds, ours, umoci, storage, tar)
+        # These are short, and near each other: by themselves, and more often.
+        near_runs, bare_runs, bound_runs = take_turns(rounds * 3, ours, bare, bound)
     finally:
         shutil.rmtree(memory, ignore_errors=True)
     time_of_ours = milliseconds(ours_runs)
@@ -272,6 +274,7 @@ def cold(rounds):
             faster("cold unpack, 10 layers", time_of_ours, name, milliseconds(runs), factor, runs=spread(ours_runs),
                    other_runs=spread(runs))
     if bare_runs and bound_runs:
+        time_of_ours = milliseconds(near_runs)
         time_of_floor, time_of_bound = milliseconds(bare_runs), milliseconds(bound_runs)
         ratio, bound_ratio = time_of_ours / time_of_floor, time_of_bound / time_of_floor
         # What cannot be met by anything is not held against what was measured; the bound itself is then what to look at.
@@ -279,9 +282,9 @@ def cold(rounds):
         row("cold unpack, 10 layers", time_of_ours, "the floor: tars in memory, no hash", time_of_floor, ratio, "≤ 1.35 ×",
             None if is_out_of_reach and ratio > 1.35 else ratio <= 1.35,
             note=f"the bound is {bound_ratio:.2f}" if is_out_of_reach else None,
-            runs=spread(ours_runs), other_runs=spread(bare_runs))
+            runs=spread(near_runs), other_runs=spread(bare_runs))
         row("cold unpack, 10 layers", time_of_ours, "the floor, verifying and inflating beside", time_of_bound,
-            time_of_ours / time_of_bound, "", None, runs=spread(ours_runs), other_runs=spread(bound_runs))
+            time_of_ours / time_of_bound, "", None, runs=spread(near_runs), other_runs=spread(bound_runs))
     peak = max(run.memory for run in ours_runs) / 1024
     row("peak memory, 10 layers", peak, "", None, None, "≤ 96 MiB", peak <= 96, unit="MiB")
 
