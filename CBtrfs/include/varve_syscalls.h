@@ -49,6 +49,10 @@ int varve_enter_user_namespace(void);
 /// pthread_setname_np(3) of the calling thread; a name of more than 15 bytes is not set.
 void varve_name_thread(const char *name);
 
+/// madvise(2), MADV_POPULATE_WRITE, of this program's variables that begin as zero: in one call rather than a fault for
+/// nearly every page of them, as the Swift runtime keeps what it looked up there. Does nothing where the kernel cannot.
+void varve_populate_variables(void);
+
 /// sync_file_range(2) of the whole file: begins to write what is dirty, waits for nothing.
 int varve_start_writing(int fd);
 

@@ -314,7 +314,7 @@ def warm(rounds):
             synchronize()
             return run
 
-        ours_runs, theirs = take_turns(rounds * 5, ours, snapshot)
+        ours_runs, theirs = take_turns(rounds * 20, ours, snapshot)
         times[name] = milliseconds(ours_runs)
         at_most(f"warm unpack, {name}", times[name], "btrfs subvolume snapshot", milliseconds(theirs), 3,
                 runs=spread(ours_runs), other_runs=spread(theirs))

@@ -10,6 +10,7 @@ public enum VarveCommand {
 
     /// Runs the command line of this process and ends it.
     public static func main() -> Never {
+        ProgramMemory.populateVariables()
         openMissingStandardStreams()
         Interruption.install()
         raiseDescriptorLimit()
