@@ -120,6 +120,9 @@ import Testing
             .refused),
         Case("an entry below a whiteout", [[.file(".wh.d/f", "x")]], .refused),
         Case("an entry below an opaque whiteout", [[.file("d/.wh..wh..opq/f", "x")]], .refused),
+        Case("an entry far below a whiteout", [[.file("./e//.wh.d/f/g/h", "x")]], .refused),
+        // It is the uppermost of them that counts.
+        Case("an entry below AUFS's own below a whiteout", [[.file(".wh.d/.wh..wh.plnk/f", "x")]], .refused),
         // No layer could name such a directory, so the tree could not be packed again. Found by the fuzz target `apply`.
         Case(
             "a link to a name of a whiteout that is not there, and a file through it",

@@ -231,7 +231,7 @@ import Testing
             [
                 [
                     .file(".wh..wh.aufs"), .directory(".wh..wh.orph/"), .directory(".wh..wh.plnk/"),
-                    .file(".wh..wh.plnk/1.2", "x"), .file("a", "1"),
+                    .file(".wh..wh.plnk/1.2", "x"), .file("./.wh..wh.plnk//.wh.d/f", "x"), .file("a", "1"),
                 ]
             ], ["a=1"]),
         Case(

@@ -22,7 +22,7 @@ struct EntryPath {
         var clean = [UInt8]()
         clean.reserveCapacity(path.count)
         var nameStart = 0
-        // The last component so far, if it and none before it is a whiteout.
+        // The last component so far, if it is a whiteout.
         var whiteout: Range<Int>?
         var whiteoutAbove: Range<Int>?
         var end = bytes.startIndex
