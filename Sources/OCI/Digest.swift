@@ -1,3 +1,5 @@
+private import SystemCalls
+
 /// The digest algorithms that image-spec registers and Varve computes (descriptor.md, "Registered
 /// algorithms").
 public enum DigestAlgorithm: String, Hashable, Sendable, CaseIterable {
@@ -59,11 +61,7 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
     init(algorithm: DigestAlgorithm, hashed bytes: UnsafeRawBufferPointer) {
         var text = [UInt8]()
         text.reserveCapacity(algorithm.hexCount)
-        for index in bytes.indices {
-            let byte = unsafe bytes[index]
-            text.append(Self.hexDigit(byte >> 4))
-            text.append(Self.hexDigit(byte & 15))
-        }
+        for index in bytes.indices { unsafe text.appendHex(bytes[index]) }
         self.algorithm = algorithm
         hex = String(decoding: text, as: UTF8.self)
     }
@@ -96,10 +94,6 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
         var hasher = DigestHasher(algorithm)
         hasher.update(Array(bytes))
         self = hasher.finish()
-    }
-
-    private static func hexDigit(_ value: UInt8) -> UInt8 {
-        value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + (value - 10)
     }
 
     private static func isLowerHex(_ byte: UInt8) -> Bool {
@@ -166,9 +160,7 @@ public struct ChainID: Hashable, Sendable, Codable, CustomStringConvertible {
         digest.write(to: &text)
         text.append(UInt8(ascii: " "))
         diffID.digest.write(to: &text)
-        var hasher = DigestHasher()
-        hasher.update(text)
-        return ChainID(hasher.finish())
+        return ChainID(Digest(of: text))
     }
 
     /// The ChainIDs of every prefix, lowest first: the element at `i` names the layers `0 … i`.

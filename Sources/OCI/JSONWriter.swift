@@ -1,3 +1,5 @@
+private import SystemCalls
+
 extension JSONValue {
     /// The document in UTF-8, members in their order: the same value always gives the same bytes.
     ///
@@ -73,8 +75,6 @@ private struct JSONWriter {
         }
     }
 
-    private static let digits = Array("0123456789abcdef".utf8)
-
     private mutating func string(_ text: String) {
         output.append(UInt8(ascii: "\""))
         for byte in text.utf8 {
@@ -87,8 +87,7 @@ private struct JSONWriter {
             case 0x09: output.append(contentsOf: "\\t".utf8)
             case 0..<0x20:
                 output.append(contentsOf: "\\u00".utf8)
-                output.append(Self.digits[Int(byte >> 4)])
-                output.append(Self.digits[Int(byte & 15)])
+                output.appendHex(byte)
             default: output.append(byte)
             }
         }

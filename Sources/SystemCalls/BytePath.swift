@@ -86,19 +86,19 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
     public var isAbsolute: Bool { storage[0] == UInt8(ascii: "/") }
 
     /// The last part between slashes; empty for the empty path and for `/`.
-    public var lastComponent: BytePath {
+    public var lastComponent: BytePath { BytePath(terminated: Array(storage[placeOfLastComponent]) + [0]) }
+
+    private var placeOfLastComponent: Range<Int> {
         var end = storage.count - 1
         while end > 0, storage[end - 1] == UInt8(ascii: "/") { end -= 1 }
         var start = end
         while start > 0, storage[start - 1] != UInt8(ascii: "/") { start -= 1 }
-        return BytePath(terminated: Array(storage[start..<end]) + [0])
+        return start..<end
     }
 
     /// All but the last component, without a closing slash: empty for a path of one part, `/` for one below the root.
     public var parent: BytePath {
-        var end = storage.count - 1
-        while end > 0, storage[end - 1] == UInt8(ascii: "/") { end -= 1 }
-        while end > 0, storage[end - 1] != UInt8(ascii: "/") { end -= 1 }
+        var end = placeOfLastComponent.lowerBound
         while end > 1, storage[end - 1] == UInt8(ascii: "/") { end -= 1 }
         return BytePath(terminated: Array(storage[..<end]) + [0])
     }
@@ -122,12 +122,10 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         let isText = String(validating: bytes, as: UTF8.self) != nil
         var result = [UInt8]()
         result.reserveCapacity(bytes.count)
-        let digits = Array("0123456789abcdef".utf8)
         for byte in bytes {
             if byte < 0x20 || byte == 0x7f || byte == UInt8(ascii: "\\") || (byte > 0x7f && !isText) {
                 result.append(contentsOf: [UInt8(ascii: "\\"), UInt8(ascii: "x")])
-                result.append(digits[Int(byte >> 4)])
-                result.append(digits[Int(byte & 15)])
+                result.appendHex(byte)
             } else {
                 result.append(byte)
             }

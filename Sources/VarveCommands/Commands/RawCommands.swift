@@ -43,13 +43,14 @@ struct RawCommands: ParsableCommand {
         var rootfs: PathArgument
 
         func execute(_ context: CommandContext) throws {
-            try owners.mapping.checkPrivileges()
+            let owners = owners.mapping
+            try owners.checkPrivileges()
             context.tolerateMissingPermissions()
             let reference = try ImageReference.locating(image.path)
             let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
             var options = Unpacking.Options()
             options.apply.keepDirlinks = keepDirlinks
-            options.apply.owners = owners.mapping
+            options.apply.owners = owners
             options.limits = UnpackLimits(maxSize: maxSize, maxEntries: maxEntries)
             let result = try Unpacking(
                 driver: RootfsDriver(), options: options, cancellation: context.cancellation,

@@ -39,9 +39,8 @@ enum ChangeFormat {
         buffer.append(UInt8(ascii: " "))
         for byte in change.path.bytes {
             if byte < 0x20 || byte == 0x7f || byte == UInt8(ascii: "\\") {
-                buffer.append(contentsOf: [
-                    UInt8(ascii: "\\"), UInt8(ascii: "x"), digit(byte >> 4), digit(byte & 15),
-                ])
+                buffer.append(contentsOf: [UInt8(ascii: "\\"), UInt8(ascii: "x")])
+                buffer.appendHex(byte)
             } else {
                 buffer.append(byte)
             }
@@ -80,15 +79,10 @@ enum ChangeFormat {
                 buffer.append(byte)
             case 0..<0x20, 0x7f:
                 buffer.append(contentsOf: "\\u00".utf8)
-                buffer.append(digit(byte >> 4))
-                buffer.append(digit(byte & 15))
+                buffer.appendHex(byte)
             default: buffer.append(byte)
             }
         }
-    }
-
-    private static func digit(_ value: UInt8) -> UInt8 {
-        value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
     }
 }
 
