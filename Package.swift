@@ -74,6 +74,9 @@ let package = Package(
         .executableTarget(
             name: "driver-example", dependencies: ["Varve", system], path: "Tests/DriverExample",
             swiftSettings: rules),
+        .executableTarget(
+            name: "crowd", dependencies: ["Varve", "Store", "SystemCalls", system], path: "Tests/Crowd",
+            swiftSettings: rules),
         .target(
             name: "TestSupport", dependencies: ["SystemCalls", "Btrfs", "CBtrfs", system],
             path: "Tests/TestSupport", swiftSettings: rules),

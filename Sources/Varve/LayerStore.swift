@@ -3,7 +3,6 @@ public import Logging
 public import OCI
 public import Store
 public import SystemCalls
-import Synchronization
 import SystemPackage
 
 /// A store of OCI image layers for a build orchestrator: open it, unpack images into bundles, see what a build step
@@ -12,161 +11,185 @@ import SystemPackage
 ///     let store = try await LayerStore.open("/var/lib/varve")
 ///     try await store.unpack("images/debian:12", into: "/var/lib/varve-builds/one")
 ///     // … run something in /var/lib/varve-builds/one/rootfs …
-///     for change in try await store.delta(of: "/var/lib/varve-builds/one").changes { print(change.kind, change.path) }
+///     for change in try await store.delta(of: "/var/lib/varve-builds/one").changes { print(change) }
 ///     try await store.repack("/var/lib/varve-builds/one", into: "images/debian:12-tools")
 ///
-/// Every call throws errors whose `description` is one sentence for a person, and leaves nothing half done, also when
-/// its task is cancelled. Calls may run at the same time, in one process and in several.
+/// Calls may run at the same time, in one process and in several. How many of a process do is said by its `Workshop`; the
+/// others wait, and cost no thread.
+///
+/// Every call throws errors whose `description` is one sentence for a person: `StoreError`, `OCIError` for images and
+/// layouts, `LayerError` for files, `BtrfsError` for subvolumes, and errors of archives. Cancelling the task ends the call
+/// with `StoreError`, kind `cancelled`, wherever it is: while it waits for a place or for a lock too. A call that throws
+/// leaves nothing half done.
+///
+/// Progress handlers are called at most 20 times a second, from a thread of the call. They return at once, and never wait
+/// for another call.
 public struct LayerStore: Sendable {
-    private let driver: any StorageDriver
+    let driver: any StorageDriver
     /// The btrfs store; nil with a driver of the caller's own.
-    private let store: SnapshotStore?
-    private let logger: Logger
+    let store: SnapshotStore?
+    let logger: Logger
+    /// The threads and the memory of the calls.
+    public let workshop: Workshop
 
-    /// Opens the btrfs store in a directory. Throws `StoreError`, kind `notFound`, if there is none.
-    public static func open(_ path: BytePath, logger: Logger = Logger(label: "varve")) async throws
-        -> LayerStore
-    {
-        try await blocking { _ in
-            let store = try SnapshotStore.open(at: path, logger: logger)
-            return LayerStore(driver: BtrfsDriver(store: store), store: store, logger: logger)
+    /// Opens the btrfs store in a directory.
+    ///
+    /// - Parameter workshop: the threads and the memory of this call and of all calls of the store.
+    /// - Throws: `StoreError`: `notFound` if there is no store, `unsupported` if it is not on btrfs or not the caller's.
+    public static func open(
+        _ path: BytePath, workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")
+    ) async throws -> LayerStore {
+        try await workshop.run { place in
+            LayerStore(try place.openStore(path, logger), workshop, logger)
         }
     }
 
     /// Makes a btrfs store in a directory on btrfs, or opens the one that is there.
-    public static func create(_ path: BytePath, logger: Logger = Logger(label: "varve")) async throws
-        -> LayerStore
-    {
-        try await blocking { _ in
-            let store = try SnapshotStore.initialize(at: path, logger: logger)
-            return LayerStore(driver: BtrfsDriver(store: store), store: store, logger: logger)
+    ///
+    /// - Parameter path: a directory that is empty, or yet to be made.
+    /// - Throws: `StoreError`: `unsupported` if it is not on btrfs.
+    public static func create(
+        _ path: BytePath, workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")
+    ) async throws -> LayerStore {
+        try await workshop.run { place in
+            LayerStore(try place.createStore(path, logger), workshop, logger)
         }
     }
 
     /// Works through a driver of the caller's own instead of btrfs.
-    public init(driver: any StorageDriver, logger: Logger = Logger(label: "varve")) {
-        self.init(driver: driver, store: nil, logger: logger)
-    }
-
-    private init(driver: any StorageDriver, store: SnapshotStore?, logger: Logger) {
+    public init(
+        driver: any StorageDriver, workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")
+    ) {
         self.driver = driver
-        self.store = store
+        store = nil
+        self.workshop = workshop
         self.logger = logger
     }
 
-    /// Unpacks an image (`PATH[:TAG]`, an OCI image layout) so that `bundle`, which is yet to be made, is a bundle of it.
-    /// Layers that the store has are not read.
+    init(_ store: SnapshotStore, _ workshop: Workshop, _ logger: Logger) {
+        driver = BtrfsDriver(store: store)
+        self.store = store
+        self.workshop = workshop
+        self.logger = logger
+    }
+
+    /// Unpacks an image so that `bundle` is a bundle of it. Layers that the store has are not read.
     ///
     /// - Parameters:
+    ///   - image: `PATH[:TAG]`, an OCI image layout and a tag in it; `latest` by default.
     ///   - platform: which image of a multi-platform index; by default this host's.
-    ///   - progress: called from a thread of the operation, often: return at once.
+    ///   - bundle: a directory that is yet to be made, or is empty.
+    ///   - options: its memory and its helper threads are cut down to what the workshop has free.
+    /// - Throws: `OCIError` for the image, `StoreError` and what else the driver throws.
     @discardableResult
     public func unpack(
         _ image: BytePath, platform: Platform? = nil, into bundle: BytePath,
         options: Unpacking.Options = Unpacking.Options(), progress: @escaping ProgressHandler = { _ in }
     ) async throws -> Unpacking.Result {
-        try await blocking { [driver] cancellation in
-            let resolved = try ImageLayout.resolve(try ImageReference.locating(image), platform: platform)
-            return try Unpacking(
-                driver: driver, options: options, cancellation: cancellation, progress: progress
+        try await run { work in
+            try Unpacking(
+                driver: work.driver, options: work.place.fitted(options), cancellation: work.cancellation,
+                progress: paced(progress)
             )
-            .unpack(resolved, into: bundle)
+            .unpack(try work.place.resolve(image, platform: platform), into: bundle)
         }
     }
 
-    /// The exact changes in a bundle since it was unpacked, in byte order of their paths.
-    public func delta(of bundle: BytePath, source: DeltaSource = .auto) async throws -> DeltaResult {
-        try await blocking { [driver] cancellation in
-            try driver.freeze(
-                RepackContext(bundle: bundle, source: source, cancellation: cancellation)
+    /// The exact changes in a bundle since it was unpacked, or last refreshed, in byte order of their paths.
+    ///
+    /// - Parameters:
+    ///   - source: what the changes are found by, where the driver has a choice; the result is the same.
+    ///   - readsAll: content is compared also where all else says that it is as it was.
+    ///   - progress: called with the number of entries looked at so far.
+    public func delta(
+        of bundle: BytePath, source: DeltaSource = .auto, readsAll: Bool = false,
+        progress: @escaping @Sendable (_ entries: Int) -> Void = { _ in }
+    ) async throws -> DeltaResult {
+        try await run { work in
+            let entries = EntryCounter(progress)
+            let cancellation = work.cancellation
+            return try work.driver.freeze(
+                RepackContext(bundle: bundle, source: source, readsAll: readsAll, cancellation: cancellation)
             ).delta {
                 try cancellation.check()
+                entries.count()
             }
         }
     }
 
     /// The exact changes between any two subvolumes of one btrfs, in byte order of their paths.
     ///
-    /// A side is the path of a subvolume's root directory, or the name of a snapshot or a chain of this store. The
-    /// changes come when all are known: a hard link met last may add a path that sorts first.
-    /// - Parameter progress: called with the number of entries looked at so far, now and then, by any thread.
+    /// A side is the path of a subvolume's root directory, or the name of a snapshot or a chain of this store. Of bundles,
+    /// snapshots and chains, the trees in `rootfs/` are compared.
+    ///
+    /// - Parameter progress: called with the number of entries looked at so far.
+    /// - Throws: `StoreError`: `notFound` if there is no such side, `unsupported` where it is not on btrfs.
     public func delta(
         from old: BytePath, to new: BytePath, source: DeltaSource = .auto,
         progress: @escaping @Sendable (_ entries: Int) -> Void = { _ in }
-    ) -> AsyncThrowingStream<Change, any Error> {
-        AsyncThrowingStream { continuation in
-            let task = Task { [store, logger] in
-                do {
-                    let result = try await blocking { cancellation in
-                        let entries = EntryCounter(progress)
-                        return try SubvolumeComparison(store: store, logger: logger).delta(
-                            from: old, to: new, source: source
-                        ) {
-                            try cancellation.check()
-                            entries.count()
-                        }
-                    }
-                    for change in result.changes { continuation.yield(change) }
-                    continuation.finish()
-                } catch {
-                    continuation.finish(throwing: error)
-                }
+    ) async throws -> DeltaResult {
+        try await run { work in
+            let entries = EntryCounter(progress)
+            let cancellation = work.cancellation
+            return try SubvolumeComparison(store: work.store, logger: logger).delta(
+                from: old, to: new, source: source
+            ) {
+                try cancellation.check()
+                entries.count()
             }
-            continuation.onTermination = { _ in task.cancel() }
         }
     }
 
-    /// Adds one layer with the changes of a bundle to the image that it came from, and tags the result. `image` is the
-    /// same layout, with the tag that the new image is to have.
+    /// Adds one layer with the changes of a bundle to the image that it came from, and tags the result.
+    ///
+    /// - Parameters:
+    ///   - image: `PATH[:TAG]`, the layout that holds the image of the bundle, and the tag that the new image gets.
+    ///   - options: threads that compress beyond two are cut down to what the workshop has free.
+    /// - Throws: `OCIError` for the layout, `StoreError` and what else the driver throws.
     @discardableResult
     public func repack(
-        _ bundle: BytePath, into image: BytePath, options: Repacking.Options? = nil,
+        _ bundle: BytePath, into image: BytePath, options: Repacking.Options = Repacking.Options(),
         progress: @escaping ProgressHandler = { _ in }
     ) async throws -> Repacking.Result {
-        try await blocking { [driver] cancellation in
+        try await run { work in
             let reference = try ImageReference.locating(image)
-            let layout = try ImageLayout(opening: reference.path)
             return try Repacking(
-                driver: driver, options: options ?? Repacking.Options(now: .now()),
-                cancellation: cancellation,
-                progress: progress
-            ).repack(bundle, into: layout, tag: reference.tag)
+                driver: work.driver, options: work.place.fitted(options), cancellation: work.cancellation,
+                progress: paced(progress)
+            ).repack(bundle, into: try work.place.openLayout(reference.path), tag: reference.tag)
         }
     }
 
-    /// Keeps a bundle as it is now under a name. Needs a btrfs store.
-    public func createSnapshot(of bundle: BytePath, name: String) async throws {
-        let store = try btrfsStore("keep snapshots")
-        try await blocking { _ in try store.createSnapshot(of: bundle, name: name) }
+    /// What a call works with: its place, and the store in a form whose waits end when the call is cancelled.
+    struct Work {
+        var place: WorkPlace
+        var driver: any StorageDriver
+        var store: SnapshotStore?
+        var cancellation: Cancellation { place.cancellation }
     }
 
-    /// Makes a bundle of a snapshot. Needs a btrfs store.
-    public func restoreSnapshot(_ name: String, to bundle: BytePath) async throws {
-        let store = try btrfsStore("restore snapshots")
-        try await blocking { _ in try store.restoreSnapshot(name, to: bundle) }
-    }
-
-    /// Deletes a bundle, with the subvolumes nested in it. Needs a btrfs store.
-    public func removeBundle(_ bundle: BytePath) async throws {
-        let store = try btrfsStore("remove bundles")
-        try await blocking { _ in try store.removeBundle(bundle) }
-    }
-
-    /// Counts entries for a progress handler that need not hear of each.
-    private final class EntryCounter: Sendable {
-        private let value = Atomic<Int>(0)
-        private let progress: @Sendable (Int) -> Void
-        init(_ progress: @escaping @Sendable (Int) -> Void) { self.progress = progress }
-        func count() {
-            let count = value.add(1, ordering: .relaxed).newValue
-            if count % 1024 == 0 { progress(count) }
+    func run<T: Sendable>(_ call: @escaping @Sendable (Work) throws -> T) async throws -> T {
+        try await workshop.run { [driver, store] place in
+            guard let store else { return try call(Work(place: place, driver: driver, store: nil)) }
+            let own = place.bound(store)
+            return try call(Work(place: place, driver: BtrfsDriver(store: own), store: own))
         }
     }
 
-    private func btrfsStore(_ what: String) throws(StoreError) -> SnapshotStore {
-        guard let store else {
+    /// Runs a call that only a btrfs store can do.
+    ///
+    /// - Parameter what: what the driver cannot do, for the error.
+    func run<T: Sendable>(
+        _ what: String, _ call: @escaping @Sendable (SnapshotStore, Work) throws -> T
+    ) async throws -> T {
+        guard store != nil else {
             throw StoreError(.unsupported, "the driver \"\(driver.name)\" cannot \(what); use a btrfs store")
         }
-        return store
+        return try await run { work in
+            guard let store = work.store else {
+                throw StoreError(.unsupported, "there is no btrfs store; open one")
+            }
+            return try call(store, work)
+        }
     }
 }

@@ -47,7 +47,8 @@ private final class BtrfsUnpack: UnpackTransaction {
     private(set) var layersInPlace = 0
     /// Compressed bytes of the layers that were applied to `work`.
     private var bytesApplied: Int64 = 0
-    private var deletions: [WorkerThread] = []
+    /// Deletes what was worked in before.
+    private var deletion: WorkerThread?
     /// Compressed bytes of layers after which it pays to delete `work` early.
     private static let renewalSize: Int64 = 32 << 20
 
@@ -122,10 +123,10 @@ private final class BtrfsUnpack: UnpackTransaction {
         work = consume renewed
         bytesApplied = 0
         let handover = Handover(SharedWork(old))
+        // One at a time: the threads of an unpack are counted.
+        deletion?.join()
         // Where no thread can be had, it goes here.
-        if let thread = try? WorkerThread(name: "varve-delete", { _ = handover.take() }) {
-            deletions.append(thread)
-        }
+        deletion = try? WorkerThread(name: "varve-delete", { _ = handover.take() })
     }
 
     func rootfs() throws -> SharedDescriptor {

@@ -12,12 +12,15 @@ struct LayersAhead {
     static let limit = 3
 
     private let image: ResolvedImage
+    private let limit: Int
     private let budget: MemoryBudget
     private let bytesRead: SharedCounter
     private var streams: [Int: LayerStream] = [:]
 
-    init(_ image: ResolvedImage, memory: Int, bytesRead: SharedCounter) {
+    /// - Parameter helpers: threads for the streams behind the one being applied.
+    init(_ image: ResolvedImage, memory: Int, helpers: Int, bytesRead: SharedCounter) {
         self.image = image
+        limit = min(Self.limit, max(0, helpers) / 2)
         budget = MemoryBudget(bytes: memory)
         self.bytesRead = bytesRead
     }
@@ -30,7 +33,7 @@ struct LayersAhead {
             streams[other] = nil
         }
         let stream = try streams.removeValue(forKey: index) ?? open(index)
-        for next in (index + 1)..<max(index + 1, min(index + 1 + Self.limit, image.layers.count))
+        for next in (index + 1)..<max(index + 1, min(index + 1 + limit, image.layers.count))
         where streams[next] == nil {
             // What is wrong with a layer is said when it is its turn: those below it may be right.
             guard let ahead = try? open(next) else { break }

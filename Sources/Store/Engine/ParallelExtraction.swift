@@ -32,8 +32,9 @@ struct ParallelExtraction {
         allowance = UnpackAllowance(options.limits)
     }
 
-    /// Each layer costs a thread that inflates, one that hashes and one that writes.
     private static let threadLimit = 4
+    /// The threads of a layer: the one that extracts it, one that inflates, one that hashes and one that writes.
+    private static let threadsPerLayer = 4
 
     /// Layers from `first` up.
     func run(_ transaction: any UnpackTransaction, from first: Int) throws {
@@ -59,7 +60,11 @@ struct ParallelExtraction {
         let roots =
             inPlace
             + targets.map { LowerLayer(root: $0.root, whiteouts: $0.standalone?.whiteouts ?? .overlayfs) }
-        let count = max(1, min(Self.threadLimit, sysconf(Int32(_SC_NPROCESSORS_ONLN)), targets.count))
+        let count = max(
+            1,
+            min(
+                Self.threadLimit, sysconf(Int32(_SC_NPROCESSORS_ONLN)), targets.count,
+                1 + max(0, options.helpers) / Self.threadsPerLayer))
         let state = ParallelState(first: first, targets: targets, roots: roots)
         let budgetBytes = max(options.memory / count, 1 << 20)
         let bytesRead = SharedCounter()

@@ -31,9 +31,9 @@ public struct Repacking: Sendable {
         public var readsAll = false
         /// `SOURCE_DATE_EPOCH`: the latest time that anything in the image bears, and that of its creation.
         public var sourceDate: Timestamp?
-        /// The time of creation where nothing else says it.
-        public var now: Timestamp
-        public init(now: Timestamp) { self.now = now }
+        /// The time of creation where nothing else says it; nil for the time at which the image is made.
+        public var now: Timestamp?
+        public init(now: Timestamp? = nil) { self.now = now }
     }
 
     public struct Result: Sendable {
@@ -109,7 +109,7 @@ public struct Repacking: Sendable {
                 ) { try cancellation.check() }
             }
         try cancellation.check()
-        let created = options.history?.created ?? options.sourceDate ?? options.now
+        let created = options.history?.created ?? options.sourceDate ?? options.now ?? .now()
         let manifest = try image.appendingLayer(
             layer, diffID: diffID, history: history(created, image), created: created)
         try layout.tag(tag, manifest)

@@ -10,6 +10,9 @@ public struct Unpacking: Sendable {
         public var apply = ApplyOptions()
         /// Bytes of memory for layers that are being inflated, all together.
         public var memory = 64 << 20
+        /// Threads beside those that one layer at a time takes. They inflate the next layers, or extract layers side by
+        /// side. With 12 or more nothing gets faster; with none the result is the same.
+        public var helpers = 12
         /// For which prefixes of the image a driver that keeps chains keeps one.
         public var chains = ChainPolicy.auto
         public var limits = UnpackLimits()
@@ -90,7 +93,8 @@ public struct Unpacking: Sendable {
         }
 
         let bytesRead = SharedCounter()
-        var ahead = LayersAhead(image, memory: options.memory, bytesRead: bytesRead)
+        var ahead = LayersAhead(
+            image, memory: options.memory, helpers: options.helpers, bytesRead: bytesRead)
         let allowance = UnpackAllowance(options.limits)
         for index in first..<layers.count {
             try cancellation.check()

@@ -1,0 +1,25 @@
+import Logging
+import OCI
+import Store
+import SystemCalls
+
+/// Opens what a call works with, so that its waits for locks end when the call is cancelled.
+extension WorkPlace {
+    func openStore(_ path: BytePath, _ logger: Logger) throws -> SnapshotStore {
+        try SnapshotStore.open(at: path, logger: logger)
+    }
+
+    func createStore(_ path: BytePath, _ logger: Logger) throws -> SnapshotStore {
+        try SnapshotStore.initialize(at: path, logger: logger)
+    }
+
+    /// A store that is open already, for this call.
+    func bound(_ store: SnapshotStore) -> SnapshotStore { store }
+
+    func openLayout(_ path: BytePath) throws -> ImageLayout { try ImageLayout(opening: path) }
+
+    /// The image that `PATH[:TAG]` names.
+    func resolve(_ image: BytePath, platform: Platform? = nil) throws -> ResolvedImage {
+        try ImageLayout.resolve(try ImageReference.locating(image), platform: platform)
+    }
+}
