@@ -81,6 +81,17 @@ extension FileDescriptor {
         }
     }
 
+    /// Removes the stub of a subvolume with that name in this directory, if one is there: whatever is made under the name
+    /// would fail with EEXIST otherwise. rmdir(2) removes it (`btrfs_rmdir`, fs/btrfs/inode.c).
+    ///
+    /// - Returns: whether there was one.
+    @discardableResult
+    public func removeSubvolumeStub(_ name: BytePath) throws(Errno) -> Bool {
+        guard try statusIfPresent(of: name)?.isSubvolumeStub == true else { return false }
+        try removeDirectory(name)
+        return true
+    }
+
     /// Whether the subvolume of which this descriptor is the root is read-only (`BTRFS_IOC_SUBVOL_GETFLAGS`).
     public func isReadOnlySubvolume() throws(BtrfsError) -> Bool {
         let result = varve_btrfs_get_read_only(rawValue)
@@ -97,6 +108,12 @@ extension FileDescriptor {
         }
         durabilityPoint()
     }
+}
+
+extension FileStatus {
+    /// Whether this, on btrfs, is the empty directory that a snapshot has in place of a subvolume that lay in its source: it has
+    /// inode number 2 (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID`), and nothing can be made in it.
+    public var isSubvolumeStub: Bool { isDirectory && inode == 2 }
 }
 
 extension SubvolumeInfo {

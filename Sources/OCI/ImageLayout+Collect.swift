@@ -10,15 +10,20 @@ public struct CollectionReport: Sendable {
 }
 
 extension ImageLayout {
-    /// Removes the blobs that no way from `index.json` leads to, and what interrupted writers left.
+    /// Removes the blobs that no way from `index.json` or from a manifest in `kept` leads to, and what interrupted writers left.
     ///
     /// A blob is followed by every `digest` in it, whatever its media type, so what is not known here
     /// (artifacts, signatures, `subject`) keeps what it refers to. If a document that should be followed
     /// cannot be read, nothing is removed and the error is thrown. Throws `inUse` while somebody writes into
     /// the layout.
-    public func collectGarbage(dryRun: Bool = false) throws(OCIError) -> CollectionReport {
+    ///
+    /// - Parameter kept: digests of manifests that are needed though no tag leads to them; those that the layout does not hold
+    ///   do not matter.
+    public func collectGarbage(dryRun: Bool = false, keeping kept: Set<Digest> = []) throws(OCIError)
+        -> CollectionReport
+    {
         try exclusively { () throws(OCIError) in
-            let reachable = try reachableBlobs()
+            let reachable = try reachableBlobs(keeping: kept)
             var report = CollectionReport()
             for algorithm in DigestAlgorithm.allCases {
                 try sweep(algorithm, keeping: reachable, dryRun: dryRun, into: &report)
@@ -55,8 +60,8 @@ extension ImageLayout {
         var following: Following
     }
 
-    /// The digests of all blobs that `index.json` leads to, held by the layout or not.
-    func reachableBlobs() throws(OCIError) -> Set<Digest> {
+    /// The digests of all blobs that `index.json` and the manifests in `kept` lead to, held by the layout or not.
+    func reachableBlobs(keeping kept: Set<Digest> = []) throws(OCIError) -> Set<Digest> {
         var reachable = Set<Digest>()
         // One blob may be referred to under several media types, and is followed as each of them.
         var visited = Set<Visit>()
@@ -80,6 +85,14 @@ extension ImageLayout {
             }
         }
         try collect(.object(try index().json), isKnown: true, "\(path.appending(Self.indexName))")
+        for digest in kept.sorted(by: { $0.description < $1.description }) {
+            let name = Self.blobPath(digest)
+            let status = try attempt("look at", path.appending(name)) { () throws(Errno) in
+                try directory.fd.statusIfPresent(of: name)
+            }
+            guard let status else { continue }
+            pending.append(Descriptor(mediaType: MediaType.ociManifest, digest: digest, size: status.size))
+        }
         while let descriptor = pending.popLast() {
             reachable.insert(descriptor.digest)
             let following = Following(descriptor.mediaType)

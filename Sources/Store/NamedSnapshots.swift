@@ -17,10 +17,13 @@ extension SnapshotStore {
         let target = try Self.snapshotName(name)
         let bundle = try openBundle(bundlePath)
         if try open(target, in: snapshotsDirectory) != nil { throw Self.snapshotExists(name) }
+        try removeStub(target, in: snapshotsDirectory)
         do throws(BtrfsError) {
             try bundle.subvolume.fd.snapshot(to: snapshotsDirectory.fd, target, readOnly: true)
+        } catch  where error.errno == .fileExists {
+            throw Self.snapshotExists(name)
         } catch {
-            throw error.errno == .fileExists ? Self.snapshotExists(name) : error
+            throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
         }
     }
 

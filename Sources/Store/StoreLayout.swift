@@ -10,6 +10,8 @@ enum StoreLayout {
     /// Read-only snapshots of bundles as they were when `repack --refresh-bundle` packed them: the UUID of the bundle, a
     /// dash, and the hexadecimal digits of the manifest's digest.
     static let refreshed: BytePath = "refreshed"
+    /// Where bundles are put by custom; the store does not ask for it.
+    static let bundles: BytePath = "bundles"
     /// In a chain, a bundle and a snapshot: the root file system.
     static let rootfs: BytePath = "rootfs"
 
@@ -20,6 +22,12 @@ enum StoreLayout {
 
     /// On a bundle's directory: the chain that it came from (`ChainRecords`).
     static let chainAttribute: BytePath = "user.varve.chain"
+
+    /// On a bundle's directory: the absolute path of the store that made it.
+    static let storeAttribute: BytePath = "user.varve.store"
+
+    /// What a bundle's directory bears and a chain's does not.
+    static let bundleAttributes = [chainAttribute, storeAttribute]
 
     /// On a chain's directory: what it was published as (`PublicationRecord`).
     static let publicationAttribute: BytePath = "user.varve.published"

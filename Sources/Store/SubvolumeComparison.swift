@@ -154,7 +154,11 @@ public struct SubvolumeComparison: Sendable {
             )
         }
         let snapshot = try store.makeWork { directory, name in
-            try side.subvolume.fd.snapshot(to: directory, name, readOnly: true)
+            do throws(BtrfsError) {
+                try side.subvolume.fd.snapshot(to: directory, name, readOnly: true)
+            } catch {
+                throw ActiveSwapFile.explanation(of: error, in: side.subvolume.fd, side.path) ?? error
+            }
         }
         let name = snapshot.name
         let opened = SharedDescriptor(

@@ -115,6 +115,7 @@ extension SnapshotStore {
     private func removeLeftover(_ name: BytePath, in directory: SharedDescriptor, _ place: BytePath) {
         let shown = path.appending(place).appending(name)
         do {
+            if (try? directory.fd.removeSubvolumeStub(name)) == true { return }
             try directory.fd.removeSubvolumeTree(name, isHidden: true)
             logger.info("removed what an interrupted run had left in \"\(shown)\"")
         } catch  where error.errno == .noSuchFileOrDirectory {

@@ -110,6 +110,18 @@ extension FileDescriptor {
         try unsafe check(name.withCString { unsafe varve_mknodat(rawValue, $0, mode, major, minor) })
     }
 
+    /// The absolute path of what this descriptor has open (proc_pid_fd(5)). The kernel appends " (deleted)" to that of
+    /// what has no name any more.
+    public func path() throws(Errno) -> BytePath {
+        try FileDescriptor.workingDirectory.readSymbolicLink(BytePath("/proc/self/fd/\(rawValue)"))
+    }
+
+    /// Whether the caller may write to `name` in this directory (faccessat2(2), AT_EACCESS); EROFS if it lies in a read-only
+    /// subvolume or mount, also for root.
+    public func checkWritable(_ name: BytePath) throws(Errno) {
+        try unsafe check(name.withCString { unsafe faccessat(rawValue, $0, W_OK, AT_EACCESS) })
+    }
+
     /// readlinkat(2), however long the target is (`PATH_MAX` at most on Linux).
     public func readSymbolicLink(_ name: BytePath) throws(Errno) -> BytePath {
         var buffer = [UInt8](repeating: 0, count: 4097)

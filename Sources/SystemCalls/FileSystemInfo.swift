@@ -14,6 +14,14 @@ public struct FileSystemInfo: Sendable {
 }
 
 extension FileDescriptor {
+    /// Bytes that the caller may still write to the file system on which this file lies (fstatvfs(3), `f_bavail`).
+    public func freeBytes() throws(Errno) -> Int64 {
+        var raw = statvfs()
+        guard unsafe fstatvfs(rawValue, &raw) == 0 else { throw Errno(rawValue: errno) }
+        let (bytes, overflows) = UInt64(raw.f_bavail).multipliedReportingOverflow(by: UInt64(raw.f_frsize))
+        return overflows ? .max : Int64(clamping: bytes)
+    }
+
     /// fstatfs(2).
     public func fileSystem() throws(Errno) -> FileSystemInfo {
         var magic: UInt64 = 0

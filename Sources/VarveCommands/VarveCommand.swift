@@ -51,6 +51,8 @@ public enum VarveCommand {
         } catch let error as UmociCommandLine.Mistake {
             diagnostics.message(ArgumentText.shown(error.description))
             return error.code
+        } catch let error as ReportedError {
+            return error.status.code(of: program)
         } catch let error as WrongUsage {
             diagnostics.message(error.description)
             return ExitStatus.usage.code(of: program)

@@ -14,12 +14,13 @@ struct FolderDriver: StorageDriver {
     }
 }
 
-/// The bundle has another name until it is whole.
+/// The bundle has another name until it is whole, and is deleted if it never is.
 final class FolderUnpack: UnpackTransaction {
     let layersInPlace = 0
     private let place: BytePath
     private let unfinished: BytePath
     private let directory: SharedDescriptor
+    private var isFinished = false
 
     init(_ place: BytePath) throws {
         self.place = place
@@ -42,7 +43,10 @@ final class FolderUnpack: UnpackTransaction {
         for file in files { try directory.fd.writeFileDurably(file.name, file.contents) }
         let here = FileDescriptor.workingDirectory
         try here.rename(unfinished, to: here, place, replacing: false)
+        isFinished = true
     }
+
+    deinit { if !isFinished { removeFolder(unfinished) } }
 }
 
 final class FolderBundle: FrozenBundle {
@@ -60,6 +64,7 @@ final class FolderBundle: FrozenBundle {
     func delta(onEntry: @escaping @Sendable () throws -> Void) throws -> DeltaResult {
         guard let image = context.image else { throw StoreError(.unsupported, "name the image") }
         let original = context.bundle.appendingBytes(BytePath(".original-\(randomName())"))
+        defer { removeFolder(original) }
         _ = try Unpacking(driver: driver, cancellation: context.cancellation).unpack(image, into: original)
         let old = try FileDescriptor.workingDirectory.openDirectory(original.appending("rootfs"))
         return try Delta.compareWhole(old: old.fd, new: root.fd, onEntry: onEntry)
@@ -71,4 +76,8 @@ final class FolderBundle: FrozenBundle {
     func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
         throw StoreError(.unsupported, "unpack the new image instead")
     }
+}
+
+private func removeFolder(_ path: BytePath) {
+    try? TreeRemoval.removeTree(path, in: .workingDirectory, path: path)
 }

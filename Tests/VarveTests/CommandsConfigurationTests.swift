@@ -57,7 +57,8 @@ import Testing
             "mkdir -p \"$1/.config/varve\" \"$1/xdg/varve\"; echo 'store = \"/from-home\"' > \"$1/.config/varve/config.toml\"; echo 'store = \"/from-xdg\"' > \"$1/xdg/varve/config.toml\"",
             home.path)
         func find(_ option: BytePath?, _ variables: [String: String]) throws -> BytePath {
-            try StoreLocation.find(option: option, environment: CommandEnvironment(variables)).path
+            try StoreLocation.find(option: option, bundles: [], environment: CommandEnvironment(variables))
+                .path
         }
         let variables = ["VARVE_STORE": "/from-variable", "HOME": "\(home.path)"]
         #expect(try find("/from-option", variables) == "/from-option")

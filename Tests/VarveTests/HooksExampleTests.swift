@@ -325,5 +325,13 @@ import Testing
         try world.unpack("image-greeted", "checked")
         try expectSame(
             try world.open("folder/rootfs"), try world.open("checked/rootfs"))
+        // Nothing of its own is left, neither when it ends well nor when an unpack fails.
+        #expect(try world.names(in: ".").filter { $0.hasPrefix("folder") } == ["folder"])
+        try world.hideLayers("image")
+        let failed = try runCommand([
+            program.description, "\(world.layoutPath):image", "\(world.bundle("another"))",
+        ])
+        #expect(failed.status != 0)
+        #expect(try world.names(in: ".").filter { $0.hasPrefix("another") } == [])
     }
 }

@@ -78,7 +78,7 @@ extension BtrfsFrozenBundle {
             // That of the chain below says what the new one was made on top of.
             for attribute in try root.fd.extendedAttributeNames()
             where attribute != StoreLayout.publicationAttribute {
-                guard attribute == StoreLayout.chainAttribute else { return false }
+                guard StoreLayout.bundleAttributes.contains(attribute) else { return false }
                 try root.fd.removeExtendedAttribute(attribute)
             }
             return true

@@ -24,7 +24,11 @@ final class BtrfsFrozenBundle: FrozenBundle {
         // Taking the snapshot writes out what is still dirty in memory first (btrfs_start_delalloc_snapshot,
         // fs/btrfs/ioctl.c): no sync is needed for the snapshot to hold all that was written before it.
         let snapshot = try store.makeWork { directory, name in
-            try bundle.subvolume.fd.snapshot(to: directory, name, readOnly: true)
+            do throws(BtrfsError) {
+                try bundle.subvolume.fd.snapshot(to: directory, name, readOnly: true)
+            } catch {
+                throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
+            }
         }
         let name = snapshot.name
         subvolume = SharedDescriptor(
@@ -88,6 +92,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
         if try store.open(kept, in: store.refreshedDirectory) != nil {
             try store.delete(kept, in: store.refreshedDirectory.fd)
         }
+        try store.removeStub(kept, in: store.refreshedDirectory)
         // No inode of the snapshot changes on its way, so it stays the ancestor that deltas by transid need.
         do {
             try snapshot.keep(subvolume.fd, in: store.refreshedDirectory, as: kept)

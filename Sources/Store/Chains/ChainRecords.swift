@@ -36,6 +36,9 @@ struct ChainRecords: Equatable {
         records.compactMap { if case .chain(let name) = $0.base { name } else { nil } }
     }
 
+    /// Every manifest that is recorded.
+    var manifests: [Digest] { records.compactMap { Digest($0.manifest) } }
+
     /// The chain recorded last.
     var current: ChainName? { if case .chain(let name) = records.last?.base { name } else { nil } }
 

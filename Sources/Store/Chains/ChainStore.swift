@@ -31,11 +31,13 @@ extension SnapshotStore {
         return nil
     }
 
-    /// A directory of the store's; nil if it is not there.
+    /// A subvolume of the store's; nil if it is not there. A stub counts as not there: a snapshot of the subvolume in which the
+    /// store lies has one in place of each subvolume of the store (a rollback by snapper or timeshift brings them back).
     func open(_ name: BytePath, in directory: SharedDescriptor) throws(StoreError) -> SharedDescriptor? {
         try attempt("open in the store \(path)", name) { () throws(Errno) in
             do throws(Errno) {
-                return SharedDescriptor(try directory.fd.openDirectory(name))
+                let opened = SharedDescriptor(try directory.fd.openDirectory(name))
+                return try opened.fd.status().isSubvolumeStub ? nil : opened
             } catch .noSuchFileOrDirectory {
                 return nil
             }
@@ -81,6 +83,13 @@ extension SnapshotStore {
             }
             try delete(name.path, in: chainsDirectory.fd)
             extendLifetime(chain)
+        }
+    }
+
+    /// Removes the stub of a subvolume under a name of the store's that is needed now (`open`).
+    func removeStub(_ name: BytePath, in directory: SharedDescriptor) throws(StoreError) {
+        try attempt("make room in the store \(path) for", name) { () throws(Errno) in
+            _ = try directory.fd.removeSubvolumeStub(name)
         }
     }
 

@@ -19,6 +19,7 @@ extension SnapshotStore {
         let opened = try attempt("open", source) { () throws(Errno) in try directory.openDirectory(source) }
         try recordPublication(of: name, on: opened.fd)
         if try open(name.path, in: chainsDirectory) != nil { try delete(name.path, in: chainsDirectory.fd) }
+        try removeStub(name.path, in: chainsDirectory)
         try opened.fd.snapshot(to: chainsDirectory.fd, name.path, readOnly: true)
         guard let chain = try chain(name) else {
             throw StoreError(

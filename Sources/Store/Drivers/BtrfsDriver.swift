@@ -157,6 +157,9 @@ private final class BtrfsUnpack: UnpackTransaction {
         try attempt("write the name of its chain to", context.bundle) { () throws(Errno) in
             try opened.fd.setExtendedAttribute(
                 ExtendedAttribute(name: StoreLayout.chainAttribute, value: records.encoded))
+            if let attribute = StoreOfBundle.attribute(of: store.directory.fd) {
+                try opened.fd.setExtendedAttribute(attribute)
+            }
         }
         for file in files {
             try attempt("write", context.bundle.appending(file.name)) { () throws(Errno) in

@@ -69,6 +69,7 @@ public struct Repacking: Sendable {
 
     private func repack(_ bundle: BytePath, with layout: ImageLayout, tag: String) throws -> Result {
         let metadata = try Self.metadata(of: bundle)
+        if options.refreshesBundle { try Self.checkWritable(bundle) }
         let image = try layout.image(at: metadata.path)
         let frozen = try driver.freeze(
             RepackContext(
@@ -124,6 +125,20 @@ public struct Repacking: Sendable {
         return Result(
             layer: layer, manifest: manifest, changes: changes.count, source: delta.source,
             isPublished: isPublished)
+    }
+
+    /// A refresh ends with new files in the bundle, after the image is tagged: what forbids them is looked for first.
+    private static func checkWritable(_ bundle: BytePath) throws(StoreError) {
+        do throws(Errno) {
+            try FileDescriptor.workingDirectory.checkWritable(bundle)
+        } catch .readOnlyFileSystem {
+            throw StoreError(
+                .failed,
+                "the bundle \"\(bundle)\" is read-only and cannot be refreshed; make it writable (btrfs property set \(bundle) ro false, or a mount that can be written to), or repack it without a refresh"
+            )
+        } catch {
+            throw StoreError.system("refresh the bundle", bundle, error)
+        }
     }
 
     /// What changed in a bundle since it was unpacked.

@@ -72,6 +72,7 @@ public enum LoopbackStore {
         try attempt("make the image file", unfinished.path) { () throws(Errno) in
             try unfinished.file.fd.setSize(size)
         }
+        try warnOfSize(size, of: unfinished, logger)
         try format(unfinished.path, cancellation)
         try mount(unfinished.path, at: path)
         do {
@@ -85,15 +86,36 @@ public enum LoopbackStore {
         }
     }
 
+    /// The image is sparse. Where its file system fills up before it, the kernel can only answer writes in the store with EIO.
+    private static func warnOfSize(_ size: Int64, of image: UnfinishedImage, _ logger: Logger) throws {
+        let free = try attempt("look at the file system of", image.path) { () throws(Errno) in
+            try image.file.fd.freeBytes()
+        }
+        guard size > free else { return }
+        logger.warning(
+            "the store may grow to \(byteCount(size)), but the file system of its image file \"\(LoopbackStore.image(of: image.store))\" has \(byteCount(free)) free: once that is full, writing in the store fails with I/O errors; keep room there, or make a smaller store"
+        )
+    }
+
+    /// For people: in GiB or MiB, to one digit.
+    private static func byteCount(_ bytes: Int64) -> String {
+        let (unit, name): (Int64, String) = bytes >= 1 << 30 ? (1 << 30, "GiB") : (1 << 20, "MiB")
+        let tenths = bytes / (unit / 10)
+        return tenths % 10 == 0 ? "\(tenths / 10) \(name)" : "\(tenths / 10).\(tenths % 10) \(name)"
+    }
+
     /// The image file while it is made, as `PATH.btrfs.new`: under its own name it is whole. It goes with this value, and
     /// what an interrupted run left goes when the next one begins.
     private final class UnfinishedImage {
         let path: BytePath
         let file: SharedDescriptor
+        /// The directory that the store is mounted at.
+        let store: BytePath
         private let finished: BytePath
         private var isFinished = false
 
         init(of store: BytePath) throws {
+            self.store = store
             finished = image(of: store)
             path = finished.appendingBytes(".new")
             let here = FileDescriptor.workingDirectory

@@ -32,6 +32,7 @@ public struct StoreCheck: Sendable {
     public func run() throws -> [Finding] {
         var findings: [Finding] = []
         try checkDirectories(&findings)
+        try checkStubs(&findings)
         try checkChains(&findings)
         try checkSnapshots(&findings)
         try checkRefreshed(&findings)
@@ -64,6 +65,54 @@ public struct StoreCheck: Sendable {
                             try directory.fd.changeMode(to: status.permissions & ~0o022)
                         }
                     }))
+        }
+    }
+
+    /// What a snapshot of the store has in place of its subvolumes. Every command takes it for nothing at all.
+    private func checkStubs(_ findings: inout [Finding]) throws {
+        var places: [(BytePath, SharedDescriptor)] = [
+            (StoreLayout.chains, store.chainsDirectory), (StoreLayout.snapshots, store.snapshotsDirectory),
+            (StoreLayout.refreshed, store.refreshedDirectory), (StoreLayout.work, store.workDirectory),
+        ]
+        // Not the store's own, but where bundles are put by custom.
+        if let bundles = try subdirectory(StoreLayout.bundles) {
+            places.append((StoreLayout.bundles, bundles))
+        }
+        for (place, directory) in places {
+            for entry in try entries(of: directory, place, withStubs: true)
+            where try isStub(entry.name, in: directory) {
+                let path = place.appending(entry.name)
+                try findings.append(
+                    Finding(
+                        path: path,
+                        problem:
+                            "it is the empty directory that a snapshot of the store has in place of a subvolume; it counts as absent",
+                        repair: repair("removed it") {
+                            try attempt("remove", path) { () throws(Errno) in
+                                _ = try directory.fd.removeSubvolumeStub(entry.name)
+                            }
+                        }))
+            }
+        }
+    }
+
+    private func isStub(_ name: BytePath, in directory: SharedDescriptor) throws -> Bool {
+        try attempt("look at", name) { () throws(Errno) in
+            try directory.fd.statusIfPresent(of: name)?.isSubvolumeStub == true
+        }
+    }
+
+    private func subdirectory(_ name: BytePath) throws -> SharedDescriptor? {
+        try attempt("open", name) { () throws(Errno) in
+            do throws(Errno) {
+                return SharedDescriptor(try store.directory.fd.openDirectory(name))
+            } catch .noSuchFileOrDirectory {
+                return nil
+            } catch .notDirectory {
+                return nil
+            } catch .tooManySymbolicLinkLevels {
+                return nil
+            }
         }
     }
 
@@ -115,11 +164,6 @@ public struct StoreCheck: Sendable {
     }
 
     private func checkRefreshed(_ findings: inout [Finding]) throws {
-        // Who may not search the trees cannot know what exists.
-        var orphans: Set<BytePath> = []
-        if (try? store.requireTreeSearch("check")) != nil {
-            orphans = Set(try ChainUsers(of: store, besides: []).orphans.map(\.name))
-        }
         for entry in try entries(of: store.refreshedDirectory, StoreLayout.refreshed) {
             let path = StoreLayout.refreshed.appending(entry.name)
             guard entry.name.string.flatMap({ SubvolumeUUID($0.prefix(36)) }) != nil,
@@ -130,16 +174,13 @@ public struct StoreCheck: Sendable {
                 findings.append(foreign(path, "it is not the state of a refreshed bundle"))
                 continue
             }
-            var problem: String?
-            if orphans.contains(entry.name) {
-                problem = "the bundle of which it is a state does not exist any more"
-            } else if let fault = try store.changeFault(subvolume.fd, subvolume.fd.subvolumeInfo()) {
-                problem = "\(fault.description.replacingPublished); it is not used"
+            // That of a bundle which somebody deleted with rm(1) is no fault: garbage collection deletes it.
+            guard let fault = try store.changeFault(subvolume.fd, subvolume.fd.subvolumeInfo()) else {
+                continue
             }
-            guard let problem else { continue }
             try findings.append(
                 Finding(
-                    path: path, problem: problem,
+                    path: path, problem: "\(fault.description.replacingPublished); it is not used",
                     repair: repair("deleted it") {
                         try store.delete(entry.name, in: store.refreshedDirectory.fd)
                     }))
@@ -193,9 +234,13 @@ public struct StoreCheck: Sendable {
         Finding(path: path, problem: problem, remedy: "the store did not make it; move it away")
     }
 
-    private func entries(of directory: SharedDescriptor, _ path: BytePath) throws -> [DirectoryEntry] {
-        try attempt("list", path) { () throws(Errno) in try directory.fd.entries() }
+    /// By name; without stubs (`checkStubs`).
+    private func entries(of directory: SharedDescriptor, _ path: BytePath, withStubs: Bool = false) throws
+        -> [DirectoryEntry]
+    {
+        let all = try attempt("list", path) { () throws(Errno) in try directory.fd.entries() }
             .sorted { $0.name < $1.name }
+        return withStubs ? all : try all.filter { try !isStub($0.name, in: directory) }
     }
 
     private func subvolume(_ name: BytePath, in directory: SharedDescriptor) throws -> SharedDescriptor? {

@@ -1,15 +1,21 @@
+import Store
 import SystemCalls
 import SystemPackage
 
-/// Where the store is: `--store`, else `$VARVE_STORE`, else `store` in the configuration file, else `/var/lib/varve`.
+/// Where the store is: `--store`, else the store of the bundle that is named, else `$VARVE_STORE`, else `store` in the configuration file, else `/var/lib/varve`.
 enum StoreLocation {
     static let standard: BytePath = "/var/lib/varve"
     static let variable = "VARVE_STORE"
 
-    static func find(option: BytePath?, environment: CommandEnvironment) throws -> (
+    /// - Parameter bundles: those that the command line names, made yet or not.
+    /// - Returns: the path, and whether it comes from anywhere but `standard`.
+    static func find(option: BytePath?, bundles: [BytePath], environment: CommandEnvironment) throws -> (
         path: BytePath, isGiven: Bool
     ) {
         if let option { return (option, true) }
+        for bundle in bundles {
+            if let store = StoreOfBundle.find(bundle) { return (store, true) }
+        }
         if let variable = environment.path(variable) { return (variable, true) }
         if let file = ConfigurationFile.path(environment),
             let configuration = try ConfigurationFile.read(file), let store = configuration.store

@@ -10,15 +10,17 @@ struct BundleCommands: ParsableCommand {
 
     struct Remove: ExecutableCommand {
         static let about = CommandConfiguration(
-            commandName: "rm", abstract: "Delete a bundle, subvolumes nested in it included.")
+            commandName: "rm", abstract: "Delete bundles, subvolumes nested in them included.")
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
-        @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
-        var bundle: PathArgument
+        @Argument(help: ArgumentHelp("The bundle; several may be given.", valueName: "bundle"))
+        var bundles: [PathArgument]
 
         func execute(_ context: CommandContext) throws {
-            try BundleRemoval.remove(bundle.path) { try context.openStore() }
+            try context.forEach(bundles.map(\.path)) { bundle in
+                try BundleRemoval.remove(bundle) { try context.openStore(of: [bundle]) }
+            }
         }
     }
 }

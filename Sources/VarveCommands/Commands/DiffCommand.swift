@@ -73,8 +73,9 @@ struct DiffCommand: ExecutableCommand {
             )
             .delta { try cancellation.check() }
         } else {
-            delta = try SubvolumeComparison(store: try context.openStoreIfPresent(), logger: context.logger)
-                .delta(from: first.path, to: last.path, source: source) { try cancellation.check() }
+            delta = try SubvolumeComparison(
+                store: try context.openStoreIfPresent(of: trees.map(\.path)), logger: context.logger
+            ).delta(from: first.path, to: last.path, source: source) { try cancellation.check() }
         }
         let format: ChangeFormat = self.format == .json ? .json : terminated ? .terminated : .text
         try format.write(delta.changes, to: context.output)

@@ -146,7 +146,11 @@ struct StatCommand: ExecutableCommand {
 
 struct CollectCommand: ExecutableCommand {
     static let about = CommandConfiguration(
-        commandName: "gc", abstract: "Remove the blobs of a layout that no tag leads to.")
+        commandName: "gc", abstract: "Remove the blobs of a layout that no tag leads to.",
+        discussion: """
+            The blobs of images that a bundle or a snapshot of the store came from stay, so that it can still be \
+            repacked.
+            """)
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
@@ -154,7 +158,11 @@ struct CollectCommand: ExecutableCommand {
     var layout: PathArgument
 
     func execute(_ context: CommandContext) throws {
-        let report = try ImageLayout(opening: layout.path).collectGarbage()
+        let layout = try ImageLayout(opening: layout.path)
+        // umoci knows of no store, and a script that calls it expects every such blob to go.
+        let kept =
+            context.program == .umoci ? [] : try context.openStoreIfPresent()?.neededManifests() ?? []
+        let report = try layout.collectGarbage(keeping: kept)
         for blob in report.removed { context.logger.debug("removed the blob \(blob.digest)") }
         context.logger.info(
             "removed \(report.removed.count) blobs of \(report.freed) bytes from \"\(layout.path)\", kept \(report.kept)"

@@ -31,7 +31,7 @@ struct SnapshotCommands: ParsableCommand {
         var name: TextArgument
 
         func execute(_ context: CommandContext) throws {
-            try context.openStore().createSnapshot(of: bundle.path, name: name.text)
+            try context.openStore(of: [bundle.path]).createSnapshot(of: bundle.path, name: name.text)
         }
     }
 
@@ -71,18 +71,21 @@ struct SnapshotCommands: ParsableCommand {
         var bundle: PathArgument
 
         func execute(_ context: CommandContext) throws {
-            try context.openStore().restoreSnapshot(name.text, to: bundle.path)
+            try context.openStore(of: [bundle.path]).restoreSnapshot(name.text, to: bundle.path)
         }
     }
 
     struct Remove: ExecutableCommand {
-        static let about = CommandConfiguration(commandName: "rm", abstract: "Delete a snapshot.")
+        static let about = CommandConfiguration(commandName: "rm", abstract: "Delete snapshots.")
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
-        @Argument(help: ArgumentHelp("The name of the snapshot.", valueName: "name"))
-        var name: TextArgument
+        @Argument(help: ArgumentHelp("The name of a snapshot; several may be given.", valueName: "name"))
+        var names: [TextArgument]
 
-        func execute(_ context: CommandContext) throws { try context.openStore().removeSnapshot(name.text) }
+        func execute(_ context: CommandContext) throws {
+            let store = try context.openStore()
+            try context.forEach(names.map(\.text)) { try store.removeSnapshot($0) }
+        }
     }
 }

@@ -29,13 +29,16 @@ final class CommandContext {
         logger = Logger(label: "varve") { _ in DiagnosticLogHandler(diagnostics, level: level) }
     }
 
-    func storePath(_ path: PathArgument? = nil) throws -> BytePath {
-        try StoreLocation.find(option: path?.path ?? options.store?.path, environment: environment).path
+    func storePath(_ path: PathArgument? = nil, of bundles: [BytePath] = []) throws -> BytePath {
+        try StoreLocation.find(
+            option: path?.path ?? options.store?.path, bundles: bundles, environment: environment
+        ).path
     }
 
-    func openStore() throws -> SnapshotStore {
+    /// - Parameter bundles: those that the command line names: the store of one of them is the store.
+    func openStore(of bundles: [BytePath] = []) throws -> SnapshotStore {
         tolerateMissingPermissions()
-        return try SnapshotStore.open(at: try storePath(), logger: logger)
+        return try SnapshotStore.open(at: try storePath(of: bundles), logger: logger)
     }
 
     /// An ordinary user's image has files that not even their owner may read (/etc/shadow, mode 0) or directories that
@@ -52,8 +55,9 @@ final class CommandContext {
     }
 
     /// The store if there is one: for what can be done without. One that was named must be there.
-    func openStoreIfPresent() throws -> SnapshotStore? {
-        let location = try StoreLocation.find(option: options.store?.path, environment: environment)
+    func openStoreIfPresent(of bundles: [BytePath] = []) throws -> SnapshotStore? {
+        let location = try StoreLocation.find(
+            option: options.store?.path, bundles: bundles, environment: environment)
         tolerateMissingPermissions()
         do {
             return try SnapshotStore.open(at: location.path, logger: logger)
@@ -65,6 +69,22 @@ final class CommandContext {
         }
     }
 
+    /// Runs `body` for each of several things that a command was given. One that fails is told of at once, and the others
+    /// are done all the same; the command then ends with the exit code of the first that failed.
+    func forEach<Item>(_ items: [Item], _ body: (Item) throws -> Void) throws {
+        var first: ExitStatus?
+        for item in items {
+            do {
+                try cancellation.check()
+                try body(item)
+            } catch  where items.count > 1 && !cancellation.isCancelled {
+                diagnostics.message("\(error)")
+                first = first ?? ExitStatus(error)
+            }
+        }
+        if let first { throw ReportedError(status: first) }
+    }
+
     /// Lines that a hook program wrote to its standard error.
     var passOn: @Sendable ([UInt8]) -> Void {
         { [diagnostics] lines in diagnostics.passOn(lines) }
@@ -74,4 +94,9 @@ final class CommandContext {
         guard diagnostics.showsProgress, !options.noProgress else { return { _ in } }
         return ProgressLine(verb, on: diagnostics).handler
     }
+}
+
+/// The command has failed, and has said why already.
+struct ReportedError: Error {
+    let status: ExitStatus
 }

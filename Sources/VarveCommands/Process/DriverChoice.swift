@@ -10,13 +10,13 @@ extension CommandContext {
     /// else a plain directory, and a line that says why.
     func driver(_ choice: DriverArgument?, forNew bundle: BytePath) throws -> any StorageDriver {
         switch choice {
-        case .btrfs: return BtrfsDriver(store: try openStore())
+        case .btrfs: return BtrfsDriver(store: try openStore(of: [bundle]))
         case .directory: return directoryDriver()
         case .hooks: return try hooksDriver()
         case .auto, nil: break
         }
         let reason: String
-        if let store = try openStoreIfPresent() {
+        if let store = try openStoreIfPresent(of: [bundle]) {
             if try store.holds(bundle) { return BtrfsDriver(store: store) }
             reason = "it does not lie on the btrfs that holds the store \"\(store.path)\""
         } else {
@@ -31,13 +31,13 @@ extension CommandContext {
     /// nothing.
     func driver(_ choice: DriverArgument?, of bundle: BytePath) throws -> any StorageDriver {
         switch choice {
-        case .btrfs: return BtrfsDriver(store: try openStore())
+        case .btrfs: return BtrfsDriver(store: try openStore(of: [bundle]))
         case .directory: return directoryDriver()
         case .hooks: return try hooksDriver()
         case .auto, nil: break
         }
         return switch try BundleKind.of(bundle) {
-        case .btrfs: BtrfsDriver(store: try openStore())
+        case .btrfs: BtrfsDriver(store: try openStore(of: [bundle]))
         case .directory, .umoci: directoryDriver()
         }
     }

@@ -137,27 +137,10 @@ private enum MountTable {
         return bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
             let words = line.split(separator: UInt8(ascii: " "), maxSplits: 5)
             guard words.count == 6, let id = UInt64(String(decoding: words[0], as: UTF8.self)),
-                let point = BytePath(unescaped(words[4]))
+                let point = BytePath(unescapingOctal: words[4])
             else { return nil }
             return Entry(id: id, point: point)
         }
-    }
-
-    /// Blanks, tabs, newlines and backslashes are written as three octal digits.
-    private static func unescaped(_ word: ArraySlice<UInt8>) -> [UInt8] {
-        var result: [UInt8] = []
-        var rest = word
-        while let byte = rest.popFirst() {
-            if byte == UInt8(ascii: "\\"),
-                let value = UInt8(String(decoding: rest.prefix(3), as: UTF8.self), radix: 8)
-            {
-                rest = rest.dropFirst(3)
-                result.append(value)
-            } else {
-                result.append(byte)
-            }
-        }
-        return result
     }
 }
 

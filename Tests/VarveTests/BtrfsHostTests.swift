@@ -1,0 +1,237 @@
+import Btrfs
+import OCI
+import Store
+import SystemCalls
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import VarveCommands
+
+/// What users of btrfs do to a host with a store on it.
+@Suite struct BtrfsHostTests {
+    private static func run(_ store: BytePath?, _ words: [BytePath]) -> CommandRun {
+        varve(words, variables: store.map { ["VARVE_STORE": "\($0)"] } ?? [:])
+    }
+
+    private static func addImage(to shop: borrowing Workshop, _ tag: String = "a") throws {
+        let bundle = shop.bundle("seed-\(tag)")
+        #expect(shop.text("unpack", "--image", shop.image("empty"), bundle) == "")
+        try shell("cd \"$1/rootfs\"; echo a > f; mkdir d; echo b > d/g; mkdir mnt", bundle)
+        #expect(shop.text("repack", "--image", shop.image(tag), bundle) == "")
+        #expect(shop.text("bundle", "rm", bundle) == "")
+    }
+
+    /// The store lies in a subvolume whose snapshot takes its place: empty directories with inode number 2 stand for
+    /// chains, bundles, snapshots and states of refreshed bundles.
+    @Test func rollbackLeavesStubsThatCountAsAbsent() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let (before, after) = (shop.bundle("before"), shop.bundle("after"))
+        try runSuccessfully(["btrfs", "-q", "subvolume", "create", "\(before)"])
+        let old = before.appending("store")
+        for words in [
+            ["store", "init", old], ["unpack", "--image", shop.image("a"), old.appending("bundles/b")],
+            ["snapshot", "create", old.appending("bundles/b"), "kept"],
+        ] as [[BytePath]] {
+            let run = Self.run(old, words)
+            #expect(run.code == 0 && run.errors.isEmpty, "\(words): \(run)")
+        }
+        try shell("echo x > \"$1/rootfs/x\"", old.appending("bundles/b"))
+        let refresh = Self.run(
+            old, ["repack", "--refresh-bundle", "--image", shop.image("r"), old.appending("bundles/b")])
+        #expect(refresh.code == 0, "\(refresh)")
+        // A work subvolume of a command that runs at that moment is a stub, too.
+        try runSuccessfully(["btrfs", "-q", "subvolume", "create", "\(old.appending("work/abcdefghijkl"))"])
+        try runSuccessfully(["btrfs", "-q", "subvolume", "snapshot", "\(before)", "\(after)"])
+        try runSuccessfully(["btrfs", "-q", "subvolume", "delete", "\(old.appending("work/abcdefghijkl"))"])
+        let store = after.appending("store")
+        let chains = try FileDescriptor.workingDirectory.openDirectory(store.appending("chains"))
+        let stubs = try chains.fd.entries()
+        #expect(stubs.count >= 2)
+        for stub in stubs { #expect(try chains.fd.status(of: stub.name).inode == 2) }
+
+        let check = Self.run(store, ["store", "check"])
+        #expect(check.code == 1 && check.text.contains("it counts as absent"), "\(check)")
+        for words in [
+            ["store", "ls"], ["snapshot", "ls"],
+            ["unpack", "--image", shop.image("a"), store.appending("bundles/b")],
+            ["diff", store.appending("bundles/b")],
+            ["snapshot", "create", store.appending("bundles/b"), "kept"],
+            ["snapshot", "restore", "kept", store.appending("bundles/c")], ["store", "gc"],
+            ["store", "check", "--repair"], ["store", "check"],
+            ["unpack", "--image", shop.image("r"), store.appending("bundles/d")],
+        ] as [[BytePath]] {
+            let run = Self.run(store, words)
+            #expect(run.code == 0 && run.errors.isEmpty, "\(words): \(run)")
+        }
+        for place in ["chains", "snapshots", "refreshed", "bundles"] {
+            let opened = try FileDescriptor.workingDirectory.openDirectory(store.appending(place))
+            for entry in try opened.fd.entries() {
+                #expect(try opened.fd.status(of: entry.name).inode == 256, "\(place)/\(entry.name)")
+            }
+        }
+        #expect(Self.run(store, ["store", "ls", "-q"]).text.split(separator: "\n").count >= 2)
+    }
+
+    struct Place: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        /// Of the bundle, below the volume.
+        var bundle: BytePath
+    }
+
+    @Test(arguments: [
+        Place(testDescription: "in the store's directory", bundle: "store/bundles/a"),
+        Place(testDescription: "elsewhere on its btrfs", bundle: "web/a"),
+    ])
+    func bundleFindsItsStore(_ place: Place) throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("\(place.bundle)")
+        let unpack = Self.run(nil, ["--store", shop.store, "unpack", "--image", shop.image("a"), bundle])
+        #expect(unpack.code == 0 && unpack.errors.isEmpty, "\(unpack)")
+        try shell("echo n > \"$1/rootfs/n\"", bundle)
+        // Another store in the environment is not that of the bundle.
+        for elsewhere in [nil, "/nonexistent" as BytePath?] {
+            let diff = Self.run(elsewhere, ["diff", bundle])
+            #expect(diff.text == "M .\nA n\n" && diff.code == 0 && diff.errors.isEmpty, "\(diff)")
+        }
+        for words in [
+            ["snapshot", "create", bundle, "s"], ["repack", "--image", shop.image("b"), bundle],
+            ["--store", shop.store, "snapshot", "restore", "s", shop.bundle("restored")],
+            ["diff", shop.bundle("restored")], ["bundle", "rm", bundle, shop.bundle("restored")],
+        ] as [[BytePath]] {
+            let run = Self.run(nil, words)
+            #expect(run.code == 0 && run.errors.isEmpty, "\(words): \(run)")
+        }
+        // One that is to be made in a store's directory is made by that store.
+        let made = Self.run(nil, ["unpack", "--image", shop.image("b"), shop.store.appending("bundles/new")])
+        #expect(made.code == 0 && made.errors.isEmpty, "\(made)")
+        // What is named is what is used.
+        let wrong = Self.run(nil, ["--store", "/nonexistent", "diff", shop.store.appending("bundles/new")])
+        #expect(wrong.code == 4, "\(wrong)")
+    }
+
+    @Test func swapFileIsNamed() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("b")
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        try shell(
+            """
+            cd "$1/rootfs"; truncate -s 0 'swap file'; chattr +C 'swap file'; fallocate -l 16M 'swap file'
+            chmod 600 'swap file'; mkswap 'swap file' >/dev/null; swapon 'swap file'
+            """, bundle)
+        let file = bundle.appending("rootfs/swap file")
+        defer { _ = try? runCommand(["swapoff", "\(file)"]) }
+        for words in [
+            ["diff", bundle], ["snapshot", "create", bundle, "s"],
+            ["repack", "--image", shop.image("b"), bundle],
+            ["diff", bundle, bundle],
+        ] as [[BytePath]] {
+            let run = shop.run(words)
+            #expect(
+                run.code == 5 && run.errorText.contains("\"\(file)\" is a swap file in use"),
+                "\(words): \(run)")
+            #expect(run.errorText.contains("swapoff"), "\(run)")
+        }
+        try runSuccessfully(["swapoff", "\(file)"])
+        #expect(shop.text("diff", bundle) == "M .\nA swap file\n")
+        #expect(try shop.entries("work") == [])
+    }
+
+    @Test func refreshOfReadOnlyBundleChangesNothing() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("b")
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        try shell("echo n > \"$1/rootfs/n\"; btrfs property set \"$1\" ro true", bundle)
+        let tags = shop.text("ls", "--layout", shop.layout)
+        let run = shop.run("repack", "--refresh-bundle", "--image", shop.image("new"), bundle)
+        #expect(run.code == 1 && run.errorText.contains("is read-only and cannot be refreshed"), "\(run)")
+        #expect(shop.text("ls", "--layout", shop.layout) == tags)
+        #expect(try shop.entries("refreshed") == [])
+        // Without a refresh nothing is written to it.
+        #expect(shop.text("repack", "--image", shop.image("new"), bundle) == "")
+    }
+
+    /// The image file is sparse, so a size beyond what is free is taken, but not in silence.
+    @Test func loopbackLargerThanItsDiskIsSaid() throws {
+        let volume = try LoopVolume(size: 512 << 20)
+        let store = volume.path.appending("s")
+        let run = varve("store", "init", store, "--loopback", "900G")
+        #expect(run.code == 0 && run.errorText.contains("may grow to 900 GiB"), "\(run)")
+        #expect(run.errorText.contains(" MiB free"), "\(run)")
+        #expect(varve("store", "unmount", store).code == 0)
+        let fits = varve("store", "init", volume.path.appending("t"), "--loopback", "256M")
+        #expect(fits.code == 0 && fits.errors.isEmpty, "\(fits)")
+        #expect(varve("store", "unmount", volume.path.appending("t")).code == 0)
+    }
+
+    /// The image that a snapshot or a bundle came from has no tag any more, and is needed to repack it.
+    @Test(arguments: ["snapshot", "bundle"]) func collectionOfLayoutKeepsWhatIsNeeded(_ user: String) throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("b")
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        try shell("echo n > \"$1/rootfs/n\"", bundle)
+        #expect(shop.text("repack", "--refresh-bundle", "--image", shop.image("t1"), bundle) == "")
+        if user == "snapshot" {
+            #expect(shop.text("snapshot", "create", bundle, "s") == "")
+            #expect(shop.text("bundle", "rm", bundle) == "")
+        }
+        #expect(shop.text("rm", "--image", shop.image("t1")) == "")
+        func blobs(_ shop: borrowing Workshop) throws -> Int {
+            let opened = try FileDescriptor.workingDirectory.openDirectory(
+                shop.layout.appending("blobs/sha256"))
+            return try opened.fd.entries().count
+        }
+        let count = try blobs(shop)
+        #expect(shop.text("gc", "--layout", shop.layout) == "")
+        #expect(try blobs(shop) == count)
+        if user == "snapshot" { #expect(shop.text("snapshot", "restore", "s", bundle) == "") }
+        try shell("echo o > \"$1/rootfs/o\"", bundle)
+        #expect(shop.text("repack", "--image", shop.image("t2"), bundle) == "")
+        #expect(shop.text("rm", "--image", shop.image("t2")) == "")
+        #expect(shop.text("bundle", "rm", bundle) == "")
+        if user == "snapshot" { #expect(shop.text("snapshot", "rm", "s") == "") }
+        // Nothing needs it now.
+        #expect(shop.text("gc", "--layout", shop.layout) == "")
+        #expect(try blobs(shop) < count)
+    }
+
+    @Test func severalAreRemovedAtOnce() throws {
+        let shop = try Workshop()
+        let bundles = ["a", "b", "c"].map { shop.bundle($0) }
+        for bundle in bundles { #expect(shop.text("unpack", "--image", shop.image("empty"), bundle) == "") }
+        for name in ["x", "y", "z"] as [BytePath] {
+            #expect(shop.text("snapshot", "create", bundles[0], name) == "")
+        }
+        // The others go all the same; the exit code is that of the first that failed.
+        let missing = shop.run("bundle", "rm", bundles[0], shop.bundle("nope"), bundles[1])
+        #expect(missing.code == 4 && missing.errorText.split(separator: "\n").count == 1, "\(missing)")
+        for bundle in bundles[..<2] {
+            #expect(try FileDescriptor.workingDirectory.statusIfPresent(of: bundle) == nil)
+        }
+        let snapshots = shop.run("snapshot", "rm", "x", "nope", "y")
+        #expect(snapshots.code == 4 && snapshots.errorText.contains("\"nope\""), "\(snapshots)")
+        #expect(try shop.entries("snapshots") == ["z"])
+        #expect(shop.text("snapshot", "rm", "z") == "")
+        #expect(shop.text("bundle", "rm", bundles[2]) == "")
+        #expect(shop.run("bundle", "rm").code == 2)
+    }
+
+    /// Users of umoci delete bundles with rm(1).
+    @Test func bundleDeletedByHandIsForCollection() throws {
+        let shop = try Workshop()
+        let bundle = shop.bundle("b")
+        #expect(shop.text("unpack", "--image", shop.image("empty"), bundle) == "")
+        try shell("echo n > \"$1/rootfs/n\"", bundle)
+        #expect(shop.text("repack", "--refresh-bundle", "--image", shop.image("t"), bundle) == "")
+        try runSuccessfully(["rm", "-rf", "\(bundle)"])
+        #expect(try shop.entries("refreshed").count == 1)
+        #expect(shop.text("store", "check") == "")
+        #expect(shop.run("store", "gc").code == 0)
+        #expect(try shop.entries("refreshed") == [])
+    }
+}
