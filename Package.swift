@@ -13,6 +13,12 @@ let rules: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
+/// A library of the system. Where pkg-config does not find it, SwiftPM says which Debian package holds it.
+func library(_ name: String, folder: String, pkgConfig: String, package: String) -> Target {
+    .systemLibrary(
+        name: name, path: "Sources/CLibraries/\(folder)", pkgConfig: pkgConfig, providers: [.apt([package])])
+}
+
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -33,17 +39,28 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     ],
     targets: [
-        .target(name: "CBtrfs", path: "CBtrfs", linkerSettings: [.linkedLibrary("btrfsutil")]),
+        library(
+            "CVarveBtrfsUtil", folder: "btrfsutil", pkgConfig: "libbtrfsutil", package: "libbtrfsutil-dev"),
+        library("CVarveDeflate", folder: "deflate", pkgConfig: "libdeflate", package: "libdeflate-dev"),
+        library("CVarveISAL", folder: "isal", pkgConfig: "libisal", package: "libisal-dev"),
+        library("CVarveZlib", folder: "zlib", pkgConfig: "zlib", package: "zlib1g-dev"),
+        library("CVarveZstd", folder: "zstd", pkgConfig: "libzstd", package: "libzstd-dev"),
+        // The names of the libraries stand here too, so that the package builds on a host without pkg-config.
         .target(
-            name: "CCodecs",
+            name: "CBtrfs", dependencies: ["CVarveBtrfsUtil"], path: "CBtrfs",
+            linkerSettings: [.linkedLibrary("btrfsutil")]),
+        .target(
+            name: "CCodecs", dependencies: ["CVarveDeflate", "CVarveISAL", "CVarveZlib", "CVarveZstd"],
             linkerSettings: [
                 .linkedLibrary("deflate"), .linkedLibrary("z"), .linkedLibrary("zstd"),
                 .linkedLibrary("isal"),
             ]),
-        .target(name: "SystemCalls", dependencies: ["CBtrfs", system], swiftSettings: rules),
+        .target(name: "CLinux"),
+        .target(name: "SystemCalls", dependencies: ["CLinux", system], swiftSettings: rules),
         .target(name: "BtrfsSendStream", swiftSettings: rules),
         .target(
-            name: "Btrfs", dependencies: ["SystemCalls", "BtrfsSendStream", "CBtrfs", system],
+            name: "Btrfs",
+            dependencies: ["SystemCalls", "BtrfsSendStream", "CBtrfs", "CVarveBtrfsUtil", "CLinux", system],
             swiftSettings: rules),
         .target(name: "Archive", dependencies: ["SystemCalls", "CCodecs", system], swiftSettings: rules),
         .target(name: "OCI", dependencies: ["SystemCalls", crypto, system], swiftSettings: rules),
@@ -78,7 +95,8 @@ let package = Package(
             name: "crowd", dependencies: ["Varve", "Store", "SystemCalls", system], path: "Tests/Crowd",
             swiftSettings: rules),
         .target(
-            name: "TestSupport", dependencies: ["SystemCalls", "Btrfs", "CBtrfs", system],
+            name: "TestSupport",
+            dependencies: ["SystemCalls", "Btrfs", "CVarveBtrfsUtil", "CLinux", system],
             path: "Tests/TestSupport", swiftSettings: rules),
         .testTarget(
             name: "SystemCallsTests", dependencies: ["SystemCalls", "TestSupport", system],

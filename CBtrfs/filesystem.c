@@ -1,4 +1,4 @@
-#include "varve_syscalls.h"
+#include "varve_btrfs.h"
 
 #include <linux/btrfs.h>
 #include <string.h>

@@ -1,11 +1,8 @@
-#define _GNU_SOURCE
 #include "varve_btrfs.h"
 
-#include <fcntl.h>
 #include <linux/btrfs.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
 _Static_assert(sizeof(struct btrfs_ioctl_send_args) == 72, "linux/btrfs.h");
 _Static_assert(BTRFS_IOC_SEND == 0x40489426, "linux/btrfs.h");
@@ -28,7 +25,3 @@ int varve_btrfs_send(
     args.version = version;
     return ioctl(subvolume, BTRFS_IOC_SEND, &args);
 }
-
-int varve_set_pipe_size(int fd, int bytes) { return fcntl(fd, F_SETPIPE_SZ, bytes); }
-
-int varve_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }

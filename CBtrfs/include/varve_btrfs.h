@@ -1,31 +1,12 @@
 #ifndef VARVE_BTRFS_H
 #define VARVE_BTRFS_H
 
-#include <btrfsutil.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-// mount(2), umount2(2).
-static const uint64_t VARVE_MS_RDONLY = 1;
-static const uint64_t VARVE_MS_NOSUID = 2;
-static const uint64_t VARVE_MS_NODEV = 4;
-static const uint64_t VARVE_MS_NOEXEC = 8;
-static const uint64_t VARVE_MS_REMOUNT = 32;
-static const uint64_t VARVE_MS_NOATIME = 1024;
-static const uint64_t VARVE_MS_BIND = 4096;
-static const int VARVE_MNT_DETACH = 2;
-
-/// Attaches the open file `image` to a free loop device (LOOP_CTL_GET_FREE, LOOP_CONFIGURE) with autoclear: the
-/// kernel takes it apart when the last user closes it. Returns the device's descriptor, and its number.
-int varve_loop_attach(int image, int read_only, int *number);
-
-/// LOOP_CLR_FD: takes it apart now, or at the last close if it is in use.
-int varve_loop_clear(int device);
-
-/// mount(2) and umount2(2).
-int varve_mount(const char *source, const char *target, const char *type, uint64_t flags, const char *options);
-int varve_umount(const char *target, int flags);
+/// BTRFS_IOC_FS_INFO: the UUID that all subvolumes and mounts of one btrfs share.
+int varve_btrfs_filesystem_uuid(int fd, uint8_t *uuid);
 
 /// What BTRFS_IOC_GET_SUBVOL_INFO says (struct btrfs_ioctl_get_subvol_info_args in linux/btrfs.h).
 struct varve_subvolume_info {
@@ -76,11 +57,6 @@ static const uint64_t VARVE_SEND_COMPRESSED = 0x10;
 int varve_btrfs_send(
     int subvolume, int output, uint64_t parent, const uint64_t *clone_sources, size_t clone_source_count,
     uint64_t flags, uint32_t version);
-
-/// fcntl(2), F_SETPIPE_SZ.
-int varve_set_pipe_size(int fd, int bytes);
-/// pipe2(2) with O_CLOEXEC.
-int varve_pipe(int ends[2]);
 
 /// Bytes of the arguments before the items in the buffer of varve_btrfs_tree_search.
 static const size_t VARVE_SEARCH_ITEMS = 112;

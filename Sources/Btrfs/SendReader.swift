@@ -1,5 +1,6 @@
 public import BtrfsSendStream
 import CBtrfs
+import CLinux
 import Glibc
 import SystemCalls
 public import SystemPackage

@@ -1,4 +1,5 @@
 import CBtrfs
+import CVarveBtrfsUtil
 import Glibc
 import SystemCalls
 public import SystemPackage

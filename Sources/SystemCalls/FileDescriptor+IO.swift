@@ -1,4 +1,4 @@
-import CBtrfs
+import CLinux
 import Glibc
 public import SystemPackage
 

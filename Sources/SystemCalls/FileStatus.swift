@@ -1,4 +1,4 @@
-import CBtrfs
+import CLinux
 import Glibc
 
 /// Seconds and nanoseconds since 1970-01-01T00:00:00Z; nanoseconds are 0 … 999,999,999, also before the epoch.

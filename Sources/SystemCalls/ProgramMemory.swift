@@ -1,4 +1,4 @@
-import CBtrfs
+import CLinux
 
 /// The memory of this program.
 public enum ProgramMemory {

@@ -1,4 +1,4 @@
-import CBtrfs
+import CLinux
 
 /// How openat2(2) may walk a path (`resolve` in struct open_how).
 public struct Resolution: OptionSet, Sendable {

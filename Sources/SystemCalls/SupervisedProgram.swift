@@ -1,4 +1,4 @@
-import CBtrfs
+import CLinux
 import Glibc
 import Synchronization
 import SystemPackage

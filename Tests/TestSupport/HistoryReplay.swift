@@ -1,4 +1,5 @@
-import CBtrfs
+import CLinux
+import CVarveBtrfsUtil
 import Glibc
 import SystemCalls
 import SystemPackage

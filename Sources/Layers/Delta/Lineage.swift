@@ -1,5 +1,4 @@
 import Btrfs
-import CBtrfs
 import SystemCalls
 import SystemPackage
 

@@ -79,6 +79,10 @@ int varve_fstatfs(int fd, uint64_t *type, uint64_t *flags) {
     return 0;
 }
 
+int varve_set_pipe_size(int fd, int bytes) { return fcntl(fd, F_SETPIPE_SZ, bytes); }
+
+int varve_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
 int varve_start_writing(int fd) { return sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
 
 void varve_name_thread(const char *name) { (void)pthread_setname_np(pthread_self(), name); }

@@ -70,9 +70,14 @@ ssize_t varve_copy_file_range(int source, int target, size_t length);
 
 /// fstatfs(2).f_type and the mount's flags (ST_NOATIME …, statfs(2)).
 int varve_fstatfs(int fd, uint64_t *type, uint64_t *flags);
-/// BTRFS_IOC_FS_INFO: the UUID that all subvolumes and mounts of one btrfs share.
-int varve_btrfs_filesystem_uuid(int fd, uint8_t *uuid);
+
+/// linux/magic.h, statfs(2).
 static const uint64_t VARVE_BTRFS_SUPER_MAGIC = 0x9123683E;
 static const uint64_t VARVE_ST_NOATIME = 0x0400;
+
+/// fcntl(2), F_SETPIPE_SZ.
+int varve_set_pipe_size(int fd, int bytes);
+/// pipe2(2) with O_CLOEXEC.
+int varve_pipe(int ends[2]);
 
 #endif

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "varve_btrfs.h"
+#include "varve_mount.h"
 
 #include <errno.h>
 #include <fcntl.h>
