@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -34,6 +35,17 @@ int varve_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, ui
         if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) return fd;
     }
     return fd;
+}
+
+int varve_mount_id(int dirfd, const char *path, uint64_t *id) {
+    struct statx status;
+    if (statx(dirfd, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_MNT_ID, &status) != 0) return -1;
+    if ((status.stx_mask & STATX_MNT_ID) == 0) {
+        errno = ENOSYS;
+        return -1;
+    }
+    *id = status.stx_mnt_id;
+    return 0;
 }
 
 int varve_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags) {

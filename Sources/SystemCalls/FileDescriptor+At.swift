@@ -33,6 +33,13 @@ extension FileDescriptor {
         return FileStatus(raw)
     }
 
+    /// The number of the mount that this file was reached through (statx(2), `STATX_MNT_ID`), as the mount table has it.
+    public func mountID() throws(Errno) -> UInt64 {
+        var id: UInt64 = 0
+        try unsafe check(varve_mount_id(rawValue, "", &id))
+        return id
+    }
+
     /// fstatat(2) with AT_SYMLINK_NOFOLLOW.
     public func status(of name: BytePath) throws(Errno) -> FileStatus {
         var raw = Glibc.stat()

@@ -27,7 +27,9 @@ final class HookedBundlePlace {
             try parent.fd.statusIfPresent(of: name)
         }
         existed = existing != nil
-        foreignMounts = Set(try MountTable.read().map(\.id))
+        foreignMounts = Set(
+            try attempt("list the mounts below", path) { () throws(Errno) in try MountTable.read() }.map(\.id)
+        )
         guard let existing else { return }
         let isEmpty = try attempt("list the directory", path) { [parent, name] () throws(Errno) in
             guard existing.isDirectory else { return false }
@@ -100,47 +102,14 @@ final class HookedBundlePlace {
     }
 
     private func takeAway() {
-        guard
-            let real = try? FileDescriptor.workingDirectory.readSymbolicLink(
-                BytePath("/proc/self/fd/\(parent.fd.rawValue)"))
-        else { return }
-        let top = real.appending(name)
-        let mounts = (try? MountTable.read()) ?? []
+        guard let real = try? parent.fd.path() else { return }
+        let mounts = (try? MountTable.mounts(below: real.appending(name))) ?? []
         // The newest first: it lies on top.
-        for mount in mounts.reversed() where !foreignMounts.contains(mount.id) && mount.point.lies(in: top) {
+        for mount in mounts.reversed() where !foreignMounts.contains(mount.id) {
             try? unmount(mount.point, detaching: true)
         }
         try? PartialBundleRemoval.remove(name, in: parent.fd)
         if existed { try? parent.fd.makeDirectory(name, mode: 0o755) }
-    }
-}
-
-extension BytePath {
-    /// Whether the path is `directory` or something below it.
-    fileprivate func lies(in directory: BytePath) -> Bool {
-        components.starts(with: directory.components)
-    }
-}
-
-/// The mounts that this process sees (proc_pid_mountinfo(5)).
-private enum MountTable {
-    struct Entry {
-        var id: UInt64
-        var point: BytePath
-    }
-
-    static func read() throws(StoreError) -> [Entry] {
-        let bytes = try attempt("read", "/proc/self/mountinfo") { () throws(Errno) in
-            let file = try FileDescriptor.workingDirectory.open("/proc/self/mountinfo", [.readOnly])
-            return try file.fd.readAll(limit: 64 << 20)
-        }
-        return bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
-            let words = line.split(separator: UInt8(ascii: " "), maxSplits: 5)
-            guard words.count == 6, let id = UInt64(String(decoding: words[0], as: UTF8.self)),
-                let point = BytePath(unescapingOctal: words[4])
-            else { return nil }
-            return Entry(id: id, point: point)
-        }
     }
 }
 

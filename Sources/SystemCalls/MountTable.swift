@@ -1,0 +1,46 @@
+public import SystemPackage
+
+/// The mounts that this process sees (proc_pid_mountinfo(5)): those of its mount name space that lie below its root.
+public enum MountTable {
+    /// One mount: a line of `/proc/self/mountinfo`.
+    public struct Mount: Sendable {
+        /// As statx(2) gives it with `STATX_MNT_ID`.
+        public var id: UInt64
+        /// The absolute path of the mount point. Several mounts may lie on one, the newest on top.
+        public var point: BytePath
+        /// Those that hold for all mounts of the file system (the last field).
+        public var fileSystemOptions: [String]
+    }
+
+    /// All mounts, the oldest first.
+    public static func read() throws(Errno) -> [Mount] {
+        let bytes = try FileDescriptor.workingDirectory.readFile("/proc/self/mountinfo", limit: 64 << 20)
+        return bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
+            let fields = line.split(separator: UInt8(ascii: " "))
+            guard fields.count > 5, let id = UInt64(String(decoding: fields[0], as: UTF8.self)),
+                let point = BytePath(unescapingOctal: fields[4]), let options = fields.last
+            else { return nil }
+            return Mount(
+                id: id, point: point,
+                fileSystemOptions: String(decoding: options, as: UTF8.self).split(separator: ",").map {
+                    String($0)
+                })
+        }
+    }
+
+    /// The mounts on the directory `path` itself and below it, the oldest first. `path` is absolute and holds no symbolic
+    /// link, as `FileDescriptor.path()` gives it.
+    public static func mounts(below path: BytePath) throws(Errno) -> [Mount] {
+        let components = path.components
+        return try read().filter { $0.point.components.starts(with: components) }
+    }
+}
+
+extension FileDescriptor {
+    /// The options of the file system on which this file lies: those that hold for all its mounts. Empty where the mount
+    /// table does not have its mount.
+    public func fileSystemOptions() throws(Errno) -> [String] {
+        let id = try mountID()
+        return try MountTable.read().first { $0.id == id }?.fileSystemOptions ?? []
+    }
+}
