@@ -74,7 +74,9 @@ let package = Package(
             swiftSettings: rules),
         .target(
             name: "Varve",
-            dependencies: ["SystemCalls", "Btrfs", "Archive", "OCI", "Layers", "Store", logging, system],
+            dependencies: [
+                "SystemCalls", "Btrfs", "BtrfsSendStream", "Archive", "OCI", "Layers", "Store", logging, system,
+            ],
             swiftSettings: rules),
         .target(
             name: "VarveCommands",

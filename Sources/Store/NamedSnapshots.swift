@@ -9,6 +9,12 @@ public struct NamedSnapshot: Sendable {
     public var created: Timestamp
     /// The chain that the bundle came from; nil if that cannot be told any more.
     public var chain: ChainName?
+
+    public init(name: String, created: Timestamp, chain: ChainName? = nil) {
+        self.name = name
+        self.created = created
+        self.chain = chain
+    }
 }
 
 extension SnapshotStore {

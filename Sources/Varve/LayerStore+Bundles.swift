@@ -1,7 +1,44 @@
+public import Store
 public import SystemCalls
 
-/// Bundles and snapshots of a btrfs store.
+/// Bundles and snapshots.
 extension LayerStore {
+    /// The bundles that lie on the file system of the store, by path, those of other stores there included. Needs a btrfs
+    /// store, and root.
+    ///
+    /// - Throws: `StoreError`, kind `unsupported`, for others than root.
+    public func bundles() async throws -> [StoredBundle] {
+        try await run("list bundles") { store, _ in try store.bundles() }
+    }
+
+    /// Deletes a bundle of any kind, with the subvolumes nested in it.
+    ///
+    /// - Throws: `StoreError`: `notFound` if it is no bundle.
+    public func removeBundle(_ bundle: BytePath) async throws {
+        try await removeBundles([bundle])
+    }
+
+    /// Deletes bundles. One that cannot be deleted does not keep the others; the first error is thrown at the end.
+    ///
+    /// - Parameter progress: told how many are deleted.
+    public func removeBundles(
+        _ bundles: [BytePath], progress: @escaping ProgressHandler = { _ in }
+    ) async throws {
+        try await run { [self] work in
+            try forEach(bundles, work, progress) { bundle in
+                try BundleRemoval.remove(bundle) {
+                    guard let store = work.store else {
+                        throw StoreError(
+                            .unsupported,
+                            "the driver \"\(driver.name)\" cannot remove the bundle \"\(bundle)\"; use a btrfs store"
+                        )
+                    }
+                    return store
+                }
+            }
+        }
+    }
+
     /// Keeps a bundle as it is now under a name, at once. Needs a btrfs store.
     ///
     /// - Throws: `StoreError`: `usage` for a name that no snapshot can have, `failed` if there is one of that name.
@@ -9,13 +46,27 @@ extension LayerStore {
         try await run("keep snapshots") { store, _ in try store.createSnapshot(of: bundle, name: name) }
     }
 
+    /// The snapshots of the store, by name. Needs a btrfs store.
+    public func snapshots() async throws -> [NamedSnapshot] {
+        try await run("list snapshots") { store, _ in try store.snapshots() }
+    }
+
     /// Makes a bundle of a snapshot, which stays. Needs a btrfs store.
+    ///
+    /// - Throws: `StoreError`: `notFound` if there is no snapshot of that name.
     public func restoreSnapshot(_ name: String, to bundle: BytePath) async throws {
         try await run("restore snapshots") { store, _ in try store.restoreSnapshot(name, to: bundle) }
     }
 
-    /// Deletes a bundle, with the subvolumes nested in it. Needs a btrfs store.
-    public func removeBundle(_ bundle: BytePath) async throws {
-        try await run("remove bundles") { store, _ in try store.removeBundle(bundle) }
+    /// Deletes snapshots. One that cannot be deleted does not keep the others; the first error is thrown at the end. Needs a
+    /// btrfs store.
+    ///
+    /// - Throws: `StoreError`: `notFound` if there is no snapshot of a name.
+    public func removeSnapshots(
+        _ names: [String], progress: @escaping ProgressHandler = { _ in }
+    ) async throws {
+        try await run("remove snapshots") { [self] store, work in
+            try forEach(names, work, progress) { try store.removeSnapshot($0) }
+        }
     }
 }

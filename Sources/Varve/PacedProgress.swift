@@ -23,7 +23,7 @@ func paced(_ handler: @escaping ProgressHandler) -> ProgressHandler {
     return { progress in
         switch progress {
         case .planned, .changes: handler(progress)
-        case .layer, .read, .written: if pace.isDue() { handler(progress) }
+        case .layer, .read, .written, .items: if pace.isDue() { handler(progress) }
         }
     }
 }

@@ -16,10 +16,19 @@ extension WorkPlace {
     /// A store that is open already, for this call.
     func bound(_ store: SnapshotStore) -> SnapshotStore { store }
 
+    /// A store that was opened in this call, for other calls.
+    func unbound(_ store: SnapshotStore) -> SnapshotStore { store }
+
     func openLayout(_ path: BytePath) throws -> ImageLayout { try ImageLayout(opening: path) }
 
     /// The image that `PATH[:TAG]` names.
     func resolve(_ image: BytePath, platform: Platform? = nil) throws -> ResolvedImage {
         try ImageLayout.resolve(try ImageReference.locating(image), platform: platform)
+    }
+
+    /// The images for all platforms that `PATH[:TAG]` names.
+    func everyImage(_ image: BytePath) throws -> [ResolvedImage] {
+        let reference = try ImageReference.locating(image)
+        return try openLayout(reference.path).images(tagged: reference.tag)
     }
 }

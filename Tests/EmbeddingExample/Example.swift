@@ -18,7 +18,7 @@ struct Example {
         let rootfs = try FileDescriptor.workingDirectory.openDirectory(bundle.appending("rootfs"))
         try rootfs.fd.writeFileDurably("greeting", Array("hello\n".utf8))
 
-        for change in try await store.delta(of: bundle).changes { print(change.kind, change.path) }
+        for change in try await store.delta(of: bundle).changes { print(change) }
         let repacked = try await store.repack(bundle, into: image.appendingBytes("-greeted"))
         print("new manifest \(repacked.manifest.digest)")
     }

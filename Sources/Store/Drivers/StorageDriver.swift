@@ -19,6 +19,30 @@ public struct UnpackContext: Sendable {
     public var chains = ChainPolicy.auto
     /// Asks to stop. The engine looks at it between its own steps; a driver that waits for something looks too.
     public var cancellation = Cancellation()
+
+    public init(
+        bundle: BytePath, image: ResolvedImage, diffIDs: [DiffID], chainIDs: [ChainID],
+        options: ApplyOptions = ApplyOptions(), chains: ChainPolicy = .auto,
+        cancellation: Cancellation = Cancellation()
+    ) {
+        self.bundle = bundle
+        self.image = image
+        self.diffIDs = diffIDs
+        self.chainIDs = chainIDs
+        self.options = options
+        self.chains = chains
+        self.cancellation = cancellation
+    }
+
+    /// What a driver is told of `image`.
+    public init(
+        bundle: BytePath, image: ResolvedImage, options: ApplyOptions = ApplyOptions(),
+        chains: ChainPolicy = .auto, cancellation: Cancellation = Cancellation()
+    ) {
+        self.init(
+            bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs, options: options,
+            chains: chains, cancellation: cancellation)
+    }
 }
 
 /// What a driver is told of a bundle that is compared or repacked.

@@ -10,6 +10,8 @@ public enum Progress: Sendable {
     case changes(count: Int)
     /// Bytes of content written into the new layer so far.
     case written(bytes: Int64)
+    /// Things that are done, of those to be done one after another: bundles, snapshots or chains that are deleted.
+    case items(done: Int, count: Int)
 }
 
 public typealias ProgressHandler = @Sendable (Progress) -> Void

@@ -44,6 +44,17 @@ public struct Repacking: Sendable {
         public var source: DeltaSource
         /// Whether the store holds the new chain, so that the next unpack reads no layer.
         public var isPublished: Bool
+
+        public init(
+            layer: Descriptor?, manifest: Descriptor, changes: Int, source: DeltaSource = .auto,
+            isPublished: Bool = false
+        ) {
+            self.layer = layer
+            self.manifest = manifest
+            self.changes = changes
+            self.source = source
+            self.isPublished = isPublished
+        }
     }
 
     private let driver: any StorageDriver

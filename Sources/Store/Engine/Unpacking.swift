@@ -24,7 +24,13 @@ public struct Unpacking: Sendable {
     public struct Result: Sendable {
         /// Layers that were there already and were not read.
         public var layersInPlace: Int
+        /// All layers of the image.
         public var layers: Int
+
+        public init(layersInPlace: Int, layers: Int) {
+            self.layersInPlace = layersInPlace
+            self.layers = layers
+        }
     }
 
     private let driver: any StorageDriver

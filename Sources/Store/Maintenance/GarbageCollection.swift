@@ -31,16 +31,23 @@ public struct GarbageCollection: Sendable {
         public var exclusiveBytes: UInt64?
         /// False if the space was waited for and has not all come back.
         public var isSpaceBack = true
+        public init() {}
     }
 
     private let store: SnapshotStore
     private let options: Options
     private let cancellation: Cancellation
+    private let progress: ProgressHandler
 
-    public init(_ store: SnapshotStore, options: Options, cancellation: Cancellation = Cancellation()) {
+    /// - Parameter progress: told how many of the chains that nothing needs are deleted.
+    public init(
+        _ store: SnapshotStore, options: Options, cancellation: Cancellation = Cancellation(),
+        progress: @escaping ProgressHandler = { _ in }
+    ) {
         self.store = store
         self.options = options
         self.cancellation = cancellation
+        self.progress = progress
     }
 
     /// A chain, with what it was made on top of.
@@ -154,6 +161,7 @@ public struct GarbageCollection: Sendable {
             deleted += try store.delete(name.path, in: store.chainsDirectory.fd)
             held[name] = nil
             report.chains.append(name)
+            progress(.items(done: report.chains.count, count: unneeded.count))
         }
         return deleted
     }

@@ -92,6 +92,12 @@ public struct ChainUsage: Sendable {
     public var referenced: UInt64
     /// Bytes that would be freed if it alone were deleted.
     public var exclusive: UInt64
+
+    public init(name: ChainName, referenced: UInt64, exclusive: UInt64) {
+        self.name = name
+        self.referenced = referenced
+        self.exclusive = exclusive
+    }
 }
 
 extension SnapshotStore {

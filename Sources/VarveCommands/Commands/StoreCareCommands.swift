@@ -87,20 +87,16 @@ extension StoreCommands {
 
         func execute(_ context: CommandContext) throws {
             let store = try context.openStore()
-            let check = StoreCheck(store, repairs: repair)
-            var findings = try check.run()
+            let report = try StoreCheck(store, repairs: repair).report(
+                comparingWith: deep ? try images() : nil, cancellation: context.cancellation)
             if deep {
-                let report = try check.compare(
-                    with: try images(), cancellation: context.cancellation)
-                findings += report.findings
-                let others = Set(try store.chains().map(\.name)).subtracting(report.compared).count
                 context.logger.info("compared \(report.compared.count) chains with their layers")
-                if others > 0 {
+                if report.uncompared > 0 {
                     context.logger.warning(
-                        "\(others) chains belong to none of these images, and were not compared")
+                        "\(report.uncompared) chains belong to none of these images, and were not compared")
                 }
             }
-            let items = findings.map { finding in
+            let items = report.findings.map { finding in
                 let path = finding.path.isEmpty ? "." : "\(finding.path)"
                 let done = finding.repair ?? finding.remedy ?? "varve store check --repair removes it"
                 return Listing.Item(
@@ -120,7 +116,7 @@ extension StoreCommands {
                         "\(BytePath.escape(Array(item.name.utf8))): \(item.cells[1]): \(item.cells[2])\n")
                 }
             }
-            let left = findings.count { !$0.isRepaired }
+            let left = report.left
             if left > 0 {
                 throw StoreError(
                     .failed,

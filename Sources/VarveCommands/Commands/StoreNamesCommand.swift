@@ -2,7 +2,6 @@ import ArgumentParser
 import OCI
 import Store
 import SystemCalls
-import SystemPackage
 
 extension StoreCommands {
     struct Names: ExecutableCommand {
@@ -40,38 +39,28 @@ extension StoreCommands {
             let image = try ImageLayout.resolve(
                 try ImageReference.locating(image.path), platform: platform?.platform)
             let store = try context.openStoreIfPresent()
-            let others = try stacker.map { try open($0.path) }
-            let olderNames = StackerName.prefixes(of: image.layers)
-            let items = try image.chainIDs.enumerated().map { index, chainID in
-                let name = ChainName(chainID)
-                let isPresent = try store?.chain(name) != nil
-                let older = olderNames[index]
+            let names = try LayerName.all(of: image, in: store, stacker: stacker?.path)
+            let items = names.map { name in
                 var item = Listing.Item(
-                    name: name.description,
-                    cells: ["\(index + 1)", name.description, isPresent ? "yes" : "no", older],
+                    name: name.chain.description,
+                    cells: [
+                        "\(name.layers)", name.chain.description, name.isPresent ? "yes" : "no",
+                        name.stackerName,
+                    ],
                     json: [
-                        "layers": .number(JSONNumber(index + 1)), "name": .string(name.description),
-                        "chainID": .string(chainID.description), "isPresent": .bool(isPresent),
-                        "stackerName": .string(older),
+                        "layers": .number(JSONNumber(name.layers)), "name": .string(name.chain.description),
+                        "chainID": .string(name.chain.chainID.description),
+                        "isPresent": .bool(name.isPresent), "stackerName": .string(name.stackerName),
                     ])
-                if let others {
-                    let isThere = (try? others.fd.status(of: BytePath(older)))?.isDirectory == true
+                if let isThere = name.isInStacker {
                     item.cells.append(isThere ? "yes" : "no")
                     item.json["isInStacker"] = .bool(isThere)
                 }
                 return item
             }
             var header = ["LAYERS", "CHAIN", "PRESENT", "STACKER"]
-            if others != nil { header.append("PRESENT") }
+            if stacker != nil { header.append("PRESENT") }
             try Listing(header: header, items: items).write(listing, to: context.output)
-        }
-
-        private func open(_ path: BytePath) throws(StoreError) -> SharedDescriptor {
-            do throws(Errno) {
-                return SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
-            } catch {
-                throw StoreError.system("open the directory", path, error)
-            }
         }
     }
 }

@@ -1,8 +1,8 @@
 import ArgumentParser
-import BtrfsSendStream
 import Store
 import SystemCalls
 import SystemPackage
+import Varve
 
 struct StreamCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -40,20 +40,16 @@ struct StreamCommands: ParsableCommand {
             let isInput = file.path == "-"
             let opened = isInput ? nil : SharedDescriptor(try open())
             let descriptor = opened?.fd ?? .standardInput
-            var parser = SendStreamParser(bufferSize: 1 << 20)
-            while try fill(&parser, from: descriptor) {
-                while let command = try parser.next() {
-                    let line =
-                        format == .json ? SendStreamPrinter.json(command) : SendStreamPrinter.text(command)
+            try SendStreamDump(of: file.path, format == .json ? .json : .text).run(
+                from: descriptor,
+                // Whoever watches a stream that comes slowly sees what has come.
+                willRead: { if isInput { try context.output.flush() } },
+                line: { line in
                     try context.output.write { buffer in
                         buffer.append(contentsOf: line.utf8)
                         buffer.append(UInt8(ascii: "\n"))
                     }
-                }
-                // Whoever watches a stream that comes slowly sees what has come.
-                if isInput { try context.output.flush() }
-            }
-            try parser.finish()
+                })
             extendLifetime(opened)
         }
 
@@ -62,17 +58,6 @@ struct StreamCommands: ParsableCommand {
                 return try FileDescriptor.workingDirectory.open(file.path, [.readOnly])
             } catch {
                 throw StoreError.system("open the send stream", file.path, error)
-            }
-        }
-
-        /// False at the end.
-        private func fill(_ parser: inout SendStreamParser, from descriptor: FileDescriptor) throws -> Bool {
-            do throws(Errno) {
-                return try unsafe parser.fill { (buffer) throws(Errno) in
-                    try unsafe descriptor.readSome(into: buffer)
-                } > 0
-            } catch {
-                throw StoreError.system("read the send stream", file.path, error)
             }
         }
     }

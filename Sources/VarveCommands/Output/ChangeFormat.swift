@@ -35,7 +35,7 @@ enum ChangeFormat {
     }
 
     private static func appendText(_ change: Change, to buffer: inout [UInt8]) {
-        buffer.append(change.kind.letter)
+        buffer.append(contentsOf: change.kind.letter.utf8)
         buffer.append(UInt8(ascii: " "))
         for byte in change.path.bytes {
             if byte < 0x20 || byte == 0x7f || byte == UInt8(ascii: "\\") {
@@ -49,7 +49,7 @@ enum ChangeFormat {
     }
 
     private static func appendTerminated(_ change: Change, to buffer: inout [UInt8]) {
-        buffer.append(change.kind.letter)
+        buffer.append(contentsOf: change.kind.letter.utf8)
         buffer.append(UInt8(ascii: " "))
         buffer.append(contentsOf: change.path.bytes)
         buffer.append(0)
@@ -82,16 +82,6 @@ enum ChangeFormat {
                 buffer.appendHex(byte)
             default: buffer.append(byte)
             }
-        }
-    }
-}
-
-extension ChangeKind {
-    fileprivate var letter: UInt8 {
-        switch self {
-        case .added: UInt8(ascii: "A")
-        case .modified: UInt8(ascii: "M")
-        case .deleted: UInt8(ascii: "D")
         }
     }
 }

@@ -12,6 +12,7 @@ final class ProgressLine: Sendable {
         var planned: Int64?
         var bytes: Int64 = 0
         var changes: Int?
+        var items: (done: Int, count: Int)?
         var nextDrawing: Double
         /// When bytes began to flow.
         var start: Double
@@ -55,6 +56,8 @@ final class ProgressLine: Sendable {
             case .changes(let count):
                 state.changes = count
                 state.start = now
+            case .items(let done, let count):
+                state.items = (done, count)
             }
             guard now >= state.nextDrawing else { return nil }
             state.nextDrawing = now + Self.interval
@@ -68,6 +71,7 @@ final class ProgressLine: Sendable {
         var parts: [String] = []
         if state.layers > 0 { parts.append("\(state.layer) of \(state.layers) layers") }
         if let changes = state.changes { parts.append("\(changes) \(changes == 1 ? "change" : "changes")") }
+        if let items = state.items { parts.append("\(items.done) of \(items.count)") }
         if state.isWaiting {
             parts.append("waiting for another process that unpacks the same layer")
             return "\(verb): " + parts.joined(separator: ", ")
