@@ -244,7 +244,7 @@ public struct Images: Sendable {
     ) async throws -> [UInt8] {
         try await workshop.run { [logger] place in
             try Unpacking.runtimeConfiguration(
-                of: place.resolve(image, platform: platform), rootfs: rootfs, owners: owners
+                of: place.resolve(image, platform: platform).config, rootfs: rootfs, owners: owners
             ) { logger.warning("\($0); root is taken instead") }
         }
     }

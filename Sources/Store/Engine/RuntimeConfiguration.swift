@@ -11,16 +11,16 @@ extension Unpacking {
     ///   - onUnknownUser: called with the error that a user by name cannot be looked up without a root file system; root is
     ///     then taken instead.
     public static func runtimeConfiguration(
-        of image: ResolvedImage, rootfs: BytePath?, owners: OwnerMapping,
+        of config: ImageConfig, rootfs: BytePath?, owners: OwnerMapping,
         onUnknownUser: (OCIError) -> Void
     ) throws -> [UInt8] {
         guard let rootfs else {
             do {
-                return try runtimeConfiguration(image.config, rootfs: nil, path: ".", owners: owners)
+                return try runtimeConfiguration(config, rootfs: nil, path: ".", owners: owners)
             } catch let error as OCIError {
                 // With the user left out: if that is not what was wrong, it is said now.
                 let configuration = try runtimeConfiguration(
-                    try image.config.withoutUser(), rootfs: nil, path: ".", owners: owners)
+                    try config.withoutUser(), rootfs: nil, path: ".", owners: owners)
                 onUnknownUser(error)
                 return configuration
             }
@@ -29,6 +29,6 @@ extension Unpacking {
             SharedDescriptor(try FileDescriptor.workingDirectory.open(rootfs, [.directory]))
         }
         return try runtimeConfiguration(
-            image.config, rootfs: root, path: rootfs.description, owners: owners)
+            config, rootfs: root, path: rootfs.description, owners: owners)
     }
 }

@@ -128,23 +128,9 @@ struct RawCommands: ParsableCommand {
         }
 
         private func configuration(_ config: ImageConfig, _ context: CommandContext) throws -> [UInt8] {
-            guard let rootfs else {
-                do {
-                    return try Unpacking.runtimeConfiguration(
-                        config, rootfs: nil, path: ".", owners: owners.mapping)
-                } catch let error as OCIError {
-                    // With the user left out: if that is not what was wrong, it is said now.
-                    let configuration = try Unpacking.runtimeConfiguration(
-                        try config.withoutUser(), rootfs: nil, path: ".", owners: owners.mapping)
-                    context.logger.warning("\(error), or name one with --rootfs; root is taken instead")
-                    return configuration
-                }
-            }
-            let root = try attempt("open the root file system", rootfs.path) { () throws(Errno) in
-                SharedDescriptor(try FileDescriptor.workingDirectory.open(rootfs.path, [.directory]))
-            }
-            return try Unpacking.runtimeConfiguration(
-                config, rootfs: root, path: rootfs.path.description, owners: owners.mapping)
+            try Unpacking.runtimeConfiguration(
+                of: config, rootfs: rootfs?.path, owners: owners.mapping
+            ) { context.logger.warning("\($0), or name one with --rootfs; root is taken instead") }
         }
 
         /// Replaces a regular file as a whole; into anything else, such as /dev/stdout, it is written.
