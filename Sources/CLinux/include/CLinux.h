@@ -4,6 +4,7 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
+#include "varve_flags.h"
 #include "varve_mount.h"
 #include "varve_syscalls.h"
 

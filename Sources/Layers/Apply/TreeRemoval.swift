@@ -8,8 +8,11 @@ public enum TreeRemoval {
     /// something stayed is left as it was.
     ///
     /// The depth of the tree costs open descriptors, not stack.
+    ///
+    /// - Parameter isDiscarded: nothing of the tree is of use any more: where permissions or flags (chattr(1)) forbid to list
+    ///   or delete something, they are taken away, as far as the caller may do that. Mounts are not entered then.
     static func removeContents(
-        of directory: FileDescriptor, path: BytePath, crossesMounts: Bool = true,
+        of directory: FileDescriptor, path: BytePath, isDiscarded: Bool = false,
         keep: (_ directoryInode: UInt64, _ name: BytePath) -> Bool
     ) throws(LayerError) -> Bool {
         final class Frame {
@@ -29,11 +32,38 @@ public enum TreeRemoval {
             }
         }
         func enter(_ parent: FileDescriptor, _ name: BytePath, _ path: BytePath) throws(LayerError) -> Frame {
-            try attempt("list the directory", path) { () throws(Errno) in
+            func frame() throws(Errno) -> Frame {
                 try Frame(
-                    try parent.open(
-                        name, [.directory, .noFollow], resolve: crossesMounts ? [] : .noCrossing), path: path,
-                    name: name)
+                    try parent.open(name, [.directory, .noFollow], resolve: isDiscarded ? .noCrossing : []),
+                    path: path, name: name)
+            }
+            return try attempt("list the directory", path) { () throws(Errno) in
+                do throws(Errno) {
+                    return try frame()
+                } catch .permissionDenied where isDiscarded {
+                    try parent.changeMode(of: name, to: 0o700)
+                    return try frame()
+                }
+            }
+        }
+        /// Takes a name away, and what forbids that.
+        func delete(
+            _ operation: String, _ name: BytePath, in parent: FileDescriptor, _ path: BytePath,
+            _ body: () throws(Errno) -> Void
+        ) throws(LayerError) {
+            try attempt(operation, path) { () throws(Errno) in
+                do throws(Errno) {
+                    try body()
+                } catch .permissionDenied where isDiscarded {
+                    try parent.changeMode(to: 0o700)
+                    try body()
+                } catch .notPermitted where isDiscarded {
+                    // Both stay as they are where they cannot be changed: the error says what is wrong.
+                    let isParentFree = (try? parent.clearProtection()) ?? false
+                    let isFree = (try? parent.clearProtection(of: name)) ?? false
+                    guard isParentFree || isFree else { throw .notPermitted }
+                    try body()
+                }
             }
         }
 
@@ -50,8 +80,10 @@ public enum TreeRemoval {
                     parent.keptSomething = true
                     try restoreTimes(frame.descriptor.fd, frame.status, frame.path)
                 } else {
-                    try attempt("remove the directory", frame.path) { () throws(Errno) in
-                        try parent.descriptor.fd.removeDirectory(frame.name)
+                    let parent = parent.descriptor.fd
+                    try delete("remove the directory", frame.name, in: parent, frame.path) {
+                        () throws(Errno) in
+                        try parent.removeDirectory(frame.name)
                     }
                 }
                 continue
@@ -70,26 +102,45 @@ public enum TreeRemoval {
             } else if keep(frame.status.inode, entry.name) {
                 frame.keptSomething = true
             } else {
-                try attempt("remove", entryPath) { () throws(Errno) in try fd.unlink(entry.name) }
+                try delete("remove", entry.name, in: fd, entryPath) { () throws(Errno) in
+                    try fd.unlink(entry.name)
+                }
             }
         }
         return false
     }
 
-    /// Deletes `name` in `directory`, with all that is in it, but for what lies behind a mount: that is an error.
+    /// Deletes `name` in `directory`, a directory, with all that is in it, whatever its permissions and flags are. What lies
+    /// behind a mount stays: that is an error.
     public static func removeTree(_ name: BytePath, in directory: FileDescriptor, path: BytePath)
         throws(LayerError)
     {
-        let opened = try attempt("open the directory", path) { () throws(Errno) in
-            try directory.openDirectory(name)
+        func open() throws(Errno) -> OwnedDescriptor {
+            try directory.open(name, [.directory, .noFollow], resolve: .noCrossing)
         }
-        _ = try removeContents(of: opened.fd, path: path, crossesMounts: false) { _, _ in false }
-        try attempt("remove the directory", path) { () throws(Errno) in try directory.removeDirectory(name) }
+        let opened = try attempt("open the directory", path) { () throws(Errno) in
+            do throws(Errno) {
+                return try open()
+            } catch .permissionDenied {
+                try directory.changeMode(of: name, to: 0o700)
+                return try open()
+            }
+        }
+        try empty(opened.fd, path: path)
+        try attempt("remove the directory", path) { () throws(Errno) in
+            do throws(Errno) {
+                try directory.removeDirectory(name)
+            } catch .notPermitted {
+                guard try opened.fd.clearProtection() else { throw .notPermitted }
+                try directory.removeDirectory(name)
+            }
+        }
     }
 
-    /// Deletes all that is in `directory`, but for what lies behind a mount: that is an error.
+    /// Deletes all that is in `directory`, whatever its permissions and flags are. What lies behind a mount stays: that is an
+    /// error.
     public static func empty(_ directory: FileDescriptor, path: BytePath) throws(LayerError) {
-        _ = try removeContents(of: directory, path: path, crossesMounts: false) { _, _ in false }
+        _ = try removeContents(of: directory, path: path, isDiscarded: true) { _, _ in false }
     }
 
     /// Deletes `name` in `directory`, with all that is in it.

@@ -27,19 +27,22 @@ enum ActiveSwapFile {
         }
     }
 
-    /// The path of a swap file in use that lies directly in the subvolume (proc_swaps(5)); nil if none can be seen.
-    static func find(in subvolume: FileDescriptor) -> BytePath? {
-        let here = FileDescriptor.workingDirectory
-        guard let device = try? subvolume.status().device,
-            let list = try? here.readFile("/proc/swaps", limit: 1 << 20)
-        else { return nil }
-        for line in list.split(separator: UInt8(ascii: "\n")).dropFirst() {
-            let field = line.prefix { $0 != UInt8(ascii: " ") && $0 != UInt8(ascii: "\t") }
-            guard let path = BytePath(unescapingOctal: field), let status = try? here.status(of: path),
-                status.isRegular, status.device == device
-            else { continue }
-            return path
+    /// The path of a swap file in use that lies directly in the subvolume; nil if none can be seen.
+    private static func find(in subvolume: FileDescriptor) -> BytePath? {
+        guard let device = try? subvolume.status().device else { return nil }
+        return all().first { path in
+            guard let status = try? FileDescriptor.workingDirectory.status(of: path) else { return false }
+            return status.isRegular && status.device == device
         }
-        return nil
+    }
+
+    /// The absolute paths of all swap files and devices in use (proc_swaps(5)).
+    static func all() -> [BytePath] {
+        guard let list = try? FileDescriptor.workingDirectory.readFile("/proc/swaps", limit: 1 << 20) else {
+            return []
+        }
+        return list.split(separator: UInt8(ascii: "\n")).dropFirst().compactMap { line in
+            BytePath(unescapingOctal: line.prefix { $0 != UInt8(ascii: " ") && $0 != UInt8(ascii: "\t") })
+        }
     }
 }

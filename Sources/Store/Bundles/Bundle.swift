@@ -46,9 +46,7 @@ extension SnapshotStore {
                 throw Errno.notDirectory
             }
         } catch .noSuchFileOrDirectory {
-            throw StoreError(
-                .notFound, "there is no bundle \"\(path)\"; make one with: varve unpack --image IMAGE \(path)"
-            )
+            throw OpenBundle.isMissing(path)
         } catch .notDirectory {
             throw noBundle
         } catch {
@@ -148,9 +146,17 @@ extension SnapshotStore {
         guard status.device == opened.device, status.inode == opened.inode else {
             throw StoreError(.failed, "\"\(path)\" is a symbolic link; name the bundle itself")
         }
-        // A read-only directory cannot change its parent.
+        let obstacle = RemovalObstacle(bundle.subvolume.fd, path)
+        try obstacle.check(walks: false)
+        // A read-only directory cannot change its parent, nor can one with the flags that root is free to take away.
         if bundle.info.isReadOnly { try bundle.subvolume.fd.setSubvolumeReadOnly(false) }
-        try discard(name, in: parent.fd)
+        _ = try? bundle.subvolume.fd.clearProtection()
+        do {
+            try discard(name, in: parent.fd)
+        } catch {
+            if bundle.info.isReadOnly { try? bundle.subvolume.fd.setSubvolumeReadOnly(true) }
+            throw obstacle.explanation() ?? error
+        }
         try removeKept(bundle)
     }
 }

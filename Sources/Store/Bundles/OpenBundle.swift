@@ -109,18 +109,31 @@ struct OpenBundle {
         guard status.isDirectory else {
             throw StoreError(.failed, "\"\(path)\" is a symbolic link; name the bundle itself")
         }
-        // Out of sight first, so that a crash leaves nothing that looks whole.
+        let obstacle = RemovalObstacle(bundle.directory.fd, path)
+        try obstacle.check(walks: true)
+        // It may not be moved with the flags that root is free to take away.
+        _ = try? bundle.directory.fd.clearProtection()
         do {
+            // Out of sight first, so that a crash leaves nothing that looks whole.
             var work = try WorkDirectory(in: parent, path: path)
             try attempt("move away", path) { [opened = work.opened] () throws(Errno) in
                 try parent.fd.rename(name, to: opened.fd, name, replacing: false)
+            }
+            do throws(LayerError) {
+                // The root file system first: it is a bundle until that is gone.
+                let rootfs = StoreLayout.rootfs
+                try TreeRemoval.removeTree(rootfs, in: bundle.directory.fd, path: path.appending(rootfs))
+                try TreeRemoval.empty(bundle.directory.fd, path: path)
+            } catch {
+                // What is left can be looked at, and deleted once the cause is gone.
+                _ = try? work.opened.fd.rename(name, to: parent.fd, name, replacing: false)
+                throw obstacle.explanation() ?? error
             }
             try work.remove(path)
         } catch let error as StoreError where error.kind == .noSpace {
             // No room to move it: what makes it a bundle goes first, in its place.
             try attempt("remove", path.appending(BundleMetadata.fileName)) { () throws(Errno) in
-                let opened = try parent.fd.openDirectory(name)
-                try opened.fd.unlink(BundleMetadata.fileName)
+                try bundle.directory.fd.unlink(BundleMetadata.fileName)
             }
             try TreeRemoval.removeTree(name, in: parent.fd, path: path)
         }
@@ -135,7 +148,7 @@ public enum BundleRemoval {
         do throws(Errno) {
             directory = try FileDescriptor.workingDirectory.open(path, [.directory])
         } catch .noSuchFileOrDirectory {
-            throw OpenBundle.isMissing(path)
+            throw StoreError(.notFound, "there is no bundle \"\(path)\" to delete; correct its path")
         } catch .notDirectory {
             throw OpenBundle.isNone(path)
         } catch {

@@ -105,8 +105,8 @@ extension SnapshotStore {
         }
     }
 
-    /// Deletes a subvolume that others may lie in: moved out of sight first, so that a crash leaves nothing that looks
-    /// whole.
+    /// Deletes a bundle, which other subvolumes may lie in: moved out of sight first, so that a crash leaves nothing that looks
+    /// whole. If it cannot be deleted, it is put back.
     func discard(_ name: BytePath, in directory: FileDescriptor) throws {
         let work = try makeWork(removes: true) { workDirectory, workName in
             func move() throws(Errno) {
@@ -137,7 +137,15 @@ extension SnapshotStore {
             try workDirectory.fd.statusIfPresent(of: workName) != nil
         }
         if isMoved {
-            try workDirectory.fd.removeSubvolumeTree(workName, isHidden: true)
+            do throws(BtrfsError) {
+                try workDirectory.fd.removeSubvolumeTree(workName, isHidden: true)
+            } catch {
+                // Back to where it is looked for, unless it was emptied on the way.
+                if (try? workDirectory.fd.status(of: workName.appending(StoreLayout.rootfs))) != nil {
+                    try? workDirectory.fd.rename(workName, to: directory, name, replacing: false)
+                }
+                throw error
+            }
         } else {
             try delete(name, in: directory)
         }

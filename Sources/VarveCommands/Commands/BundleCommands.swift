@@ -18,6 +18,8 @@ struct BundleCommands: ParsableCommand {
         var bundles: [PathArgument]
 
         func execute(_ context: CommandContext) throws {
+            // A rootless bundle has files that not even their owner may list.
+            context.tolerateMissingPermissions()
             try context.forEach(bundles.map(\.path)) { bundle in
                 try BundleRemoval.remove(bundle) { try context.openStore(of: [bundle]) }
             }

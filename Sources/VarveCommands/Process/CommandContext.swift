@@ -13,6 +13,7 @@ final class CommandContext {
     let logger: Logger
     let cancellation: Cancellation
     private let diagnostics: Diagnostics
+    private var toleratesMissingPermissions = false
 
     init(
         program: Program, options: any GlobalChoices, environment: CommandEnvironment, output: ResultWriter,
@@ -42,9 +43,11 @@ final class CommandContext {
     }
 
     /// An ordinary user's image has files that not even their owner may read (/etc/shadow, mode 0) or directories that
-    /// nothing can be put into (mode 0555). To be called while there is one thread; does nothing for root.
+    /// nothing can be put into (mode 0555). To be called while there is one thread; does nothing for root, nor when it was
+    /// called before.
     func tolerateMissingPermissions() {
-        guard geteuid() != 0 else { return }
+        guard geteuid() != 0, !toleratesMissingPermissions else { return }
+        toleratesMissingPermissions = true
         do throws(Errno) {
             try Privileges.enterUserNamespace()
         } catch {

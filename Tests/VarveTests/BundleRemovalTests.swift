@@ -1,0 +1,227 @@
+import Glibc
+import Store
+import SystemCalls
+import SystemPackage
+import TestSupport
+import Testing
+
+/// `bundle rm` deletes a bundle or leaves it as it was.
+@Suite struct BundleRemovalTests {
+    /// A store, an image with something of everything in it, and a file of the host that must never be touched.
+    private struct World: ~Copyable {
+        let shop: Workshop
+        let secrets: BytePath
+        var secret: BytePath { secrets.appending("secret") }
+
+        init() throws {
+            let made = try Workshop()
+            let seed = made.bundle("seed")
+            #expect(made.text("unpack", "--image", made.image("empty"), seed) == "")
+            try shell("cd \"$1/rootfs\"; mkdir -p mnt d/e; echo f > f; echo g > d/e/g", seed)
+            #expect(made.text("repack", "--image", made.image("a"), seed) == "")
+            #expect(made.text("bundle", "rm", seed) == "")
+            let place = made.bundle("secrets")
+            try shell("mkdir \"$1\"; echo host > \"$1/secret\"", place)
+            shop = made
+            secrets = place
+        }
+
+        func unpack(_ driver: String, _ name: String = "b") -> BytePath {
+            let bundle = shop.bundle(name)
+            #expect(
+                shop.text("unpack", "--driver", BytePath(driver), "--image", shop.image("a"), bundle) == "")
+            return bundle
+        }
+
+        /// That nothing of the bundle was moved or deleted, and nothing lies beside it.
+        func expectWhole(_ bundle: BytePath, sourceLocation: SourceLocation = #_sourceLocation) throws {
+            for name in ["config.json", "umoci.json", "rootfs/d/e/g", "rootfs/f"] {
+                let there = try FileDescriptor.workingDirectory.statusIfPresent(of: bundle.appending(name))
+                #expect(there != nil, "\(name)", sourceLocation: sourceLocation)
+            }
+            #expect(try leftovers() == [], sourceLocation: sourceLocation)
+        }
+
+        func leftovers() throws -> [String] {
+            let beside = try shop.volume.root.entries().map(\.name.description)
+            return try beside.filter { $0.hasPrefix(".varve-work-") } + shop.entries("work")
+        }
+
+        func expectGone(_ bundle: BytePath, sourceLocation: SourceLocation = #_sourceLocation) throws {
+            let there = try FileDescriptor.workingDirectory.statusIfPresent(of: bundle)
+            #expect(there == nil, sourceLocation: sourceLocation)
+            #expect(try leftovers() == [], sourceLocation: sourceLocation)
+            #expect(
+                try FileDescriptor.workingDirectory.statusIfPresent(of: secret) != nil,
+                sourceLocation: sourceLocation)
+        }
+    }
+
+    struct Mount: Sendable, CustomTestStringConvertible {
+        var driver: String
+        /// Below the bundle.
+        var point: BytePath
+        var isFile = false
+        var testDescription: String { "\(driver), \(point)" }
+    }
+
+    @Test(
+        "What is mounted in a bundle forbids to delete it, and is named",
+        arguments: ["btrfs", "directory"].flatMap { driver in
+            [
+                Mount(driver: driver, point: "rootfs/mnt"),
+                Mount(driver: driver, point: "rootfs/d/e/g", isFile: true),
+                Mount(driver: driver, point: "rootfs"),
+                Mount(driver: driver, point: "config.json", isFile: true),
+            ]
+        })
+    func mounts(_ mount: Mount) throws {
+        let world = try World()
+        let bundle = world.unpack(mount.driver)
+        let point = bundle.appending(mount.point)
+        let source = mount.isFile ? world.secret : world.secrets
+        try runSuccessfully(["mount", "--bind", "\(source)", "\(point)"])
+        defer { _ = try? runCommand(["umount", "\(point)"]) }
+        let run = world.shop.run("bundle", "rm", bundle)
+        #expect(run.code == 5, "\(run)")
+        #expect(
+            run.errorText.contains(
+                "something is mounted at \"\(point)\"; unmount it first: umount \(point)\n"), "\(run)")
+        #expect(try FileDescriptor.workingDirectory.statusIfPresent(of: world.secret) != nil)
+        try runSuccessfully(["umount", "\(point)"])
+        try world.expectWhole(bundle)
+        #expect(world.shop.text("bundle", "rm", bundle) == "")
+        try world.expectGone(bundle)
+    }
+
+    @Test("A swap file in use forbids to delete its bundle, and is named", arguments: ["btrfs", "directory"])
+    func swapFile(_ driver: String) throws {
+        let world = try World()
+        let bundle = world.unpack(driver)
+        let file = bundle.appending("rootfs/swap")
+        try shell(
+            """
+            truncate -s 0 "$1"; chattr +C "$1"; fallocate -l 16M "$1"; chmod 600 "$1"; mkswap "$1" >/dev/null; swapon "$1"
+            """, file)
+        defer { _ = try? runCommand(["swapoff", "\(file)"]) }
+        let run = world.shop.run("bundle", "rm", bundle)
+        #expect(run.code == 5, "\(run)")
+        #expect(
+            run.errorText.contains("\"\(file)\" is a swap file in use; turn it off first: swapoff \(file)\n"),
+            "\(run)")
+        try world.expectWhole(bundle)
+        try runSuccessfully(["swapoff", "\(file)"])
+        #expect(world.shop.text("bundle", "rm", bundle) == "")
+        try world.expectGone(bundle)
+    }
+
+    @Test("Root takes away the flags of chattr(1) that keep a file", arguments: ["btrfs", "directory"])
+    func flags(_ driver: String) throws {
+        let world = try World()
+        let bundle = world.unpack(driver)
+        try shell(
+            """
+            cd "$1"; mkfifo rootfs/d/pipe; chattr +i rootfs/d/e/g rootfs/f; chattr +a rootfs/d; chattr +i rootfs/d/e; chattr +i rootfs
+            chattr +i config.json; chattr +i .
+            """, bundle)
+        #expect(world.shop.text("bundle", "rm", bundle) == "")
+        try world.expectGone(bundle)
+    }
+
+    /// A mount that comes when the bundle was moved away already.
+    @Test("What turns up later puts the bundle back", arguments: ["btrfs", "directory"])
+    func later(_ driver: String) throws {
+        let world = try World()
+        let bundle = world.unpack(driver)
+        // A swap file for the subvolume, which the kernel deletes whatever is mounted in it.
+        try shell(
+            """
+            cd "$1/rootfs"; truncate -s 0 swap; chattr +C swap; fallocate -l 16M swap; chmod 600 swap; mkswap swap >/dev/null
+            """, bundle)
+        let errors = world.shop.bundle("errors")
+        let pid = try EngineKillTests.start([
+            "/bin/bash", "-c",
+            "exec env VARVE_STORE=\"$1\" VARVE_STOP_AT=2 \"${@:3}\" </dev/null >/dev/null 2>\"$2\"",
+            "bash", "\(world.shop.store)", "\(errors)", try builtProgram("varve"), "bundle", "rm",
+            "\(bundle)",
+        ])
+        var status: CInt = 0
+        while unsafe waitpid(pid, &status, WUNTRACED) < 0, errno == EINTR {}
+        try #require(status & 0xff == 0x7f, "it did not stop")
+        #expect(
+            try FileDescriptor.workingDirectory.statusIfPresent(of: bundle) == nil, "it is to be moved away")
+        let moved =
+            driver == "btrfs"
+            ? world.shop.store.appending("work").appending(
+                BytePath(try #require(try world.shop.entries("work").first)))
+            : world.shop.volume.path.appending(BytePath(try #require(try world.leftovers().first))).appending(
+                "b")
+        let obstacle = moved.appending(driver == "btrfs" ? "rootfs/swap" : "rootfs/mnt")
+        try runSuccessfully(
+            driver == "btrfs"
+                ? ["swapon", "\(obstacle)"] : ["mount", "--bind", "\(world.secrets)", "\(obstacle)"])
+        let place = bundle.appending(driver == "btrfs" ? "rootfs/swap" : "rootfs/mnt")
+        defer {
+            for path in [obstacle, place] {
+                _ = try? runCommand([driver == "btrfs" ? "swapoff" : "umount", "\(path)"])
+            }
+        }
+        kill(pid, SIGCONT)
+        let code = EngineKillTests.wait(pid) >> 8
+        let said = String(
+            decoding: try FileDescriptor.workingDirectory.readFile(errors, limit: 1 << 16), as: UTF8.self)
+        #expect(code == 5 && said.contains("\"\(place)\""), "\(code) \(said)")
+        #expect(try world.leftovers() == [])
+        for name in ["config.json", "umoci.json", "rootfs"] {
+            #expect(
+                try FileDescriptor.workingDirectory.statusIfPresent(of: bundle.appending(name)) != nil,
+                "\(name)")
+        }
+        #expect(try FileDescriptor.workingDirectory.statusIfPresent(of: world.secret) != nil)
+        try runSuccessfully([driver == "btrfs" ? "swapoff" : "umount", "\(place)"])
+        #expect(world.shop.text("bundle", "rm", bundle) == "")
+        try world.expectGone(bundle)
+    }
+
+    @Test func whatIsNotThereIsSaid() throws {
+        let run = varve("bundle", "rm", "/nonexistent/bundle")
+        #expect(run.code == 4)
+        #expect(
+            run.errorText == "varve: there is no bundle \"/nonexistent/bundle\" to delete; correct its path\n"
+        )
+    }
+
+    /// Directories of mode 0, that only the user name space of unpack could read.
+    @Test func ownerDeletesRootlessBundle() throws {
+        let user = try OrdinaryUser()
+        try user.makeImage()
+        for driver in ["directory", "btrfs"] {
+            if driver == "btrfs" { try user.text("varve store init store") }
+            try user.text(
+                """
+                varve unpack --rootless --driver \(driver) --image L:full b
+                mkdir -p b/rootfs/deep/er; echo x > b/rootfs/deep/er/f; chmod 0 b/rootfs/deep/er; chmod 0 b/rootfs/deep b/rootfs/etc
+                varve bundle rm b; [ ! -e b ]
+                """)
+        }
+        // Neither what belongs to another nor what only root can change is half deleted.
+        try user.text(
+            "varve unpack --rootless --driver directory --image L:full b; mkdir b/rootfs/other; echo x > b/rootfs/other/f"
+        )
+        try user.asRoot("chown 0:0 b/rootfs/other; chmod 0700 b/rootfs/other")
+        let other = try user.run("varve bundle rm b")
+        #expect(
+            other.status == 5
+                && other.errorText.contains("\"b/rootfs/other\" in it belongs to another user (uid "),
+            "\(other)")
+        try user.asRoot(
+            "chown -R \(OrdinaryUser.id) b/rootfs/other; chattr +i b/rootfs/other/f; [ -e b/umoci.json ]")
+        let flagged = try user.run("varve bundle rm b")
+        #expect(
+            flagged.status == 5
+                && flagged.errorText.contains("\"b/rootfs/other/f\" in it bears the flag i of chattr(1)"),
+            "\(flagged)")
+        try user.asRoot("[ -e b/umoci.json ]; [ -e b/rootfs/etc ]; chattr -i b/rootfs/other/f")
+        try user.text("varve bundle rm b; [ ! -e b ]; [ \"$(ls -A | grep varve-work)\" = '' ]")
+    }
+}
