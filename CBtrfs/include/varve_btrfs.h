@@ -58,6 +58,12 @@ int varve_btrfs_send(
     int subvolume, int output, uint64_t parent, const uint64_t *clone_sources, size_t clone_source_count,
     uint64_t flags, uint32_t version);
 
+/// Sends a read-only subvolume as the difference to itself, `id` being its own, and throws the few bytes away (a header, one
+/// command and the end, which fit into any pipe; one that is full would be EAGAIN). What counts is what the kernel does before
+/// it sends anything: it writes out all buffered data of the subvolume and waits for it (`flush_delalloc_roots`, fs/btrfs/send.c,
+/// since Linux 4.20).
+int varve_btrfs_write_out(int subvolume, uint64_t id);
+
 /// Bytes of the arguments before the items in the buffer of varve_btrfs_tree_search.
 static const size_t VARVE_SEARCH_ITEMS = 112;
 

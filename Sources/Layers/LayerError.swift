@@ -14,6 +14,9 @@ public enum LayerError: Error, Sendable, CustomStringConvertible {
     case unmappedOwner(path: BytePath, kind: OwnerKind, id: UInt32, inImage: Bool)
     /// A source of dirty inodes cannot be used for this pair of trees.
     case sourceUnusable(source: String, reason: String)
+    /// A tree that is to be compared was written to meanwhile, by a process that opened a file there for writing before the
+    /// subvolume was made read-only.
+    case treeChanged
     /// The caller asked to stop.
     case cancelled
 
@@ -37,6 +40,8 @@ public enum LayerError: Error, Sendable, CustomStringConvertible {
             }
         case .sourceUnusable(let source, let reason):
             "the delta cannot be taken from the \(source): \(reason); use --source auto"
+        case .treeChanged:
+            "a subvolume was written to while it was compared; end the process that has a file open there for writing, or compare a snapshot of it"
         case .cancelled:
             "interrupted"
         }

@@ -39,11 +39,24 @@ public struct SubvolumeComparison: Sendable {
                 "\"\(bundle)\" holds its tree in rootfs/, and \"\(other)\" is a plain subvolume; compare two of the same kind"
             )
         }
-        let oldTree = try frozen(oldSide)
-        let newTree = try frozen(newSide)
+        do {
+            return try compare(oldSide, newSide, snapshots: false, source, onEntry)
+        } catch LayerError.treeChanged where canSnapshot(oldSide) && canSnapshot(newSide) {
+            logger.debug("a side is written to while it is compared; snapshots of both are compared instead")
+            return try compare(oldSide, newSide, snapshots: true, source, onEntry)
+        }
+    }
+
+    /// - Parameter snapshots: also of what is read-only. It takes longer; but a file that was opened before its subvolume was made
+    ///   read-only can still be written to.
+    private func compare(
+        _ old: Side, _ new: Side, snapshots: Bool, _ source: DeltaSource,
+        _ onEntry: @escaping @Sendable () throws -> Void
+    ) throws -> DeltaResult {
+        let oldTree = try frozen(old, snapshots: snapshots)
+        let newTree = try frozen(new, snapshots: snapshots)
         let result = try Delta.compute(
-            old: try oldTree.tree(), new: try newTree.tree(), source: source, logger: logger, onEntry: onEntry
-        )
+            old: oldTree.tree(), new: newTree.tree(), source: source, logger: logger, onEntry: onEntry)
         extendLifetime(oldTree)
         extendLifetime(newTree)
         return result
@@ -123,16 +136,18 @@ public struct SubvolumeComparison: Sendable {
         }
     }
 
-    /// A side that does not change while it is compared.
+    /// A side that does not change while it is compared, or of which the comparison tells if it did.
     private final class FrozenSide {
         private let subvolume: SharedDescriptor
         private let root: SharedDescriptor
-        /// Of a writable side; deleted with this value.
+        private let state: DeltaTree.State
+        /// Deleted with this value.
         private let snapshot: WorkSubvolume?
 
         init(_ side: Side, subvolume: SharedDescriptor, snapshot: consuming WorkSubvolume?) throws(StoreError)
         {
             self.subvolume = subvolume
+            state = if snapshot == nil { .unknown } else { .snapshot }
             self.snapshot = consume snapshot
             root = SharedDescriptor(
                 try attempt("open", side.path) { () throws(Errno) in
@@ -140,14 +155,19 @@ public struct SubvolumeComparison: Sendable {
                 })
         }
 
-        func tree() throws -> DeltaTree { DeltaTree(subvolume: subvolume.fd, root: root.fd) }
+        func tree() -> DeltaTree { DeltaTree(subvolume: subvolume.fd, root: root.fd, state: state) }
     }
 
-    private func frozen(_ side: Side) throws -> FrozenSide {
-        if try side.subvolume.fd.isReadOnlySubvolume() {
+    private func canSnapshot(_ side: Side) -> Bool {
+        guard let store else { return false }
+        return (try? store.directory.fd.fileSystemUUID() == side.subvolume.fd.fileSystemUUID()) == true
+    }
+
+    private func frozen(_ side: Side, snapshots: Bool) throws -> FrozenSide {
+        if !snapshots, try side.subvolume.fd.isReadOnlySubvolume() {
             return try FrozenSide(side, subvolume: side.subvolume, snapshot: nil)
         }
-        guard let store, try store.directory.fd.fileSystemUUID() == side.subvolume.fd.fileSystemUUID() else {
+        guard let store, canSnapshot(side) else {
             throw StoreError(
                 .failed,
                 "\"\(side.path)\" is writable, and there is no store on its file system to take a snapshot in; make one yourself (btrfs subvolume snapshot -r) and compare that, or name such a store with --store"

@@ -43,7 +43,7 @@ guard let arguments = Arguments(CommandLine.arguments) else {
 
 func fuzz() throws -> Int32 {
     let volume = try LoopVolume(size: 4 << 30)
-    let runner = HistoryRunner(volume: volume.root)
+    var runner = HistoryRunner(volume: volume.root)
     let check = DeltaCheck()
     let start = seconds()
     var seed = arguments.seed
@@ -51,6 +51,7 @@ func fuzz() throws -> Int32 {
     var done: UInt64 = 0
     var shown = start
     while seconds() - start < arguments.seconds, done < arguments.histories {
+        runner.receives = seed.isMultiple(of: 10)
         let outcome = try runner.run(seed: seed) { try check.check($0, $1, $2) }
         pairs += outcome.pairs
         if let failure = outcome.failure {

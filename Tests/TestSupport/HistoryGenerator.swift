@@ -67,9 +67,31 @@ struct HistoryGenerator {
         for _ in 0..<files { perform(pick(buildWeights)) }
         for _ in 0..<random.below(8) { perform(pick(changeWeights)) }
         var saved = [HistoryModel]()
+        // How many of the snapshots are trees that were made read-only themselves, and whether such are written to later.
+        let frozenPercent = random.pick([0, 30, 70]) ?? 0
+        let editPercent = random.pick([0, 0, 20, 50]) ?? 0
         func snapshot(_ generator: inout HistoryGenerator) {
-            generator.operations.append(HistoryOperation(.snapshot))
+            let freezes = generator.random.chance(frozenPercent)
+            for _ in 0..<2 where freezes && generator.random.chance(editPercent) {
+                guard let path = generator.regularPath() else { break }
+                generator.emit(.hold, [path])
+            }
+            generator.operations.append(HistoryOperation(freezes ? .freeze : .snapshot))
             saved.append(generator.model)
+            if freezes, generator.random.chance(editPercent) {
+                generator.emit(
+                    .late, [], [generator.offset(), 1 + generator.random.below(300), generator.seed()])
+            }
+            guard generator.random.chance(editPercent) else { return }
+            let number = generator.random.below(saved.count)
+            let current = generator.model
+            generator.model = saved[number]
+            if let path = generator.regularPath() {
+                generator.emit(
+                    .edit, [path],
+                    [number, generator.offset(), 1 + generator.random.below(5000), generator.seed()])
+            }
+            generator.model = current
         }
         snapshot(&self)
         // How the writable tree goes on behind a snapshot: itself; a writable snapshot of the last one, as a

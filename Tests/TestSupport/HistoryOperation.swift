@@ -106,18 +106,33 @@ public struct HistoryOperation: Hashable, Sendable, LosslessStringConvertible {
         /// `unsubvolume DIR`
         case unsubvolume
 
+        // Files that go on being written to.
+        /// `hold FILE`: opened for writing, and mapped, to the end of the history.
+        case hold
+        /// `late OFFSET LENGTH SEED`: written to every file held, through its descriptor and, if LENGTH is even, its mapping,
+        /// whichever subvolume it lies in and whether that is read-only by now.
+        case late
+
         // The course of the history.
         /// `snapshot`: a read-only snapshot of the tree, numbered 0, 1 …
         case snapshot
         /// `rebase N`: what follows happens in a new writable snapshot of number N.
         case rebase
+        /// `freeze`: the tree itself becomes the next of those numbers, by being made read-only: nothing is written out. What
+        /// follows happens in a writable snapshot of it, taken when it is needed.
+        case freeze
+        /// `edit N FILE OFFSET LENGTH SEED`: number N is made writable for one write to a file, which is not written out.
+        case edit
 
         /// How many words and numbers stand behind the verb, and which number is a mode.
         var shape: (words: Int, numbers: Int, mode: Int?) {
             switch self {
-            case .sync, .snapshot: (0, 0, nil)
+            case .sync, .snapshot, .freeze: (0, 0, nil)
+            case .late: (0, 3, nil)
+            case .edit: (1, 4, nil)
             case .rebase: (0, 1, nil)
-            case .rewrite, .defrag, .read, .fsync, .socket, .unlink, .orphan, .rmdir, .rmtree, .replace,
+            case .rewrite, .defrag, .read, .fsync, .hold, .socket, .unlink, .orphan, .rmdir, .rmtree,
+                .replace,
                 .subvolume, .unsubvolume:
                 (1, 0, nil)
             case .truncate, .setcap, .same: (1, 1, nil)

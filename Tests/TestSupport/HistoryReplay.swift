@@ -15,7 +15,44 @@ final class HistoryReplay {
     /// What the operation under way has open: it stays so until that is done, whoever still refers to it.
     private var opened = [SharedDescriptor]()
 
+    /// Files that stay open for writing, with a mapping of their first page where they have one.
+    private var writers = [(file: SharedDescriptor, mapping: UInt?)]()
+
     init(root: SharedDescriptor) { tree = root }
+
+    deinit {
+        for writer in writers {
+            if let mapping = writer.mapping {
+                unsafe munmap(UnsafeMutableRawPointer(bitPattern: mapping), 4096)
+            }
+        }
+    }
+
+    /// Writes to every file held. Returns whether anything was written.
+    func writeLate(_ operation: HistoryOperation) -> Bool {
+        let bytes = HistoryRandom.bytes(min(operation.count(1), 4096), seed: operation.number(2))
+        var hasWritten = false
+        for writer in writers {
+            if (try? write(writer.file.fd, bytes, at: operation.number(0))) != nil { hasWritten = true }
+            guard bytes.count.isMultiple(of: 2), let mapping = writer.mapping else { continue }
+            // Through the mapping, by the kernel: what it may not write is an error (proc_pid_mem(5)), and no signal.
+            guard let memory = try? FileDescriptor.workingDirectory.open("/proc/self/mem", [.writeOnly]),
+                (try? write(memory.fd, bytes.prefix(64).map { ~$0 }, at: Int64(mapping))) != nil
+            else { continue }
+            hasWritten = true
+        }
+        return hasWritten
+    }
+
+    private func hold(_ path: BytePath) throws(Errno) {
+        let file = try file(path)
+        var mapping: UInt?
+        if try file.fd.status().size >= 64 {
+            let mapped = unsafe mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd.rawValue, 0)
+            if let mapped = unsafe mapped, unsafe mapped != MAP_FAILED { mapping = UInt(bitPattern: mapped) }
+        }
+        writers.append((file, mapping))
+    }
 
     private struct Place {
         var directory: SharedDescriptor
@@ -46,6 +83,7 @@ final class HistoryReplay {
             try changeFile(operation)
         case .reflink, .clone, .copy, .dedupe: try changeTwoFiles(operation)
         case .read: try read(operation.word(0))
+        case .hold: try hold(operation.word(0))
         case .sync: try root.synchronizeFileSystem()
         case .mkdir, .mkdirs, .symlink, .fifo, .device, .socket, .link, .links, .rename, .exchange:
             try changeNames(operation)
@@ -67,7 +105,7 @@ final class HistoryReplay {
             let place = try place(operation.word(0))
             guard try place.fd.status(of: place.name).inode == 256 else { throw .invalidArgument }
             try HistorySubvolumes.delete(place.fd, place.name)
-        case .snapshot, .rebase: throw .invalidArgument
+        case .snapshot, .rebase, .freeze, .edit, .late: throw .invalidArgument
         }
     }
 
@@ -400,6 +438,10 @@ enum HistorySubvolumes {
             name.withCString {
                 unsafe btrfs_util_create_snapshot_fd2(source.rawValue, parent.rawValue, $0, flags, nil, nil)
             })
+    }
+
+    static func setReadOnly(_ subvolume: FileDescriptor, _ isReadOnly: Bool) throws(Errno) {
+        try check(btrfs_util_set_subvolume_read_only_fd(subvolume.rawValue, isReadOnly))
     }
 
     /// With the subvolumes that are nested in it.

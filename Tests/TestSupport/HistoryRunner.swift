@@ -77,6 +77,10 @@ public struct HistoryRunner {
     /// more than any tick of the clock.
     public var settles = false
 
+    /// Whether copies of the snapshots that `btrfs receive` makes are checked as well. They are written in user space, and what
+    /// was written last is still in memory alone.
+    public var receives = false
+
     /// `volume` is a directory on a btrfs, in which a directory is made for each history and removed after
     /// it. Needs CAP_SYS_ADMIN.
     public init(volume: FileDescriptor, checksReversed: Bool = false) {
@@ -100,15 +104,25 @@ public struct HistoryRunner {
         }
         var outcome = HistoryOutcome()
         let snapshots = try replay(history, in: directory.fd, &outcome)
-        let trees = try snapshots.indices.map {
+        var trees = try snapshots.indices.map {
             try SharedDescriptor(directory.fd.openDirectory(Self.name($0)))
         }
+        try checkPairs(trees, history, directory.fd, &outcome, check) { Self.lineage(snapshots, $0, $1) }
+        guard receives, outcome.failure == nil else { return outcome }
+        trees = try receive(count: trees.count, in: directory.fd)
+        try checkPairs(trees, history, directory.fd, &outcome, check) { _, _ in .unrelated }
+        return outcome
+    }
+
+    private func checkPairs(
+        _ trees: [SharedDescriptor], _ history: History, _ directory: FileDescriptor,
+        _ outcome: inout HistoryOutcome, _ check: Check, lineage: (Int, Int) -> HistoryLineage
+    ) throws {
         defer { withExtendedLifetime(trees) {} }
         for new in trees.indices {
             for old in trees.indices where old != new && (old < new || checksReversed) {
                 let pair = HistoryPair(
-                    seed: history.seed, old: old, new: new, lineage: Self.lineage(snapshots, old, new),
-                    workspace: directory.fd)
+                    seed: history.seed, old: old, new: new, lineage: lineage(old, new), workspace: directory)
                 outcome.pairs += 1
                 var message: String?
                 do {
@@ -119,11 +133,32 @@ public struct HistoryRunner {
                 if let message {
                     outcome.failure = HistoryFailure(
                         history: history, pair: pair.description, message: message)
-                    return outcome
+                    return
                 }
             }
         }
-        return outcome
+    }
+
+    /// Sends the snapshots to each other's side, each as the difference to the one before it. Ends where the kernel's stream is
+    /// one that cannot be received.
+    private func receive(count: Int, in directory: FileDescriptor) throws -> [SharedDescriptor] {
+        let path = try FileDescriptor.workingDirectory.readSymbolicLink(
+            BytePath("/proc/self/fd/\(directory.rawValue)")
+        )
+        try directory.makeDirectory("received", mode: 0o755)
+        var trees = [SharedDescriptor]()
+        for number in 0..<count {
+            let parent = number > 0 ? "-p s\(number - 1)" : ""
+            let result = try runCommand([
+                "bash", "-c",
+                "cd \"$1\" && set -o pipefail && btrfs -q send \(parent) s\(number) | btrfs -q receive received",
+                "bash", path.description,
+            ])
+            guard result.status == 0 else { break }
+            trees.append(
+                SharedDescriptor(try directory.openDirectory(BytePath("received/s\(number)"))))
+        }
+        return trees
     }
 
     // MARK: Replay
@@ -132,6 +167,8 @@ public struct HistoryRunner {
     private struct Snapshot {
         var writable: Int
         var origin: Int?
+        /// It was written to when it was read-only already.
+        var isEdited = false
     }
 
     private static func name(_ snapshot: Int) -> BytePath { BytePath("s\(snapshot)") }
@@ -145,28 +182,64 @@ public struct HistoryRunner {
         try HistorySubvolumes.create(directory, BytePath("w0"))
         var tree = try SharedDescriptor(directory.openDirectory(BytePath("w0")))
         var replay = HistoryReplay(root: tree)
-        // Those of a tree that was left still hold their unlinked files.
-        var left = [HistoryReplay]()
+        // Those of a tree that was left still hold their unlinked files, and write to files; with the number of the snapshot
+        // that the tree has become.
+        var left = [(replay: HistoryReplay, frozen: Int?)]()
         defer { withExtendedLifetime(left) {} }
+        // The tree was frozen as this one, and nothing has happened since.
+        var frozen: Int?
+        func goOn(from base: Int) throws {
+            let source = try directory.openDirectory(Self.name(base))
+            writable += 1
+            let name = BytePath("w\(writable)")
+            try HistorySubvolumes.snapshot(source.fd, directory, name, isReadOnly: false)
+            origin = base
+            left.append((replay, frozen))
+            frozen = nil
+            tree = try SharedDescriptor(directory.openDirectory(name))
+            replay = HistoryReplay(root: tree)
+        }
         for operation in history.operations {
             switch operation.verb {
             case .snapshot:
+                if let base = frozen { try goOn(from: base) }
                 if settles { usleep(1_100_000) }
                 try HistorySubvolumes.snapshot(
                     tree.fd, directory, Self.name(snapshots.count), isReadOnly: true)
                 snapshots.append(Snapshot(writable: writable, origin: origin))
+            case .freeze:
+                if let base = frozen { try goOn(from: base) }
+                if settles { usleep(1_100_000) }
+                try HistorySubvolumes.setReadOnly(tree.fd, true)
+                try directory.rename(
+                    BytePath("w\(writable)"), to: directory, Self.name(snapshots.count), replacing: false)
+                frozen = snapshots.count
+                snapshots.append(Snapshot(writable: writable, origin: origin))
             case .rebase:
                 let base = operation.count(0)
-                guard base < snapshots.count else { continue }
-                let source = try directory.openDirectory(Self.name(base))
-                writable += 1
-                let name = BytePath("w\(writable)")
-                try HistorySubvolumes.snapshot(source.fd, directory, name, isReadOnly: false)
-                origin = base
-                left.append(replay)
-                tree = try SharedDescriptor(directory.openDirectory(name))
-                replay = HistoryReplay(root: tree)
+                if base < snapshots.count { try goOn(from: base) }
+            case .edit:
+                let number = operation.count(0)
+                guard number < snapshots.count else { continue }
+                do {
+                    try edit(operation, in: directory, Self.name(number))
+                    snapshots[number].isEdited = true
+                    outcome.done[.edit, default: 0] += 1
+                } catch Errno.noSpace {
+                    throw Errno.noSpace
+                } catch {
+                    outcome.refused[.edit, default: 0] += 1
+                }
+            case .late:
+                var hasWritten = replay.writeLate(operation)
+                if hasWritten, let frozen { snapshots[frozen].isEdited = true }
+                for other in left where other.replay.writeLate(operation) {
+                    hasWritten = true
+                    if let frozen = other.frozen { snapshots[frozen].isEdited = true }
+                }
+                if hasWritten { outcome.done[.late, default: 0] += 1 }
             default:
+                if let base = frozen { try goOn(from: base) }
                 do {
                     try replay.apply(operation)
                     outcome.done[operation.verb, default: 0] += 1
@@ -180,7 +253,35 @@ public struct HistoryRunner {
         return snapshots
     }
 
+    /// Writes to a file of a snapshot that is read-only before and after.
+    private func edit(
+        _ operation: HistoryOperation, in directory: FileDescriptor, _ name: BytePath
+    ) throws(Errno) {
+        let tree = try directory.openDirectory(name)
+        let path = operation.word(0)
+        let parent = try OracleTree.openDirectory(tree.fd, path.parent)
+        let status = try parent.fd.status(of: path.lastComponent)
+        guard status.isRegular else { throw .invalidArgument }
+        try HistorySubvolumes.setReadOnly(tree.fd, false)
+        defer { try? HistorySubvolumes.setReadOnly(tree.fd, true) }
+        let file = try parent.fd.open(path.lastComponent, [.writeOnly, .noFollow, .nonBlocking])
+        let bytes = HistoryRandom.bytes(min(operation.count(2), 1 << 20), seed: operation.number(3))
+        let result: Result<Void, Errno> = unsafe bytes.withUnsafeBytes { raw in
+            do throws(Errno) {
+                return unsafe .success(try file.fd.writeFull(raw, at: operation.number(1)))
+            } catch {
+                return .failure(error)
+            }
+        }
+        try result.get()
+        if operation.isQuiet {
+            try file.fd.setTimes(access: status.accessTime, modification: status.modificationTime)
+        }
+    }
+
     private static func lineage(_ snapshots: [Snapshot], _ old: Int, _ new: Int) -> HistoryLineage {
+        // What descends from it descends from another state.
+        if snapshots[old].isEdited { return .unrelated }
         var current: Int? = new
         while let snapshot = current {
             // An origin is always a snapshot taken before, so this ends.
@@ -201,6 +302,7 @@ public struct HistoryRunner {
             if status.isDirectory, status.inode == 256 {
                 try HistorySubvolumes.delete(directory, entry.name)
             } else if status.isDirectory {
+                try clean(try directory.openDirectory(entry.name).fd)
                 try directory.removeDirectory(entry.name)
             } else {
                 try directory.unlink(entry.name)

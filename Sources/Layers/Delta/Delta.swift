@@ -9,10 +9,49 @@ public struct DeltaTree: Sendable {
     public var subvolume: FileDescriptor
     /// The root of the tree: the same directory, or one below it, open for reading.
     public var root: FileDescriptor
+    /// What is known of the subvolume before it is compared.
+    public var state: State
 
-    public init(subvolume: FileDescriptor, root: FileDescriptor) {
+    public enum State: Sendable {
+        /// Nothing. Files in it may still be open for writing from before it was made read-only.
+        case unknown
+        /// Nobody can have had a file in it open for writing: it is a read-only snapshot that was made to be compared.
+        case snapshot
+        /// It holds what it was made with, as was found out when its info was this (`settledSubvolumeInfo`), even if that has a
+        /// later `changeTransaction`.
+        case proven(SubvolumeInfo)
+    }
+
+    public init(subvolume: FileDescriptor, root: FileDescriptor, state: State = .unknown) {
         self.subvolume = subvolume
         self.root = root
+        self.state = state
+    }
+
+    /// The info with everything in it that was written before this call.
+    fileprivate func info() throws(BtrfsError) -> SubvolumeInfo {
+        switch state {
+        case .unknown: try subvolume.settledSubvolumeInfo()
+        case .snapshot: try subvolume.subvolumeInfo()
+        case .proven(let info): info
+        }
+    }
+
+    /// The transaction in which the tree was changed last.
+    fileprivate func changeTransaction(_ info: SubvolumeInfo) -> UInt64 {
+        if case .proven = state {
+            min(info.changeTransaction, info.originTransaction)
+        } else {
+            info.changeTransaction
+        }
+    }
+
+    /// Throws if the tree was written to since its info was `info`.
+    fileprivate func check(unchangedSince info: SubvolumeInfo) throws {
+        if case .snapshot = state { return }
+        guard try subvolume.settledSubvolumeInfo().changeTransaction == info.changeTransaction else {
+            throw LayerError.treeChanged
+        }
     }
 }
 
@@ -39,7 +78,7 @@ public enum Delta {
     /// Dirty inodes from which on a walk is a long one: some 50 ms of it.
     private static let manyInodes = 4096
 
-    /// Compares two trees of read-only subvolumes of one btrfs.
+    /// Compares two trees of read-only subvolumes of one btrfs: as they are now, with all that was written to them before.
     ///
     /// - Parameters:
     ///   - source: where dirty inodes are learnt from; one that was asked for and cannot be used is an error.
@@ -47,14 +86,18 @@ public enum Delta {
     ///     UUID.
     ///   - logger: gets, at debug level, which source was used and why.
     ///   - onEntry: called for each entry looked at, by any of the walk's threads; throws to stop.
-    /// - Throws: `LayerError`, `BtrfsError`, or what `onEntry` throws.
+    /// - Throws: `LayerError`, `BtrfsError`, or what `onEntry` throws. `LayerError.treeChanged` if one was written to meanwhile:
+    ///   compare snapshots then.
     public static func compute(
         old: DeltaTree, new: DeltaTree, source: DeltaSource = .auto, known: [SubvolumeInfo] = [],
         logger: Logger? = nil, onEntry: @escaping @Sendable () throws -> Void = {}
     ) throws -> DeltaResult {
-        let oldInfo = try old.subvolume.subvolumeInfo()
-        let newInfo = try new.subvolume.subvolumeInfo()
-        let lineage = Lineage.of(old: oldInfo, new: newInfo) { uuid in
+        // First of all: lineage, search and extents are asked of metadata.
+        let oldInfo = try old.info()
+        let newInfo = try new.info()
+        var lineageInfo = oldInfo
+        lineageInfo.changeTransaction = old.changeTransaction(oldInfo)
+        let lineage = Lineage.of(old: lineageInfo, new: newInfo) { uuid in
             known.first { $0.uuid == uuid } ?? (try? new.subvolume.subvolume(withUUID: uuid))
         }
         let choice = try DirtyInodes.find(
@@ -93,6 +136,8 @@ public enum Delta {
             try findings.links.complete(
                 &changes, names: WalkedLinkNames(links: findings.links), type: type)
         }
+        try old.check(unchangedSince: oldInfo)
+        try new.check(unchangedSince: newInfo)
         return DeltaResult(
             changes: changes.values.sorted { $0.path < $1.path }, source: choice.source, reason: choice.reason
         )

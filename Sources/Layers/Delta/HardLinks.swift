@@ -85,22 +85,20 @@ extension HardLinks {
             return made
         }
         var carried: Set<FileIdentity> = []
+        // The files of the old tree whose names are looked through: each once, however many groups it fell apart into.
+        var olds: Set<FileIdentity> = []
         for inode in inodes {
             let mine = try group(inode)
-            if mine.isCarried {
-                carried.insert(inode)
-                continue
+            if mine.isCarried { carried.insert(inode) } else { olds.formUnion(mine.oldInodes) }
+        }
+        for old in olds {
+            var parted: Set<FileIdentity> = []
+            for path in try names.paths(inOld: old) {
+                guard let inode = try names.inode(inNew: path), try !group(inode).isCarried else { continue }
+                parted.insert(inode)
             }
-            for old in mine.oldInodes {
-                for path in try names.paths(inOld: old) where !mine.members.contains(path) {
-                    guard let other = try names.inode(inNew: path), try !group(other).isCarried else {
-                        continue
-                    }
-                    // Nothing else in the layer would part the two.
-                    carried.insert(inode)
-                    carried.insert(other)
-                }
-            }
+            // Nothing else in the layer would part them.
+            if parted.count > 1 { carried.formUnion(parted) }
         }
         for inode in carried {
             for path in try group(inode).members where changes[path] == nil {

@@ -24,6 +24,8 @@ public struct Bundle: Sendable {
 /// What the delta of a bundle counts from.
 struct BundleBase {
     var subvolume: SharedDescriptor
+    /// What is known of it.
+    var state: DeltaTree.State
     /// Where the subvolume was made for this purpose: it goes with this value.
     var work: SharedWork?
 }
@@ -62,8 +64,9 @@ extension SnapshotStore {
         let metadata = try metadata(of: bundle)
         let manifest = metadata?.path.last?.digest
         if let manifest, let kept = try open(keptName(bundle, manifest), in: refreshedDirectory) {
-            guard let fault = try changeFault(kept.fd, kept.fd.subvolumeInfo()) else {
-                return BundleBase(subvolume: kept)
+            let info = try kept.fd.settledSubvolumeInfo()
+            guard let fault = try changeFault(kept.fd, info) else {
+                return BundleBase(subvolume: kept, state: .proven(info))
             }
             // The image of the refresh has a chain of its own, which the bundle's attribute names.
             logger.warning("the state kept of the bundle \"\(bundle.path)\" is not used: \(fault)")
@@ -72,10 +75,12 @@ extension SnapshotStore {
         switch manifest.flatMap({ records.base(for: $0) }) {
         case .empty: return try emptyBase(metadata?.apply.owners ?? OwnerMapping())
         case .chain(let name):
-            if let chain = try chain(name) { return BundleBase(subvolume: chain.subvolume) }
+            if let chain = try chain(name) {
+                return BundleBase(subvolume: chain.subvolume, state: .proven(chain.info))
+            }
         case nil:
             if records.isEmpty, let uuid = bundle.info.parentUUID, let parent = try chain(withUUID: uuid) {
-                return BundleBase(subvolume: parent.subvolume)
+                return BundleBase(subvolume: parent.subvolume, state: .proven(parent.info))
             }
         }
         throw StoreError(
@@ -90,7 +95,9 @@ extension SnapshotStore {
         let name = work.name
         let opened = try attempt("open", name) { () throws(Errno) in try workDirectory.fd.openDirectory(name)
         }
-        return BundleBase(subvolume: SharedDescriptor(opened), work: SharedWork(work))
+        // Writable, but nobody else's.
+        return BundleBase(
+            subvolume: SharedDescriptor(opened), state: .snapshot, work: SharedWork(work))
     }
 
     /// Which image a bundle came from and how; nil if it has no `umoci.json`.

@@ -47,8 +47,8 @@ final class BtrfsFrozenBundle: FrozenBundle {
             try base.subvolume.fd.openDirectory(StoreLayout.rootfs)
         }
         return try Delta.compute(
-            old: DeltaTree(subvolume: base.subvolume.fd, root: oldRoot.fd),
-            new: DeltaTree(subvolume: subvolume.fd, root: root.fd), source: source,
+            old: DeltaTree(subvolume: base.subvolume.fd, root: oldRoot.fd, state: base.state),
+            new: DeltaTree(subvolume: subvolume.fd, root: root.fd, state: .snapshot), source: source,
             known: [bundle.info], logger: store.logger, onEntry: onEntry)
     }
 
@@ -68,7 +68,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
             if try store.chain(name) != nil { return }
             let work = try store.makeWork { directory, workName in
                 if let parent {
-                    try parent.subvolume.fd.snapshot(to: directory, workName, readOnly: false)
+                    try store.snapshot(of: parent, to: directory, workName)
                 } else {
                     try store.makeEmptyTree(workName, in: directory, owners: options.owners)
                 }

@@ -10,6 +10,7 @@ public struct OpenChain: Sendable {
     public let name: ChainName
     /// The read-only subvolume; `rootfs/` is in it.
     public let subvolume: SharedDescriptor
+    /// Settled (`settledSubvolumeInfo`), but for those of `chains()`.
     public let info: SubvolumeInfo
 }
 
@@ -18,7 +19,8 @@ extension SnapshotStore {
     /// what was published any more; a warning says so.
     public func chain(_ name: ChainName) throws -> OpenChain? {
         guard let subvolume = try leased(name) else { return nil }
-        let chain = OpenChain(name: name, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo())
+        let chain = OpenChain(
+            name: name, subvolume: subvolume, info: try subvolume.fd.settledSubvolumeInfo())
         guard let fault = try fault(of: chain) else { return chain }
         let isNew = warned.withLock { names in
             guard !names.contains(name) else { return false }
@@ -29,6 +31,25 @@ extension SnapshotStore {
             logger.warning("the chain \(name) is not used, and built anew where it is needed: \(fault)")
         }
         return nil
+    }
+
+    /// Makes a writable snapshot of a chain: what it holds is what was published, or this fails.
+    ///
+    /// Root can make a chain writable, open a file and go on writing to it whatever becomes of the flag. The snapshot has
+    /// its source's `ctransid` of the moment at which it was taken (`create_pending_snapshot`, fs/btrfs/transaction.c), and by
+    /// then all data of the source was written out. So if that is the one that the chain was found unchanged with, the snapshot is.
+    func snapshot(of chain: OpenChain, to directory: FileDescriptor, _ name: BytePath) throws {
+        try chain.subvolume.fd.snapshot(to: directory, name, readOnly: false)
+        let made = try attempt("open", name) { () throws(Errno) in try directory.openDirectory(name) }
+        guard try made.fd.subvolumeInfo().changeTransaction != chain.info.changeTransaction else { return }
+        // Deduplication changes it too.
+        let now = OpenChain(
+            name: chain.name, subvolume: chain.subvolume,
+            info: try chain.subvolume.fd.settledSubvolumeInfo())
+        guard let fault = try fault(of: now) else { return }
+        try delete(name, in: directory)
+        throw StoreError(
+            .failed, "the chain \(chain.name) was written to while it was used: \(fault); try again")
     }
 
     /// A subvolume of the store's; nil if it is not there. A stub counts as not there: a snapshot of the subvolume in which the

@@ -91,7 +91,7 @@ private final class BtrfsUnpack: UnpackTransaction {
     private func makeWork(onTopOf base: OpenChain?) throws -> WorkSubvolume {
         try store.makeWork { directory, name in
             if let base {
-                try base.subvolume.fd.snapshot(to: directory, name, readOnly: false)
+                try store.snapshot(of: base, to: directory, name)
                 return
             }
             try store.makeEmptyTree(name, in: directory, owners: context.options.owners)

@@ -127,7 +127,8 @@ public struct StoreCheck: Sendable {
                 findings.append(foreign(path, "it is not a subvolume, and cannot be a chain"))
                 continue
             }
-            let chain = OpenChain(name: name, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo())
+            let chain = OpenChain(
+                name: name, subvolume: subvolume, info: try subvolume.fd.settledSubvolumeInfo())
             guard let fault = try store.fault(of: chain) else { continue }
             try findings.append(
                 Finding(
@@ -145,7 +146,7 @@ public struct StoreCheck: Sendable {
                 findings.append(foreign(path, "it is not a subvolume, and cannot be a snapshot"))
                 continue
             }
-            switch try store.changeFault(subvolume.fd, subvolume.fd.subvolumeInfo()) {
+            switch try store.changeFault(subvolume.fd, subvolume.fd.settledSubvolumeInfo()) {
             case nil: break
             case .writable?:
                 try findings.append(
@@ -175,7 +176,7 @@ public struct StoreCheck: Sendable {
                 continue
             }
             // That of a bundle which somebody deleted with rm(1) is no fault: garbage collection deletes it.
-            guard let fault = try store.changeFault(subvolume.fd, subvolume.fd.subvolumeInfo()) else {
+            guard let fault = try store.changeFault(subvolume.fd, subvolume.fd.settledSubvolumeInfo()) else {
                 continue
             }
             try findings.append(

@@ -77,7 +77,7 @@ enum ExitStatus: Int32 {
     private static func of(_ error: LayerError) -> ExitStatus {
         switch error {
         case .invalidEntry: .invalidInput
-        case .unrepresentable, .unmappedOwner, .sourceUnusable: .failed
+        case .unrepresentable, .unmappedOwner, .sourceUnusable, .treeChanged: .failed
         case .system(_, _, let errno): of(errno)
         case .cancelled: .interrupted
         }

@@ -67,7 +67,7 @@ public struct BtrfsHook: Sendable {
         }
         var work = try store.makeWork { directory, name in
             if let base {
-                try base.subvolume.fd.snapshot(to: directory, name, readOnly: false)
+                try store.snapshot(of: base, to: directory, name)
                 return
             }
             try store.makeEmptyTree(name, in: directory, owners: OwnerMapping())
