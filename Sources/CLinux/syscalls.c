@@ -37,14 +37,28 @@ int varve_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, ui
     return fd;
 }
 
-int varve_mount_id(int dirfd, const char *path, uint64_t *id) {
-    struct statx status;
-    if (statx(dirfd, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_MNT_ID, &status) != 0) return -1;
-    if ((status.stx_mask & STATX_MNT_ID) == 0) {
+int varve_status_and_mount(int dirfd, const char *path, struct stat *status, uint64_t *mount) {
+    struct statx found;
+    int flags = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+    if (statx(dirfd, path, flags, STATX_BASIC_STATS | STATX_MNT_ID, &found) != 0) return -1;
+    if ((found.stx_mask & STATX_MNT_ID) == 0) {
         errno = ENOSYS;
         return -1;
     }
-    *id = status.stx_mnt_id;
+    memset(status, 0, sizeof *status);
+    status->st_dev = makedev(found.stx_dev_major, found.stx_dev_minor);
+    status->st_ino = found.stx_ino;
+    status->st_mode = found.stx_mode;
+    status->st_nlink = found.stx_nlink;
+    status->st_uid = found.stx_uid;
+    status->st_gid = found.stx_gid;
+    status->st_rdev = makedev(found.stx_rdev_major, found.stx_rdev_minor);
+    status->st_size = (off_t)found.stx_size;
+    status->st_blocks = (blkcnt_t)found.stx_blocks;
+    status->st_atim = (struct timespec){found.stx_atime.tv_sec, found.stx_atime.tv_nsec};
+    status->st_mtim = (struct timespec){found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec};
+    status->st_ctim = (struct timespec){found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec};
+    *mount = found.stx_mnt_id;
     return 0;
 }
 

@@ -7,6 +7,8 @@ public enum LayerError: Error, Sendable, CustomStringConvertible {
     case invalidEntry(path: BytePath, reason: String)
     /// A tree holds something that a layer cannot carry.
     case unrepresentable(path: BytePath, reason: String, remedy: String)
+    /// Something is mounted in a tree, at this absolute path: what is mounted is no part of the tree, and what it hides is not seen.
+    case mountPoint(path: BytePath)
     /// The operating system refused an operation below the root of the tree.
     case system(operation: String, path: BytePath, errno: Errno)
     /// A file belongs to somebody whom the id map does not have. `inImage` tells whether the id is one of the image, on
@@ -30,8 +32,10 @@ public enum LayerError: Error, Sendable, CustomStringConvertible {
             "the layer's entry \"\(path)\" is not valid: \(reason); get the image again from where it was made"
         case .unrepresentable(let path, let reason, let remedy):
             "\"\(path)\" cannot go into a layer: \(reason); \(remedy)"
+        case .mountPoint(let path):
+            "\"\(path)\" is a mount point, and what is mounted there is no part of the tree; unmount it first: umount \"\(path)\""
         case .system(let operation, let path, let errno):
-            "cannot \(operation) \"\(path)\": \(errno)\(Self.remedy(errno))"
+            "cannot \(operation) \"\(path)\": \(errno.explanation)\(Self.remedy(errno))"
         case .unmappedOwner(let path, let kind, let id, let inImage):
             if inImage {
                 "\"\(path)\" belongs to the \(kind.rawValue) \(id), which the id map does not have; give one that has it with \(Self.option(kind))"

@@ -1,4 +1,5 @@
 internal import SystemCalls
+import SystemCalls
 public import SystemPackage
 
 /// Why an image or an image layout could not be read or written.
@@ -47,7 +48,7 @@ public struct OCIError: Error, CustomStringConvertible, Sendable {
         default:
             remedy = ""
         }
-        return OCIError(.io(error), "cannot \(doing) \(path): \(error)\(remedy)")
+        return OCIError(.io(error), "cannot \(doing) \(path): \(error.explanation)\(remedy)")
     }
 }
 

@@ -46,7 +46,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
             case .noSuchFileOrDirectory: (.notFound, "")
             default: (.failed, "")
             }
-        return StoreError(kind, "cannot \(operation) \"\(path)\": \(errno)\(remedy)")
+        return StoreError(kind, "cannot \(operation) \"\(path)\": \(errno.explanation)\(remedy)")
     }
 }
 

@@ -2,7 +2,8 @@
     import Glibc
     import Synchronization
 
-    private let stop = unsafe getenv("VARVE_STOP_AT").flatMap { unsafe Int(String(cString: $0)) } ?? 0
+    private let variable = unsafe getenv("VARVE_STOP_AT").map { unsafe String(cString: $0) }
+    private let stop = variable.flatMap { Int($0) } ?? 0
     private let count = Atomic<Int>(0)
 #endif
 
@@ -14,5 +15,15 @@ public func durabilityPoint() {
     #if DEBUG
         guard stop > 0 else { return }
         if count.wrappingAdd(1, ordering: .relaxed).newValue == stop { raise(SIGSTOP) }
+    #endif
+}
+
+/// A moment between a look at something and its use, at which somebody else may act. In debug builds, the process stops itself
+/// (SIGSTOP) at those whose name is in the environment variable VARVE_STOP_AT, so that a test can play the attack with
+/// certainty; in release builds this is nothing.
+@inline(__always)
+public func racePoint(_ name: StaticString) {
+    #if DEBUG
+        if let variable, variable == "\(name)" { raise(SIGSTOP) }
     #endif
 }

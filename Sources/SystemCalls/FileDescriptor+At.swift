@@ -26,6 +26,12 @@ extension FileDescriptor {
         try open(path, [.directory, .noFollow])
     }
 
+    /// Opens the file that this descriptor, which may be `O_PATH`, stands for: that very file, whatever has its name by now
+    /// (proc_pid_fd(5)).
+    public func reopened(_ flags: OpenFlags) throws(Errno) -> OwnedDescriptor {
+        try FileDescriptor.workingDirectory.open(BytePath("/proc/self/fd/\(rawValue)"), flags)
+    }
+
     /// fstat(2).
     public func status() throws(Errno) -> FileStatus {
         var raw = Glibc.stat()
@@ -35,8 +41,9 @@ extension FileDescriptor {
 
     /// The number of the mount that this file was reached through (statx(2), `STATX_MNT_ID`), as the mount table has it.
     public func mountID() throws(Errno) -> UInt64 {
+        var raw = Glibc.stat()
         var id: UInt64 = 0
-        try unsafe check(varve_mount_id(rawValue, "", &id))
+        try unsafe check(varve_status_and_mount(rawValue, "", &raw, &id))
         return id
     }
 
@@ -46,6 +53,20 @@ extension FileDescriptor {
         let result = unsafe name.withCString { unsafe fstatat(rawValue, $0, &raw, AT_SYMLINK_NOFOLLOW) }
         guard result == 0 else { throw Errno(rawValue: errno) }
         return FileStatus(raw)
+    }
+
+    /// What `name` in this directory is, and on which mount: one system call, statx(2) with AT_SYMLINK_NOFOLLOW. A mount on the
+    /// name, of a file too, is looked at and not what it hides; its number (`STATX_MNT_ID`, Linux 5.8) is another than that of
+    /// the directory. `.` is the directory itself. Nil if nothing has that name.
+    public func mountedStatusIfPresent(of name: BytePath) throws(Errno) -> MountedStatus? {
+        var raw = Glibc.stat()
+        var mount: UInt64 = 0
+        let result = unsafe name.withCString { unsafe varve_status_and_mount(rawValue, $0, &raw, &mount) }
+        guard result == 0 else {
+            if errno == ENOENT { return nil }
+            throw Errno(rawValue: errno)
+        }
+        return MountedStatus(status: FileStatus(raw), mount: mount)
     }
 
     /// fstatat(2) with AT_SYMLINK_NOFOLLOW; nil if nothing has that name.

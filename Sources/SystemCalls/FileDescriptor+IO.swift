@@ -112,9 +112,9 @@ extension FileDescriptor {
         }
     }
 
-    /// The whole file `name` in this directory, which may not be a symbolic link. EFBIG above `limit` bytes.
+    /// The whole regular file `name` in this directory (`openRegularFile`). EFBIG above `limit` bytes.
     public func readFile(_ name: BytePath, limit: Int) throws(Errno) -> [UInt8] {
-        let file = try open(name, [.readOnly, .noFollow, .nonBlocking])
+        let file = try openRegularFile(name)
         return try file.fd.readAll(limit: limit)
     }
 

@@ -94,4 +94,14 @@ public struct FileStatus: Hashable, Sendable {
     public var isDirectory: Bool { mode & 0o170000 == FileType.directory.rawValue }
     public var isRegular: Bool { mode & 0o170000 == FileType.regular.rawValue }
     public var isSymbolicLink: Bool { mode & 0o170000 == FileType.symbolicLink.rawValue }
+
+    /// Whether both are of one and the same file.
+    public func isSameFile(as other: FileStatus) -> Bool { inode == other.inode && device == other.device }
+}
+
+/// What statx(2) says of a name: the file that a look-up finds there, and the mount on which that lies.
+public struct MountedStatus: Sendable {
+    public var status: FileStatus
+    /// `stx_mnt_id`, as the mount table has it.
+    public var mount: UInt64
 }

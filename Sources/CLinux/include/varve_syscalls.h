@@ -24,9 +24,9 @@ static const unsigned VARVE_RENAME_EXCHANGE = 2;
 /// openat2(2). Returns a descriptor; retries EAGAIN, which a racing rename may cause under RESOLVE_IN_ROOT.
 int varve_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 
-/// statx(2) of `path` below `dirfd`, a symbolic link itself, or of `dirfd` where `path` is empty: `stx_mnt_id`, the number
-/// of the mount that the file was reached through (STATX_MNT_ID, Linux 5.8).
-int varve_mount_id(int dirfd, const char *path, uint64_t *id);
+/// statx(2) of `path` below `dirfd`, a symbolic link itself, or of `dirfd` where `path` is empty: what fstatat(2) says of it, and in
+/// the same call `stx_mnt_id`, the number of the mount that the file was reached through (STATX_MNT_ID, Linux 5.8).
+int varve_status_and_mount(int dirfd, const char *path, struct stat *status, uint64_t *mount);
 
 /// renameat2(2).
 int varve_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);

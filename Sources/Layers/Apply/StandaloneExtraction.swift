@@ -238,7 +238,7 @@ final class StandaloneExtraction {
             case .symbolicLink:
                 try directory.makeSymbolicLink(name, target: try from.readSymbolicLink(found.name))
             case .regular:
-                let source = try from.open(found.name, [.readOnly, .noFollow, .nonBlocking])
+                let source = try from.openRegularFile(found.name, expecting: status)
                 let target = try directory.open(
                     name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o600)
                 try target.fd.copyContent(of: source.fd)

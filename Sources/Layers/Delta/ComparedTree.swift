@@ -11,16 +11,16 @@ struct ComparedTree: Sendable {
     /// properties").
     let device: UInt64
     private let isBtrfs: Bool
-    /// Whatever is mounted in it is an error.
-    private let refusesMounts: Bool
+    /// The mount on which the tree lies. Whatever is mounted in it is an error.
+    private let mount: UInt64
 
-    /// - Parameter refusesMounts: for a tree that is not a snapshot: something may be mounted on a directory of the
-    ///   image, which is then hidden and not gone.
-    init(root: FileDescriptor, refusesMounts: Bool = false) throws(LayerError) {
+    init(root: FileDescriptor) throws(LayerError) {
         self.root = root
-        self.refusesMounts = refusesMounts
-        (device, isBtrfs) = try attempt("look at", .current) { () throws(Errno) in
-            (try root.status().device, try root.fileSystem().isBtrfs)
+        (device, mount, isBtrfs) = try attempt("look at", .current) { () throws(Errno) in
+            guard let found = try root.mountedStatusIfPresent(of: .current) else {
+                throw Errno.noSuchFileOrDirectory
+            }
+            return (found.status.device, found.mount, try root.fileSystem().isBtrfs)
         }
     }
 
@@ -45,30 +45,12 @@ struct ComparedTree: Sendable {
     func status(of name: BytePath, in directory: FileDescriptor, path: BytePath) throws(LayerError)
         -> FileStatus?
     {
-        let status = try attempt("look at", path) { () throws(Errno) in
-            try directory.statusIfPresent(of: name)
+        let found = try attempt("look at", path) { () throws(Errno) in
+            try directory.mountedStatusIfPresent(of: name)
         }
-        guard let status else { return nil }
-        // A nested subvolume, or a snapshot's stub of one, has a device number of its own too, and is no mount.
-        if refusesMounts, status.device != device, try isMount(name, in: directory, path: path) {
-            throw .unrepresentable(
-                path: path, reason: "it lies on another file system than the rest of the tree",
-                remedy: "unmount it")
-        }
-        return visible(status)
-    }
-
-    private func isMount(_ name: BytePath, in directory: FileDescriptor, path: BytePath) throws(LayerError)
-        -> Bool
-    {
-        try attempt("look at", path) { () throws(Errno) in
-            do throws(Errno) {
-                _ = try directory.open(name, [.path, .noFollow], resolve: [.beneath, .noCrossing])
-                return false
-            } catch .improperLink {
-                return true
-            }
-        }
+        guard let found else { return nil }
+        if found.mount != mount { throw .mounted(on: name, in: directory) }
+        return visible(found.status)
     }
 
     /// What lies at `path` below the root, no symbolic link followed; nil if there is nothing that counts.
@@ -87,13 +69,14 @@ struct ComparedTree: Sendable {
                 piece = piece.appending(component)
                 if index == components.count - 1 {
                     let found = try directory.fd.open(
-                        piece, [.path, .noFollow], resolve: [.beneath, .noSymlinks])
+                        piece, [.path, .noFollow], resolve: [.beneath, .noSymlinks, .noCrossing])
                     return inTree(try found.fd.status())
                 }
                 if piece.count > 3_000 {
                     directory = SharedDescriptor(
                         try directory.fd.open(
-                            piece, [.path, .directory, .noFollow], resolve: [.beneath, .noSymlinks]))
+                            piece, [.path, .directory, .noFollow],
+                            resolve: [.beneath, .noSymlinks, .noCrossing]))
                     piece = .empty
                 }
             }
@@ -106,6 +89,8 @@ struct ComparedTree: Sendable {
             // With RESOLVE_NO_SYMLINKS also the last component, if it is a link itself, gives ELOOP: look at it
             // from its directory.
             return try symbolicLink(at: components)
+        } catch .improperLink {
+            throw .mounted(on: path, in: root)
         } catch {
             throw .system(operation: "look at", path: path, errno: error)
         }
@@ -116,7 +101,8 @@ struct ComparedTree: Sendable {
         let path = components.dropLast().reduce(BytePath.empty) { $0.appending($1) }
         do throws(Errno) {
             let directory = try root.open(
-                path.isEmpty ? .current : path, [.path, .directory], resolve: [.beneath, .noSymlinks])
+                path.isEmpty ? .current : path, [.path, .directory],
+                resolve: [.beneath, .noSymlinks, .noCrossing])
             return inTree(try directory.fd.status(of: name))
         } catch .noSuchFileOrDirectory {
             return nil
@@ -124,6 +110,8 @@ struct ComparedTree: Sendable {
             return nil
         } catch .tooManySymbolicLinkLevels {
             return nil
+        } catch .improperLink {
+            throw .mounted(on: path, in: root)
         } catch {
             throw .system(operation: "look at", path: path.appending(name), errno: error)
         }
@@ -133,7 +121,8 @@ struct ComparedTree: Sendable {
     static func open(_ name: BytePath, in directory: FileDescriptor, path: BytePath) throws(LayerError)
         -> SharedDescriptor
     {
-        SharedDescriptor(
-            try attempt("open the directory", path) { () throws(Errno) in try directory.openDirectory(name) })
+        racePoint("enter-directory")
+        return SharedDescriptor(
+            try directory.openInTree(name, [.directory, .noFollow], "open the directory", path))
     }
 }

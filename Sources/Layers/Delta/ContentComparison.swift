@@ -14,11 +14,9 @@ struct ContentComparison {
 
     func differs(_ old: OldSide<ComparedTree>, _ new: NewSide, _ path: BytePath) throws(LayerError) -> Bool {
         if let equalExtents, equalExtents(old.status, new.status) { return false }
-        return try attempt("read", path) { () throws(Errno) in
-            let left = try NewSide(directory: old.directory.fd, name: old.name, status: old.status).open()
-            let right = try new.open()
-            return try buffers.differ(left.fd, right.fd)
-        }
+        let left = try NewSide(directory: old.directory.fd, name: old.name, status: old.status).open(path)
+        let right = try new.open(path)
+        return try attempt("read", path) { () throws(Errno) in try buffers.differ(left.fd, right.fd) }
     }
 }
 

@@ -58,14 +58,9 @@ extension NewSide {
         }
     }
 
-    /// The file's content, read without a trace in its access time where that is allowed.
-    func open() throws(Errno) -> OwnedDescriptor {
-        do throws(Errno) {
-            return try directory.open(name, [.readOnly, .noFollow, .nonBlocking, .noAccessTime])
-        } catch .notPermitted {
-            // O_NOATIME is the owner's alone.
-            return try directory.open(name, [.readOnly, .noFollow, .nonBlocking])
-        }
+    /// The content of the regular file that was looked at; nothing else is opened, whatever has its name by now.
+    func open(_ path: BytePath) throws(LayerError) -> OwnedDescriptor {
+        try directory.openFileInTree(name, expecting: status, path, keepsAccessTime: true)
     }
 }
 

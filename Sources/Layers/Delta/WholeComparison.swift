@@ -8,8 +8,8 @@ extension Delta {
     public static func compareWhole(
         old: FileDescriptor, new: FileDescriptor, onEntry: @escaping @Sendable () throws -> Void = {}
     ) throws -> DeltaResult {
-        let oldTree = try ComparedTree(root: old, refusesMounts: true)
-        let newTree = try ComparedTree(root: new, refusesMounts: true)
+        let oldTree = try ComparedTree(root: old)
+        let newTree = try ComparedTree(root: new)
         let findings = try PairedWalk(old: oldTree, new: newTree, dirty: nil, trust: .none, onEntry: onEntry)
             .run(threads: walkThreads) {
                 FileComparison(oldTree, content: ContentComparison(equalExtents: nil).differs)

@@ -11,6 +11,8 @@ public struct PackOptions: Sendable {
     public var owners: OwnerMapping
     /// Nil: every path of the tree is the same in the layer.
     public var placement: PackPlacement?
+    /// Takes what is mounted in the tree for a part of it, as in a directory of the host that a user names.
+    public var crossesMounts = false
 
     public init(
         latestTime: Timestamp? = nil, owners: OwnerMapping = OwnerMapping(), placement: PackPlacement? = nil
@@ -44,7 +46,10 @@ public struct LayerPacker {
     {
         var isWhole = true
         var firstNames: [FileIdentity: BytePath] = [:]
-        var directories = PackedDirectories(root: root)
+        var directories = PackedDirectories(root: root, crossesMounts: options.crossesMounts)
+        let mount = try attempt("look at", .current) { () throws(Errno) in
+            try root.mountedStatusIfPresent(of: .current)?.mount
+        }
         let slab = PackSlab()
         for change in changes.sorted(by: { Self.precedes($0.path, $1.path) }) {
             try onBytes(0)
@@ -64,9 +69,16 @@ public struct LayerPacker {
             try checkLength(of: place, for: change.path)
             let directory = try directories.open(change.path == .current ? .empty : change.path.parent)
             let here = change.path == .current ? .current : name
-            let status = try attempt("look at", change.path) { () throws(Errno) in
-                try directory.fd.status(of: here)
+            let found = try attempt("look at", change.path) { () throws(Errno) in
+                guard let found = try directory.fd.mountedStatusIfPresent(of: here) else {
+                    throw Errno.noSuchFileOrDirectory
+                }
+                return found
             }
+            if found.mount != mount, !options.crossesMounts {
+                throw LayerError.mounted(on: here, in: directory.fd)
+            }
+            let status = found.status
             if status.type == .socket || status.type == nil { isWhole = false }
             if let latest = options.latestTime, latest < status.modificationTime { isWhole = false }
             if !status.isDirectory, status.linkCount > 1 {
@@ -149,9 +161,8 @@ public struct LayerPacker {
         }
         try writer.write(entry)
         guard kind == .regular, status.size > 0 else { return }
-        let file = try attempt("open", path) { () throws(Errno) in
-            try directory.open(name, [.readOnly, .noFollow, .nonBlocking])
-        }
+        let file = try directory.openFileInTree(
+            name, expecting: status, path, crossesMounts: options.crossesMounts)
         var left = status.size
         while left > 0 {
             let bytes = unsafe UnsafeMutableRawBufferPointer(
@@ -203,17 +214,20 @@ private final class PackSlab {
 /// Changes come in path order, so the directory of one is mostly that of the next.
 private struct PackedDirectories {
     let root: FileDescriptor
+    private let crossesMounts: Bool
     private var last: (path: BytePath, descriptor: SharedDescriptor)?
 
-    init(root: FileDescriptor) { self.root = root }
+    init(root: FileDescriptor, crossesMounts: Bool) {
+        self.root = root
+        self.crossesMounts = crossesMounts
+    }
 
     mutating func open(_ path: BytePath) throws(LayerError) -> SharedDescriptor {
         if let last, last.path == path { return last.descriptor }
         let opened = SharedDescriptor(
-            try attempt("open the directory", path) { () throws(Errno) in
-                try root.open(
-                    path.isEmpty ? .current : path, [.directory], resolve: [.beneath, .noSymlinks])
-            })
+            try root.openInTree(
+                path.isEmpty ? .current : path, [.directory], resolve: [.beneath, .noSymlinks],
+                crossesMounts: crossesMounts, "open the directory", path))
         last = (path, opened)
         return opened
     }

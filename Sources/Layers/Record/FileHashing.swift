@@ -12,8 +12,8 @@ final class FileHashing {
 
     /// The SHA-256 of a regular file.
     func digest(of file: NewSide, _ path: BytePath) throws(LayerError) -> Digest {
-        try attempt("read", path) { () throws(Errno) in
-            let opened = try file.open()
+        let opened = try file.open(path)
+        return try attempt("read", path) { () throws(Errno) in
             var hasher = DigestHasher()
             while true {
                 let count = unsafe try opened.fd.readFull(into: memory)

@@ -85,7 +85,7 @@ extension Delta {
                 readsAll
                 ? "every file was to be read" : "the bundle has a record of the tree that was unpacked"
         }
-        let tree = try ComparedTree(root: root, refusesMounts: true)
+        let tree = try ComparedTree(root: root)
         let walk = PairedWalk(old: record, new: tree, dirty: nil, trust: trust, onEntry: onEntry)
         let findings = try walk.run(threads: walkThreads) {
             let hashing = FileHashing()

@@ -18,7 +18,7 @@ extension RecordedTree {
         _ root: FileDescriptor, known: (FileStatus) -> Digest? = { _ in nil },
         onEntry: () throws -> Void = {}
     ) throws -> RecordedTree {
-        let tree = try ComparedTree(root: root, refusesMounts: true)
+        let tree = try ComparedTree(root: root)
         let hashing = FileHashing()
         func node(_ name: BytePath, _ status: FileStatus, _ side: NewSide, _ path: BytePath) throws -> Node {
             var node = Node(name: name, status: status)

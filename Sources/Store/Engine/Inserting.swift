@@ -56,6 +56,8 @@ public struct Inserting: Sendable {
             : [Change(kind: .added, path: inTree, type: status.type ?? .regular)]
         var pack = options.pack
         pack.placement = PackPlacement(source: inTree, target: target)
+        // The files are the host's, and the user's choice.
+        pack.crossesMounts = true
         return try NewLayer.write(into: layout, options.compression, threads: options.threads) { sink in
             let writer = TarWriter(sink)
             if isOpaque { try writer.write(Self.deletion(target.child(Whiteout.opaqueName))) }

@@ -151,8 +151,7 @@ public struct Unpacking: Sendable {
     ) throws -> [UInt8] {
         func account(_ file: BytePath) -> [UInt8]? {
             guard let rootfs,
-                let opened = try? rootfs.fd.open(file, [.readOnly, .nonBlocking], resolve: .inRoot),
-                (try? opened.fd.status().isRegular) == true
+                let opened = try? rootfs.fd.openRegularFile(file, resolve: .inRoot, followsLinks: true)
             else { return nil }
             return try? opened.fd.readAll(limit: RuntimeConfig.accountFileLimit)
         }

@@ -78,6 +78,7 @@ enum ExitStatus: Int32 {
         switch error {
         case .invalidEntry: .invalidInput
         case .unrepresentable, .unmappedOwner, .sourceUnusable, .treeChanged: .failed
+        case .mountPoint: .unsupported
         case .system(_, _, let errno): of(errno)
         case .cancelled: .interrupted
         }

@@ -22,16 +22,21 @@ final class DirectoryFrozenBundle: FrozenBundle {
         directory = bundle.directory
         self.manifest = manifest
         let path = context.bundle
-        root = SharedDescriptor(
-            try attempt("open", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
-                try bundle.directory.fd.openDirectory(StoreLayout.rootfs)
-            })
+        do throws(Errno) {
+            root = SharedDescriptor(
+                try bundle.directory.fd.open(
+                    StoreLayout.rootfs, [.directory, .noFollow], resolve: .noCrossing))
+        } catch .improperLink {
+            throw LayerError.mounted(on: StoreLayout.rootfs, in: bundle.directory.fd)
+        } catch {
+            throw StoreError.system("open", path.appending(StoreLayout.rootfs), error)
+        }
         let name =
             bundle.kind == .directory
             ? BundleMetadata.recordName(manifest) : BundleMetadata.mtreeName(manifest)
         let (bytes, written) = try attempt("read", path.appending(name)) {
             () throws(Errno) -> ([UInt8], Timestamp) in
-            let file = try bundle.directory.fd.open(name, [.readOnly, .noFollow, .nonBlocking])
+            let file = try bundle.directory.fd.openRegularFile(name)
             return (try file.fd.readAll(limit: Self.limit), try file.fd.status().modificationTime)
         }
         do {

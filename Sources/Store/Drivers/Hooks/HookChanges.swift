@@ -97,12 +97,13 @@ package struct HookChanges {
     private func look(at path: BytePath, below root: FileDescriptor) throws(StoreError)
         -> (hasDirectory: Bool, status: FileStatus?)
     {
-        try attempt("look at", path) { () throws(Errno) in
+        do throws(Errno) {
             if path == .current { return (true, try root.status()) }
             do throws(Errno) {
                 let parent = path.parent
                 let directory = try root.open(
-                    parent.isEmpty ? .current : parent, [.path, .directory], resolve: [.beneath, .noSymlinks])
+                    parent.isEmpty ? .current : parent, [.path, .directory],
+                    resolve: [.beneath, .noSymlinks, .noCrossing])
                 return (true, try directory.fd.statusIfPresent(of: path.lastComponent))
             } catch .noSuchFileOrDirectory {
                 return (false, nil)
@@ -111,6 +112,10 @@ package struct HookChanges {
             } catch .tooManySymbolicLinkLevels {
                 return (false, nil)
             }
+        } catch .improperLink {
+            throw StoreError(.unsupported, "\(LayerError.mounted(on: path, in: root))")
+        } catch {
+            throw StoreError.system("look at", path, error)
         }
     }
 }
