@@ -103,8 +103,12 @@ let package = Package(
         .testTarget(
             name: "SystemCallsTests", dependencies: ["SystemCalls", "TestSupport", system],
             swiftSettings: rules),
+        .executableTarget(
+            name: "send-stream-example", dependencies: ["BtrfsSendStream"], path: "Tests/SendStreamExample",
+            swiftSettings: rules),
         .testTarget(
-            name: "BtrfsSendStreamTests", dependencies: ["BtrfsSendStream", "TestSupport"],
+            name: "BtrfsSendStreamTests",
+            dependencies: ["BtrfsSendStream", "TestSupport", "SystemCalls", "send-stream-example", system],
             swiftSettings: rules),
         .testTarget(
             name: "BtrfsTests",

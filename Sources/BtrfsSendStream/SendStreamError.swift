@@ -1,6 +1,12 @@
+import Glibc
+
 /// Why a send stream cannot be read, and where: nothing of it after `offset` may be believed.
 public struct SendStreamError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What is wrong. Names of commands are those of ``SendCommand/name``; attributes are named as in the kernel's
+    /// `BTRFS_SEND_A_*`, in camel case.
     public enum Reason: Hashable, Sendable {
+        /// read(2) failed with this error number. Only ``SendStreamReader`` reads by itself.
+        case cannotRead(errno: Int32)
         /// There is not one byte.
         case empty
         /// It does not begin with `btrfs-stream` and a NUL.
@@ -13,38 +19,47 @@ public struct SendStreamError: Error, Hashable, Sendable, CustomStringConvertibl
         case truncated
         /// The input ends between two commands, without the end command.
         case missingEnd
-        /// Bytes of payload.
+        /// A command whose payload has `length` bytes; `limit` is the longest of the version, in bytes without the header.
         case commandTooLong(length: UInt32, limit: Int)
+        /// The CRC-32C of a command is not the one in its header.
         case checksumMismatch(stored: UInt32, computed: UInt32)
-        /// A number that the stream's version does not have.
+        /// A command number that the stream's version does not have.
         case unknownCommand(UInt16)
         /// The first command of a stream must name the subvolume.
         case commandBeforeSubvolume(String)
+        /// An attribute number that the stream's version does not have.
         case unknownAttribute(UInt16, command: String)
         /// An attribute reaches beyond its command.
         case truncatedAttribute(command: String)
+        /// A command has an attribute twice.
         case duplicateAttribute(String, command: String)
+        /// A command lacks an attribute that it needs.
         case missingAttribute(String, command: String)
-        /// A number, UUID or time has another length than its type.
+        /// A number, UUID or time has this many bytes, which is not the length of its type.
         case wrongLength(Int, attribute: String, command: String)
-        /// A NUL, an empty part, `.`, `..`, or a slash at either end; or more than 4,095 bytes.
+        /// A path with a NUL, an empty part, `.`, `..`, or a slash at either end, or of more than 4,095 bytes; the target of a
+        /// symbolic link with a NUL; the name of an extended attribute that is empty or has a NUL.
         case invalidPath(attribute: String, command: String)
-        /// More than 999,999,999 nanoseconds.
+        /// A time with more than 999,999,999 nanoseconds.
         case invalidTime(attribute: String, command: String)
     }
 
+    /// What is wrong.
     public var reason: Reason
     /// Bytes from the start of the input to the header or command that is wrong, or to the end of the input.
     public var offset: UInt64
 
+    /// An error at `offset` bytes from the start of the input.
     public init(_ reason: Reason, offset: UInt64) {
         self.reason = reason
         self.offset = offset
     }
 
+    /// One sentence for a person: where, what is wrong and, where it is known, what to do.
     public var description: String {
         let problem =
             switch reason {
+            case .cannotRead(let number): unsafe String(cString: strerror(number))
             case .empty: "it is empty; was it written by a btrfs send that failed?"
             case .notASendStream: "it does not begin with the mark of a btrfs send stream"
             case .trailingData: "something that is no stream follows the end command"

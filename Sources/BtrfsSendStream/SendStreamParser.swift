@@ -1,6 +1,8 @@
 /// Reads send streams of version 1, 2 and 3, with or without file data, from bytes that come in pieces of any size.
 ///
-/// ```
+/// ``SendStreamReader`` reads from a descriptor and ``SendCommands`` from an `AsyncSequence`; this is what both work with.
+///
+/// ```swift
 /// while try parser.fill(with: { try readSome(into: $0) }) > 0 {
 ///     while let command = try parser.next() { … }
 /// }
@@ -11,9 +13,11 @@
 /// checksum is verified before anything of it is used. Memory is bounded by `bufferSize` and the longest command.
 /// After an error every further call throws the same error.
 public struct SendStreamParser: ~Copyable, Sendable {
-    /// Bytes; the kernel writes at most 64 KiB a command in version 1 (`BTRFS_SEND_BUF_SIZE_V1`).
+    /// The longest command that is read in version 1, in bytes with its header: the kernel writes at most 64 KiB
+    /// (`BTRFS_SEND_BUF_SIZE_V1` in fs/btrfs/send.h).
     public static let longestCommandOfVersion1 = 64 << 10
-    /// Bytes; the kernel writes at most 144 KiB from version 2, and the protocol says to assume no limit. This is ours.
+    /// The longest command that is read from version 2 on, in bytes with its header. The kernel writes at most 144 KiB
+    /// (`BTRFS_SEND_BUF_SIZE_V2` in fs/btrfs/send.h); the format has no limit, so this one is ours.
     public static let longestCommand = 4 << 20
 
     private static let magic: [UInt8] = Array("btrfs-stream".utf8) + [0]
@@ -47,7 +51,7 @@ public struct SendStreamParser: ~Copyable, Sendable {
     /// Bytes from the start of the input to the next command.
     public var offset: UInt64 { consumed &+ UInt64(start) }
 
-    /// `bufferSize` is in bytes; it grows to hold a longer command.
+    /// - Parameter bufferSize: bytes, at least 4,096. The buffer grows to hold a longer command.
     public init(bufferSize: Int = 256 << 10) {
         buffer = [UInt8](repeating: 0, count: max(bufferSize, 4096))
     }
@@ -103,6 +107,7 @@ public struct SendStreamParser: ~Copyable, Sendable {
     // MARK: Output
 
     /// The next command; nil when more input is needed.
+    /// - Throws: ``SendStreamError`` when the stream is wrong, and the same error at every call after that.
     public mutating func next() throws(SendStreamError) -> SendCommand? {
         if let failure { throw failure }
         do throws(SendStreamError) {
@@ -125,9 +130,14 @@ public struct SendStreamParser: ~Copyable, Sendable {
         } else {
             reason = .missingEnd
         }
+        throw fail(reason)
+    }
+
+    /// Makes every further call throw this error: something is wrong at the end of what was read so far.
+    mutating func fail(_ reason: SendStreamError.Reason) -> SendStreamError {
         let error = SendStreamError(reason, offset: consumed &+ UInt64(end))
         failure = error
-        throw error
+        return error
     }
 
     private func error(_ reason: SendStreamError.Reason) -> SendStreamError {
@@ -434,7 +444,7 @@ public struct SendStreamParser: ~Copyable, Sendable {
                 unencodedFileLength: try integer(.unencodedFileLength, kind),
                 unencodedLength: try integer(.unencodedLength, kind),
                 unencodedOffset: try integer(.unencodedOffset, kind),
-                compression: try optionalInteger(.compression, kind),
+                compression: SendCompression(number: try optionalInteger(.compression, kind)),
                 encryption: try optionalInteger(.encryption, kind), data: try bytes(.data, kind))
         case .enableVerity:
             return .enableVerity(

@@ -9,13 +9,16 @@ public enum SendStreamPrinter {
         case uuid(SubvolumeUUID)
         /// Contents of a file: only how many there are.
         case length(Int)
+        /// A word of ASCII letters, digits and underscores.
+        case word(String)
         /// A value that is rarely text: always base64 in JSON.
         case binary(ArraySlice<UInt8>)
     }
 
     /// `mkfile          path=a/b ino=257`: the name padded to sixteen columns, then `key=value` with a space between.
     /// Bytes that could be mistaken are escaped as `btrfs receive --dump` does it: `\n`, `\ `, `\\`, `\377`. Modes are
-    /// octal, times UTC with nanoseconds.
+    /// octal, times UTC with nanoseconds, compressions named as ``SendCompression/description`` does. Contents of files
+    /// are shown as their length in bytes.
     public static func text(_ command: SendCommand) -> String {
         var line = Array(command.name.utf8)
         let fields = fields(command)
@@ -34,13 +37,15 @@ public enum SendStreamPrinter {
             case .time(let time): line.append(contentsOf: text(time).utf8)
             case .uuid(let uuid): line.append(contentsOf: uuid.description.utf8)
             case .length(let count): line.append(contentsOf: String(count).utf8)
+            case .word(let word): line.append(contentsOf: word.utf8)
             }
         }
         return String(decoding: line, as: UTF8.self)
     }
 
     /// `{"command":"mkfile","path":"a/b","ino":257}`. A byte value that is not UTF-8 has `Base64` added to its key.
-    /// Integers may need 64 bits. Modes are strings of octal digits.
+    /// Integers may need 64 bits. Modes are strings of octal digits, times strings after RFC 3339, compressions the names
+    /// of ``SendCompression/description``. Contents of files are shown as their length in bytes (`len`).
     public static func json(_ command: SendCommand) -> String {
         var line = "{\"command\":\"\(command.name)\""
         for (key, value) in fields(command) {
@@ -59,6 +64,7 @@ public enum SendStreamPrinter {
             case .time(let time): line += "\":\"\(text(time))\""
             case .uuid(let uuid): line += "\":\"\(uuid)\""
             case .length(let count): line += "\":\(count)"
+            case .word(let word): line += "\":\"\(word)\""
             }
         }
         return line + "}"
@@ -135,7 +141,7 @@ public enum SendStreamPrinter {
                 ("unencoded_file_len", .unsigned(unencodedFileLength)),
                 ("unencoded_len", .unsigned(unencodedLength)),
                 ("unencoded_offset", .unsigned(unencodedOffset)),
-                ("compression", .unsigned(UInt64(compression))),
+                ("compression", .word(compression.description)),
                 ("encryption", .unsigned(UInt64(encryption))),
             ]
         case .enableVerity(let path, let algorithm, let blockSize, let salt, let signature):

@@ -5,12 +5,13 @@ public struct SubvolumeUUID: Hashable, Sendable, CustomStringConvertible {
     /// Bytes 8…15, byte 8 in the highest bits.
     public let low: UInt64
 
+    /// The UUID of these two halves, each in the order of its bytes, the first in the highest bits.
     public init(high: UInt64, low: UInt64) {
         self.high = high
         self.low = low
     }
 
-    /// Nil unless there are exactly sixteen bytes.
+    /// The UUID of these bytes; nil unless there are exactly sixteen.
     public init?(_ bytes: some Collection<UInt8>) {
         guard bytes.count == 16 else { return nil }
         var high: UInt64 = 0
@@ -21,11 +22,12 @@ public struct SubvolumeUUID: Hashable, Sendable, CustomStringConvertible {
         self.init(high: high, low: low)
     }
 
-    /// The text form of RFC 9562: 32 hexadecimal digits of either case with dashes after 8, 12, 16 and 20.
+    /// Reads the text form of RFC 9562: 32 hexadecimal digits of either case with dashes after 8, 12, 16 and 20. Nil for
+    /// any other text.
     @inlinable
     public init?(_ text: some StringProtocol) { self.init(utf8: Array(text.utf8)) }
 
-    /// The same in the bytes of the text.
+    /// Reads the text form from its bytes in UTF-8; nil for any other text.
     public init?(utf8 text: [UInt8]) {
         guard text.count == 36 else { return nil }
         var high: UInt64 = 0
@@ -60,8 +62,10 @@ public struct SubvolumeUUID: Hashable, Sendable, CustomStringConvertible {
 
     /// Sixteen zero bytes: btrfs's way to say "none".
     public static let zero = SubvolumeUUID(high: 0, low: 0)
+    /// Whether it says "none".
     public var isZero: Bool { self == .zero }
 
+    /// The sixteen bytes, as they lie on disk.
     public var bytes: [UInt8] {
         (0..<16).map { index -> UInt8 in
             let half = index < 8 ? high : low

@@ -1,6 +1,6 @@
 import Glibc
 public import SystemCalls
-import SystemPackage
+public import SystemPackage
 
 /// How a command ended, with all that it wrote.
 public struct CommandResult: Sendable {
@@ -79,7 +79,8 @@ public func temporaryDirectory() -> BytePath {
     return BytePath("/var/tmp")
 }
 
-private func temporaryFile() throws(Errno) -> OwnedDescriptor {
+/// An open file without a name.
+public func temporaryFile() throws(Errno) -> OwnedDescriptor {
     let directory = try FileDescriptor.workingDirectory.open(temporaryDirectory(), [.directory])
     let name = BytePath(".varve-test-\(getpid())-" + randomName())
     let file = try directory.fd.open(name, [.readWrite, .create, .exclusive], mode: 0o600)

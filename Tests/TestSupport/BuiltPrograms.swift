@@ -1,9 +1,8 @@
 import SystemCalls
 import SystemPackage
-import TestSupport
 
 /// The path of a program that the package builds beside its tests.
-func builtProgram(_ name: String) throws -> String {
+public func builtProgram(_ name: String) throws -> String {
     for path in ["/proc/self/exe", CommandLine.arguments[0]] {
         let resolved =
             (try? FileDescriptor.workingDirectory.readSymbolicLink(BytePath(path))) ?? BytePath(path)
@@ -13,4 +12,11 @@ func builtProgram(_ name: String) throws -> String {
         }
     }
     throw TestSupportError("\(name) is not beside the tests; run: swift build --build-tests")
+}
+
+/// The path of a file of the repository, which the tests were compiled in.
+public func repositoryFile(_ name: String) -> String {
+    var path = BytePath(#filePath)
+    for _ in 0..<3 { path = path.parent }
+    return path.appending(BytePath(name)).description
 }
