@@ -29,7 +29,8 @@ public final class BlobWriter {
         self.layout = layout
         hasher = DigestHasher(algorithm)
         let made = try attempt("make a temporary file in the image layout", layout.path) {
-            () throws(Errno) in try TemporaryFile.make(in: layout.directory.fd)
+            () throws(Errno) in
+            try TemporaryFile.make(in: layout.directory.fd, layout.cancellation)
         }
         (temporary, file) = made
     }
@@ -66,39 +67,38 @@ public final class BlobWriter {
         guard let file else { return }
         self.file = nil
         let descriptor = Descriptor(mediaType: "", digest: hasher.finish(), size: count)
-        let name = ImageLayout.blobPath(descriptor.digest)
         do throws(Errno) {
             try store(file, as: descriptor)
         } catch {
             try? layout.directory.fd.unlink(temporary)
-            throw .io("store the blob", layout.path.appending(name), error)
+            throw .io("store the blob", layout.blobPath(descriptor.digest), error)
         }
         blob = (descriptor.digest, count)
     }
 
     private func store(_ file: TemporaryFile, as descriptor: Descriptor) throws(Errno) {
         let root = layout.directory.fd
-        let name = ImageLayout.blobPath(descriptor.digest)
+        let name = BytePath(descriptor.digest.hex)
         var isOnDisk = false
         while true {
-            let presence = layout.hold(descriptor)
+            let presence = try layout.hold(descriptor)
             if presence == .held {
                 try? root.unlink(temporary)
                 return
             }
             if !isOnDisk { try file.descriptor.fd.synchronize() }
             isOnDisk = true
-            let folder = try layout.openBlobDirectory(descriptor.digest.algorithm)
+            let folder = try layout.makeBlobFolder(descriptor.digest.algorithm)
             var isNew = presence == .absent
             do throws(Errno) {
-                try root.rename(temporary, to: root, name, replacing: !isNew)
+                try root.rename(temporary, to: folder.fd, name, replacing: !isNew)
             } catch .fileExists where isNew {
                 // Somebody else stored it just now.
                 continue
             } catch .invalidArgument where isNew {
                 // This file system replaces always, perhaps another's blob.
                 isNew = false
-                try root.rename(temporary, to: root, name)
+                try root.rename(temporary, to: folder.fd, name)
             }
             layout.keep(file, descriptor.digest, isNew: isNew)
             return try folder.fd.synchronize()
@@ -113,8 +113,11 @@ struct TemporaryFile {
     /// Nil on file systems without flock(2).
     let lock: HeldLock?
 
-    static func make(in directory: FileDescriptor) throws(Errno) -> (BytePath, TemporaryFile) {
+    static func make(in directory: FileDescriptor, _ cancellation: Cancellation) throws(Errno) -> (
+        BytePath, TemporaryFile
+    ) {
         while true {
+            if cancellation.isCancelled { throw .canceled }
             let name = BytePath(BlobWriter.temporaryPrefix + randomName())
             let file = SharedDescriptor(
                 try directory.open(name, [.readWrite, .create, .exclusive, .noFollow], mode: 0o644))
@@ -147,24 +150,6 @@ extension ImageLayout {
         guard let inode = try? file.descriptor.fd.status().inode else { return }
         blobs.withLock {
             $0.append(HeldBlob(digest: digest, inode: inode, lock: file.lock, isNew: isNew))
-        }
-    }
-
-    /// `blobs/ALGORITHM`, made where a layout lacks it.
-    func openBlobDirectory(_ algorithm: DigestAlgorithm) throws(Errno) -> OwnedDescriptor {
-        let name = BytePath("blobs/\(algorithm.rawValue)")
-        do throws(Errno) {
-            return try directory.fd.open(name, [.directory], resolve: .beneath)
-        } catch .noSuchFileOrDirectory {
-            for made in [BytePath("blobs"), name] {
-                do throws(Errno) {
-                    try directory.fd.makeDirectory(made, mode: 0o755)
-                } catch .fileExists {
-                    continue
-                }
-            }
-            try directory.fd.synchronize()
-            return try directory.fd.open(name, [.directory], resolve: .beneath)
         }
     }
 }

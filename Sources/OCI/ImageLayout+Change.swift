@@ -25,7 +25,7 @@ extension ImageLayout {
     /// (`hold`); here the exclusive lock is taken first, without waiting, and what a tag leads to by then stays. Tools
     /// without these locks may lose a blob by this just as by a garbage collection, and only one that both wrote at once.
     public func change<T, E: Error>(_ body: (ImageLayout) throws(E) -> T) throws(E) -> T {
-        let own = ImageLayout(path: path, directory: directory)
+        let own = ImageLayout(path: path, directory: directory, cancellation: cancellation)
         do throws(E) {
             return try body(own)
         } catch {
@@ -41,20 +41,23 @@ extension ImageLayout {
             held = []
             return new
         }
-        var locked: [(digest: Digest, lock: HeldLock)] = []
+        var locked: [(digest: Digest, folder: SharedDescriptor, lock: HeldLock)] = []
         for (digest, inode) in new {
             // For writing: some file systems give no exclusive lock else.
+            guard let opened = try? openBlobFolder(digest.algorithm, for: .writing) else { continue }
+            let folder = SharedDescriptor(opened)
             guard
-                let file = try? directory.fd.open(
-                    Self.blobPath(digest), [.readWrite, .noFollow, .nonBlocking], resolve: .beneath),
+                let file = try? folder.fd.open(
+                    BytePath(digest.hex), [.readWrite, .noFollow, .nonBlocking]),
                 (try? file.fd.status().inode) == inode, (try? file.fd.tryLock(.exclusive)) == true
             else { continue }
-            locked.append((digest, HeldLock(on: SharedDescriptor(file))))
+            locked.append((digest, folder, HeldLock(on: SharedDescriptor(file))))
         }
         guard !locked.isEmpty, let reachable = try? reachableBlobs() else { return }
+        racePoint("remove-blobs")
         // The last first: what refers to others goes before them.
-        for (digest, lock) in locked.reversed() where !reachable.contains(digest) {
-            try? directory.fd.unlink(Self.blobPath(digest))
+        for (digest, folder, lock) in locked.reversed() where !reachable.contains(digest) {
+            try? folder.fd.unlink(BytePath(digest.hex))
             extendLifetime(lock)
         }
     }
@@ -68,17 +71,24 @@ extension ImageLayout {
         case held
     }
 
-    /// Looks for a blob that is about to be written.
-    func hold(_ descriptor: Descriptor) -> Presence {
-        let name = Self.blobPath(descriptor.digest)
+    /// Looks for a blob that is about to be written, and waits while somebody is about to take it away.
+    /// - Throws: `Errno.canceled` if the wait was given up.
+    func hold(_ descriptor: Descriptor) throws(Errno) -> Presence {
         while true {
             guard let opened = try? openBlob(descriptor) else {
-                let status = try? directory.fd.statusIfPresent(of: name)
+                let status = try? blobStatus(descriptor.digest)
                 return status == .some(nil) ? .absent : .damaged
             }
             let file = SharedDescriptor(opened)
-            let isLocked = (try? file.fd.lock(.shared)) != nil
-            let lock = isLocked ? HeldLock(on: file) : nil
+            var lock: HeldLock?
+            do throws(Errno) {
+                try file.fd.lock(.shared, cancellation)
+                lock = HeldLock(on: file)
+            } catch .canceled {
+                throw .canceled
+            } catch {
+                // A file system without flock(2).
+            }
             guard let status = try? file.fd.status() else { return .damaged }
             // Taken away or replaced between the opening and the lock.
             if status.linkCount == 0 { continue }

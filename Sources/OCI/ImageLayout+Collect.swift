@@ -86,9 +86,8 @@ extension ImageLayout {
         }
         try collect(.object(try index().json), isKnown: true, "\(path.appending(Self.indexName))")
         for digest in kept.sorted(by: { $0.description < $1.description }) {
-            let name = Self.blobPath(digest)
-            let status = try attempt("look at", path.appending(name)) { () throws(Errno) in
-                try directory.fd.statusIfPresent(of: name)
+            let status = try attempt("look at", blobPath(digest)) { () throws(Errno) in
+                try blobStatus(digest)
             }
             guard let status else { continue }
             pending.append(Descriptor(mediaType: MediaType.ociManifest, digest: digest, size: status.size))
@@ -107,9 +106,8 @@ extension ImageLayout {
     /// The document that a reachable blob is; nil for a blob that refers to nothing or is not in the layout.
     private func followed(_ descriptor: Descriptor, _ following: Following) throws(OCIError) -> JSONValue? {
         if following == .leaf { return nil }
-        let name = Self.blobPath(descriptor.digest)
-        let status = try attempt("look at", path.appending(name)) { () throws(Errno) in
-            try directory.fd.statusIfPresent(of: name)
+        let status = try attempt("look at", blobPath(descriptor.digest)) { () throws(Errno) in
+            try blobStatus(descriptor.digest)
         }
         guard status != nil else { return nil }
         if following == .known { return try readDocument(descriptor) }
@@ -137,16 +135,16 @@ extension ImageLayout {
         _ algorithm: DigestAlgorithm, keeping reachable: Set<Digest>, dryRun: Bool,
         into report: inout CollectionReport
     ) throws(OCIError) {
-        let name = BytePath("blobs/\(algorithm.rawValue)")
-        let present = try attempt("look at", path.appending(name)) { () throws(Errno) in
-            try directory.fd.statusIfPresent(of: name)
+        let name = path.appending(Self.blobFolder(algorithm))
+        let folder: SharedDescriptor
+        do throws(Errno) {
+            folder = SharedDescriptor(try openBlobFolder(algorithm, for: .writing))
+        } catch .noSuchFileOrDirectory {
+            return
+        } catch {
+            throw .io("list", name, error)
         }
-        guard present != nil else { return }
-        let folder = try attempt("list", path.appending(name)) { () throws(Errno) in
-            try directory.fd.open(name, [.directory], resolve: .beneath)
-        }
-        let entries = try attempt("list", path.appending(name)) { () throws(Errno) in try folder.fd.entries()
-        }
+        let entries = try attempt("list", name) { () throws(Errno) in try folder.fd.entries() }
         for entry in entries.sorted(by: { $0.name < $1.name }) {
             // A name that is no digest is no blob, and not ours to remove.
             guard let hex = entry.name.string, let digest = Digest(algorithm: algorithm, hex: hex) else {
@@ -156,7 +154,7 @@ extension ImageLayout {
                 report.kept += 1
                 continue
             }
-            let size = try attempt("remove", path.appending(name).appending(entry.name)) { () throws(Errno) in
+            let size = try attempt("remove", name.appending(entry.name)) { () throws(Errno) in
                 let size = try folder.fd.status(of: entry.name).size
                 if !dryRun { try folder.fd.unlink(entry.name) }
                 return size

@@ -1,4 +1,3 @@
-internal import Glibc
 internal import Synchronization
 internal import SystemCalls
 internal import SystemPackage
@@ -19,7 +18,11 @@ extension ImageLayout {
         let outcome: Result<HeldLock, OCIError> = writing.withLock { held in
             if let held { return .success(held) }
             return Result { () throws(OCIError) in
-                let lock = try lockedDirectory(LOCK_SH)
+                let opened = try openForLocking()
+                try attempt("lock the image layout", path) { () throws(Errno) in
+                    try opened.fd.lock(.shared, cancellation)
+                }
+                let lock = HeldLock(on: opened)
                 held = lock
                 removeDeadTemporaries()
                 return lock
@@ -28,30 +31,29 @@ extension ImageLayout {
         return try outcome.get()
     }
 
-    /// A new open description of the layout's directory with a lock on it.
-    private func lockedDirectory(_ operation: CInt) throws(OCIError) -> HeldLock {
-        let opened = try attempt("open the image layout", path) { () throws(Errno) in
-            try directory.fd.open(.current, [.directory])
-        }
-        while flock(opened.fd.rawValue, operation) != 0 {
-            let error = Errno(rawValue: errno)
-            if error == .interrupted { continue }
-            if error == .wouldBlock {
-                throw OCIError(
-                    .inUse,
-                    "another process writes into the image layout \(path), so nothing in it can be "
-                        + "collected now; try again when it is done")
-            }
-            throw .io("lock the image layout", path, error)
-        }
-        return HeldLock(on: SharedDescriptor(opened))
+    /// A new open description of the layout's directory: one and the same has one lock.
+    private func openForLocking() throws(OCIError) -> SharedDescriptor {
+        SharedDescriptor(
+            try attempt("open the image layout", path) { () throws(Errno) in
+                try directory.fd.open(.current, [.directory])
+            })
     }
 
     /// Runs `body` while nobody writes blobs. Throws `inUse` at once if somebody does; this value itself does
     /// not count.
     func exclusively<T>(_ body: () throws(OCIError) -> T) throws(OCIError) -> T {
         writing.withLock { $0 = nil }
-        let lock = try lockedDirectory(LOCK_EX | LOCK_NB)
+        let opened = try openForLocking()
+        guard
+            try attempt(
+                "lock the image layout", path, { () throws(Errno) in try opened.fd.tryLock(.exclusive) })
+        else {
+            throw OCIError(
+                .inUse,
+                "another process writes into the image layout \(path), so nothing in it can be collected now; try again when it is done"
+            )
+        }
+        let lock = HeldLock(on: opened)
         defer { extendLifetime(lock) }
         return try body()
     }
@@ -61,7 +63,7 @@ extension ImageLayout {
     @discardableResult
     public func updateIndex<T>(_ change: (inout ImageIndex) throws(OCIError) -> T) throws(OCIError) -> T {
         let lock = try attempt("lock", path.appending(Self.indexLock)) { () throws(Errno) in
-            try FileLock.exclusive(Self.indexLock, in: directory)
+            try FileLock.exclusive(Self.indexLock, in: directory, cancellation)
         }
         var index = try index()
         let before = index

@@ -1,4 +1,4 @@
-internal import SystemCalls
+public import SystemCalls
 
 extension ImageLayout {
     /// Indexes in indexes deeper than this are refused; image-spec names no limit, and real images have one
@@ -26,9 +26,9 @@ extension ImageLayout {
     /// Throws `notFound` without such a tag or platform; `invalidInput` when a tag means several images, or
     /// for documents that are invalid.
     public static func resolve(
-        _ reference: ImageReference, platform: Platform? = nil
+        _ reference: ImageReference, platform: Platform? = nil, cancellation: Cancellation = Cancellation()
     ) throws(OCIError) -> ResolvedImage {
-        let layout = try ImageLayout(opening: reference.path)
+        let layout = try ImageLayout(opening: reference.path, cancellation: cancellation)
         do throws(OCIError) {
             return try layout.resolve(reference.tag, platform: platform)
         } catch {
@@ -154,7 +154,7 @@ extension ImageLayout {
     }
 
     private func hasBlob(_ digest: Digest) -> Bool {
-        ((try? directory.fd.statusIfPresent(of: Self.blobPath(digest))) ?? nil) != nil
+        ((try? blobStatus(digest)) ?? nil) != nil
     }
 
     /// Everything that is no index at or below the ends of `roots`, in document order.

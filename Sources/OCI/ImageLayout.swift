@@ -16,23 +16,30 @@ public final class ImageLayout: Sendable {
 
     static let versionName = BytePath("oci-layout")
     static let indexName = BytePath("index.json")
+    static let blobsName = BytePath("blobs")
 
     /// As the caller gave it, for messages.
     public let path: BytePath
     let directory: SharedDescriptor
+    /// Ends waits for locks.
+    let cancellation: Cancellation
     /// The shared lock that keeps garbage collection away while this value writes; taken with the first
     /// write.
     let writing = Mutex<HeldLock?>(nil)
     /// What this value wrote, or found where it wanted to write it.
     let blobs = Mutex<[HeldBlob]>([])
 
-    init(path: BytePath, directory: SharedDescriptor) {
+    init(path: BytePath, directory: SharedDescriptor, cancellation: Cancellation) {
         self.path = path
         self.directory = directory
+        self.cancellation = cancellation
     }
 
     /// Opens an existing layout and checks its version.
-    public init(opening path: BytePath) throws(OCIError) {
+    ///
+    /// - Parameter cancellation: ends the waits for locks of others, with an error of kind `cancelled`.
+    public init(opening path: BytePath, cancellation: Cancellation = Cancellation()) throws(OCIError) {
+        self.cancellation = cancellation
         do throws(Errno) {
             directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
         } catch .noSuchFileOrDirectory {
@@ -65,47 +72,40 @@ public final class ImageLayout: Sendable {
     /// empty directory. An error leaves nothing behind.
     public static func create(at path: BytePath) throws(OCIError) -> ImageLayout {
         let doing = "make the image layout"
-        let here = FileDescriptor.workingDirectory
-        var made = [BytePath]()
+        var made = MadeDirectories()
         do throws(OCIError) {
-            var parent = path.isAbsolute ? BytePath("/") : BytePath.empty
-            for component in path.components {
-                parent = parent.appending(component)
-                do throws(Errno) {
-                    try here.makeDirectory(parent, mode: 0o755)
-                    made.append(parent)
-                } catch .fileExists {
-                    continue
-                } catch {
-                    throw .io(doing, parent, error)
-                }
+            let directory: SharedDescriptor
+            do throws(PlaceError) {
+                directory = SharedDescriptor(try Place.makeDirectory(path, .any, noting: &made))
+            } catch {
+                throw OCIError(error, doing)
             }
-            let opened = try attempt(doing, path) { () throws(Errno) in try here.open(path, [.directory]) }
-            let directory = SharedDescriptor(opened)
             guard try attempt(doing, path, { () throws(Errno) in try directory.fd.entries() }).isEmpty else {
                 throw OCIError(
                     .alreadyExists,
                     "cannot make an image layout at \(path): there is something in it already")
             }
             try attempt(doing, path) { () throws(Errno) in try fill(directory.fd) }
-            return ImageLayout(path: path, directory: directory)
+            return ImageLayout(path: path, directory: directory, cancellation: Cancellation())
         } catch {
-            for directory in made.reversed() { try? here.removeDirectory(directory) }
+            made.remove()
             throw error
         }
     }
 
     private static func fill(_ directory: FileDescriptor) throws(Errno) {
         do throws(Errno) {
-            try directory.makeDirectory(BytePath("blobs"), mode: 0o755)
-            try directory.makeDirectory(BytePath("blobs/sha256"), mode: 0o755)
+            _ = try makeBlobFolder(.sha256, in: directory)
             try directory.writeFileDurably(indexName, JSONValue.object(ImageIndex().json).serialized())
             // It comes last: a layout that was not finished is not taken for one.
             try directory.writeFileDurably(
                 versionName, JSONValue.object(["imageLayoutVersion": .string(version)]).serialized())
         } catch {
             for name in [versionName, indexName] { try? directory.unlink(name) }
-            for name in ["blobs/sha256", "blobs"] { try? directory.removeDirectory(BytePath(name)) }
+            if let blobs = try? directory.openDirectory(blobsName) {
+                try? blobs.fd.removeDirectory(BytePath(DigestAlgorithm.sha256.rawValue))
+            }
+            try? directory.removeDirectory(blobsName)
             throw error
         }
     }
@@ -113,9 +113,8 @@ public final class ImageLayout: Sendable {
     /// Opens a blob for reading from its start. It is a regular file of exactly the size that the descriptor
     /// says; its digest is the reader's to check, with a `BlobVerifier`.
     public func openBlob(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
-        let name = Self.blobPath(descriptor.digest)
-        let file = try openRegularFile(name, descriptor)
-        let size = try attempt("look at", path.appending(name)) { () throws(Errno) in
+        let file = try openRegularFile(descriptor)
+        let size = try attempt("look at", blobPath(descriptor.digest)) { () throws(Errno) in
             try file.fd.status().size
         }
         guard size == descriptor.size else {
@@ -126,14 +125,14 @@ public final class ImageLayout: Sendable {
         return file
     }
 
-    private func openRegularFile(_ name: BytePath, _ descriptor: Descriptor) throws(OCIError)
-        -> OwnedDescriptor
-    {
-        let notRegular = OCIError.invalid(
-            "\(path.appending(name)) is not a regular file, but a blob must be one")
+    private func openRegularFile(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
+        let name = blobPath(descriptor.digest)
+        let notRegular = OCIError.invalid("\(name) is not a regular file, but a blob must be one")
         do throws(Errno) {
+            let folder = try openBlobFolder(descriptor.digest.algorithm, for: .reading)
             // Not blocking: nothing in the layout may hang the caller, such as a FIFO.
-            let file = try directory.fd.open(name, [.readOnly, .noFollow, .nonBlocking], resolve: .beneath)
+            let file = try folder.fd.open(
+                BytePath(descriptor.digest.hex), [.readOnly, .noFollow, .nonBlocking])
             if try file.fd.status().isRegular { return file }
         } catch .noSuchFileOrDirectory {
             throw .invalid(
@@ -141,9 +140,9 @@ public final class ImageLayout: Sendable {
         } catch .tooManySymbolicLinkLevels {
             throw notRegular
         } catch .improperLink {
-            throw .invalid("\(path.appending(name)) leads out of the image layout through a symbolic link")
+            throw .invalid("\(name) leads out of the image layout through a symbolic link")
         } catch {
-            throw .io("open", path.appending(name), error)
+            throw .io("open", name, error)
         }
         throw notRegular
     }
@@ -160,7 +159,7 @@ public final class ImageLayout: Sendable {
         do throws(Errno) {
             bytes = try file.fd.readAll(limit: limit)
         } catch {
-            throw .io("read", path.appending(Self.blobPath(descriptor.digest)), error)
+            throw .io("read", blobPath(descriptor.digest), error)
         }
         var verifier = BlobVerifier(descriptor)
         let outcome: Result<Void, OCIError> = unsafe bytes.withUnsafeBytes { buffer in
@@ -193,11 +192,6 @@ public final class ImageLayout: Sendable {
     }
 
     func describe(_ descriptor: Descriptor) -> String { "the blob \(descriptor.digest) in \(path)" }
-
-    /// `blobs/ALGORITHM/HEX`; a `Digest` holds nothing else than that.
-    static func blobPath(_ digest: Digest) -> BytePath {
-        BytePath("blobs/\(digest.algorithm.rawValue)/\(digest.hex)")
-    }
 
     static func parse(_ bytes: [UInt8], _ what: String) throws(OCIError) -> JSONValue {
         do throws(JSONSyntaxError) {

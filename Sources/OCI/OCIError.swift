@@ -15,6 +15,8 @@ public struct OCIError: Error, CustomStringConvertible, Sendable {
         case alreadyExists
         /// Another process holds what is needed.
         case inUse
+        /// The caller asked to stop while it waited for a lock.
+        case cancelled
         /// The kernel refused.
         case io(Errno)
     }
@@ -29,6 +31,14 @@ public struct OCIError: Error, CustomStringConvertible, Sendable {
         self.description = description
     }
 
+    init(_ error: PlaceError, _ doing: String) {
+        if case .system(_, let errno) = error.reason {
+            self = .io(doing, error.path, errno)
+        } else {
+            self.init(.io(.permissionDenied), "cannot \(doing): \(error)")
+        }
+    }
+
     static func usage(_ text: String) -> OCIError { OCIError(.usage, text) }
     static func invalid(_ text: String) -> OCIError { OCIError(.invalidInput, text) }
     static func notFound(_ text: String) -> OCIError { OCIError(.notFound, text) }
@@ -37,12 +47,17 @@ public struct OCIError: Error, CustomStringConvertible, Sendable {
     static func io(_ doing: String, _ path: BytePath, _ error: Errno) -> OCIError {
         let remedy: String
         switch error {
+        case .canceled:
+            return OCIError(.cancelled, "interrupted; nothing half-done was left behind")
         case .permissionDenied, .notPermitted:
             remedy = "; run as a user who may do that, or change the owner or mode of the files"
         case .noSpace, .diskQuotaExceeded:
             remedy = "; free some space there and try again"
         case .readOnlyFileSystem:
             remedy = "; mount it writable, or copy the layout to a place that is"
+        case .improperLink:
+            remedy =
+                "; a symbolic link on the way leads out of the image layout: copy the layout (cp -rL) and name the copy"
         case .noSuchFileOrDirectory:
             return OCIError(.notFound, "cannot \(doing) \(path): there is no such file or directory")
         default:

@@ -55,7 +55,11 @@ extension SnapshotStore {
     }
 
     /// Makes a bundle of a snapshot. The snapshot stays.
-    public func restoreSnapshot(_ name: String, to bundle: BytePath) throws {
+    ///
+    /// - Parameter mode: the permissions of the bundle's directory, whatever those of the bundle were that the snapshot is of.
+    public func restoreSnapshot(
+        _ name: String, to bundle: BytePath, mode: UInt32 = UnpackContext.closedBundleMode
+    ) throws {
         let source = try snapshot(name)
         let place = try BundlePlace(bundle, store: self)
         var copy = try makeWork { directory, workName in
@@ -66,7 +70,7 @@ extension SnapshotStore {
                 throw absent(name)
             }
         }
-        try place.put(&copy)
+        try place.put(&copy, mode: mode)
     }
 
     public func removeSnapshot(_ name: String) throws {

@@ -49,6 +49,7 @@ extension SnapshotStore {
                 extendLifetime(lock)
                 return result
             }
+            try cancellation.check()
             usleep(50_000)
         }
     }

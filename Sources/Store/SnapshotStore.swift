@@ -20,6 +20,8 @@ public final class SnapshotStore: Sendable {
     let locksDirectory: SharedDescriptor
     let refreshedDirectory: SharedDescriptor
     let logger: Logger
+    /// Ends waits for locks.
+    let cancellation: Cancellation
     /// Chains of which was said already that they are not used.
     let warned = Mutex<[ChainName]>([])
 
@@ -28,10 +30,12 @@ public final class SnapshotStore: Sendable {
 
     /// Makes a store in `path`: a directory on btrfs, or one that is yet to be made there. An existing store is left
     /// as it is. An error leaves nothing behind.
-    public static func initialize(at path: BytePath, logger: Logger) throws -> SnapshotStore {
+    public static func initialize(
+        at path: BytePath, logger: Logger, cancellation: Cancellation = Cancellation()
+    ) throws -> SnapshotStore {
         var made = MadeDirectories()
         do {
-            return try initialize(at: path, logger: logger, &made)
+            return try initialize(at: path, logger: logger, cancellation, &made)
         } catch {
             made.remove()
             throw error
@@ -39,17 +43,16 @@ public final class SnapshotStore: Sendable {
     }
 
     private static func initialize(
-        at path: BytePath, logger: Logger, _ made: inout MadeDirectories
+        at path: BytePath, logger: Logger, _ cancellation: Cancellation, _ made: inout MadeDirectories
     ) throws -> SnapshotStore {
-        try checkLink(path)
-        let directory = try makeDirectory(path, noting: &made)
+        let directory = try makeOwnDirectory(path, noting: &made)
         try requireBtrfs(directory.fd, path)
-        try requireOwnPlace(directory.fd, path)
+        try requireOwn(directory.fd, path)
         let existing = try attempt("list the directory", path) { () throws(Errno) in
             try directory.fd.entries()
         }
         if existing.contains(where: { $0.name == StoreLayout.description }) {
-            return try open(at: path, logger: logger)
+            return try open(at: path, logger: logger, cancellation: cancellation)
         }
         // A store that was interrupted while it was made holds some of its own directories, and nothing else.
         let own = Set(StoreLayout.directories)
@@ -66,7 +69,7 @@ public final class SnapshotStore: Sendable {
             for name in StoreLayout.directories {
                 do throws(Errno) {
                     try directory.fd.makeDirectory(name, mode: 0o700)
-                    made.add(path.appending(name))
+                    made.add(name, in: directory)
                     // The umask may have taken more than others' permissions.
                     try directory.fd.changeMode(of: name, to: 0o700)
                 } catch .fileExists {}
@@ -85,32 +88,29 @@ public final class SnapshotStore: Sendable {
             try directory.fd.writeFileDurably(
                 StoreLayout.description, description.serialized() + [0x0a], mode: 0o600)
         }
-        return try open(at: path, logger: logger)
+        return try open(at: path, logger: logger, cancellation: cancellation)
     }
 
     /// Opens an existing store, and cleans up what dead processes left in it.
-    public static func open(at path: BytePath, logger: Logger) throws -> SnapshotStore {
+    ///
+    /// - Parameter cancellation: ends the waits for locks of other processes.
+    public static func open(
+        at path: BytePath, logger: Logger, cancellation: Cancellation = Cancellation()
+    ) throws -> SnapshotStore {
         let directory: SharedDescriptor
+        do throws(PlaceError) {
+            directory = SharedDescriptor(try Place.ownDirectory(path))
+        } catch {
+            guard let errno = error.errno else {
+                throw StoreError(error, "the store \"\(path)\" is not safe to use")
+            }
+            throw openFailure(path, errno)
+        }
         let description: [UInt8]
         do throws(Errno) {
-            directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
             description = try directory.fd.readFile(StoreLayout.description, limit: 1 << 16)
-        } catch .noSuchFileOrDirectory {
-            if LoopbackStore.hasImage(path) {
-                throw StoreError(
-                    .notFound,
-                    "the store at \"\(path)\" is not mounted; mount it with: varve store mount \(path)")
-            }
-            throw StoreError(
-                .notFound,
-                "there is no store in \"\(path)\"; make one with: varve store init \(path) [--loopback SIZE]")
-        } catch .permissionDenied {
-            throw StoreError(
-                .unsupported,
-                "the store in \"\(path)\" may be opened by its owner only; run as its owner, or name another with --store"
-            )
         } catch {
-            throw StoreError.system("open the store", path, error)
+            throw openFailure(path, error)
         }
         let version = try? JSONValue(parsing: description).object?["formatVersion"]?.int64
         guard let version else {
@@ -126,13 +126,36 @@ public final class SnapshotStore: Sendable {
             )
         }
         try requireBtrfs(directory.fd, path)
-        let store = try SnapshotStore(path: path, directory: directory, logger: logger)
+        let store = try SnapshotStore(
+            path: path, directory: directory, logger: logger, cancellation: cancellation)
         store.warnOfAccessTimes()
         store.cleanWorkArea()
         return store
     }
 
-    private init(path: BytePath, directory: SharedDescriptor, logger: Logger) throws(StoreError) {
+    private static func openFailure(_ path: BytePath, _ errno: Errno) -> StoreError {
+        switch errno {
+        case .noSuchFileOrDirectory where LoopbackStore.hasImage(path):
+            StoreError(
+                .notFound,
+                "the store at \"\(path)\" is not mounted; mount it with: varve store mount \(path.shellWord)")
+        case .noSuchFileOrDirectory:
+            StoreError(
+                .notFound,
+                "there is no store in \"\(path)\"; make one with: varve store init \(path.shellWord) [--loopback SIZE]"
+            )
+        case .permissionDenied:
+            StoreError(
+                .unsupported,
+                "the store in \"\(path)\" may be opened by its owner only; run as its owner, or name another with --store"
+            )
+        default: StoreError.system("open the store", path, errno)
+        }
+    }
+
+    private init(
+        path: BytePath, directory: SharedDescriptor, logger: Logger, cancellation: Cancellation
+    ) throws(StoreError) {
         func open(_ name: BytePath) throws(StoreError) -> SharedDescriptor {
             try attempt("open", path.appending(name)) { () throws(Errno) in
                 do throws(Errno) {
@@ -146,6 +169,7 @@ public final class SnapshotStore: Sendable {
         self.path = path
         self.directory = directory
         self.logger = logger
+        self.cancellation = cancellation
         chainsDirectory = try open(StoreLayout.chains)
         snapshotsDirectory = try open(StoreLayout.snapshots)
         workDirectory = try open(StoreLayout.work)
@@ -153,12 +177,29 @@ public final class SnapshotStore: Sendable {
         refreshedDirectory = try open(StoreLayout.refreshed)
     }
 
+    private init(_ store: SnapshotStore, cancellation: Cancellation) {
+        path = store.path
+        directory = store.directory
+        logger = store.logger
+        self.cancellation = cancellation
+        chainsDirectory = store.chainsDirectory
+        snapshotsDirectory = store.snapshotsDirectory
+        workDirectory = store.workDirectory
+        locksDirectory = store.locksDirectory
+        refreshedDirectory = store.refreshedDirectory
+    }
+
+    /// This store for one operation: its waits for locks end when that is cancelled.
+    public func bound(to cancellation: Cancellation) -> SnapshotStore {
+        SnapshotStore(self, cancellation: cancellation)
+    }
+
     private static func requireBtrfs(_ fd: FileDescriptor, _ path: BytePath) throws(StoreError) {
         let isBtrfs = try attempt("look at", path) { () throws(Errno) in try fd.fileSystem().isBtrfs }
         if !isBtrfs {
             throw StoreError(
                 .unsupported,
-                "\"\(path)\" is not on btrfs; make a store in an image file with: varve store init \(path) --loopback SIZE"
+                "\"\(path)\" is not on btrfs; make a store in an image file with: varve store init \(path.shellWord) --loopback SIZE"
             )
         }
         guard !Privileges.isRoot else { return }
@@ -172,34 +213,6 @@ public final class SnapshotStore: Sendable {
                 "only root may delete subvolumes on the btrfs of \"\(path)\"; have it mounted with user_subvol_rm_allowed (mount -o remount,user_subvol_rm_allowed), or run as root"
             )
         }
-    }
-
-    /// Makes a directory and what is missing above it.
-    static func makeDirectory(_ path: BytePath) throws(StoreError) -> SharedDescriptor {
-        var made = MadeDirectories()
-        return try makeDirectory(path, noting: &made)
-    }
-
-    /// - Parameter noting: gets those that were made, also where this fails.
-    static func makeDirectory(
-        _ path: BytePath, noting made: inout MadeDirectories
-    ) throws(StoreError) -> SharedDescriptor {
-        var current = path.isAbsolute ? BytePath("/") : .empty
-        for component in path.components {
-            current = current.appending(component)
-            try attempt("make the directory", current) { () throws(Errno) in
-                do throws(Errno) {
-                    try FileDescriptor.workingDirectory.makeDirectory(current, mode: 0o755)
-                    made.add(current)
-                } catch .fileExists {
-                } catch .readOnlyFileSystem {
-                }
-            }
-        }
-        return SharedDescriptor(
-            try attempt("open the directory", path) { () throws(Errno) in
-                try FileDescriptor.workingDirectory.open(path, [.directory])
-            })
     }
 
     private func warnOfAccessTimes() {

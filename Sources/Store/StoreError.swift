@@ -34,6 +34,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
 
     /// A system call failed: what was being done, to which path, and why.
     public static func system(_ operation: String, _ path: BytePath, _ errno: Errno) -> StoreError {
+        // A wait for a lock was given up.
+        if errno == .canceled { return cancelled }
         let (kind, remedy): (Kind, String) =
             switch errno {
             case .noSpace: (.noSpace, "; free space on this file system or enlarge it")

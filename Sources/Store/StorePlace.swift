@@ -2,38 +2,91 @@ import Glibc
 import SystemCalls
 import SystemPackage
 
-/// Directories that were made for something that may yet fail.
-struct MadeDirectories {
-    private var paths: [BytePath] = []
+extension StoreError {
+    /// - Parameter what: what cannot be because of that; a colon and the reason follow.
+    init(_ error: PlaceError, _ what: String) {
+        if case .system(let operation, let errno) = error.reason {
+            self = .system(operation, error.path, errno)
+        } else {
+            self.init(.failed, "\(what): \(error)")
+        }
+    }
+}
 
-    mutating func add(_ path: BytePath) { paths.append(path) }
+/// Where a directory is to be that is yet to be made: its parent, which others cannot change, and its name there. Nothing is
+/// there, or an empty directory.
+struct NewPlace {
+    let path: BytePath
+    let parent: SharedDescriptor
+    let name: BytePath
+    let isEmptyDirectory: Bool
 
-    /// Takes those away again that are still empty, the last made first.
-    func remove() {
-        for path in paths.reversed() { try? FileDescriptor.workingDirectory.removeDirectory(path) }
+    /// Makes what is missing above it.
+    ///
+    /// - Parameters:
+    ///   - noun: what it is to be, "bundle".
+    ///   - remedy: how to make room, where something is there.
+    init(_ path: BytePath, for noun: String, remedy: String = "remove it") throws(StoreError) {
+        self.path = path
+        name = try Self.name(path, for: noun)
+        var made = MadeDirectories()
+        do throws(PlaceError) {
+            parent = SharedDescriptor(
+                try Place.makeDirectory(
+                    path.parent.isEmpty ? .current : path.parent, .closedToOthers, noting: &made))
+        } catch {
+            made.remove()
+            throw StoreError(error, "\"\(path)\" cannot be a \(noun)")
+        }
+        let existing = try attempt("look at", path) { [parent, name] () throws(Errno) in
+            try parent.fd.statusIfPresent(of: name)
+        }
+        isEmptyDirectory = existing != nil
+        guard let existing else { return }
+        let isEmpty = try attempt("list the directory", path) { [parent, name] () throws(Errno) in
+            guard existing.isDirectory else { return false }
+            let opened = try parent.fd.openDirectory(name)
+            return try opened.fd.entries().isEmpty
+        }
+        guard isEmpty else {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" exists already; \(remedy) or name another \(noun == "bundle" ? noun : "directory")"
+            )
+        }
+    }
+
+    static func name(_ path: BytePath, for noun: String) throws(StoreError) -> BytePath {
+        let name = path.lastComponent
+        guard !name.isEmpty, name != .current, name != ".." else {
+            throw StoreError(
+                .usage, "\"\(path)\" cannot be a \(noun); name a directory that is yet to be made")
+        }
+        return name
     }
 }
 
 /// Whether a place is the caller's own, so that nobody else can put something into a store or another in its place.
 /// Root is trusted, and so is who owns a directory on the way.
 extension SnapshotStore {
-    /// A symbolic link that another user has put there leads to where that user wants.
-    static func checkLink(_ path: BytePath) throws(StoreError) {
-        let status = try attempt("look at", path) { () throws(Errno) in
-            try FileDescriptor.workingDirectory.statusIfPresent(of: path)
+    /// Makes the directory of a store and what is missing above it, and opens it. It is the caller's, and nobody else may write
+    /// to it or put another in its place.
+    ///
+    /// - Parameter noting: gets the directories that were made, also where this fails.
+    static func makeOwnDirectory(
+        _ path: BytePath, noting made: inout MadeDirectories
+    ) throws(StoreError) -> SharedDescriptor {
+        let directory: SharedDescriptor
+        do throws(PlaceError) {
+            directory = SharedDescriptor(try Place.makeDirectory(path, .closedToOthers, noting: &made))
+        } catch {
+            throw StoreError(error, "\"\(path)\" cannot be a store")
         }
-        guard let status, status.type == .symbolicLink, status.uid != 0, status.uid != geteuid() else {
-            return
-        }
-        throw StoreError(
-            .failed,
-            "\"\(path)\" cannot be a store: it is a symbolic link of another user (uid \(status.uid)); name the directory itself"
-        )
+        return directory
     }
 
-    /// Throws unless the directory is the caller's, and nobody else may write to it or to one above it; in one with the
-    /// sticky bit, such as /tmp, nobody can move what is another's.
-    static func requireOwnPlace(_ directory: FileDescriptor, _ path: BytePath) throws(StoreError) {
+    /// Throws unless the directory is the caller's, and nobody else may write to it.
+    static func requireOwn(_ directory: FileDescriptor, _ path: BytePath) throws(StoreError) {
         let status = try attempt("look at", path) { () throws(Errno) in try directory.status() }
         guard status.uid == geteuid() else {
             throw StoreError(
@@ -44,30 +97,8 @@ extension SnapshotStore {
         if status.mode & 0o022 != 0 {
             throw StoreError(
                 .failed,
-                "\"\(path)\" cannot be a store: others may write to it (mode \(String(status.permissions, radix: 8))); take that away with chmod go-w"
+                "\"\(path)\" cannot be a store: others may write to it (mode \(String(status.permissions, radix: 8))); take that away with chmod go-w \(path.shellWord)"
             )
-        }
-        var above = try attempt("look above", path) { () throws(Errno) in
-            try directory.open("..", [.directory, .path])
-        }
-        while true {
-            let (current, next) = try attempt("look above", path) { () throws(Errno) in
-                (try above.fd.status(), try above.fd.status(of: ".."))
-            }
-            // The group of the caller's own is taken for one that nobody else is in, as many hosts have it.
-            let isOpenToGroup = current.mode & 0o020 != 0 && current.gid != 0 && current.gid != getegid()
-            if current.mode & 0o1000 == 0, isOpenToGroup || current.mode & 0o002 != 0 {
-                let link = BytePath("/proc/self/fd/\(above.fd.rawValue)")
-                let name = (try? FileDescriptor.workingDirectory.readSymbolicLink(link)) ?? path.parent
-                throw StoreError(
-                    .failed,
-                    "\"\(path)\" cannot be a store: others may write to \"\(name)\" above it (mode \(String(current.permissions, radix: 8))), and put another in its place; take that away with chmod go-w \(name)"
-                )
-            }
-            if current.device == next.device, current.inode == next.inode { return }
-            above = try attempt("look above", path) { () throws(Errno) in
-                try above.fd.open("..", [.directory, .path])
-            }
         }
     }
 }

@@ -25,6 +25,12 @@ struct WorkSubvolume: ~Copyable {
         isDone = true
     }
 
+    /// Sets the permissions of the subvolume's root directory.
+    func changeMode(to mode: UInt32) throws(Errno) {
+        let opened = try directory.fd.openDirectory(name)
+        try opened.fd.changeMode(to: mode)
+    }
+
     /// Keeps the subvolume, open as `subvolume`, read-only under another name in `target`, a directory of the store's.
     ///
     /// Only what is writable can be moved to another directory. So that it is never seen writable under `newName`, it is

@@ -114,28 +114,51 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
     /// The path as text if it is valid UTF-8.
     public var string: String? { String(validating: bytes, as: UTF8.self) }
 
-    /// The path as text for a person: control bytes, backslash and what is not UTF-8 are shown as `\xHH`.
-    public var description: String { Self.escape(bytes) }
+    /// The path as text for a person (`ShownText`).
+    public var description: String { ShownText.of(bytes) }
 
-    /// `\xHH` for control bytes, backslash and, in a name that is not UTF-8, every byte above 0x7f.
-    public static func escape(_ bytes: some Collection<UInt8>) -> String {
-        let isText = String(validating: bytes, as: UTF8.self) != nil
-        var result = [UInt8]()
-        result.reserveCapacity(bytes.count)
-        for byte in bytes {
-            if byte < 0x20 || byte == 0x7f || byte == UInt8(ascii: "\\") || (byte > 0x7f && !isText) {
-                result.append(contentsOf: [UInt8(ascii: "\\"), UInt8(ascii: "x")])
-                result.appendHex(byte)
-            } else {
-                result.append(byte)
-            }
-        }
-        return String(decoding: result, as: UTF8.self)
-    }
+    /// Bytes as text for a person (`ShownText`).
+    public static func escape(_ bytes: some Collection<UInt8>) -> String { ShownText.of(Array(bytes)[...]) }
 
-    /// The same for a message, cut to `limit` bytes: what comes from outside does not decide how long a message is.
+    /// Bytes as text for a message, cut to `limit` bytes: what comes from outside does not decide how long a message is.
     public static func excerpt(_ bytes: some Collection<UInt8>, limit: Int = 200) -> String {
         bytes.count <= limit ? escape(bytes) : escape(bytes.prefix(limit)) + "…"
+    }
+
+    /// The path as one word of a shell's command line: as it is where no shell gives a byte of it a meaning, else in quotes;
+    /// with control bytes or what is not UTF-8 in the form `$'\ooo'` of bash and POSIX.1-2024.
+    public var shellWord: String {
+        let isPlain = { (byte: UInt8) in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "/"), UInt8(ascii: "."),
+                UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "+"), UInt8(ascii: ","),
+                UInt8(ascii: ":"), UInt8(ascii: "@"), UInt8(ascii: "%"), UInt8(ascii: "="):
+                true
+            default: false
+            }
+        }
+        if !isEmpty, bytes.allSatisfy(isPlain) { return String(decoding: bytes, as: UTF8.self) }
+        let quote = UInt8(ascii: "'")
+        let backslash = UInt8(ascii: "\\")
+        var result: [UInt8] = []
+        if let string, ShownText.isPlain(string) {
+            result.append(quote)
+            for byte in bytes { result.append(contentsOf: byte == quote ? Array("'\\''".utf8) : [byte]) }
+        } else {
+            result.append(contentsOf: [UInt8(ascii: "$"), quote])
+            for byte in bytes {
+                if isPlain(byte) || byte == UInt8(ascii: " ") {
+                    result.append(byte)
+                } else {
+                    // Three octal digits: the next byte cannot be taken for one more.
+                    result.append(backslash)
+                    for shift in [6, 3, 0] { result.append(UInt8(ascii: "0") + (byte >> UInt8(shift)) & 7) }
+                }
+            }
+        }
+        result.append(quote)
+        return String(decoding: result, as: UTF8.self)
     }
 
     /// Byte order, as `memcmp` has it.

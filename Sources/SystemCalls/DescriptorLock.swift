@@ -28,8 +28,9 @@ extension FileDescriptor {
         return true
     }
 
-    /// The same, waiting for as long as it takes.
-    public func lock(_ kind: LockKind) throws(Errno) {
-        while try !tryLock(kind) { usleep(2_000) }
+    /// Takes the lock, waiting for as long as it takes.
+    /// - Throws: `Errno.canceled` if the wait was given up.
+    public func lock(_ kind: LockKind, _ cancellation: Cancellation) throws(Errno) {
+        while try !tryLock(kind) { try cancellation.pause(microseconds: 2_000) }
     }
 }

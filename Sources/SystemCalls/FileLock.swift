@@ -58,11 +58,14 @@ public struct FileLock: ~Copyable {
         }
     }
 
-    /// The same, waiting for as long as it takes.
-    public static func exclusive(_ name: BytePath, in directory: SharedDescriptor) throws(Errno) -> FileLock {
+    /// Takes the exclusive lock, waiting for as long as it takes.
+    /// - Throws: `Errno.canceled` if the wait was given up.
+    public static func exclusive(
+        _ name: BytePath, in directory: SharedDescriptor, _ cancellation: Cancellation
+    ) throws(Errno) -> FileLock {
         while true {
             if let lock = try tryExclusive(name, in: directory) { return lock }
-            usleep(5_000)
+            try cancellation.pause(microseconds: 5_000)
         }
     }
 

@@ -45,6 +45,31 @@ public struct SupervisedProgram: Sendable {
         public var lastWords: String?
     }
 
+    /// The path of a program that is root's or the caller's, and that others can change neither by itself nor by putting another
+    /// in its place. One without a slash is looked for in the directories of `PATH`, as execvp(3) does.
+    public static func ownProgram(_ name: BytePath) throws(PlaceError) -> BytePath {
+        if name.bytes.contains(UInt8(ascii: "/")) {
+            _ = try Place.ownFile(name, .path)
+            return name
+        }
+        let variable =
+            unsafe getenv("PATH").map { unsafe Array(UnsafeRawBufferPointer(start: $0, count: strlen($0))) }
+            ?? Array("/bin:/usr/bin".utf8)
+        for directory in variable.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false) {
+            let candidate = (BytePath(directory) ?? .empty).appending(name)
+            let path = candidate.count == name.count ? BytePath("./").appendingBytes(name) : candidate
+            let isProgram = unsafe path.withCString { unsafe access($0, X_OK) } == 0
+            guard isProgram else { continue }
+            // A directory of that name is passed over.
+            do throws(PlaceError) { _ = try Place.ownFile(path, .path) } catch {
+                if error.errno == .isDirectory { continue }
+                throw error
+            }
+            return path
+        }
+        throw PlaceError(path: name, reason: .system(operation: "find", .noSuchFileOrDirectory))
+    }
+
     /// Makes what `killRunning` uses.
     public static func prepareKilling() { RunningGroup.clear(-1) }
 

@@ -6,24 +6,26 @@ import SystemCalls
 /// Opens what a call works with, so that its waits for locks end when the call is cancelled.
 extension WorkPlace {
     func openStore(_ path: BytePath, _ logger: Logger) throws -> SnapshotStore {
-        try SnapshotStore.open(at: path, logger: logger)
+        try SnapshotStore.open(at: path, logger: logger, cancellation: cancellation)
     }
 
     func createStore(_ path: BytePath, _ logger: Logger) throws -> SnapshotStore {
-        try SnapshotStore.initialize(at: path, logger: logger)
+        try SnapshotStore.initialize(at: path, logger: logger, cancellation: cancellation)
     }
 
     /// A store that is open already, for this call.
-    func bound(_ store: SnapshotStore) -> SnapshotStore { store }
+    func bound(_ store: SnapshotStore) -> SnapshotStore { store.bound(to: cancellation) }
 
     /// A store that was opened in this call, for other calls.
-    func unbound(_ store: SnapshotStore) -> SnapshotStore { store }
+    func unbound(_ store: SnapshotStore) -> SnapshotStore { store.bound(to: Cancellation()) }
 
-    func openLayout(_ path: BytePath) throws -> ImageLayout { try ImageLayout(opening: path) }
+    func openLayout(_ path: BytePath) throws -> ImageLayout {
+        try ImageLayout(opening: path, cancellation: cancellation)
+    }
 
     /// The image that `PATH[:TAG]` names.
     func resolve(_ image: BytePath, platform: Platform? = nil) throws -> ResolvedImage {
-        try ImageLayout.resolve(try ImageReference.locating(image), platform: platform)
+        try ImageLayout.resolve(try ImageReference.locating(image), platform: platform, cancellation: cancellation)
     }
 
     /// The images for all platforms that `PATH[:TAG]` names.

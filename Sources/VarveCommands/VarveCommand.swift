@@ -1,6 +1,6 @@
 import ArgumentParser
 import Glibc
-public import Store
+import Store
 public import SystemCalls
 import SystemPackage
 

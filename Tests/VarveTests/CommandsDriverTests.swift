@@ -183,7 +183,7 @@ import Testing
     func leftovers() throws {
         let bench = try Bench()
         try shell(
-            "cd \"$1\"; mkdir -p .varve-work-dead/rootfs/x .varve-work-live/rootfs; echo x > .varve-work-dead/rootfs/x/f",
+            "cd \"$1\"; mkdir -p .varve-work-dead/rootfs/x .varve-work-live/rootfs; chmod 700 .varve-work-*; echo x > .varve-work-dead/rootfs/x/f",
             bench.directory.path)
         let live = try FileDescriptor.workingDirectory.open(
             bench.directory.path.appending(".varve-work-live"), [.directory])

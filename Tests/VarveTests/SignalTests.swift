@@ -6,12 +6,16 @@ import TestSupport
 import Testing
 
 /// The command as a process, with its standard error in a file.
-private struct VarveProcess: ~Copyable {
+struct VarveProcess: ~Copyable {
     let pid: pid_t
     private let errors: BytePath
 
-    /// - Parameter stopAt: the durability point at which it stops itself; see `durabilityPoint`.
-    init(_ arguments: [String], in directory: BytePath, variables: [String] = [], stopAt: Int? = nil) throws {
+    /// - Parameter stopAt: the durability point at which it stops itself; see `durabilityPoint`. Or the name of a moment; see
+    ///   `racePoint`.
+    init(
+        _ arguments: [String], in directory: BytePath, variables: [String] = [],
+        stopAt: (some CustomStringConvertible)? = Int?.none
+    ) throws {
         errors = directory.appending("errors")
         // `exec` keeps the process: what is spawned becomes the command.
         let script =
@@ -38,6 +42,26 @@ private struct VarveProcess: ~Copyable {
             }
             if pending.allSatisfy({ $0.hasSuffix("\t0000000000000000") }) { return }
             usleep(1_000)
+        }
+    }
+
+    /// Waits until it has slept for a while in the calls that a wait for a lock is made of: it sleeps again and again, and has
+    /// nothing else to do.
+    func waitUntilWaiting() throws {
+        var naps = 0
+        while naps < 20 {
+            let text = try FileDescriptor.workingDirectory.readFile(
+                BytePath("/proc/\(pid)/syscall"), limit: 1 << 12)
+            // clock_nanosleep and nanosleep of x86-64, arm64 and riscv64.
+            let number =
+                String(decoding: text, as: UTF8.self).split(separator: " ").first.map(String.init) ?? ""
+            naps = ["230", "35", "115", "101"].contains(number) ? naps + 1 : naps
+            let state = try FileDescriptor.workingDirectory.readFile(
+                BytePath("/proc/\(pid)/stat"), limit: 1 << 12)
+            if String(decoding: state, as: UTF8.self).contains(") Z ") {
+                throw TestSupportError("it does not wait, but has ended: \(try errorText())")
+            }
+            usleep(5_000)
         }
     }
 

@@ -4,27 +4,16 @@ import SystemPackage
 
 /// Where a bundle is to be: checked before any work is done for it.
 struct BundlePlace {
-    private let path: BytePath
-    let parent: SharedDescriptor
-    let name: BytePath
+    private let place: NewPlace
+    private var path: BytePath { place.path }
+    var parent: SharedDescriptor { place.parent }
+    var name: BytePath { place.name }
 
     /// - Parameter store: the store whose file system must hold the bundle; nil where any file system does.
     init(_ path: BytePath, store: SnapshotStore?) throws {
-        self.path = path
-        name = try Self.name(path)
-        let parentPath = path.parent
-        parent = try SnapshotStore.makeDirectory(parentPath.isEmpty ? .current : parentPath)
+        place = try NewPlace(
+            path, for: "bundle", remedy: "remove it (varve bundle rm \(path.shellWord))")
         if let store { try check(store) }
-        try check()
-    }
-
-    fileprivate static func name(_ path: BytePath) throws(StoreError) -> BytePath {
-        let name = path.lastComponent
-        guard !name.isEmpty, name != .current, name != ".." else {
-            throw StoreError(
-                .usage, "\"\(path)\" cannot be a bundle; name a directory that is yet to be made")
-        }
-        return name
     }
 
     private func check(_ store: SnapshotStore) throws {
@@ -36,31 +25,15 @@ struct BundlePlace {
         }
     }
 
-    private func check() throws {
-        let existing = try attempt("look at", path) { () throws(Errno) in
-            try parent.fd.statusIfPresent(of: name)
-        }
-        guard let existing else { return }
-        var isEmptyDirectory = false
-        if existing.isDirectory {
-            isEmptyDirectory = try attempt("list the directory", path) { () throws(Errno) in
-                let opened = try parent.fd.openDirectory(name)
-                return try opened.fd.entries().isEmpty
-            }
-        }
-        guard isEmptyDirectory else {
-            throw StoreError(
-                .failed,
-                "\"\(path)\" exists already; remove it (varve bundle rm \(path)) or name another bundle")
+    /// Gives the finished subvolume its permissions and moves it to the bundle's path; an empty directory there makes room.
+    func put(_ bundle: inout WorkSubvolume, mode: UInt32) throws {
+        try put { () throws(Errno) in
+            try bundle.changeMode(to: mode)
+            try bundle.move(to: parent.fd, name)
         }
     }
 
-    /// Moves the finished subvolume to the bundle's path; an empty directory there makes room.
-    func put(_ bundle: inout WorkSubvolume) throws {
-        try put { () throws(Errno) in try bundle.move(to: parent.fd, name) }
-    }
-
-    /// The same by any means.
+    /// Moves the finished bundle to its path by any means.
     func put(_ move: () throws(Errno) -> Void) throws {
         do throws(Errno) {
             // An empty directory, not a subvolume, is replaced by rename(2) itself only if the file system lets a
@@ -87,7 +60,7 @@ extension SnapshotStore {
     /// Whether a bundle there would lie on the file system that holds the store. What is missing above it need not be
     /// made yet.
     public func holds(_ bundle: BytePath) throws -> Bool {
-        _ = try BundlePlace.name(bundle)
+        _ = try NewPlace.name(bundle, for: "bundle")
         var path = bundle.parent
         while true {
             let opened: OwnedDescriptor

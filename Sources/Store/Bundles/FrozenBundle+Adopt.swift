@@ -21,7 +21,7 @@ extension BtrfsFrozenBundle {
             try isAdoptable(onTopOf: ChainName(below))
         else { return false }
         let name = ChainName(last)
-        return try store.withLock(on: name) {
+        return try store.withLock(on: name, cancellation) {
             if try store.chain(name) != nil { return true }
             let work = try store.makeWork { directory, workName in
                 try subvolume.fd.snapshot(to: directory, workName, readOnly: false)
@@ -75,6 +75,8 @@ extension BtrfsFrozenBundle {
                 guard try root.fd.status(of: entry.name).isRegular else { return false }
                 try root.fd.unlink(entry.name)
             }
+            // Chains are alike, whatever the permissions of bundles are.
+            try root.fd.changeMode(to: 0o755)
             // That of the chain below says what the new one was made on top of.
             for attribute in try root.fd.extendedAttributeNames()
             where attribute != StoreLayout.publicationAttribute {

@@ -10,15 +10,17 @@ final class BtrfsFrozenBundle: FrozenBundle {
     let bundle: Bundle
     let base: BundleBase
     private let source: DeltaSource
+    let cancellation: Cancellation
     private var snapshot: WorkSubvolume
     let subvolume: SharedDescriptor
     let hadNestedSubvolumes: Bool
     let root: SharedDescriptor
 
-    init(store: SnapshotStore, bundle: Bundle, source: DeltaSource) throws {
+    init(store: SnapshotStore, bundle: Bundle, _ context: RepackContext) throws {
         self.store = store
         self.bundle = bundle
-        self.source = source
+        source = context.source
+        cancellation = context.cancellation
         base = try store.base(of: bundle)
         hadNestedSubvolumes = try !bundle.subvolume.fd.nestedSubvolumes().isEmpty
         // Taking the snapshot writes out what is still dirty in memory first (btrfs_start_delalloc_snapshot,
@@ -64,7 +66,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
             parent = try store.chain(ChainName(below, variant: chainVariant(options)))
             if parent == nil { return false }
         }
-        try store.withLock(on: name) {
+        try store.withLock(on: name, cancellation) {
             if try store.chain(name) != nil { return }
             let work = try store.makeWork { directory, workName in
                 if let parent {

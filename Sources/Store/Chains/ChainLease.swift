@@ -10,7 +10,7 @@ extension SnapshotStore {
         while true {
             guard let subvolume = try open(name.path, in: chainsDirectory) else { return nil }
             let isThere = try attempt("lock the chain", name.path) { () throws(Errno) in
-                try subvolume.fd.lock(.shared)
+                try subvolume.fd.lock(.shared, cancellation)
                 return try isNamed(subvolume, name)
             }
             if isThere { return subvolume }

@@ -174,8 +174,8 @@ extension SnapshotStore {
     }
 
     /// Runs `body` while this process alone may publish or delete the chain.
-    func withLock<R>(on name: ChainName, _ body: () throws -> R) throws -> R {
-        let lock = try lockChain(name, whileWaiting: {})
+    func withLock<R>(on name: ChainName, _ cancellation: Cancellation, _ body: () throws -> R) throws -> R {
+        let lock = try lockChain(name) { try cancellation.check() }
         let result = try body()
         extendLifetime(lock)
         return result
@@ -184,7 +184,11 @@ extension SnapshotStore {
     func lockChain(_ name: ChainName, whileWaiting: () throws -> Void) throws -> FileLock {
         do {
             return try FileLock.exclusive(
-                name.path, in: locksDirectory, isShared: true, whileWaiting: whileWaiting)
+                name.path, in: locksDirectory, isShared: true
+            ) {
+                try cancellation.check()
+                try whileWaiting()
+            }
         } catch let error as Errno {
             throw StoreError.system("lock the chain", name.path, error)
         }

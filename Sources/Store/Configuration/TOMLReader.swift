@@ -1,5 +1,5 @@
 public import SystemCalls
-public import SystemPackage
+import SystemPackage
 
 /// A value of a TOML document, of the kinds that this program's configuration has.
 public enum TOMLValue: Sendable, Equatable {
@@ -35,16 +35,18 @@ public struct TOMLError: Error, Sendable, CustomStringConvertible {
 }
 
 extension TOMLTable {
-    /// The bytes of a document, at most 1 MiB; nil if there is no such file.
-    public static func bytes(of path: BytePath) throws(Errno) -> [UInt8]? {
-        do throws(Errno) {
-            // Not to wait for a writer, if it is a FIFO.
-            let file = try FileDescriptor.workingDirectory.open(path, [.readOnly, .nonBlocking])
-            return try file.fd.readAll(limit: 1 << 20)
-        } catch .noSuchFileOrDirectory {
-            return nil
-        } catch .notDirectory {
-            return nil
+    /// The bytes of a configuration file, at most 1 MiB; nil if there is no such file. It decides what is run and where is
+    /// written, so it must be root's or the caller's, and others may not be able to change it (`Place.ownFile`).
+    public static func bytes(of path: BytePath) throws(PlaceError) -> [UInt8]? {
+        let file: OwnedDescriptor
+        do throws(PlaceError) {
+            file = try Place.ownFile(path, [.readOnly])
+        } catch {
+            if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory { return nil }
+            throw error
+        }
+        do throws(Errno) { return try file.fd.readAll(limit: 1 << 20) } catch {
+            throw PlaceError(path: path, reason: .system(operation: "read", error))
         }
     }
 

@@ -17,7 +17,7 @@ public struct BtrfsDriver: StorageDriver {
 
     public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
         try BtrfsFrozenBundle(
-            store: store, bundle: try store.openBundle(context.bundle), source: context.source)
+            store: store, bundle: try store.openBundle(context.bundle), context)
     }
 }
 
@@ -172,6 +172,6 @@ private final class BtrfsUnpack: UnpackTransaction {
             }
         }
         try context.cancellation.check()
-        try place.put(&bundle)
+        try place.put(&bundle, mode: context.bundleMode)
     }
 }

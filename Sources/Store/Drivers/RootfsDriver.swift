@@ -1,3 +1,4 @@
+import Glibc
 import Layers
 import SystemCalls
 import SystemPackage
@@ -23,45 +24,26 @@ public struct RootfsDriver: StorageDriver {
 /// A directory beside its place until it is whole.
 private final class RootfsTransaction: UnpackTransaction {
     let layersInPlace = 0
-    private let path: BytePath
-    private let parent: SharedDescriptor
-    private var work: WorkDirectory
+    private let place: NewPlace
+    private let work: WorkDirectory
     private let tree: SharedDescriptor
 
     init(_ path: BytePath, owners: OwnerMapping) throws {
-        self.path = path
-        let name = path.lastComponent
-        guard !name.isEmpty, name != .current, name != BytePath("..") else {
-            throw StoreError(
-                .usage, "\"\(path)\" cannot be a root file system; name a directory that is yet to be made")
-        }
-        parent = try SnapshotStore.makeDirectory(path.parent.isEmpty ? .current : path.parent)
-        if let existing = try attempt(
-            "look at", path,
-            { [parent] () throws(Errno) in
-                try parent.fd.statusIfPresent(of: name)
-            })
-        {
-            let isEmpty =
-                try existing.isDirectory
-                && attempt("list the directory", path) { [parent] () throws(Errno) in
-                    let opened = try parent.fd.openDirectory(name)
-                    return try opened.fd.entries().isEmpty
-                }
-            guard isEmpty else {
-                throw StoreError(.failed, "\"\(path)\" exists already; remove it or name another directory")
-            }
-        }
-        work = try WorkDirectory(in: parent, path: path)
-        tree = work.opened
-        // No layer need say anything of the root directory: it is the same whatever the umask and the clock are.
-        let owner = try owners.root()
-        try attempt("give owner, mode and time to", path) { [tree] () throws(Errno) in
-            if !owners.isIdentity, !owners.isRootless {
-                try tree.fd.changeOwner(uid: owner.uid, gid: owner.gid)
-            }
-            try tree.fd.changeMode(to: 0o755)
-            try tree.fd.setTimes(access: .epoch, modification: .epoch)
+        place = try NewPlace(path, for: "root file system")
+        work = try WorkDirectory(in: place.parent, path: path)
+        let owner = owners.isRootless ? nil : try owners.root()
+        tree = try Self.makeTree(in: work, owner, path)
+    }
+
+    /// No layer need say anything of the root directory.
+    private static func makeTree(
+        in work: borrowing WorkDirectory, _ owner: (uid: UInt32, gid: UInt32)?, _ path: BytePath
+    ) throws(StoreError) -> SharedDescriptor {
+        do throws(Errno) {
+            try work.opened.fd.makeRootfs(owner: owner)
+            return SharedDescriptor(try work.opened.fd.openDirectory(StoreLayout.rootfs))
+        } catch {
+            throw StoreError.system("make the directory", path, error)
         }
     }
 
@@ -74,8 +56,14 @@ private final class RootfsTransaction: UnpackTransaction {
     func rootfs() throws -> SharedDescriptor { tree }
 
     func finish(files: [BundleFile]) throws {
-        try attempt("put the root file system in", path) { () throws(Errno) in
-            try work.move(to: parent.fd, path.lastComponent, replacing: true)
+        try attempt("put the root file system in", place.path) { () throws(Errno) in
+            let mode = try tree.fd.status().permissions
+            // A directory that gets another parent must be writable for its owner, unless that is root (vfs_rename,
+            // fs/namei.c).
+            let isLocked = geteuid() != 0 && mode & 0o200 == 0
+            if isLocked { try tree.fd.changeMode(to: mode | 0o200) }
+            try work.move(StoreLayout.rootfs, to: place.parent.fd, place.name, replacing: true)
+            if isLocked { try tree.fd.changeMode(to: mode) }
         }
     }
 }

@@ -17,13 +17,18 @@ public struct UnpackContext: Sendable {
     public var options: ApplyOptions
     /// For which prefixes a driver that keeps them is to keep a chain.
     public var chains = ChainPolicy.auto
+    /// The permissions of the bundle's directory. The default keeps all other users out, whose processes could else run the
+    /// set-ID files of the image.
+    public var bundleMode = closedBundleMode
     /// Asks to stop. The engine looks at it between its own steps; a driver that waits for something looks too.
     public var cancellation = Cancellation()
+
+    public static let closedBundleMode: UInt32 = 0o700
 
     public init(
         bundle: BytePath, image: ResolvedImage, diffIDs: [DiffID], chainIDs: [ChainID],
         options: ApplyOptions = ApplyOptions(), chains: ChainPolicy = .auto,
-        cancellation: Cancellation = Cancellation()
+        bundleMode: UInt32 = closedBundleMode, cancellation: Cancellation = Cancellation()
     ) {
         self.bundle = bundle
         self.image = image
@@ -31,17 +36,19 @@ public struct UnpackContext: Sendable {
         self.chainIDs = chainIDs
         self.options = options
         self.chains = chains
+        self.bundleMode = bundleMode
         self.cancellation = cancellation
     }
 
     /// What a driver is told of `image`.
     public init(
         bundle: BytePath, image: ResolvedImage, options: ApplyOptions = ApplyOptions(),
-        chains: ChainPolicy = .auto, cancellation: Cancellation = Cancellation()
+        chains: ChainPolicy = .auto, bundleMode: UInt32 = closedBundleMode,
+        cancellation: Cancellation = Cancellation()
     ) {
         self.init(
             bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs, options: options,
-            chains: chains, cancellation: cancellation)
+            chains: chains, bundleMode: bundleMode, cancellation: cancellation)
     }
 }
 

@@ -16,6 +16,8 @@ public struct Unpacking: Sendable {
         /// For which prefixes of the image a driver that keeps chains keeps one.
         public var chains = ChainPolicy.auto
         public var limits = UnpackLimits()
+        /// The permissions of the bundle's directory: who can enter it can run the set-ID files of the image.
+        public var bundleMode = UnpackContext.closedBundleMode
         /// The bundle gets an mtree file, which umoci needs to repack it.
         public var writesMtree = false
         public init() {}
@@ -52,7 +54,8 @@ public struct Unpacking: Sendable {
     public func unpack(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
         let context = UnpackContext(
             bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
-            options: options.apply, chains: options.chains, cancellation: cancellation)
+            options: options.apply, chains: options.chains, bundleMode: options.bundleMode,
+            cancellation: cancellation)
         let transaction = try driver.beginUnpack(context)
         try extract(image, transaction)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)

@@ -1,6 +1,6 @@
 import Glibc
 import Synchronization
-import SystemCalls
+package import SystemCalls
 import SystemPackage
 
 /// The threads and the memory that a process gives to calls that read, hash and write for seconds.

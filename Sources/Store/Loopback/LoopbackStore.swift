@@ -53,15 +53,14 @@ public enum LoopbackStore {
         at path: BytePath, size: Int64, logger: Logger, _ cancellation: Cancellation,
         _ made: inout MadeDirectories
     ) throws -> SnapshotStore {
-        try SnapshotStore.checkLink(path)
         do {
             // Not kept open: what an interrupted run has mounted there is unmounted next.
-            let directory = try SnapshotStore.makeDirectory(path, noting: &made)
-            try SnapshotStore.requireOwnPlace(directory.fd, path)
+            let directory = try SnapshotStore.makeOwnDirectory(path, noting: &made)
+            try SnapshotStore.requireOwn(directory.fd, path)
         }
         let unfinished = try UnfinishedImage(of: path)
-        let directory = try SnapshotStore.makeDirectory(path)
-        try SnapshotStore.requireOwnPlace(directory.fd, path)
+        let directory = try SnapshotStore.makeOwnDirectory(path, noting: &made)
+        try SnapshotStore.requireOwn(directory.fd, path)
         let entries = try attempt("list the directory", path) { () throws(Errno) in try directory.fd.entries()
         }
         guard entries.isEmpty else {
@@ -76,7 +75,8 @@ public enum LoopbackStore {
         try format(unfinished.path, cancellation)
         try mount(unfinished.path, at: path)
         do {
-            let store = try SnapshotStore.initialize(at: path, logger: logger)
+            let store = try SnapshotStore.initialize(
+                at: path, logger: logger, cancellation: cancellation)
             try cancellation.check()
             try unfinished.finish()
             return store
@@ -112,19 +112,30 @@ public enum LoopbackStore {
         /// The directory that the store is mounted at.
         let store: BytePath
         private let finished: BytePath
+        /// Where both names are; others cannot change it.
+        private let directory: SharedDescriptor
+        private var name: BytePath { path.lastComponent }
         private var isFinished = false
 
         init(of store: BytePath) throws {
             self.store = store
             finished = image(of: store)
             path = finished.appendingBytes(".new")
-            let here = FileDescriptor.workingDirectory
+            let parent = finished.parent
+            do throws(PlaceError) {
+                directory = SharedDescriptor(
+                    try Place.directory(parent.isEmpty ? .current : parent, .closedToOthers))
+            } catch {
+                throw StoreError(error, "\"\(finished)\" cannot be the image of a store")
+            }
             let exists = StoreError(
-                .failed, "\"\(finished)\" exists already; mount that store with: varve store mount \(store)")
+                .failed,
+                "\"\(finished)\" exists already; mount that store with: varve store mount \(store.shellWord)")
             if hasImage(store) { throw exists }
-            file = try attempt("make the image file", path) { [path] () throws(Errno) in
+            file = try attempt("make the image file", path) { [directory, path] () throws(Errno) in
                 SharedDescriptor(
-                    try here.open(path, [.readWrite, .create, .noFollow, .nonBlocking], mode: 0o600))
+                    try directory.fd.open(
+                        path.lastComponent, [.readWrite, .create, .noFollow, .nonBlocking], mode: 0o600))
             }
             let status = try attempt("look at", path) { [file] () throws(Errno) in try file.fd.status() }
             guard status.isRegular, status.uid == geteuid(), status.linkCount == 1 else {
@@ -136,8 +147,8 @@ public enum LoopbackStore {
                 throw StoreError(
                     .failed, "another command makes the store \"\(store)\" just now; wait for it")
             }
-            let current = try attempt("look at", path) { [path] () throws(Errno) in
-                try here.statusIfPresent(of: path)
+            let current = try attempt("look at", path) { [directory, path] () throws(Errno) in
+                try directory.fd.statusIfPresent(of: path.lastComponent)
             }
             guard current?.inode == status.inode else { throw exists }
             // Of an interrupted run: it may have got as far as to mount it.
@@ -148,18 +159,15 @@ public enum LoopbackStore {
         /// The image gets its name, and is on disk with it.
         func finish() throws {
             try attempt("put in place", path) { () throws(Errno) in
-                let here = FileDescriptor.workingDirectory
                 try file.fd.synchronize()
-                try here.rename(path, to: here, finished, replacing: false)
+                try directory.fd.rename(name, to: directory.fd, finished.lastComponent, replacing: false)
                 isFinished = true
-                let parent = finished.parent
-                let directory = try here.open(parent.isEmpty ? .current : parent, [.directory])
                 try directory.fd.synchronize()
             }
         }
 
         deinit {
-            if !isFinished { try? FileDescriptor.workingDirectory.unlink(path) }
+            if !isFinished { try? directory.fd.unlink(name) }
         }
     }
 
@@ -168,17 +176,23 @@ public enum LoopbackStore {
 
     private static func mount(_ image: BytePath, at path: BytePath) throws {
         let file: OwnedDescriptor
-        do throws(Errno) {
-            file = try FileDescriptor.workingDirectory.open(image, [.readWrite, .noFollow])
-        } catch .noSuchFileOrDirectory {
+        do throws(PlaceError) {
+            // Whoever could write to it could put any file system there.
+            file = try Place.ownFile(image, [.readWrite])
+        } catch {
+            guard let errno = error.errno else {
+                throw StoreError(error, "the store at \"\(path)\" is not safe to mount")
+            }
+            guard errno == .noSuchFileOrDirectory else {
+                throw StoreError.system("open the image file", image, errno)
+            }
             throw StoreError(
                 .notFound,
-                "there is no loopback store at \"\(path)\" (\"\(image)\" is missing); make one with: varve store init \(path) --loopback SIZE"
+                "there is no loopback store at \"\(path)\" (\"\(image)\" is missing); make one with: varve store init \(path.shellWord) --loopback SIZE"
             )
-        } catch {
-            throw StoreError.system("open the image file", image, error)
         }
-        let directory = try SnapshotStore.makeDirectory(path)
+        var made = MadeDirectories()
+        let directory = try SnapshotStore.makeOwnDirectory(path, noting: &made)
         let isBtrfs = try attempt("look at", path) { () throws(Errno) in try directory.fd.fileSystem().isBtrfs
         }
         if isBtrfs, try isMountPoint(path) { return }
@@ -212,7 +226,8 @@ public enum LoopbackStore {
         } catch .resourceBusy {
             throw StoreError(
                 .failed,
-                "\"\(path)\" is in use; end what has files open there (lsof +f -- \(path)) and try again")
+                "\"\(path)\" is in use; end what has files open there (lsof +f -- \(path.shellWord)) and try again"
+            )
         } catch .notPermitted {
             throw StoreError(.unsupported, "only root may unmount \"\(path)\"; run as root")
         } catch {

@@ -2,7 +2,7 @@ import Archive
 import Btrfs
 import Layers
 public import OCI
-import SystemCalls
+public import SystemCalls
 import SystemPackage
 
 extension StoreCheck {

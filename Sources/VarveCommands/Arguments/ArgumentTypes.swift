@@ -75,6 +75,16 @@ struct SizeArgument: ExpressibleByArgument {
     }
 }
 
+/// The permissions of a directory that its owner can use, in octal: `700` to `777`.
+struct ModeArgument: ExpressibleByArgument {
+    let mode: UInt32
+
+    init?(argument: String) {
+        guard let mode = UInt32(argument, radix: 8), mode <= 0o777, mode & 0o700 == 0o700 else { return nil }
+        self.mode = mode
+    }
+}
+
 /// A number of things, 0 or more.
 struct CountArgument: ExpressibleByArgument {
     let count: Int

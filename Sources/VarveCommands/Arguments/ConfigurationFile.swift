@@ -20,7 +20,11 @@ struct ConfigurationFile: Equatable {
     /// Nil if there is no such file.
     static func read(_ path: BytePath) throws -> ConfigurationFile? {
         let bytes: [UInt8]?
-        do throws(Errno) { bytes = try TOMLTable.bytes(of: path) } catch {
+        do throws(PlaceError) { bytes = try TOMLTable.bytes(of: path) } catch {
+            guard let error = error.errno else {
+                throw StoreError(
+                    .failed, "the configuration \"\(path)\" is not safe to use: \(error)")
+            }
             throw UsageError(
                 "cannot read the configuration \"\(path)\": \(error); name the store with --store")
         }

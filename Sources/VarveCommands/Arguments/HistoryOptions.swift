@@ -75,7 +75,7 @@ struct ChangedImageOptions: ParsableArguments {
         let reference = try reference()
         let newTag = tag?.text ?? reference.tag
         try ImageReference.checkTag(newTag)
-        let image = try ImageLayout.resolve(reference)
+        let image = try ImageLayout.resolve(reference, cancellation: context.cancellation)
         try image.layout.change { layout in
             var mutation = try ImageMutation(image)
             let added = try change(image.within(layout), &mutation, sourceDate)

@@ -5,6 +5,9 @@ import Store
 // options costs each start of the program 0.1 ms.
 
 extension ArgumentHelp {
+    static let bundleMode = ArgumentHelp(
+        "Permissions of the bundle's directory, such as 755; 700 by default, as who can enter it can run the image's set-ID files.",
+        valueName: "mode")
     static let maxSize = ArgumentHelp(
         "The most bytes that the layers may unpack to, holes of sparse files included; 1T by default.",
         valueName: "size")

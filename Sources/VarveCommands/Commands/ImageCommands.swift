@@ -38,7 +38,8 @@ struct NewCommand: ExecutableCommand {
     func execute(_ context: CommandContext) throws {
         let created = try context.environment.sourceDate() ?? .now()
         let reference = try ImageReference.locating(image.path)
-        try ImageLayout(opening: reference.path).newImage(tag: reference.tag, created: created)
+        try ImageLayout(opening: reference.path, cancellation: context.cancellation).newImage(
+            tag: reference.tag, created: created)
     }
 }
 
@@ -57,7 +58,7 @@ struct TagCommand: ExecutableCommand {
 
     func execute(_ context: CommandContext) throws {
         let reference = try ImageReference.locating(image.path)
-        let layout = try ImageLayout(opening: reference.path)
+        let layout = try ImageLayout(opening: reference.path, cancellation: context.cancellation)
         try layout.tag(newTag.text, try Self.descriptor(reference, in: layout))
     }
 
@@ -90,7 +91,7 @@ struct RemoveTagCommand: ExecutableCommand {
 
     func execute(_ context: CommandContext) throws {
         let reference = try ImageReference.locating(image.path)
-        let layout = try ImageLayout(opening: reference.path)
+        let layout = try ImageLayout(opening: reference.path, cancellation: context.cancellation)
         guard try !layout.removeTag(reference.tag) else { return }
         // To umoci a tag that is not there is one that is removed.
         if context.program == .umoci { return }
@@ -158,7 +159,7 @@ struct CollectCommand: ExecutableCommand {
     var layout: PathArgument
 
     func execute(_ context: CommandContext) throws {
-        let layout = try ImageLayout(opening: layout.path)
+        let layout = try ImageLayout(opening: layout.path, cancellation: context.cancellation)
         // umoci knows of no store, and a script that calls it expects every such blob to go.
         let kept =
             context.program == .umoci ? [] : try context.openStoreIfPresent()?.neededManifests() ?? []

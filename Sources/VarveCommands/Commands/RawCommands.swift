@@ -144,7 +144,13 @@ struct RawCommands: ParsableCommand {
                 if existing?.isRegular ?? true {
                     return try directory.fd.writeFileDurably(name, bytes)
                 }
-                let opened = try directory.fd.open(name, [.writeOnly, .truncate])
+                // A symbolic link is followed only where no other user has put it there.
+                let opened: OwnedDescriptor
+                do throws(PlaceError) {
+                    opened = try Place.file(file.path, .closedToOthers, [.writeOnly, .truncate])
+                } catch {
+                    throw error.errno ?? .permissionDenied
+                }
                 try opened.fd.writeFull(bytes)
             }
         }

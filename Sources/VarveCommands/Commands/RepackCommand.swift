@@ -56,7 +56,7 @@ struct RepackCommand: ExecutableCommand {
         let options = try repackOptions(
             of: context.program, sourceDate: try context.environment.sourceDate())
         let reference = try ImageReference.locating(image.path)
-        let layout = try ImageLayout(opening: reference.path)
+        let layout = try ImageLayout(opening: reference.path, cancellation: context.cancellation)
         let driver = try context.driver(driver, of: bundle.path)
         let result = try Repacking(
             driver: driver, options: options, cancellation: context.cancellation,

@@ -67,11 +67,15 @@ struct SnapshotCommands: ParsableCommand {
         @Argument(help: ArgumentHelp("The name of the snapshot.", valueName: "name"))
         var name: TextArgument
 
+        @Option(help: .bundleMode)
+        var bundleMode: ModeArgument?
+
         @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))
         var bundle: PathArgument
 
         func execute(_ context: CommandContext) throws {
-            try context.openStore(of: [bundle.path]).restoreSnapshot(name.text, to: bundle.path)
+            try context.openStore(of: [bundle.path]).restoreSnapshot(
+                name.text, to: bundle.path, mode: bundleMode?.mode ?? UnpackContext.closedBundleMode)
         }
     }
 

@@ -66,6 +66,9 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
             "Memory for layers that are inflated ahead, for example 64M, the default.", valueName: "size"))
     var memory: SizeArgument?
 
+    @Option(help: .bundleMode)
+    var bundleMode: ModeArgument?
+
     @Option(help: .maxSize)
     var maxSize: SizeArgument?
 
@@ -88,6 +91,7 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
         if let memory { options.memory = memory.byteCount }
         options.limits = UnpackLimits(maxSize: maxSize, maxEntries: maxEntries)
         options.writesMtree = mtree
+        if let bundleMode { options.bundleMode = bundleMode.mode }
         let result = try Unpacking(
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("unpacking")

@@ -39,7 +39,8 @@ final class CommandContext {
     /// - Parameter bundles: those that the command line names: the store of one of them is the store.
     func openStore(of bundles: [BytePath] = []) throws -> SnapshotStore {
         tolerateMissingPermissions()
-        return try SnapshotStore.open(at: try storePath(of: bundles), logger: logger)
+        return try SnapshotStore.open(
+            at: try storePath(of: bundles), logger: logger, cancellation: cancellation)
     }
 
     /// An ordinary user's image has files that not even their owner may read (/etc/shadow, mode 0) or directories that
@@ -63,7 +64,8 @@ final class CommandContext {
             option: options.store?.path, bundles: bundles, environment: environment)
         tolerateMissingPermissions()
         do {
-            return try SnapshotStore.open(at: location.path, logger: logger)
+            return try SnapshotStore.open(
+                at: location.path, logger: logger, cancellation: cancellation)
         } catch let error as StoreError
             where !location.isGiven && [.notFound, .unsupported].contains(error.kind)
         {

@@ -70,6 +70,7 @@ enum ExitStatus: Int32 {
         case .invalidInput: .invalidInput
         case .notFound: .notFound
         case .alreadyExists, .inUse: .failed
+        case .cancelled: .interrupted
         case .io(let errno): of(errno)
         }
     }

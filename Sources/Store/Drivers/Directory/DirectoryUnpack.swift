@@ -7,7 +7,9 @@ import SystemPackage
 final class DirectoryUnpack: UnpackTransaction {
     private let context: UnpackContext
     private let place: BundlePlace
-    private var work: WorkDirectory
+    private let work: WorkDirectory
+    /// The bundle, in `work` until it is whole.
+    private let bundle: SharedDescriptor
     private let root: SharedDescriptor
     private let digests = ContentDigests()
     private var recorded: RecordedTree?
@@ -17,16 +19,24 @@ final class DirectoryUnpack: UnpackTransaction {
     init(_ context: UnpackContext) throws {
         self.context = context
         place = try BundlePlace(context.bundle, store: nil)
-        let work = try WorkDirectory(in: place.parent, path: context.bundle)
+        work = try WorkDirectory(in: place.parent, path: context.bundle)
         let owners = context.options.owners
         let owner = owners.isRootless ? nil : try owners.root()
-        root = SharedDescriptor(
-            try attempt("make the root directory of", context.bundle) {
-                [opened = work.opened] () throws(Errno) in
-                try opened.fd.makeRootfs(owner: owner)
-                return try opened.fd.openDirectory(StoreLayout.rootfs)
-            })
-        self.work = work
+        (bundle, root) = try Self.makeBundle(in: work, owner, context)
+    }
+
+    private static let name: BytePath = "bundle"
+
+    private static func makeBundle(
+        in work: borrowing WorkDirectory, _ owner: (uid: UInt32, gid: UInt32)?, _ context: UnpackContext
+    ) throws(StoreError) -> (SharedDescriptor, SharedDescriptor) {
+        do throws(Errno) {
+            let bundle = try work.makeDirectory(name, mode: context.bundleMode)
+            try bundle.fd.makeRootfs(owner: owner)
+            return (bundle, SharedDescriptor(try bundle.fd.openDirectory(StoreLayout.rootfs)))
+        } catch {
+            throw StoreError.system("make the root directory of", context.bundle, error)
+        }
     }
 
     func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget? {
@@ -49,10 +59,9 @@ final class DirectoryUnpack: UnpackTransaction {
         let manifest = context.image.manifestDescriptor.digest
         let record = BundleFile(
             name: BundleMetadata.recordName(manifest), contents: try record(onEntry: {}).encoded)
-        let opened = work.opened
         for file in files + [record] {
             try attempt("write", context.bundle.appending(file.name)) { () throws(Errno) in
-                let made = try opened.fd.open(
+                let made = try bundle.fd.open(
                     file.name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o644)
                 try made.fd.writeFull(file.contents)
                 try made.close()
@@ -60,10 +69,10 @@ final class DirectoryUnpack: UnpackTransaction {
         }
         try attempt("write out", context.bundle) { () throws(Errno) in
             // A bundle that is seen is on disk, whole: its record would else speak of files that the power took away.
-            try opened.fd.synchronizeFileSystem()
+            try bundle.fd.synchronizeFileSystem()
         }
         try context.cancellation.check()
-        try place.put { () throws(Errno) in try work.move(to: place.parent.fd, place.name) }
+        try place.put { () throws(Errno) in try work.move(Self.name, to: place.parent.fd, place.name) }
         try attempt("write out", context.bundle) { () throws(Errno) in try place.parent.fd.synchronize() }
     }
 }

@@ -72,7 +72,7 @@ public struct BtrfsHook: Sendable {
             }
             try store.makeEmptyTree(name, in: directory, owners: OwnerMapping())
         }
-        try place.put(&work)
+        try place.put(&work, mode: UnpackContext.closedBundleMode)
         return count
     }
 

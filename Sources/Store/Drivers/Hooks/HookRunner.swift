@@ -14,6 +14,14 @@ struct HookRunner: Sendable {
 
     func has(_ name: HookName) -> Bool { configuration.hooks[name] != nil }
 
+    private func unusable(_ errno: Errno) -> String {
+        "\(errno); make it a program that can be executed, or correct hooks.toml"
+    }
+
+    private func reason(_ error: PlaceError) -> String {
+        error.errno.map { unusable($0) } ?? "\(error)"
+    }
+
     /// Asks a hook; nil if it is not configured.
     ///
     /// - Parameter request: what there is beside the protocol version and the hook's name.
@@ -27,8 +35,12 @@ struct HookRunner: Sendable {
         for member in request.members { whole[member.key] = member.value }
         let program = hook.command.first ?? .empty
         let failure = HookFailure(name: name, program: program)
+        let found: BytePath
+        do throws(PlaceError) { found = try SupervisedProgram.ownProgram(program) } catch {
+            throw failure.error("\"\(program)\" cannot be run: \(reason(error))")
+        }
         var supervised = SupervisedProgram(
-            arguments: hook.command + [BytePath(name.rawValue), bundle],
+            arguments: [found] + hook.command.dropFirst() + [BytePath(name.rawValue), bundle],
             input: JSONValue.object(whole).serialized() + [UInt8(ascii: "\n")],
             outputLimit: name.answerLimit, timeLimit: hook.timeout)
         supervised.errorLimit = 1 << 20
@@ -37,9 +49,7 @@ struct HookRunner: Sendable {
         do {
             outcome = try supervised.run(onErrorOutput: onErrorOutput) { try cancellation.check() }
         } catch let error as Errno {
-            throw failure.error(
-                "\"\(program)\" cannot be run: \(error); make it a program that can be executed, or correct hooks.toml"
-            )
+            throw failure.error("\"\(program)\" cannot be run: \(unusable(error))")
         }
         let words = outcome.lastWords.map { ": \($0)" } ?? " and said nothing on standard error"
         switch outcome.ending {

@@ -7,47 +7,43 @@ import SystemPackage
 /// Where a bundle of hook programs is to be. What is made there goes with this value, mounts included, unless it is
 /// kept.
 final class HookedBundlePlace {
-    private let path: BytePath
-    private let parent: SharedDescriptor
-    private let name: BytePath
-    private let existed: Bool
+    private let place: NewPlace
+    private var path: BytePath { place.path }
+    private var parent: SharedDescriptor { place.parent }
+    private var name: BytePath { place.name }
     /// Mounts that were there before belong to somebody else.
     private let foreignMounts: Set<UInt64>
     private var isKept = false
 
     init(_ path: BytePath) throws {
-        self.path = path
-        name = path.lastComponent
-        guard !name.isEmpty, name != ".." else {
-            throw StoreError(
-                .usage, "\"\(path)\" cannot be a bundle; name a directory that is yet to be made")
-        }
-        parent = try SnapshotStore.makeDirectory(path.parent)
-        let existing = try attempt("look at", path) { [parent, name] () throws(Errno) in
-            try parent.fd.statusIfPresent(of: name)
-        }
-        existed = existing != nil
+        place = try NewPlace(path, for: "bundle")
         foreignMounts = Set(
             try attempt("list the mounts below", path) { () throws(Errno) in try MountTable.read() }.map(\.id)
         )
-        guard let existing else { return }
-        let isEmpty = try attempt("list the directory", path) { [parent, name] () throws(Errno) in
-            guard existing.isDirectory else { return false }
-            let directory = try parent.fd.openDirectory(name)
-            return try directory.fd.entries().isEmpty
+    }
+
+    /// Opens the bundle. A hook may have made it, or another user put something else in its place.
+    private func open() throws(StoreError) -> OwnedDescriptor {
+        let opened = try attempt("open the bundle", path) { () throws(Errno) in
+            try parent.fd.openDirectory(name)
         }
-        guard isEmpty else {
-            // Not this value's to take away.
-            isKept = true
-            throw StoreError(.failed, "\"\(path)\" exists already; remove it or name another bundle")
+        let owner = try attempt("look at", path) { () throws(Errno) in try opened.fd.status().uid }
+        guard owner == geteuid() else {
+            throw StoreError(
+                .failed, "\"\(path)\" belongs to another user (uid \(owner)); name another bundle")
         }
+        return opened
     }
 
     /// How many entries `rootfs/` has; nil if there is none.
     func rootfsEntries() throws(StoreError) -> Int? {
-        try attempt("list the directory", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
+        let isThere = try attempt("look at", path) { () throws(Errno) in
+            try parent.fd.statusIfPresent(of: name) != nil
+        }
+        guard isThere else { return nil }
+        let bundle = try open()
+        return try attempt("list the directory", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
             do throws(Errno) {
-                let bundle = try parent.fd.openDirectory(name)
                 let rootfs = try bundle.fd.openDirectory(StoreLayout.rootfs)
                 return try rootfs.fd.entries().count
             } catch .noSuchFileOrDirectory {
@@ -57,19 +53,22 @@ final class HookedBundlePlace {
     }
 
     /// Makes what no hook has made.
-    func complete(makesRootfs: Bool, owners: OwnerMapping) throws {
+    ///
+    /// - Parameter mode: the permissions of the bundle's directory, whoever made it.
+    func complete(
+        makesRootfs: Bool, owners: OwnerMapping, mode: UInt32 = UnpackContext.closedBundleMode
+    ) throws {
         let owner = try owners.root()
         try attempt("make the bundle", path) { () throws(Errno) in
-            do throws(Errno) { try parent.fd.makeDirectory(name, mode: 0o755) } catch .fileExists {}
-            let bundle = try parent.fd.openDirectory(name)
+            do throws(Errno) { try parent.fd.makeDirectory(name, mode: mode) } catch .fileExists {}
+        }
+        racePoint("hooked-bundle")
+        let bundle = try open()
+        try attempt("make the bundle", path) { () throws(Errno) in
+            try bundle.fd.changeMode(to: mode)
             guard makesRootfs else { return }
             do throws(Errno) {
-                try bundle.fd.makeDirectory(StoreLayout.rootfs, mode: 0o755)
-                if owner != (geteuid(), getegid()) {
-                    try bundle.fd.changeOwner(of: StoreLayout.rootfs, uid: owner.0, gid: owner.1)
-                }
-                try bundle.fd.changeMode(of: StoreLayout.rootfs, to: 0o755)
-                try bundle.fd.setTimes(of: StoreLayout.rootfs, access: .epoch, modification: .epoch)
+                try bundle.fd.makeRootfs(owner: owner == (geteuid(), getegid()) ? nil : owner)
             } catch .fileExists {
             }
         }
@@ -77,17 +76,15 @@ final class HookedBundlePlace {
 
     /// The root file system as it is now: a hook may have mounted another since the last time.
     func rootfs() throws(StoreError) -> SharedDescriptor {
-        SharedDescriptor(
+        let bundle = try open()
+        return SharedDescriptor(
             try attempt("open", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
-                let bundle = try parent.fd.openDirectory(name)
-                return try bundle.fd.openDirectory(StoreLayout.rootfs)
+                try bundle.fd.openDirectory(StoreLayout.rootfs)
             })
     }
 
     func write(_ files: [BundleFile]) throws(StoreError) {
-        let bundle = try attempt("open the bundle", path) { () throws(Errno) in
-            try parent.fd.openDirectory(name)
-        }
+        let bundle = try open()
         for file in files {
             try attempt("write", path.appending(file.name)) { () throws(Errno) in
                 try bundle.fd.writeFileDurably(file.name, file.contents)
@@ -109,7 +106,7 @@ final class HookedBundlePlace {
             try? unmount(mount.point, detaching: true)
         }
         try? PartialBundleRemoval.remove(name, in: parent.fd)
-        if existed { try? parent.fd.makeDirectory(name, mode: 0o755) }
+        if place.isEmptyDirectory { try? parent.fd.makeDirectory(name, mode: 0o755) }
     }
 }
 

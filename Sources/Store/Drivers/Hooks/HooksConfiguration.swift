@@ -32,7 +32,10 @@ public struct HooksConfiguration: Sendable, Equatable {
     /// Nil if there is no such file.
     public static func read(_ path: BytePath) throws -> HooksConfiguration? {
         let bytes: [UInt8]?
-        do throws(Errno) { bytes = try TOMLTable.bytes(of: path) } catch {
+        do throws(PlaceError) { bytes = try TOMLTable.bytes(of: path) } catch {
+            guard let error = error.errno else {
+                throw StoreError(error, "the hooks \"\(path)\" are not safe to use")
+            }
             throw StoreError(
                 .usage, "cannot read the hooks \"\(path)\": \(error); name another file with VARVE_HOOKS")
         }

@@ -31,7 +31,8 @@ final class HooksUnpack: UnpackTransaction {
             bundle: request.bundle, store: hooks[.extractTo]?.store ?? hooks[.trySkip]?.store)
         try trySkip()
         try place.complete(
-            makesRootfs: layersInPlace == 0 || supportsParallelExtraction, owners: context.options.owners)
+            makesRootfs: layersInPlace == 0 || supportsParallelExtraction, owners: context.options.owners,
+            mode: context.bundleMode)
     }
 
     private func ask(_ name: HookName, _ members: JSONObject) throws -> HookAnswer? {

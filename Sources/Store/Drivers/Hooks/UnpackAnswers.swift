@@ -108,8 +108,12 @@ package struct HookDirectories {
                 continue
             }
             let below = components[prefix.count...].reduce(BytePath.empty) { $0.appending($1) }
+            let top: OwnedDescriptor
+            do throws(PlaceError) { top = try Place.ownDirectory(above) } catch {
+                throw failure.error(
+                    "\(error.errno == nil ? "layers are not safe in \"\(above)\": " : "")\(error)")
+            }
             do throws(Errno) {
-                let top = try FileDescriptor.workingDirectory.open(above, [.directory])
                 return SharedDescriptor(
                     try top.fd.open(below, [.directory], resolve: [.beneath, .noSymlinks]))
             } catch {
