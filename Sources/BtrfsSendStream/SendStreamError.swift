@@ -15,6 +15,8 @@ public struct SendStreamError: Error, Hashable, Sendable, CustomStringConvertibl
         case trailingData
         /// Only 1, 2 and 3 are known.
         case unsupportedVersion(UInt32)
+        /// What gives the bytes returned a count that cannot be: a negative one, as calls do that fail, or more than was asked for.
+        case sourceFailed
         /// The input ends inside a header or a command.
         case truncated
         /// The input ends between two commands, without the end command.
@@ -65,6 +67,7 @@ public struct SendStreamError: Error, Hashable, Sendable, CustomStringConvertibl
             case .trailingData: "something that is no stream follows the end command"
             case .unsupportedVersion(let version):
                 "its version is \(version), and versions 1 to 3 are known; ask the sender for version 1 (--proto 1)"
+            case .sourceFailed: "reading it failed there"
             case .truncated: "it ends in the middle of a command; was the sender stopped?"
             case .missingEnd: "it ends without the end command; was the sender stopped?"
             case .commandTooLong(let length, let limit):

@@ -69,7 +69,12 @@ public struct SendStreamParser: ~Copyable, Sendable {
             (bytes: inout UnsafeMutableBufferPointer<UInt8>) throws(E) -> Int in
             let free = unsafe UnsafeMutableRawBufferPointer(
                 rebasing: UnsafeMutableRawBufferPointer(bytes)[end...])
-            return min(max(0, try unsafe source(free)), free.count)
+            let count = try unsafe source(free)
+            return (0...free.count).contains(count) ? count : -1
+        }
+        guard count >= 0 else {
+            if failure == nil { failure = SendStreamError(.sourceFailed, offset: consumed &+ UInt64(end)) }
+            return 0
         }
         self.end += count
         return count

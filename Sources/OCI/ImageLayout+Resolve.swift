@@ -61,7 +61,7 @@ extension ImageLayout {
         var seen = Set<Digest>()
         for leaf in try leaves(below: ways)
         where MediaType.isManifest(leaf.descriptor.mediaType) && !Self.isAttestation(leaf.descriptor)
-            && hasBlob(leaf.descriptor.digest) && seen.insert(leaf.descriptor.digest).inserted
+            && holdsBlob(leaf.descriptor.digest) && seen.insert(leaf.descriptor.digest).inserted
         {
             result.append(
                 try ResolvedImage(
@@ -125,7 +125,7 @@ extension ImageLayout {
             try checkSize(count, depth: path.count)
             for entry in entries.reversed() {
                 guard let type = entry.object?["mediaType"]?.string, MediaType.isIndex(type),
-                    let descriptor = try? Descriptor(entry, of: ""), hasBlob(descriptor.digest)
+                    let descriptor = try? Descriptor(entry, of: ""), holdsBlob(descriptor.digest)
                 else { continue }
                 pending.append(path + [descriptor])
             }
@@ -151,10 +151,6 @@ extension ImageLayout {
             throw .invalid(
                 "the indexes in the image layout \(path) have more than \(Self.maximumEntries) entries")
         }
-    }
-
-    private func hasBlob(_ digest: Digest) -> Bool {
-        ((try? blobStatus(digest)) ?? nil) != nil
     }
 
     /// Everything that is no index at or below the ends of `roots`, in document order.

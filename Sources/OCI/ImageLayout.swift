@@ -43,7 +43,8 @@ public final class ImageLayout: Sendable {
         do throws(Errno) {
             directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
         } catch .noSuchFileOrDirectory {
-            throw .notFound("there is no image layout at \(path); make one with: varve init --layout \(path)")
+            throw .notFound(
+                "there is no image layout at \(path); make one with: varve init --layout \(path.shellWord)")
         } catch .notDirectory {
             throw .invalid("\(path) is no image layout: it is not a directory")
         } catch {

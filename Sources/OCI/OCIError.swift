@@ -51,8 +51,10 @@ public struct OCIError: Error, CustomStringConvertible, Sendable {
             return OCIError(.cancelled, "interrupted; nothing half-done was left behind")
         case .permissionDenied, .notPermitted:
             remedy = "; run as a user who may do that, or change the owner or mode of the files"
-        case .noSpace, .diskQuotaExceeded:
-            remedy = "; free some space there and try again"
+        case .noSpace:
+            remedy = "; \(spaceRemedy(near: path))"
+        case .diskQuotaExceeded:
+            remedy = "; raise the quota or free space below it"
         case .readOnlyFileSystem:
             remedy = "; mount it writable, or copy the layout to a place that is"
         case .improperLink:

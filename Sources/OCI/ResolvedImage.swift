@@ -63,6 +63,9 @@ public struct ResolvedImage: Sendable {
 }
 
 extension ImageLayout {
+    /// Whether the layout holds a blob under that digest, whatever its content is.
+    public func holdsBlob(_ digest: Digest) -> Bool { ((try? blobStatus(digest)) ?? nil) != nil }
+
     /// The image at the end of a path of descriptors, as `ResolvedImage.path` gives it and bundles record it. Nothing is
     /// looked up: the tag may mean another image by now. Throws `notFound` if the layout does not hold it.
     public func image(at path: [Descriptor]) throws(OCIError) -> ResolvedImage {

@@ -1,3 +1,5 @@
+internal import SystemCalls
+
 /// The conversion of an image configuration to that of a runtime (image-spec conversion.md): what
 /// `config.json` of a bundle holds.
 ///
@@ -134,9 +136,12 @@ public enum RuntimeConfig {
         return result
     }
 
+    /// From the root of the container. `..` is taken away with what stands before it, and never leads above the root.
     private static func absolute(_ path: String) -> String {
-        if path.isEmpty { return "/" }
-        return path.utf8.first == UInt8(ascii: "/") ? path : "/" + path
+        let path = BytePath(path)
+        let whole = path.isAbsolute ? path : BytePath("/").appending(path)
+        guard whole.components.contains("..") else { return path.isEmpty ? "/" : whole.string ?? "/" }
+        return BytePath("/").appending(whole.cleaned).string ?? "/"
     }
 
     private static func mount(_ destination: String, _ type: String, _ source: String, _ options: [String])

@@ -21,6 +21,12 @@ extension SnapshotStore {
     /// Keeps the bundle as it is now, under `name`: at once, whatever its size.
     public func createSnapshot(of bundlePath: BytePath, name: String) throws {
         let target = try Self.snapshotName(name)
+        guard ShownText.isPlain(name) else {
+            throw StoreError(
+                .usage,
+                "\"\(BytePath.escape(name.utf8))\" cannot name a snapshot; use no control characters in a name"
+            )
+        }
         let bundle = try openBundle(bundlePath)
         if try open(target, in: snapshotsDirectory) != nil { throw Self.snapshotExists(name) }
         try removeStub(target, in: snapshotsDirectory)
@@ -62,7 +68,7 @@ extension SnapshotStore {
     ) throws {
         let source = try snapshot(name)
         let place = try BundlePlace(bundle, store: self)
-        var copy = try makeWork { directory, workName in
+        var copy = try makeWork(for: bundle) { directory, workName in
             do throws(BtrfsError) {
                 try source.fd.snapshot(to: directory, workName, readOnly: false)
             } catch  where error.errno == .noSuchFileOrDirectory {
@@ -93,7 +99,7 @@ extension SnapshotStore {
     private static func snapshotExists(_ name: String) -> StoreError {
         StoreError(
             .failed,
-            "there is a snapshot \"\(name)\" already; remove it (varve snapshot rm \(name)) or choose another name"
+            "there is a snapshot \"\(name)\" already; remove it (varve snapshot rm \(BytePath(name).shellWord)) or choose another name"
         )
     }
 

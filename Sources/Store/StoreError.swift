@@ -38,7 +38,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         if errno == .canceled { return cancelled }
         let (kind, remedy): (Kind, String) =
             switch errno {
-            case .noSpace: (.noSpace, "; free space on this file system or enlarge it")
+            case .noSpace: (.noSpace, "; \(spaceRemedy(near: path))")
             case .diskQuotaExceeded: (.noSpace, "; raise the quota or free space below it")
             case .notPermitted, .permissionDenied: (.unsupported, "; \(permissionRemedy())")
             case .readOnlyFileSystem: (.failed, "; mount the file system for writing")

@@ -173,7 +173,7 @@ public struct SubvolumeComparison: Sendable {
                 "\"\(side.path)\" is writable, and there is no store on its file system to take a snapshot in; make one yourself (btrfs subvolume snapshot -r) and compare that, or name such a store with --store"
             )
         }
-        let snapshot = try store.makeWork { directory, name in
+        let snapshot = try store.makeWork(for: side.path) { directory, name in
             do throws(BtrfsError) {
                 try side.subvolume.fd.snapshot(to: directory, name, readOnly: true)
             } catch {

@@ -68,9 +68,12 @@ extension SnapshotStore {
     /// Reserves a name in `work/` and makes a subvolume there with `make`. Its lock is taken first: what has no lock
     /// is a leftover, whoever looks.
     ///
-    /// - Parameter removes: what `make` moves there is to be deleted, which must also go where the disk is full.
+    /// - Parameters:
+    ///   - subject: what errors name in place of the subvolume, of which nobody knows.
+    ///   - removes: what `make` moves there is to be deleted, which must also go where the disk is full.
     func makeWork(
-        removes: Bool = false, _ make: (_ directory: FileDescriptor, _ name: BytePath) throws -> Void
+        for subject: BytePath, removes: Bool = false,
+        _ make: (_ directory: FileDescriptor, _ name: BytePath) throws -> Void
     ) throws -> WorkSubvolume {
         for _ in 0..<100 {
             let name = BytePath(randomName())
@@ -80,7 +83,9 @@ extension SnapshotStore {
             // Somebody who cleans up holds it just now, between its making and its locking: another name.
             guard let lock else { continue }
             let work = WorkSubvolume(name: name, directory: workDirectory, lock: lock)
-            try make(workDirectory.fd, name)
+            do { try make(workDirectory.fd, name) } catch let error as BtrfsError {
+                throw error.naming(subject, insteadOf: name)
+            }
             return work
         }
         throw StoreError(.failed, "cannot lock a work area in \"\(path)\"; try again")
@@ -129,5 +134,14 @@ extension SnapshotStore {
         } catch {
             logger.warning("cannot remove what an interrupted run left in \"\(shown)\": \(error)")
         }
+    }
+}
+
+extension BtrfsError {
+    /// The error with the path of `subject`, if it speaks of a work subvolume.
+    func naming(_ subject: BytePath, insteadOf work: BytePath) -> BtrfsError {
+        var error = self
+        if path.lastComponent == work { error.path = subject }
+        return error
     }
 }

@@ -83,6 +83,16 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         bytes.split(separator: UInt8(ascii: "/")).map { BytePath(terminated: Array($0) + [0]) }
     }
 
+    /// The components without `.`, each `..` taken away with the one before it: the path below a root that it cannot leave.
+    /// Relative, and empty for the root itself. Symbolic links are not asked for.
+    public var cleaned: BytePath {
+        var parts: [BytePath] = []
+        for part in components where part != .current {
+            if part == ".." { _ = parts.popLast() } else { parts.append(part) }
+        }
+        return parts.reduce(.empty) { $0.appending($1) }
+    }
+
     public var isAbsolute: Bool { storage[0] == UInt8(ascii: "/") }
 
     /// The last part between slashes; empty for the empty path and for `/`.

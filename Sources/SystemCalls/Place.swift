@@ -288,8 +288,7 @@ public struct Place {
         guard trust == .closedToOthers else { return }
         var here = current
         while let above = try Self.parent(of: here, shown) {
-            let link = BytePath("/proc/self/fd/\(above.fd.rawValue)")
-            let path = (try? FileDescriptor.workingDirectory.readSymbolicLink(link)) ?? ".."
+            let path = (try? above.fd.path()) ?? ".."
             try Self.check(above.fd, path)
             here = above
         }

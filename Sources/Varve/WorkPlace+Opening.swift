@@ -25,7 +25,8 @@ extension WorkPlace {
 
     /// The image that `PATH[:TAG]` names.
     func resolve(_ image: BytePath, platform: Platform? = nil) throws -> ResolvedImage {
-        try ImageLayout.resolve(try ImageReference.locating(image), platform: platform, cancellation: cancellation)
+        try ImageLayout.resolve(
+            try ImageReference.locating(image), platform: platform, cancellation: cancellation)
     }
 
     /// The images for all platforms that `PATH[:TAG]` names.

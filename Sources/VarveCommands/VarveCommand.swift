@@ -49,12 +49,12 @@ public enum VarveCommand {
         } catch let error as OutputError where error.isClosedPipe {
             return ExitStatus.done.rawValue
         } catch let error as UmociCommandLine.Mistake {
-            diagnostics.message(ArgumentText.shown(error.description))
+            diagnostics.message(ArgumentText.shown(error.description), isOneLine: false)
             return error.code
         } catch let error as ReportedError {
             return error.status.code(of: program)
         } catch let error as WrongUsage {
-            diagnostics.message(error.description)
+            diagnostics.message(error.description, isOneLine: false)
             return ExitStatus.usage.code(of: program)
         } catch {
             // What was found before it is still a result.
@@ -74,7 +74,7 @@ public enum VarveCommand {
         if program == .umoci {
             switch try UmociCommandLine(parsing: words) {
             case .command(let translated): words = translated
-            case .text(let text): return try output.write(text)
+            case .text(let text): return try output.show(text)
             }
         }
         guard let command = try parse(words.map(ArgumentText.marked), output) else { return }
@@ -105,7 +105,7 @@ public enum VarveCommand {
                 }
                 throw WrongUsage(description: text.prefix(1).lowercased() + text.dropFirst())
             }
-            try output.write(text.hasSuffix("\n") ? text : text + "\n")
+            try output.show(text.hasSuffix("\n") ? text : text + "\n")
             return nil
         }
     }

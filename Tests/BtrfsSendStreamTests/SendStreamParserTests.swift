@@ -151,6 +151,17 @@ func everyCommand(version: UInt32) -> [SendCommand] {
         }
     }
 
+    @Test("A source that fails is an error, and not the end of the stream", arguments: [-1, Int.min, Int.max])
+    func failingSource(_ count: Int) {
+        var parser = SendStreamParser(bufferSize: 1 << 16)
+        let filled = unsafe parser.fill(with: { _ in count })
+        #expect(filled == 0)
+        var errors: [SendStreamError] = []
+        do throws(SendStreamError) { _ = try parser.next() } catch { errors.append(error) }
+        do throws(SendStreamError) { try parser.finish() } catch { errors.append(error) }
+        #expect(errors.map(\.reason) == [.sourceFailed, .sourceFailed])
+    }
+
     @Test func sourceThatWritesIntoTheBuffer() throws {
         let bytes = StreamBuilder.everything(version: 2)
         var parser = SendStreamParser(bufferSize: 1)

@@ -404,7 +404,7 @@ import Testing
             Unsafe(
                 testDescription: "an image of a loopback store that others may write to",
                 script: "truncate -s 300M l.btrfs; mkfs.btrfs -q l.btrfs >/dev/null 2>&1; chmod 666 l.btrfs",
-                command: "varve store mount l", code: 1, says: "/l.btrfs\" (mode 666)"),
+                command: "varve store mount l", code: 1, says: "l.btrfs\" (mode 666)"),
         ])
     func configurationOfOthers(_ one: Unsafe) throws {
         let (world, shell) = try prepared()

@@ -91,7 +91,9 @@ extension SnapshotStore {
 
     /// The tree of an image with no layers.
     private func emptyBase(_ owners: OwnerMapping) throws -> BundleBase {
-        let work = try makeWork { directory, name in try makeEmptyTree(name, in: directory, owners: owners) }
+        let work = try makeWork(for: path) { directory, name in
+            try makeEmptyTree(name, in: directory, owners: owners)
+        }
         let name = work.name
         let opened = try attempt("open", name) { () throws(Errno) in try workDirectory.fd.openDirectory(name)
         }

@@ -23,7 +23,7 @@ extension BtrfsFrozenBundle {
         let name = ChainName(last)
         return try store.withLock(on: name, cancellation) {
             if try store.chain(name) != nil { return true }
-            let work = try store.makeWork { directory, workName in
+            let work = try store.makeWork(for: bundle.path) { directory, workName in
                 try subvolume.fd.snapshot(to: directory, workName, readOnly: false)
             }
             let workName = work.name

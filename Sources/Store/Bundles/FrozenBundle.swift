@@ -25,7 +25,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
         hadNestedSubvolumes = try !bundle.subvolume.fd.nestedSubvolumes().isEmpty
         // Taking the snapshot writes out what is still dirty in memory first (btrfs_start_delalloc_snapshot,
         // fs/btrfs/ioctl.c): no sync is needed for the snapshot to hold all that was written before it.
-        let snapshot = try store.makeWork { directory, name in
+        let snapshot = try store.makeWork(for: bundle.path) { directory, name in
             do throws(BtrfsError) {
                 try bundle.subvolume.fd.snapshot(to: directory, name, readOnly: true)
             } catch {
@@ -68,7 +68,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
         }
         try store.withLock(on: name, cancellation) {
             if try store.chain(name) != nil { return }
-            let work = try store.makeWork { directory, workName in
+            let work = try store.makeWork(for: bundle.path) { directory, workName in
                 if let parent {
                     try store.snapshot(of: parent, to: directory, workName)
                 } else {

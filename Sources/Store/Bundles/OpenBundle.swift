@@ -80,7 +80,8 @@ struct OpenBundle {
 
     static func isMissing(_ path: BytePath) -> StoreError {
         StoreError(
-            .notFound, "there is no bundle \"\(path)\"; make one with: varve unpack --image IMAGE \(path)")
+            .notFound,
+            "there is no bundle \"\(path)\"; make one with: varve unpack --image IMAGE \(path.shellWord)")
     }
 
     static func isNone(_ path: BytePath) -> StoreError {

@@ -129,7 +129,8 @@ extension SnapshotStore {
     /// Deletes a bundle, which other subvolumes may lie in: moved out of sight first, so that a crash leaves nothing that looks
     /// whole. If it cannot be deleted, it is put back.
     func discard(_ name: BytePath, in directory: FileDescriptor) throws {
-        let work = try makeWork(removes: true) { workDirectory, workName in
+        let shown = (try? directory.path())?.appending(name) ?? name
+        let work = try makeWork(for: shown, removes: true) { workDirectory, workName in
             func move() throws(Errno) {
                 try directory.rename(name, to: workDirectory, workName, replacing: false)
             }
@@ -150,7 +151,7 @@ extension SnapshotStore {
             } catch .noSpace {
                 // Deleting takes less room than moving: btrfs keeps some for it.
             } catch {
-                throw StoreError.system("move away", name, error)
+                throw StoreError.system("move away", shown, error)
             }
         }
         let workName = work.name
@@ -165,7 +166,7 @@ extension SnapshotStore {
                 if (try? workDirectory.fd.status(of: workName.appending(StoreLayout.rootfs))) != nil {
                     try? workDirectory.fd.rename(workName, to: directory, name, replacing: false)
                 }
-                throw error
+                throw error.naming(shown, insteadOf: workName)
             }
         } else {
             try delete(name, in: directory)

@@ -89,7 +89,7 @@ private final class BtrfsUnpack: UnpackTransaction {
     }
 
     private func makeWork(onTopOf base: OpenChain?) throws -> WorkSubvolume {
-        try store.makeWork { directory, name in
+        try store.makeWork(for: context.bundle) { directory, name in
             if let base {
                 try store.snapshot(of: base, to: directory, name)
                 return

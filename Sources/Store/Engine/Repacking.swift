@@ -81,6 +81,12 @@ public struct Repacking: Sendable {
     private func repack(_ bundle: BytePath, with layout: ImageLayout, tag: String) throws -> Result {
         let metadata = try Self.metadata(of: bundle)
         if options.refreshesBundle { try Self.checkWritable(bundle) }
+        if let manifest = metadata.path.last?.digest, !layout.holdsBlob(manifest) {
+            throw StoreError(
+                .notFound,
+                "\"\(layout.path)\" must be the layout that the bundle \"\(bundle)\" came from, and does not hold its image \(manifest); name that layout, or copy the image into this one"
+            )
+        }
         let image = try layout.image(at: metadata.path)
         let frozen = try driver.freeze(
             RepackContext(
@@ -171,7 +177,7 @@ public struct Repacking: Sendable {
         } catch .noSuchFileOrDirectory {
             throw StoreError(
                 .notFound,
-                "\"\(bundle)\" is no bundle, or not any more: it has no \(BundleMetadata.fileName); make one with: varve unpack --image IMAGE \(bundle)"
+                "\"\(bundle)\" is no bundle, or not any more: it has no \(BundleMetadata.fileName); make one with: varve unpack --image IMAGE \(bundle.shellWord)"
             )
         } catch {
             throw StoreError.system("read", file, error)
@@ -214,7 +220,7 @@ struct PathMask {
     private let prefixes: [[BytePath]]
 
     init(_ paths: [BytePath]) {
-        prefixes = paths.map { $0.components.filter { $0 != .current } }
+        prefixes = paths.map(\.cleaned.components)
     }
 
     func covers(_ path: BytePath) -> Bool {

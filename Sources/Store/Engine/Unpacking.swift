@@ -57,7 +57,7 @@ public struct Unpacking: Sendable {
             options: options.apply, chains: options.chains, bundleMode: options.bundleMode,
             cancellation: cancellation)
         let transaction = try driver.beginUnpack(context)
-        try extract(image, transaction)
+        try extract(image, transaction, to: bundle)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)
         let configuration = try Self.runtimeConfiguration(
             image.config, rootfs: try transaction.rootfs(), owners: options.apply.owners)
@@ -82,10 +82,23 @@ public struct Unpacking: Sendable {
             UnpackContext(
                 bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
                 options: options.apply, chains: options.chains, cancellation: cancellation))
-        try extract(image, transaction)
+        try extract(image, transaction, to: rootfs)
         try cancellation.check()
         try transaction.finish(files: [])
         return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
+    }
+
+    private func extract(_ image: ResolvedImage, _ transaction: any UnpackTransaction, to place: BytePath)
+        throws
+    {
+        do {
+            try extract(image, transaction)
+        } catch LayerError.system(let operation, let path, let errno) where errno == .noSpace {
+            // The path is one in the image, which says nothing of where it lies.
+            throw StoreError(
+                .noSpace,
+                "cannot \(operation) \"\(path)\": \(errno); \(spaceRemedy(near: place))")
+        }
     }
 
     private func extract(_ image: ResolvedImage, _ transaction: any UnpackTransaction) throws {

@@ -38,7 +38,7 @@ extension StoreCheck {
             try !compared.contains(names[index]) && store.leased(names[index]) != nil
         }
         guard let last = wanted.last else { return }
-        let work = try store.makeWork { directory, name in
+        let work = try store.makeWork(for: store.path) { directory, name in
             try store.makeEmptyTree(name, in: directory, owners: options.owners)
         }
         let workName = work.name

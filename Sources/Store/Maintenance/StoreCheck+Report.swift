@@ -1,5 +1,5 @@
 public import OCI
-import SystemCalls
+public import SystemCalls
 
 extension StoreCheck {
     /// What a check found.

@@ -103,7 +103,7 @@ struct RemoveTagCommand: ExecutableCommand {
         }
         throw OCIError(
             .notFound,
-            "there is no tag \"\(reference.tag)\" in the image layout \(layout.path); varve ls --layout \(layout.path) lists them"
+            "there is no tag \"\(reference.tag)\" in the image layout \(layout.path); varve ls --layout \(layout.path.shellWord) lists them"
         )
     }
 }
@@ -141,7 +141,7 @@ struct StatCommand: ExecutableCommand {
     func execute(_ context: CommandContext) throws {
         let stat = ImageStat(try ImageLayout.resolve(try ImageReference.locating(image.path)))
         if json { return try context.output.write(stat.json.serialized() + [UInt8(ascii: "\n")]) }
-        try context.output.write(StatText(stat).text)
+        try context.output.show(StatText(stat).text)
     }
 }
 

@@ -112,8 +112,8 @@ extension StoreCommands {
                 try Listing(header: nil, items: items).write(listing, to: context.output)
             } else {
                 for item in items {
-                    try context.output.write(
-                        "\(BytePath.escape(Array(item.name.utf8))): \(item.cells[1]): \(item.cells[2])\n")
+                    let words = item.cells.map { BytePath.escape($0.utf8) }
+                    try context.output.show(words.joined(separator: ": ") + "\n")
                 }
             }
             let left = report.left

@@ -45,9 +45,10 @@ struct StreamCommands: ParsableCommand {
                 // Whoever watches a stream that comes slowly sees what has come.
                 willRead: { if isInput { try context.output.flush() } },
                 line: { line in
-                    try context.output.write { buffer in
-                        buffer.append(contentsOf: line.utf8)
-                        buffer.append(UInt8(ascii: "\n"))
+                    if format == .json {
+                        try context.output.write(line + "\n")
+                    } else {
+                        try context.output.show(line + "\n")
                     }
                 })
             extendLifetime(opened)

@@ -83,7 +83,7 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
         try owners.checkPrivileges()
         let reference = try ImageReference.locating(image.path)
         let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
-        let driver = try context.driver(driver, forNew: bundle.path)
+        let (driver, warning) = try context.driver(driver, forNew: bundle.path)
         var options = Unpacking.Options()
         options.apply.keepDirlinks = keepDirlinks
         options.apply.owners = owners
@@ -96,6 +96,7 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("unpacking")
         ).unpack(resolved, into: bundle.path)
+        if let warning { context.logger.warning("\(warning)") }
         context.logger.info(
             "unpacked \(reference) to \"\(bundle.path)\": \(result.layers) layers, \(result.layersInPlace) of them in place already"
         )

@@ -4,7 +4,7 @@ import SystemCalls
 
 /// How `varve diff` writes changes.
 enum ChangeFormat {
-    /// `A path`, `M path`, `D path`; control bytes and backslash as `\xHH`.
+    /// `A path`, `M path`, `D path`, as a person may see them (`ShownText`).
     case text
     /// The same with NUL at the end and nothing escaped.
     case terminated
@@ -37,14 +37,7 @@ enum ChangeFormat {
     private static func appendText(_ change: Change, to buffer: inout [UInt8]) {
         buffer.append(contentsOf: change.kind.letter.utf8)
         buffer.append(UInt8(ascii: " "))
-        for byte in change.path.bytes {
-            if byte < 0x20 || byte == 0x7f || byte == UInt8(ascii: "\\") {
-                buffer.append(contentsOf: [UInt8(ascii: "\\"), UInt8(ascii: "x")])
-                buffer.appendHex(byte)
-            } else {
-                buffer.append(byte)
-            }
-        }
+        ShownText.append(change.path.bytes, to: &buffer)
         buffer.append(UInt8(ascii: "\n"))
     }
 

@@ -16,25 +16,25 @@ final class Diagnostics: Sendable {
         showsProgress = isTerminal
     }
 
-    /// Writes `PROGRAM: TEXT` and a newline. What came from an image may not steer a terminal: control bytes are escaped.
-    func message(_ text: String) { passOn(Array("\(program.name): \(text)\n".utf8)) }
+    /// Writes `PROGRAM: TEXT` and a newline. What came from an image may not steer a terminal (`ShownText`).
+    ///
+    /// - Parameter isOneLine: newlines in the text are escaped too: a name that holds one cannot make another message.
+    func message(_ text: String, isOneLine: Bool = true) {
+        let shown = ShownText.of(
+            Array(text.utf8)[...], escapesBackslash: false, keepsNewlines: !isOneLine)
+        passOn(Array("\(program.name): \(shown)\n".utf8))
+    }
 
-    /// Writes lines of text from elsewhere, with control bytes escaped.
+    /// Writes lines of text from elsewhere.
     func passOn(_ lines: [UInt8]) {
         var bytes: [UInt8] = []
-        for byte in lines {
-            if byte < 0x20 && byte != UInt8(ascii: "\n") || byte == 0x7f {
-                bytes.append(contentsOf: BytePath.escape([byte]).utf8)
-            } else {
-                bytes.append(byte)
-            }
-        }
+        ShownText.append(lines[...], to: &bytes, escapesBackslash: false, keepsNewlines: true)
         write(bytes, progressLine: false)
     }
 
     /// Replaces the line of progress; nothing where it is no terminal.
     func showProgress(_ line: String) {
-        if showsProgress { write(Array(line.utf8), progressLine: true) }
+        if showsProgress { write(Array(ShownText.of(Array(line.utf8)[...]).utf8), progressLine: true) }
     }
 
     func clearProgress() { write([], progressLine: false) }

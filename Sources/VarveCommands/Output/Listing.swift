@@ -1,4 +1,5 @@
 import OCI
+import SystemCalls
 
 /// A listing in the three forms that every listing has.
 struct Listing {
@@ -28,12 +29,12 @@ struct Listing {
             try output.write(items.isEmpty ? "]\n" : "\n]\n")
         case .table:
             guard let header, !isQuiet else {
-                for item in items { try output.write(item.name + "\n") }
+                for item in items { try output.show(BytePath.escape(item.name.utf8) + "\n") }
                 return
             }
             var table = Table(header)
             for item in items { table.append(item.cells) }
-            try output.write(table.text)
+            try output.show(table.text)
         }
     }
 }

@@ -32,7 +32,17 @@ final class ResultWriter {
 
     init(_ sink: OutputSink) { self.sink = sink }
 
+    /// Writes text of this program's own, and JSON.
     func write(_ text: String) throws(OutputError) { try write { $0.append(contentsOf: text.utf8) } }
+
+    /// Writes lines for a person. Whatever is in them and comes from elsewhere cannot steer a terminal (`ShownText`); where a
+    /// name must be told from its escapes, or may hold a newline, it was escaped before.
+    func show(_ lines: String) throws(OutputError) {
+        try write { buffer in
+            ShownText.append(
+                Array(lines.utf8)[...], to: &buffer, escapesBackslash: false, keepsNewlines: true)
+        }
+    }
 
     func write(_ bytes: [UInt8]) throws(OutputError) { try write { $0.append(contentsOf: bytes) } }
 

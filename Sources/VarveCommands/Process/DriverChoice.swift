@@ -8,23 +8,26 @@ import SystemPackage
 extension CommandContext {
     /// For a new bundle. `auto` is a store where one is configured and the bundle's file system holds it,
     /// else a plain directory, and a line that says why.
-    func driver(_ choice: DriverArgument?, forNew bundle: BytePath) throws -> any StorageDriver {
+    ///
+    /// - Returns: the driver, and a warning for when the bundle is there.
+    func driver(_ choice: DriverArgument?, forNew bundle: BytePath) throws -> (any StorageDriver, String?) {
         switch choice {
-        case .btrfs: return BtrfsDriver(store: try openStore(of: [bundle]))
-        case .directory: return directoryDriver()
-        case .hooks: return try hooksDriver()
+        case .btrfs: return (BtrfsDriver(store: try openStore(of: [bundle])), nil)
+        case .directory: return (directoryDriver(), nil)
+        case .hooks: return (try hooksDriver(), nil)
         case .auto, nil: break
         }
         let reason: String
         if let store = try openStoreIfPresent(of: [bundle]) {
-            if try store.holds(bundle) { return BtrfsDriver(store: store) }
+            if try store.holds(bundle) { return (BtrfsDriver(store: store), nil) }
             reason = "it does not lie on the btrfs that holds the store \"\(store.path)\""
         } else {
             reason = "there is no store in \"\(try storePath())\""
         }
-        logger.warning(
-            "\"\(bundle)\" becomes a plain directory and shares nothing with other bundles: \(reason)")
-        return directoryDriver()
+        return (
+            directoryDriver(),
+            "\"\(bundle)\" becomes a plain directory and shares nothing with other bundles: \(reason)"
+        )
     }
 
     /// For a bundle that is there. `auto` is the one that it shows to have been made with; a bundle of hooks shows

@@ -65,7 +65,7 @@ public struct BtrfsHook: Sendable {
                 break
             }
         }
-        var work = try store.makeWork { directory, name in
+        var work = try store.makeWork(for: bundle) { directory, name in
             if let base {
                 try store.snapshot(of: base, to: directory, name)
                 return
@@ -80,7 +80,7 @@ public struct BtrfsHook: Sendable {
         let bundle = try store.openBundle(path)
         let lock = try store.lockChain(name) { try cancellation.check() }
         if try store.chain(name) == nil {
-            let work = try store.makeWork { directory, workName in
+            let work = try store.makeWork(for: path) { directory, workName in
                 try bundle.subvolume.fd.snapshot(to: directory, workName, readOnly: false)
             }
             let workName = work.name

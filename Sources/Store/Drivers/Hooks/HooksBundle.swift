@@ -28,7 +28,7 @@ final class HooksBundle: FrozenBundle {
         } catch .noSuchFileOrDirectory {
             throw StoreError(
                 .notFound,
-                "there is no bundle \"\(context.bundle)\" with a rootfs in it; make one with: varve unpack --driver hooks --image IMAGE \(context.bundle)"
+                "there is no bundle \"\(context.bundle)\" with a rootfs in it; make one with: varve unpack --driver hooks --image IMAGE \(context.bundle.shellWord)"
             )
         } catch {
             throw StoreError.system("open", rootfs, error)
