@@ -15,6 +15,9 @@ enum StoreLayout {
     /// In a chain, a bundle and a snapshot: the root file system.
     static let rootfs: BytePath = "rootfs"
 
+    /// The change times of the inodes of each chain as it was published (`PublishedTimes`); made when there are some.
+    static let published: BytePath = "published"
+
     static let directories = [chains, snapshots, work, locks, refreshed]
 
     /// Raised when what older versions would do with a store were wrong.

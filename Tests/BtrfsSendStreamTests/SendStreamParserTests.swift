@@ -151,7 +151,8 @@ func everyCommand(version: UInt32) -> [SendCommand] {
         }
     }
 
-    @Test("A source that fails is an error, and not the end of the stream", arguments: [-1, Int.min, Int.max])
+    @Test(
+        "A source that fails is an error, and not the end of the stream", arguments: [-1, Int.min, Int.max])
     func failingSource(_ count: Int) {
         var parser = SendStreamParser(bufferSize: 1 << 16)
         let filled = unsafe parser.fill(with: { _ in count })

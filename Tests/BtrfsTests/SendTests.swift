@@ -81,7 +81,8 @@ private func dumpLine(_ command: SendCommand, _ subvolume: inout String) -> Stri
         return line(
             path,
             "offset=\(offset) len=\(data.count), unencoded_file_len=\(fileLength), unencoded_len=\(length), "
-                + "unencoded_offset=\(unencodedOffset), compression=\(compression.number), encryption=\(encryption)")
+                + "unencoded_offset=\(unencodedOffset), compression=\(compression.number), encryption=\(encryption)"
+        )
     case .enableVerity: return line([])
     }
 }

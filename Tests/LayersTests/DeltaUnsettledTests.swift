@@ -80,7 +80,8 @@ import Testing
         try old.fd.snapshot(to: base.fd, "new", readOnly: false)
         let new = try base.fd.openDirectory("new")
         try new.fd.writeFileDurably("g", [2])
-        let writer = try (isOld ? old : new).fd.open("f", [.writeOnly])
+        let side = isOld ? old.fd : new.fd
+        let writer = SharedDescriptor(try side.open("f", [.writeOnly]))
         try old.fd.setSubvolumeReadOnly(true)
         try new.fd.setSubvolumeReadOnly(true)
         #expect {

@@ -1,10 +1,11 @@
 import Btrfs
 import Layers
 import OCI
-import Store
 import SystemCalls
 import TestSupport
 import Testing
+
+@testable import Store
 
 /// `store check`, and what is never used again.
 @Suite struct MaintenanceCheckTests {
@@ -57,6 +58,12 @@ import Testing
             name: "written late",
             script:
                 "btrfs property set $chain ro false; exec 9>>$chain/rootfs/etc/os; btrfs property set $chain ro true; sync; echo x >&9",
+            problem: "it was changed after it was published", isUsed: false),
+        // The same, and it has not left the memory yet.
+        Damage(
+            name: "overwritten late, not written out",
+            script:
+                "btrfs property set $chain ro false; exec 9<>$chain/rootfs/etc/passwd; btrfs property set $chain ro true; sync; printf x >&9",
             problem: "it was changed after it was published", isUsed: false),
         // A changed copy under the old name: nothing was written to it after it became what it is.
         Damage(
@@ -115,6 +122,108 @@ import Testing
         #expect(
             try StoreCheck(try world.store()).run().count == (isLeft && !damage.isRepaired ? 1 : 0))
         try world.expectClean()
+    }
+
+    /// What users of btrfs do to a file system as a whole, and to what lies on it. `$big` and `$twin` are files of one content.
+    static let harmless = [
+        (name: "deduplicated", script: "dedupe $twin $big"),
+        (
+            name: "deduplicated with a new extent",
+            script: "cp --reflink=never $big new; sync; dedupe new $big"
+        ),
+        (
+            name: "defragmented and compressed",
+            script:
+                "btrfs property set $chain ro false; btrfs filesystem defragment -f -czstd $big; btrfs property set $chain ro true"
+        ),
+        (name: "balanced", script: "btrfs balance start --full-balance ."),
+        (name: "scrubbed", script: "btrfs scrub start -B ."),
+        (
+            name: "compressed by a property",
+            script:
+                "btrfs property set $big compression zstd || true; btrfs property set store compression zstd"
+        ),
+        (
+            name: "a device added and removed",
+            script: "loop; btrfs device add -f $device .; btrfs device remove $device .; losetup -d $device"
+        ),
+        (
+            name: "a device replaced",
+            script: "old=$(findmnt -no SOURCE .); loop; btrfs replace start -f -B $old $device ."
+        ),
+    ]
+
+    /// FIDEDUPERANGE of a whole file: ioctl_fideduperange(2).
+    private static let dedupe = """
+        import fcntl, os, struct, sys
+        source, target = (os.open(path, os.O_RDONLY) for path in sys.argv[1:])
+        size = os.fstat(source).st_size // 4096 * 4096
+        request = bytearray(struct.pack("<QQHHIqQQiI", 0, size, 1, 0, 0, target, 0, 0, 0, 0))
+        fcntl.ioctl(source, 0xc0189436, request)
+        assert struct.unpack("<QQHHIqQQiI", request)[7:9] == (size, 0), request
+        """
+
+    @Test("What changes no file leaves a chain as it is", arguments: harmless.indices)
+    func unchanged(_ index: Int) throws {
+        let world = try StoreWorld(size: 512 << 20)
+        let big = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* $0 >> 7) }
+        let layers = try [
+            StoreLayer([.directory("./"), .bytes("big", big), .bytes("twin", big), .file("small", "s")]),
+            StoreLayer([.file("top", "t")]),
+        ]
+        try world.addImage("a", layers)
+        try world.unpack("a")
+        try world.shell("echo changed >bundle/rootfs/small")
+        for chain in try world.chainNames(layers).prefix(1) {
+            try world.shell(
+                """
+                exec >/dev/null; dedupe='\(Self.dedupe)'
+                chain=store/chains/\(chain) big=$chain/rootfs/big
+                twin=$chain/rootfs/twin
+                loop() { truncate -s 600M /var/tmp/varve-test-$$.img; device=$(losetup -f --show /var/tmp/varve-test-$$.img); rm /var/tmp/varve-test-$$.img; }
+                dedupe() { python3 -c "$dedupe" "$1" "$2"; }
+                \(Self.harmless[index].script)
+                """)
+        }
+        #expect(try StoreCheck(try world.store()).run() == [], "\(Self.harmless[index].name)")
+        #expect(try world.unpack("a", "next").layersInPlace == 2)
+        #expect(try world.diff("bundle") == ["M small"])
+        #expect(try world.diff("bundle", source: .walk) == ["M small"])
+        // And an edit is still found.
+        let bottom = try world.chainNames(layers)[0]
+        try world.shell(
+            """
+            chain=store/chains/\(bottom)
+            btrfs property set $chain ro false; t=$(stat -c %y $chain/rootfs/big)
+            printf x | dd of=$chain/rootfs/big conv=notrunc status=none; touch -d "$t" $chain/rootfs/big
+            btrfs property set $chain ro true
+            """)
+        #expect(try StoreCheck(try world.store()).run().count == 1)
+    }
+
+    @Test("An inode that bears a later transaction counts as changed where nobody wrote down its time")
+    func missingTimes() throws {
+        let world = try StoreWorld(size: 512 << 20)
+        let layers = try storeSampleLayers()
+        try world.addImage("a", layers)
+        try world.unpack("a")
+        let store = try world.store()
+        let chain = try #require(try store.chains().first)
+        var search = TreeSearch(chain.subvolume.fd)
+        var times: [UInt64: Timestamp] = [:]
+        try search.forEachInode(changedSince: 0) { times[$0.inode] = $0.changeTime }
+        #expect(times.count > 3)
+        #expect(store.hasPublishedTimes(times, chain.info.uuid))
+        for (inode, time) in times {
+            // A clock that was set back, while an edit was made.
+            let earlier = Timestamp(seconds: time.seconds - 1, nanoseconds: time.nanoseconds)
+            #expect(!store.hasPublishedTimes([inode: earlier], chain.info.uuid))
+        }
+        #expect(!store.hasPublishedTimes([1 << 40: .epoch], chain.info.uuid))
+        try world.shell("for f in store/published/*; do printf x >>$f; done")
+        #expect(!store.hasPublishedTimes(times, chain.info.uuid))
+        try world.shell("rm store/published/*")
+        #expect(!store.hasPublishedTimes(times, chain.info.uuid))
     }
 
     @Test("A write that only the log of a crashed file system has is found all the same")

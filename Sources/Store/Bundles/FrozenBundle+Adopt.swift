@@ -28,7 +28,11 @@ extension BtrfsFrozenBundle {
             }
             let workName = work.name
             let isBare = try leaveOnlyRootfs(workName)
-            if isBare { _ = try store.publish(name, snapshotOf: workName, in: store.workDirectory.fd) }
+            if isBare {
+                _ = try store.publish(
+                    name, snapshotOf: workName, in: store.workDirectory.fd, below: bundle.info.parentUUID,
+                    since: bundle.info.originTransaction)
+            }
             extendLifetime(work)
             return isBare
         }
@@ -62,7 +66,7 @@ extension BtrfsFrozenBundle {
     private func transactionOfSnapshot(of chain: OpenChain) throws -> UInt64? {
         let made = bundle.info
         guard made.parentUUID == chain.info.uuid,
-            chain.info.changeTransaction <= made.originTransaction
+            chain.changeTransaction <= made.originTransaction
         else { return nil }
         return made.originTransaction
     }

@@ -47,17 +47,23 @@ extension SnapshotStore {
     /// subvolume's `ctransid` (btrfs_update_inode, btrfs_update_root_times; fs/btrfs), and making it read-only again does not
     /// take that back. A log that is replayed after a crash changes inodes without it, but not without a later generation
     /// of the tree; as taking a snapshot and a balance raise that too, it is then looked for inodes of a later transaction.
+    ///
+    /// Deduplication and defragmentation give inodes a later transaction and change nothing. An inode is unchanged if it has
+    /// the change time that it was published with (`PublishedTimes`).
+    ///
+    /// - Parameter info: settled.
     func changeFault(_ subvolume: FileDescriptor, _ info: SubvolumeInfo) throws -> ChainFault? {
         if !info.isReadOnly { return .writable }
-        if info.changeTransaction > info.originTransaction { return .changed }
-        guard info.generation > info.originTransaction else { return nil }
-        var search = TreeSearch(subvolume, bufferSize: 0)
+        let isChanged = info.changeTransaction > info.originTransaction
+        guard isChanged || info.generation > info.originTransaction else { return nil }
+        let later: [UInt64: Timestamp]
         do throws(BtrfsError) {
-            return try search.hasInode(changedAfter: info.originTransaction) ? .changed : nil
+            later = try changeTimes(in: subvolume, since: info.originTransaction + 1)
         } catch {
             // Only root may search.
-            if error.errno == .notPermitted { return nil }
+            if error.errno == .notPermitted { return isChanged ? .changed : nil }
             throw error
         }
+        return hasPublishedTimes(later, info.uuid) ? nil : .changed
     }
 }

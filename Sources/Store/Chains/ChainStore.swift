@@ -12,6 +12,9 @@ public struct OpenChain: Sendable {
     public let subvolume: SharedDescriptor
     /// Settled (`settledSubvolumeInfo`), but for those of `chains()`.
     public let info: SubvolumeInfo
+
+    /// The transaction that last changed what a chain holds which is used: later ones have changed nothing (`changeFault`).
+    var changeTransaction: UInt64 { min(info.changeTransaction, info.originTransaction) }
 }
 
 extension SnapshotStore {

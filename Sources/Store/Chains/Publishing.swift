@@ -13,9 +13,14 @@ extension SnapshotStore {
     /// call returns (create_snapshot, fs/btrfs/ioctl.c): there is no chain, or a whole one.
     ///
     /// What stands under the name and is not to be trusted (`ChainFault`) makes room first.
-    func publish(_ name: ChainName, snapshotOf source: BytePath, in directory: FileDescriptor) throws
-        -> OpenChain
-    {
+    ///
+    /// - Parameters:
+    ///   - below: the chain of which `source` is a snapshot by way of others; nil: whatever it is a snapshot of.
+    ///   - since: what `source` differs in from `below` has at least this transaction.
+    func publish(
+        _ name: ChainName, snapshotOf source: BytePath, in directory: FileDescriptor,
+        below: SubvolumeUUID? = nil, since: UInt64 = 0
+    ) throws -> OpenChain {
         let opened = try attempt("open", source) { () throws(Errno) in try directory.openDirectory(source) }
         try recordPublication(of: name, on: opened.fd)
         if try open(name.path, in: chainsDirectory) != nil { try delete(name.path, in: chainsDirectory.fd) }
@@ -24,6 +29,12 @@ extension SnapshotStore {
         guard let chain = try chain(name) else {
             throw StoreError(
                 .failed, "the chain \(name) vanished while it was published; do not delete chains by hand")
+        }
+        let made = try opened.fd.subvolumeInfo()
+        if let below {
+            recordTimes(of: chain, below: below, since: since)
+        } else {
+            recordTimes(of: chain, below: made.parentUUID, since: made.originTransaction)
         }
         logger.debug("published the chain \(name)")
         return chain

@@ -92,6 +92,7 @@ public struct GarbageCollection: Sendable {
             deleted += try store.delete(orphan.name, in: store.refreshedDirectory.fd)
             report.refreshed.append(orphan.name)
         }
+        store.removeUnusedTimes()
         return report
     }
 
