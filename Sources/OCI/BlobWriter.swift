@@ -33,6 +33,7 @@ public final class BlobWriter {
             try TemporaryFile.make(in: layout.directory.fd, layout.cancellation)
         }
         (temporary, file) = made
+        layout.giveToOwner(made.1.descriptor.fd)
     }
 
     deinit {
@@ -151,5 +152,13 @@ extension ImageLayout {
         blobs.withLock {
             $0.append(HeldBlob(digest: digest, inode: inode, lock: file.lock, isNew: isNew))
         }
+    }
+
+    /// Gives what root makes in somebody's layout to whom the layout belongs, so that they can work with it afterwards.
+    /// Where root may not, as in some user namespaces and on network file systems, it stays root's.
+    func giveToOwner(_ file: FileDescriptor) {
+        guard geteuid() == 0, let owner = try? directory.fd.status(), owner.uid != 0 || owner.gid != getegid()
+        else { return }
+        try? file.changeOwner(uid: owner.uid, gid: owner.gid)
     }
 }

@@ -28,7 +28,10 @@ extension ImageLayout {
         do throws(Errno) {
             return try openBlobFolder(algorithm, for: .writing)
         } catch .noSuchFileOrDirectory {
-            return try Self.makeBlobFolder(algorithm, in: directory.fd)
+            let made = try Self.makeBlobFolder(algorithm, in: directory.fd)
+            giveToOwner(made.fd)
+            if let blobs = try? directory.fd.openDirectory(Self.blobsName) { giveToOwner(blobs.fd) }
+            return made
         }
     }
 

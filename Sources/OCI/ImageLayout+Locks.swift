@@ -72,7 +72,7 @@ extension ImageLayout {
             let bytes = JSONValue.object(index.json).serialized()
             removeDeadIndexes()
             try attempt("replace", path.appending(Self.indexName)) { () throws(Errno) in
-                try directory.fd.writeFileDurably(Self.indexName, bytes)
+                try directory.fd.writeFileDurably(Self.indexName, bytes, prepare: giveToOwner)
             }
             // Whatever fails from now on, the image is there.
             blobs.withLock { held in for index in held.indices { held[index].isNew = false } }

@@ -29,21 +29,39 @@ extension ImageLayout {
         _ reference: ImageReference, platform: Platform? = nil, cancellation: Cancellation = Cancellation()
     ) throws(OCIError) -> ResolvedImage {
         let layout = try ImageLayout(opening: reference.path, cancellation: cancellation)
-        do throws(OCIError) {
-            return try layout.resolve(reference.tag, platform: platform)
-        } catch {
-            guard error.kind == .notFound, !reference.isTagGiven else { throw error }
-            let entries = try layout.index().entries
-            guard entries.count == 1, ImageIndex.referenceName(of: entries[0]) == nil else { throw error }
-            let only = try Descriptor(entries[0], of: "\(layout.path.appending(indexName))")
-            return try layout.choose(from: layout.leaves(below: [[only]]), tag: nil, platform: platform)
-        }
+        let (leaf, tag) = try layout.leaf(of: reference, platform: platform)
+        return try layout.image(leaf, tag: tag)
     }
 
     /// Finds the image tagged `tag`; see `resolve(_:platform:)` of a reference.
     public func resolve(_ tag: String, platform: Platform? = nil) throws(OCIError) -> ResolvedImage {
-        let roots = try roots(of: tag)
-        return try choose(from: leaves(below: roots), tag: tag, platform: platform)
+        try image(choose(from: leaves(below: roots(of: tag)), tag: tag, platform: platform), tag: tag)
+    }
+
+    /// Finds the manifest that a reference names as `resolve` does; it may be that of an artifact, which is no image.
+    public func manifest(of reference: ImageReference, platform: Platform? = nil) throws(OCIError)
+        -> Descriptor
+    {
+        try leaf(of: reference, platform: platform).leaf.descriptor
+    }
+
+    private func leaf(of reference: ImageReference, platform: Platform?) throws(OCIError) -> (
+        leaf: Leaf, tag: String?
+    ) {
+        let tag = reference.tag
+        do throws(OCIError) {
+            return (try choose(from: leaves(below: roots(of: tag)), tag: tag, platform: platform), tag)
+        } catch {
+            guard error.kind == .notFound, !reference.isTagGiven else { throw error }
+            let entries = try index().entries
+            guard entries.count == 1, ImageIndex.referenceName(of: entries[0]) == nil else { throw error }
+            let only = try Descriptor(entries[0], of: "\(path.appending(Self.indexName))")
+            return (try choose(from: leaves(below: [[only]]), tag: nil, platform: platform), nil)
+        }
+    }
+
+    private func image(_ leaf: Leaf, tag: String?) throws(OCIError) -> ResolvedImage {
+        try ResolvedImage(layout: self, tag: tag, path: leaf.path, manifestDescriptor: leaf.descriptor)
     }
 
     /// Every image that the tag leads to, whatever its platform; without a tag, every image of the layout. What a layout
@@ -180,9 +198,7 @@ extension ImageLayout {
     }
 
     /// The one of `leaves` to take.
-    private func choose(from leaves: [Leaf], tag: String?, platform: Platform?) throws(OCIError)
-        -> ResolvedImage
-    {
+    private func choose(from leaves: [Leaf], tag: String?, platform: Platform?) throws(OCIError) -> Leaf {
         let name = tag.map { "the tag \"\($0)\"" } ?? "the only entry"
         let manifests = leaves.filter {
             MediaType.isManifest($0.descriptor.mediaType) && !Self.isAttestation($0.descriptor)
@@ -194,22 +210,24 @@ extension ImageLayout {
                 "\(name) of the image layout \(path) leads to no image manifest"
                     + (types.isEmpty ? ": its index is empty" : ", only to \(types)"))
         }
-        func open(_ leaf: Leaf) throws(OCIError) -> ResolvedImage {
-            try ResolvedImage(layout: self, tag: tag, path: leaf.path, manifestDescriptor: leaf.descriptor)
-        }
         func same(_ leaves: [Leaf]) -> Bool {
             leaves.allSatisfy { $0.descriptor.digest == leaves[0].descriptor.digest }
         }
 
+        /// An entry that does not say what it is for is asked itself.
+        func platformOf(_ leaf: Leaf) throws(OCIError) -> Platform? {
+            if let platform = leaf.descriptor.platform { return platform }
+            return try image(leaf, tag: tag).platform
+        }
+
         if same(manifests) {
-            let image = try open(manifests[0])
-            if let platform, let actual = manifests[0].descriptor.platform ?? image.platform,
+            if let platform, let actual = try platformOf(manifests[0]),
                 actual.distance(from: platform) == nil
             {
                 throw .notFound(
                     "\(name) of the image layout \(path) is an image for \(actual), not for \(platform)")
             }
-            return image
+            return manifests[0]
         }
 
         let wanted = platform ?? .host
@@ -217,10 +235,7 @@ extension ImageLayout {
         var unknown = [Leaf]()
         var best: [Int: (distance: Int, leaf: Leaf)] = [:]
         for leaf in manifests {
-            // An entry that does not say what it is for is asked itself.
-            var platform = leaf.descriptor.platform
-            if platform == nil { platform = try open(leaf).platform }
-            guard let actual = platform else {
+            guard let actual = try platformOf(leaf) else {
                 unknown.append(leaf)
                 continue
             }
@@ -243,7 +258,7 @@ extension ImageLayout {
                 "\(name) of the image layout \(path) means several images (\(list)); give them different tags"
             )
         }
-        return try open(first)
+        return first
     }
 
     /// What BuildKit stores beside an image: a manifest for the platform unknown/unknown that holds no image.

@@ -106,13 +106,13 @@ public struct ImageMutation: Sendable {
 
 extension ResolvedImage {
     /// Writes this image with one more layer: the configuration gets the DiffID, the history entry and
-    /// `created`. Returns the new manifest's descriptor, which has no tag yet.
+    /// `created`; nil leaves when the image was made. Returns the new manifest's descriptor, which has no tag yet.
     public func appendingLayer(
-        _ layer: Descriptor, diffID: DiffID, history: HistoryEntry?, created: Timestamp
+        _ layer: Descriptor, diffID: DiffID, history: HistoryEntry?, created: Timestamp?
     ) throws(OCIError) -> Descriptor {
         var mutation = try ImageMutation(self)
         try mutation.append(layer: layer, diffID: diffID, history: history)
-        mutation.setCreated(created)
+        if let created { mutation.setCreated(created) }
         return try mutation.commit(to: layout)
     }
 }

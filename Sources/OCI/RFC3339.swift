@@ -74,6 +74,16 @@ public enum RFC3339 {
         return Timestamp(seconds: seconds, nanoseconds: nanoseconds)
     }
 
+    /// A time with its zone as it is, and no more digits of the second than it needs: what Go makes of one that it read.
+    /// Text that is no time stays.
+    public static func shortened(_ text: String) -> String {
+        guard parse(text) != nil, let dot = text.firstIndex(of: ".") else { return text }
+        let zone = text[dot...].firstIndex { "Zz+-".contains($0) } ?? text.endIndex
+        var fraction = text[dot..<zone].prefix(10)
+        while fraction.last == "0" { fraction.removeLast() }
+        return String(text[..<dot]) + (fraction.count > 1 ? fraction : "") + text[zone...]
+    }
+
     private static func isDigit(_ byte: UInt8) -> Bool {
         (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
     }

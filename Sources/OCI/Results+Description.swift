@@ -8,7 +8,7 @@ extension Descriptor: CustomStringConvertible {
 
 extension ImageStat: CustomStringConvertible {
     public var description: String {
-        let layers = history.count { $0.layer != nil }
+        let layers = manifest.json["layers"]?.array?.count ?? 0
         return "manifest \(manifest.descriptor.digest), \(layers) \(layers == 1 ? "layer" : "layers")"
     }
 }

@@ -132,7 +132,8 @@ public enum RuntimeConfig {
         try set("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         try set("TERM=xterm")
         for variable in image { try set(variable) }
-        if let home { try set("HOME=" + home) }
+        // A home that the image names wins against that of the passwd file.
+        if let home, !names.contains("HOME") { try set("HOME=" + home) }
         return result
     }
 

@@ -120,10 +120,16 @@ extension FileDescriptor {
 
     /// Replaces the file `name` in this directory so that after a crash either the old or the new content is there:
     /// temporary file, write, fsync, rename, fsync of the directory.
-    public func writeFileDurably(_ name: BytePath, _ contents: [UInt8], mode: UInt32 = 0o644) throws(Errno) {
+    ///
+    /// - Parameter prepare: is given the new file before it has its name.
+    public func writeFileDurably(
+        _ name: BytePath, _ contents: [UInt8], mode: UInt32 = 0o644,
+        prepare: (FileDescriptor) -> Void = { _ in }
+    ) throws(Errno) {
         let temporary = BytePath(".\(name)." + randomName())
         do throws(Errno) {
             let file = try open(temporary, [.writeOnly, .create, .exclusive, .noFollow], mode: mode)
+            prepare(file.fd)
             try file.fd.writeFull(contents)
             try file.fd.synchronize()
             try file.close()

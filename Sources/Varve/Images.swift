@@ -97,7 +97,9 @@ public struct Images: Sendable {
     ///
     /// - Parameter platform: which image of a multi-platform index; by default this host's.
     public func stat(_ image: BytePath, platform: Platform? = nil) async throws -> ImageStat {
-        try await workshop.run { place in ImageStat(try place.resolve(image, platform: platform)) }
+        try await workshop.run { _ in
+            try ImageStat(try ImageReference.locating(image), platform: platform)
+        }
     }
 
     /// Removes the blobs of a layout that no tag leads to.

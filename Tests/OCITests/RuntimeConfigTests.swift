@@ -121,6 +121,16 @@ import Testing
             ])
     }
 
+    /// The image's own wins against that of the passwd file.
+    @Test func theImageNamesTheHome() throws {
+        let document = try make(#"{"Env":["HOME=/h","A=1"],"User":"0"}"#, passwd: "root:x:0:0::/r:")
+        #expect(
+            document["process"]?.object?["env"] == [
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm", "HOME=/h",
+                "A=1",
+            ])
+    }
+
     @Test(arguments: [
         #"{"Env":["NOVALUE"]}"#, #"{"Env":["=x"]}"#, #"{"Env":["A=\u0000"]}"#, #"{"Cmd":["a\u0000b"]}"#,
         #"{"User":"bob"}"#,

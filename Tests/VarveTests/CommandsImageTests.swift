@@ -108,19 +108,19 @@ import Testing
         let table = varve("stat", "--image", path.appendingBytes(":a"))
         #expect(
             table.text.hasPrefix(
-                "== MANIFEST ==\nSchema Version: 2\nMedia Type: \(MediaType.ociManifest)\nConfig:\n        Descriptor:\n"
+                "== MANIFEST ==\nSchema Version: 2\nMedia Type: \(MediaType.ociManifest)\nConfig:\n\tDescriptor:\n"
             ))
         #expect(
             table.text.contains(
-                "\n== CONFIG ==\nCreated: 1970-01-01T00:00:00Z\nPlatform:\n        OS: linux\n"))
+                "\n== CONFIG ==\nCreated: 1970-01-01T00:00:00Z\nAuthor: \"\"\nPlatform:\n\tOS: linux\n"))
         #expect(
             table.text.hasSuffix(
                 """
 
                 == HISTORY ==
                 LAYER                                                                   CREATED              CREATED BY   SIZE   COMMENT
-                \(digest) 2020-01-02T03:04:05Z make\\x09it   27.1MB base
-                <none>                                                                  2020-01-02T03:04:06Z umoci config <none>
+                \(digest) 2020-01-02T03:04:05Z "make\\tit"   27.1MB base
+                <none>                                                                  2020-01-02T03:04:06Z umoci config <none>\(" ")
 
                 """))
         let json = varve("stat", "--json", "--image", path.appendingBytes(":a")).text

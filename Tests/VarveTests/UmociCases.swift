@@ -15,6 +15,22 @@ struct UmociCase: Sendable, CustomStringConvertible {
 }
 
 extension UmociCase {
+    /// With paths relative to the side.
+    var sequence: UmociSequence {
+        func plain(_ word: String) -> String {
+            for (mark, path) in [("@", ""), ("%", "files/")] {
+                if word.hasPrefix(mark) { return path + word.dropFirst() }
+                let parts = word.split(separator: "=", maxSplits: 1)
+                if parts.count == 2, parts[1].hasPrefix(mark) {
+                    return "\(parts[0])=\(path)\(parts[1].dropFirst())"
+                }
+            }
+            return word
+        }
+        return UmociSequence(
+            name: name, steps: steps.map { .command($0.map(plain)) }, comparesTimes: comparesTimes)
+    }
+
     private static func config(_ name: String, _ flags: String..., then more: [String]? = nil) -> UmociCase {
         var result = UmociCase(name, ["config", "--image", "@L:full"] + flags)
         if let more { result.steps.append(["config", "--image", "@L:full"] + more) }
@@ -159,6 +175,7 @@ extension UmociCase {
         fails("an unknown flag", "ls", "--layout", "@L", "--bogus"),
         fails("a global flag behind", "ls", "--layout", "@L", "--verbose"),
         fails("an unknown global flag", "--bogus", "ls", "--layout", "@L"),
+        fails("two levels", "--verbose", "--log=info", "ls", "--layout", "@L"),
         fails("an unknown level", "--log=loud", "ls", "--layout", "@L"),
         fails("an unknown command", "frobnicate"), fails("an unknown raw command", "raw", "frobnicate"),
         fails("no such layout", "ls", "--layout", "@none"),

@@ -7,6 +7,8 @@ public import SystemPackage
 public struct PackOptions: Sendable {
     /// Times later than this become this: `SOURCE_DATE_EPOCH` (reproducible-builds.org/specs/source-date-epoch).
     public var latestTime: Timestamp?
+    /// Times lose their fractions of a second, and need no pax header then.
+    public var hasWholeSeconds = false
     /// How owners of files become those in the layer.
     public var owners: OwnerMapping
     /// Nil: every path of the tree is the same in the layer.
@@ -80,7 +82,7 @@ public struct LayerPacker {
             }
             let status = found.status
             if status.type == .socket || status.type == nil { isWhole = false }
-            if let latest = options.latestTime, latest < status.modificationTime { isWhole = false }
+            if modificationTime(status) != status.modificationTime { isWhole = false }
             if !status.isDirectory, status.linkCount > 1 {
                 let identity = FileIdentity(status)
                 if let first = firstNames[identity] {
@@ -195,11 +197,15 @@ public struct LayerPacker {
     }
 
     private func header(_ path: BytePath, _ kind: TarKind, _ status: FileStatus) -> TarEntry {
+        TarEntry(
+            path: path, kind: kind, mode: status.permissions, uid: status.uid, gid: status.gid,
+            modificationTime: modificationTime(status))
+    }
+
+    private func modificationTime(_ status: FileStatus) -> Timestamp {
         var time = status.modificationTime
         if let latest = options.latestTime, latest < time { time = latest }
-        return TarEntry(
-            path: path, kind: kind, mode: status.permissions, uid: status.uid, gid: status.gid,
-            modificationTime: time)
+        return options.hasWholeSeconds ? Timestamp(seconds: time.seconds) : time
     }
 }
 

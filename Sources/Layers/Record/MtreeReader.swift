@@ -242,9 +242,9 @@ private struct MtreeReader {
         node.status = FileStatus(mode: type.rawValue | mode)
         (node.status.uid, node.status.gid, node.status.linkCount) = (uid, gid, links)
         node.status.modificationTime = time
+        node.status.size = size ?? 0
         if type == .regular {
-            guard let size, node.digest != nil else { throw RecordError("it lacks size or sha256digest") }
-            node.status.size = size
+            guard size != nil, node.digest != nil else { throw RecordError("it lacks size or sha256digest") }
         } else {
             node.digest = nil
         }

@@ -39,45 +39,49 @@ private struct MtreeWriter {
         bytes.append(UInt8(ascii: "\n"))
     }
 
+    /// What a line need not say: mtree(5)'s `/set` says it.
+    private static let defaults = ["type": "file", "uid": "0", "gid": "0", "nlink": "1"]
+
     mutating func entry(_ name: [UInt8], _ node: RecordedTree.Node) {
-        let status = node.status
         bytes.append(contentsOf: VisEncoding.encode(name))
-        add("size=\(status.size)")
-        switch status.type {
-        case .directory: add("type=dir")
-        case .symbolicLink:
-            add("type=link")
-            add("link=")
-            bytes.append(contentsOf: VisEncoding.encode(node.target.bytes))
-        case .characterDevice: add("type=char")
-        case .blockDevice: add("type=block")
-        case .fifo: add("type=fifo")
-        case .regular, .socket, nil: break
-        }
-        if status.uid != 0 { add("uid=\(status.uid)") }
-        if status.gid != 0 { add("gid=\(status.gid)") }
-        // C's "%#o": a zero stands for itself.
-        add("mode=" + (status.permissions == 0 ? "0" : "0" + String(status.permissions, radix: 8)))
-        if status.linkCount != 1 { add("nlink=\(status.linkCount)") }
-        add("tar_time=\(status.modificationTime.seconds).000000000")
-        if let digest = node.digest { add("sha256digest=\(digest.hex)") }
-        // go-mtree looks at the attributes of nothing else.
-        if status.isRegular || status.isDirectory {
-            for attribute in node.attributes {
-                add("xattr.")
-                // A reader takes the first = for the end of the name.
-                for byte in VisEncoding.encode(attribute.name.bytes) {
-                    bytes.append(contentsOf: byte == UInt8(ascii: "=") ? Array("\\075".utf8) : [byte])
-                }
-                bytes.append(UInt8(ascii: "="))
-                bytes.append(contentsOf: Base64.encode(attribute.value))
-            }
+        for (keyword, value) in node.mtreeKeywords
+        where Self.defaults[keyword].map({ Array($0.utf8) }) != value {
+            bytes.append(contentsOf: " \(keyword)=".utf8)
+            bytes.append(contentsOf: value)
         }
         bytes.append(UInt8(ascii: "\n"))
     }
+}
 
-    private mutating func add(_ keyword: String) {
-        bytes.append(UInt8(ascii: " "))
-        bytes.append(contentsOf: keyword.utf8)
+extension RecordedTree.Node {
+    /// The keywords of mtree(5) that umoci asks for, with their values as they are written.
+    var mtreeKeywords: [(keyword: String, value: [UInt8])] {
+        var all: [(keyword: String, value: [UInt8])] = []
+        func add(_ keyword: String, _ value: some Sequence<UInt8>) { all.append((keyword, Array(value))) }
+        let types: [FileType: String] = [
+            .directory: "dir", .symbolicLink: "link", .characterDevice: "char", .blockDevice: "block",
+            .fifo: "fifo",
+        ]
+        add("size", "\(status.size)".utf8)
+        add("type", (status.type.flatMap { types[$0] } ?? "file").utf8)
+        if status.isSymbolicLink { add("link", VisEncoding.encode(target.bytes)) }
+        add("uid", "\(status.uid)".utf8)
+        add("gid", "\(status.gid)".utf8)
+        // C's "%#o": a zero stands for itself.
+        add("mode", (status.permissions == 0 ? "0" : "0" + String(status.permissions, radix: 8)).utf8)
+        add("nlink", "\(status.linkCount)".utf8)
+        add("tar_time", "\(status.modificationTime.seconds).000000000".utf8)
+        if let digest { add("sha256digest", digest.hex.utf8) }
+        // go-mtree looks at the attributes of nothing else.
+        if status.isRegular || status.isDirectory {
+            for attribute in attributes {
+                // A reader takes the first = for the end of the name.
+                let name = VisEncoding.encode(attribute.name.bytes).flatMap {
+                    $0 == UInt8(ascii: "=") ? Array("\\075".utf8) : [$0]
+                }
+                add("xattr." + String(decoding: name, as: UTF8.self), Base64.encode(attribute.value))
+            }
+        }
+        return all
     }
 }

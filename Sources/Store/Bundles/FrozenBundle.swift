@@ -110,11 +110,15 @@ final class BtrfsFrozenBundle: FrozenBundle {
                 ExtendedAttribute(name: StoreLayout.chainAttribute, value: records.encoded))
             try bundle.subvolume.fd.synchronize()
         }
-        for file in files {
-            try attempt("write", bundle.path.appending(file.name)) { () throws(Errno) in
-                try bundle.subvolume.fd.writeFileDurably(file.name, file.contents)
-            }
-        }
+        let state = try BundleState(of: bundle.subvolume.fd, path: bundle.path)
+        try state.replace(
+            with: state.isSharedWithUmoci(before: try store.metadata(of: bundle)?.path.last?.digest)
+                ? [
+                    BundleFile(
+                        name: BundleMetadata.mtreeName(manifest),
+                        contents: try RecordedTree.scan(root.fd).mtree)
+                ]
+                : [], then: files)
         try store.removeKept(bundle, except: kept)
     }
 }

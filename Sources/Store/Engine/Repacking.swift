@@ -17,6 +17,9 @@ public struct Repacking: Sendable {
     public struct Options: Sendable {
         /// Nil leaves the history as it is.
         public var history: History? = History()
+        /// A repack in which nothing changed makes a new image too, whose history says so, and leaves when the image was
+        /// made, as umoci does; and times in layers have whole seconds.
+        public var isAsUmoci = false
         /// Paths of the image that are not packed, with everything below them.
         public var maskedPaths: [BytePath] = []
         /// The image's volumes are not packed either.
@@ -100,14 +103,33 @@ public struct Repacking: Sendable {
         progress(.changes(count: changes.count))
         try cancellation.check()
 
-        guard !changes.isEmpty else {
-            try layout.tag(tag, image.manifestDescriptor)
-            try frozen.didRepack(image.manifestDescriptor, tag: tag)
-            return Result(
-                layer: nil, manifest: image.manifestDescriptor, changes: 0, source: delta.source,
-                isPublished: true)
-        }
         let apply = metadata.apply
+        let created = options.history?.created ?? options.sourceDate ?? options.now ?? .now()
+        func refresh(_ manifest: Descriptor, _ chainID: ChainID) throws {
+            var refreshed = metadata
+            refreshed.path = [manifest]
+            try frozen.refresh(
+                manifest: manifest.digest, chainID: chainID, options: apply,
+                files: [BundleFile(name: BundleMetadata.fileName, contents: refreshed.encoded)])
+        }
+        guard !changes.isEmpty else {
+            var manifest = image.manifestDescriptor
+            if options.isAsUmoci {
+                var mutation = try ImageMutation(image)
+                if var entry = history(created, image) {
+                    entry.isEmptyLayer = true
+                    mutation.append(history: entry)
+                }
+                manifest = try mutation.commit(to: layout)
+            }
+            try layout.tag(tag, manifest)
+            if options.isAsUmoci, options.refreshesBundle, let chainID = image.chainIDs.last {
+                try refresh(manifest, chainID)
+            }
+            try frozen.didRepack(manifest, tag: tag)
+            return Result(
+                layer: nil, manifest: manifest, changes: 0, source: delta.source, isPublished: true)
+        }
         let (layer, diffID, isPackedWhole) = try write(
             changes, of: frozen, owners: apply.owners, like: image, into: layout)
         let chainIDs = ChainID.prefixes(of: image.diffIDs + [diffID])
@@ -127,17 +149,11 @@ public struct Repacking: Sendable {
                 ) { try cancellation.check() }
             }
         try cancellation.check()
-        let created = options.history?.created ?? options.sourceDate ?? options.now ?? .now()
         let manifest = try image.appendingLayer(
-            layer, diffID: diffID, history: history(created, image), created: created)
+            layer, diffID: diffID, history: history(created, image),
+            created: options.isAsUmoci ? nil : created)
         try layout.tag(tag, manifest)
-        if options.refreshesBundle {
-            var refreshed = metadata
-            refreshed.path = [manifest]
-            try frozen.refresh(
-                manifest: manifest.digest, chainID: chainID, options: apply,
-                files: [BundleFile(name: BundleMetadata.fileName, contents: refreshed.encoded)])
-        }
+        if options.refreshesBundle { try refresh(manifest, chainID) }
         try frozen.didRepack(manifest, tag: tag)
         return Result(
             layer: layer, manifest: manifest, changes: changes.count, source: delta.source,
@@ -202,10 +218,10 @@ public struct Repacking: Sendable {
         let (layer, diffID) = try NewLayer.write(
             into: layout, options.compression ?? image.usualCompression, threads: options.threads
         ) { sink in
-            isWhole = try LayerPacker(
-                root: frozen.root.fd, options: PackOptions(latestTime: options.sourceDate, owners: owners)
-            )
-            .pack(changes, to: TarWriter(sink)) { count in
+            var pack = PackOptions(latestTime: options.sourceDate, owners: owners)
+            pack.hasWholeSeconds = options.isAsUmoci
+            isWhole = try LayerPacker(root: frozen.root.fd, options: pack).pack(changes, to: TarWriter(sink))
+            { count in
                 try cancellation.check()
                 written += Int64(count)
                 if count > 0 { progress(.written(bytes: written)) }

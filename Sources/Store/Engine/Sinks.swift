@@ -46,6 +46,8 @@ final class DiffIDSink: ByteSink {
     private let downstream: any ByteSink
     private var hasher = DigestHasher()
     private var result: DiffID?
+    /// Bytes of the archive so far.
+    private(set) var size: Int64 = 0
 
     init(_ downstream: any ByteSink) { self.downstream = downstream }
 
@@ -54,6 +56,7 @@ final class DiffIDSink: ByteSink {
 
     func write(_ bytes: UnsafeRawBufferPointer) throws {
         unsafe hasher.update(bytes)
+        size += Int64(bytes.count)
         try unsafe downstream.write(bytes)
     }
 

@@ -5,6 +5,8 @@ import SystemPackage
 /// `config.toml`.
 struct ConfigurationFile: Equatable {
     var store: BytePath?
+    /// Every bundle gets an mtree file.
+    var writesMtree = false
 
     /// `$XDG_CONFIG_HOME/varve`, by default in `~/.config` (XDG Base Directory Specification: a relative path there is not
     /// valid and passed over).
@@ -43,6 +45,13 @@ struct ConfigurationFile: Equatable {
             throw wrong(error.line, error.reason)
         }
         for member in table.members {
+            if member.key == "mtree" {
+                guard case .boolean(let value) = member.value else {
+                    throw wrong(member.line, "the value of mtree is neither true nor false")
+                }
+                writesMtree = value
+                continue
+            }
             guard member.key == "store" else {
                 throw wrong(member.line, "the key \"\(member.key)\" is not known")
             }

@@ -49,6 +49,16 @@ struct HistoryOptions: ParsableArguments {
     }
 }
 
+extension CommandContext {
+    /// For a layer that gets no entry in the history of its image.
+    func warnOfMissingHistory() {
+        logger.warning(
+            program == .umoci
+                ? "new layer has no history entry -- this will confuse many tools!"
+                : "the new layer has no entry in the history of the image, by which many tools are confused")
+    }
+}
+
 /// An image that a command makes of another, and the tag that it gets.
 struct ChangedImageOptions: ParsableArguments {
     @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
@@ -71,6 +81,7 @@ struct ChangedImageOptions: ParsableArguments {
         _ context: CommandContext, as command: String,
         change: (ResolvedImage, inout ImageMutation, _ sourceDate: Timestamp?) throws -> (Descriptor, DiffID)?
     ) throws {
+        let isUmoci = context.program == .umoci
         let sourceDate = try context.environment.sourceDate()
         let reference = try reference()
         let newTag = tag?.text ?? reference.tag
@@ -84,11 +95,15 @@ struct ChangedImageOptions: ParsableArguments {
             var entry = history.map { history in
                 HistoryEntry(
                     created: RFC3339.format(created), createdBy: history.createdBy,
-                    author: history.author ?? mutation.config["author"]?.string, comment: history.comment)
+                    // umoci's insert names nobody.
+                    author: history.author
+                        ?? (isUmoci && command == "insert" ? nil : mutation.config["author"]?.string),
+                    comment: history.comment)
             }
             if let (layer, diffID) = added {
                 try mutation.append(layer: layer, diffID: diffID, history: entry)
-                mutation.setCreated(created)
+                if !isUmoci { mutation.setCreated(created) }
+                if entry == nil { context.warnOfMissingHistory() }
             } else if entry != nil {
                 entry?.isEmptyLayer = true
                 if let entry { mutation.append(history: entry) }
@@ -96,7 +111,13 @@ struct ChangedImageOptions: ParsableArguments {
             let manifest = try mutation.commit(to: layout)
             try context.cancellation.check()
             try layout.tag(newTag, manifest)
-            context.logger.info("made the image \(manifest.digest) and tagged it \"\(newTag)\"")
+            context.inform(
+                "made the image \(manifest.digest) and tagged it \"\(newTag)\"",
+                umoci: [
+                    "new image manifest created: \(manifest.digest)->\(manifest.digest)",
+                    (command == "insert" ? "updated tag" : "created new tag")
+                        + " for image manifest: \(newTag)",
+                ])
         }
     }
 }

@@ -100,7 +100,8 @@ struct ConfigCommand: ExecutableCommand {
 
     func execute(_ context: CommandContext) throws {
         try change.run(context, as: "config") { _, image, sourceDate in
-            edit(created: created?.time ?? sourceDate).apply(to: &image)
+            // umoci sets when the image was made where it is told to alone.
+            edit(created: created?.time ?? (context.program == .umoci ? nil : sourceDate)).apply(to: &image)
             return nil
         }
     }

@@ -23,6 +23,8 @@ struct InitCommand: ExecutableCommand {
                 .failed, "cannot make an image layout at \(layout.path): the path exists already")
         }
         _ = try ImageLayout.create(at: layout.path)
+        context.inform(
+            "made the image layout \(layout.path)", umoci: ["created new OCI image: \(layout.path)"])
     }
 }
 
@@ -38,8 +40,14 @@ struct NewCommand: ExecutableCommand {
     func execute(_ context: CommandContext) throws {
         let created = try context.environment.sourceDate() ?? .now()
         let reference = try ImageReference.locating(image.path)
-        try ImageLayout(opening: reference.path, cancellation: context.cancellation).newImage(
+        let made = try ImageLayout(opening: reference.path, cancellation: context.cancellation).newImage(
             tag: reference.tag, created: created)
+        context.inform(
+            "made the image \(made.digest) and tagged it \"\(reference.tag)\"",
+            umoci: [
+                "new image manifest created: \(made.digest)",
+                "created new tag for image manifest: \(reference.tag)",
+            ])
     }
 }
 
@@ -60,6 +68,11 @@ struct TagCommand: ExecutableCommand {
         let reference = try ImageReference.locating(image.path)
         let layout = try ImageLayout(opening: reference.path, cancellation: context.cancellation)
         try layout.tag(newTag.text, try Self.descriptor(reference, in: layout))
+        context.inform(
+            "\(reference) has the tag \"\(newTag.text)\" too",
+            umoci: [
+                "created new tag: \(GoQuoting.quote(newTag.text)) -> \(GoQuoting.quote(reference.tag))"
+            ])
     }
 
     /// What the tag stands for as it is: an index of images for several platforms stays one.
@@ -92,9 +105,11 @@ struct RemoveTagCommand: ExecutableCommand {
     func execute(_ context: CommandContext) throws {
         let reference = try ImageReference.locating(image.path)
         let layout = try ImageLayout(opening: reference.path, cancellation: context.cancellation)
-        guard try !layout.removeTag(reference.tag) else { return }
         // To umoci a tag that is not there is one that is removed.
-        if context.program == .umoci { return }
+        if try layout.removeTag(reference.tag) || context.program == .umoci {
+            return context.inform(
+                "removed the tag \"\(reference.tag)\"", umoci: ["removed tag: \(reference.tag)"])
+        }
         if try layout.listTags().contains(reference.tag) {
             throw StoreError(
                 .failed,
@@ -139,9 +154,9 @@ struct StatCommand: ExecutableCommand {
     var json = false
 
     func execute(_ context: CommandContext) throws {
-        let stat = ImageStat(try ImageLayout.resolve(try ImageReference.locating(image.path)))
-        if json { return try context.output.write(stat.json.serialized() + [UInt8(ascii: "\n")]) }
-        try context.output.show(StatText(stat).text)
+        let stat = try ImageStat(try ImageReference.locating(image.path))
+        if json { return try context.output.write(stat.json + [UInt8(ascii: "\n")]) }
+        try context.output.write(StatText(stat).text)
     }
 }
 
@@ -165,8 +180,8 @@ struct CollectCommand: ExecutableCommand {
             context.program == .umoci ? [] : try context.openStoreIfPresent()?.neededManifests() ?? []
         let report = try layout.collectGarbage(keeping: kept)
         for blob in report.removed { context.logger.debug("removed the blob \(blob.digest)") }
-        context.logger.info(
-            "removed \(report.removed.count) blobs of \(report.freed) bytes from \"\(layout.path)\", kept \(report.kept)"
-        )
+        context.inform(
+            "removed \(report.removed.count) blobs of \(report.freed) bytes from \"\(layout.path)\", kept \(report.kept)",
+            umoci: [])
     }
 }

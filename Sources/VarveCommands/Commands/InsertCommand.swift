@@ -58,6 +58,7 @@ struct InsertCommand: ExecutableCommand {
             var options = Inserting.Options(compression: compress.compression ?? image.usualCompression)
             options.pack.latestTime = sourceDate
             options.pack.owners = owners.mapping
+            options.pack.hasWholeSeconds = context.program == .umoci
             let inserting = Inserting(
                 into: image.layout, options: options, cancellation: context.cancellation)
             return whiteout

@@ -9,7 +9,7 @@ import SystemPackage
 struct RawCommands: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "raw", abstract: "The steps of unpack and repack, one by one.",
-        subcommands: [Unpack.self, AddLayer.self, RuntimeConfiguration.self])
+        subcommands: [Unpack.self, AddLayer.self, RuntimeConfiguration.self, MtreeValidate.self])
 
     func run() throws { throw MissingCommand(command: Self.self) }
 
@@ -56,8 +56,16 @@ struct RawCommands: ParsableCommand {
                 driver: RootfsDriver(), options: options, cancellation: context.cancellation,
                 progress: context.showProgress("unpacking")
             ).unpackRootfs(resolved, into: rootfs.path)
-            context.logger.info(
-                "unpacked the \(result.layers) layers of \(reference) to \"\(rootfs.path)\"")
+            guard context.program == .umoci else {
+                return context.logger.info(
+                    "unpacked the \(result.layers) layers of \(reference) to \"\(rootfs.path)\"")
+            }
+            // As umoci has it: warnings.
+            context.logger.warning("unpacking rootfs ...")
+            for layer in resolved.layers { context.logger.info("unpack layer: \(layer.digest)") }
+            for line in ["... done", "unpacked image rootfs: \(rootfs.path)"] {
+                context.logger.warning("\(line)")
+            }
         }
     }
 
@@ -124,6 +132,7 @@ struct RawCommands: ParsableCommand {
         func execute(_ context: CommandContext) throws {
             context.tolerateMissingPermissions()
             let image = try ImageLayout.resolve(try ImageReference.locating(image.path))
+            if context.program == .umoci { context.logger.info("generating config.json") }
             try write(try configuration(image.config, context))
         }
 

@@ -62,15 +62,18 @@ struct RepackCommand: ExecutableCommand {
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("repacking")
         ).repack(bundle.path, into: layout, tag: reference.tag)
-        guard let layer = result.layer else {
-            context.logger.info(
-                "nothing changed in \"\(bundle.path)\"; \(reference) is the image that it came from")
-            return
-        }
-        context.logger.info(
-            "repacked \"\(bundle.path)\" as \(reference): \(result.changes) changes, layer \(layer.digest) of \(layer.size) bytes"
-        )
+        if noHistory, result.layer != nil { context.warnOfMissingHistory() }
+        context.inform(
+            result.layer.map {
+                "repacked \"\(bundle.path)\" as \(reference): \(result.changes) changes, layer \($0.digest) of \($0.size) bytes"
+            } ?? "nothing changed in \"\(bundle.path)\"; \(reference) is the image that it came from",
+            umoci: ["computing filesystem diff ...", "... done"]
+                + ["new image manifest created: \(result.manifest.digest)->\(result.manifest.digest)"]
+                + ["created new tag for image manifest: \(reference.tag)"]
+                + (refreshBundle ? ["computing filesystem manifest ...", "... done"] : []))
     }
+
+    private var noHistory: Bool { history.noHistory }
 
     private func repackOptions(of program: Program, sourceDate: Timestamp?) throws -> Repacking.Options {
         var options = Repacking.Options(now: .now())
@@ -81,6 +84,7 @@ struct RepackCommand: ExecutableCommand {
         options.compression = compress.compression
         options.source = source?.source ?? .auto
         options.readsAll = paranoid
+        options.isAsUmoci = program == .umoci
         options.history = history.history(madeBy: "\(program.name) repack")
         return options
     }

@@ -90,15 +90,18 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
         if let chains { options.chains = chains.policy }
         if let memory { options.memory = memory.byteCount }
         options.limits = UnpackLimits(maxSize: maxSize, maxEntries: maxEntries)
-        options.writesMtree = mtree
         if let bundleMode { options.bundleMode = bundleMode.mode }
+        options.writesMtree = try mtree || context.writesMtreeAlways()
         let result = try Unpacking(
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("unpacking")
         ).unpack(resolved, into: bundle.path)
         if let warning { context.logger.warning("\(warning)") }
-        context.logger.info(
-            "unpacked \(reference) to \"\(bundle.path)\": \(result.layers) layers, \(result.layersInPlace) of them in place already"
-        )
+        context.inform(
+            "unpacked \(reference) to \"\(bundle.path)\": \(result.layers) layers, \(result.layersInPlace) of them in place already",
+            umoci: ["unpacking bundle ...", "unpack rootfs: \(bundle.path.appending("rootfs"))"]
+                + resolved.layers.dropFirst(result.layersInPlace).map { "unpack layer: \($0.digest)" }
+                + ["... done", "computing filesystem manifest ...", "... done"]
+                + ["unpacked image bundle: \(bundle.path)"])
     }
 }

@@ -7,7 +7,7 @@ import SystemPackage
 final class Diagnostics: Sendable {
     let showsProgress: Bool
     private let sink: OutputSink
-    private let program: Program
+    let program: Program
     private let hasProgressLine = Mutex(false)
 
     init(_ sink: OutputSink, program: Program = .varve, isTerminal: Bool) {
@@ -20,6 +20,7 @@ final class Diagnostics: Sendable {
     ///
     /// - Parameter isOneLine: newlines in the text are escaped too: a name that holds one cannot make another message.
     func message(_ text: String, isOneLine: Bool = true) {
+        let text = program == .umoci ? UmociWording.of(text) : text
         let shown = ShownText.of(
             Array(text.utf8)[...], escapesBackslash: false, keepsNewlines: !isOneLine)
         passOn(Array("\(program.name): \(shown)\n".utf8))
@@ -72,6 +73,12 @@ struct DiagnosticLogHandler: LogHandler {
         let details = metadata.merging(event.metadata ?? [:]) { _, new in new }
         let list = details.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
         let text = list.isEmpty ? "\(event.message)" : "\(event.message) (\(list))"
+        if diagnostics.program == .umoci {
+            // As its own log is printed (github.com/apex/log, handlers/cli).
+            let bullet = event.level >= .error ? "⨯" : "•"
+            let padding = String(repeating: " ", count: max(0, 25 - text.unicodeScalars.count))
+            return diagnostics.passOn(Array("   \(bullet) \(text)\(padding)\n".utf8))
+        }
         diagnostics.message("\(event.level): \(text)")
     }
 }

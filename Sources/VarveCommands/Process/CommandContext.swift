@@ -95,6 +95,20 @@ final class CommandContext {
         { [diagnostics] lines in diagnostics.passOn(lines) }
     }
 
+    /// Tells at `--log info` what was done: in a sentence, or in the lines that umoci says it in.
+    func inform(_ sentence: @autoclosure () -> String, umoci lines: @autoclosure () -> [String]) {
+        guard logger.logLevel <= .info else { return }
+        guard program == .umoci else { return logger.info("\(sentence())") }
+        for line in lines() { logger.info("\(line)") }
+    }
+
+    /// Whether every bundle gets an mtree file, so that umoci can repack it: `$VARVE_UMOCI_MTREE`, else `mtree = true` in
+    /// the configuration file.
+    func writesMtreeAlways() throws -> Bool {
+        if let choice = try environment.toggle("VARVE_UMOCI_MTREE") { return choice }
+        return try ConfigurationFile.path(environment).flatMap(ConfigurationFile.read)?.writesMtree ?? false
+    }
+
     func showProgress(_ verb: String) -> ProgressHandler {
         guard diagnostics.showsProgress, !options.noProgress else { return { _ in } }
         return ProgressLine(verb, on: diagnostics).handler

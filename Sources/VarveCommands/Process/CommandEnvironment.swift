@@ -22,6 +22,16 @@ public struct CommandEnvironment: Sendable {
         lookUp(name).flatMap { $0.isEmpty ? nil : BytePath($0) }
     }
 
+    /// A variable that is on (`1`, `true`) or off (`0`, `false`); nil if it is not set, or empty.
+    func toggle(_ name: String) throws(UsageError) -> Bool? {
+        guard let value = path(name) else { return nil }
+        switch value.string {
+        case "1", "true": return true
+        case "0", "false": return false
+        default: throw UsageError("\(name) is \"\(value)\", which is neither on nor off; set it to 1 or 0")
+        }
+    }
+
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970 (reproducible-builds.org/specs/source-date-epoch).
     func sourceDate() throws(UsageError) -> Timestamp? {
         guard let bytes = lookUp("SOURCE_DATE_EPOCH") else { return nil }

@@ -24,10 +24,11 @@ extension CommandContext {
         } else {
             reason = "there is no store in \"\(try storePath())\""
         }
-        return (
-            directoryDriver(),
+        let text =
             "\"\(bundle)\" becomes a plain directory and shares nothing with other bundles: \(reason)"
-        )
+        // Of umoci nobody expects anything else.
+        if program == .umoci { logger.debug("\(text)") }
+        return (directoryDriver(), program == .umoci ? nil : text)
     }
 
     /// For a bundle that is there. `auto` is the one that it shows to have been made with; a bundle of hooks shows

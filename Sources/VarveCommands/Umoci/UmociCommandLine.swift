@@ -18,10 +18,21 @@ enum UmociCommandLine: Equatable {
 
     init(parsing words: [String]) throws(Mistake) {
         var reader = UmociWords(words)
-        var globals: [String] = []
+        var level: String?
+        var isVerbose = false
+        /// What is wrong with the flags before the command is said when there is one.
+        func globals() throws(Mistake) -> [String] {
+            guard let level else { return isVerbose ? ["--log=info"] : [] }
+            if isVerbose { throw Mistake(description: "--log=* and --verbose are mutually exclusive") }
+            guard ["debug", "info", "warn", "warning", "error", "fatal"].contains(level) else {
+                throw Mistake(
+                    description: "--log is \"\(level)\", and debug, info, warn, error or fatal is right")
+            }
+            return ["--log=\(["fatal": "error", "warning": "warn"][level] ?? level)"]
+        }
         while let word = reader.next() {
             guard let given = try reader.flag(word) else {
-                self = try Self.command(word, globals, &reader)
+                self = try Self.command(word, globals(), &reader)
                 return
             }
             switch given.name {
@@ -29,21 +40,17 @@ enum UmociCommandLine: Equatable {
                 self = .text(UmociHelp.program)
                 return
             case "version", "v":
-                self = .text("umoci version \(Self.version) (varve \(VarveCommand.version))\n")
+                self = .text(
+                    "umoci version \(Self.version)\nimage spec: 1.1.1\nruntime spec: 1.2.1\n")
                 return
-            case "verbose": if try given.toggle() { globals = ["--log=info"] }
-            case "log":
-                let level = try reader.value(of: given)
-                guard ["debug", "info", "warn", "error", "fatal"].contains(level) else {
-                    throw Mistake(
-                        description: "--log is \"\(level)\", and debug, info, warn, error or fatal is right")
-                }
-                globals = ["--log=\(level == "fatal" ? "error" : level)"]
+            case "verbose": isVerbose = try given.toggle()
+            case "log": level = try reader.value(of: given)
             // umoci's developers look at how fast it is by this: taken, and nothing comes of it.
             case "cpu-profile": _ = try reader.value(of: given)
             default: throw Mistake(description: "there is no flag \"\(word)\" of umoci; see umoci --help")
             }
         }
+        _ = try globals()
         self = .text(UmociHelp.program)
     }
 

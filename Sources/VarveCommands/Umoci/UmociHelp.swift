@@ -2,7 +2,7 @@
 enum UmociHelp {
     static var program: String {
         """
-        umoci modifies Open Container images (this is varve, called by that name)
+        umoci modifies Open Container images
 
         USAGE:
            umoci [--verbose] [--log debug|info|warn|error|fatal] COMMAND [FLAGS] [ARGUMENTS]
@@ -46,7 +46,8 @@ enum UmociHelp {
     }
 
     private static func list(_ verbs: [UmociVerb]) -> String {
-        verbs.map { "   \(column($0.names.joined(separator: ", ")))\($0.abstract)" }.joined(separator: "\n")
+        verbs.filter { !$0.isHidden }.map { "   \(column($0.names.joined(separator: ", ")))\($0.abstract)" }
+            .joined(separator: "\n")
     }
 
     private static func column(_ text: String, _ width: Int = 24) -> String {

@@ -29,6 +29,8 @@ struct UmociVerb {
     var arguments: [String] = []
     /// A flag that takes the first argument away: `insert --whiteout`.
     var shortening: String?
+    /// Help does not list it.
+    var isHidden = false
 
     static func toggle(_ name: String, _ help: String) -> Flag {
         Flag(name: name, kind: .toggle, help: help, ours: name)
@@ -50,7 +52,11 @@ extension UmociVerb {
             flags: configuration + changed + history + [image], mandatory: "image"),
         UmociVerb(
             names: ["unpack"], abstract: "unpacks a reference into an OCI runtime bundle", ours: ["unpack"],
-            flags: [keepDirlinks] + maps + [image], mandatory: "image", arguments: ["bundle"]),
+            flags: [
+                keepDirlinks,
+                toggle("mtree", "write the mtree file that other releases of umoci need to repack it"),
+            ]
+                + maps + [image], mandatory: "image", arguments: ["bundle"]),
         UmociVerb(
             names: ["repack"], abstract: "repacks an OCI runtime bundle into a reference", ours: ["repack"],
             flags: [
@@ -102,6 +108,20 @@ extension UmociVerb {
         UmociVerb(
             names: ["unpack"], abstract: "unpacks a reference into a rootfs", ours: ["raw", "unpack"],
             flags: [keepDirlinks] + maps + [image], mandatory: "image", arguments: ["rootfs"]),
+        UmociVerb(
+            names: ["mtree-validate"], abstract: "validates an mtree manifest",
+            ours: ["raw", "mtree-validate"],
+            flags: [
+                value("manifest", "the mtree manifest"),
+                value("file", "alias of --manifest", ours: "manifest"),
+                value("f", "alias of --manifest", ours: "manifest"), value("path", "the directory"),
+                value("p", "alias of --path", ours: "path"), value("add-keywords", "compare these too"),
+                value("K", "alias of --add-keywords", ours: "add-keywords"),
+                value("use-keywords", "compare these alone"),
+                value("k", "alias of --use-keywords", ours: "use-keywords"),
+                toggle("umoci-keywords", "compare what umoci does"),
+                toggle("rootless", "do without privileges"),
+            ], mandatory: "manifest", isHidden: true),
     ]
 
     private static let image = value("image", "the OCI image, as path[:tag]")

@@ -78,24 +78,11 @@ final class DirectoryFrozenBundle: FrozenBundle {
         var now = try RecordedTree.scan(root.fd, known: record.digestOfUnchanged())
         now.trustChangeTimes(
             before: try FileSystemClock.pass(now.latestChange, in: directory.fd, path: context.bundle))
-        let names = try attempt("list the directory", context.bundle) { () throws(Errno) in
-            try directory.fd.entries().map(\.name)
-        }
         var added = [BundleFile(name: BundleMetadata.recordName(new), contents: now.encoded)]
-        // Whoever else looks after the bundle needs one of the new state too.
-        if names.contains(BundleMetadata.mtreeName(manifest)) {
+        let state = try BundleState(of: directory.fd, path: context.bundle)
+        if state.isSharedWithUmoci(before: manifest) {
             added.append(BundleFile(name: BundleMetadata.mtreeName(new), contents: now.mtree))
         }
-        for file in added + files {
-            try attempt("write", context.bundle.appending(file.name)) { () throws(Errno) in
-                try directory.fd.writeFileDurably(file.name, file.contents)
-            }
-        }
-        let kept = Set(added.map(\.name))
-        for name in names where BundleMetadata.isState(name) && !kept.contains(name) {
-            try attempt("remove", context.bundle.appending(name)) { () throws(Errno) in
-                try directory.fd.unlink(name)
-            }
-        }
+        try state.replace(with: added, then: files)
     }
 }

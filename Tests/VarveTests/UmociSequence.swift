@@ -1,0 +1,332 @@
+import Glibc
+import SystemCalls
+import SystemPackage
+import TestSupport
+import Testing
+
+/// A release of umoci that is compared with.
+enum UmociRelease: String, CaseIterable, Sendable {
+    /// Debian 12's, installed.
+    case installed = "0.4.7"
+    /// Fetched aside by `Scripts/install-dependencies --test`.
+    case newer = "0.6.0"
+
+    func program() throws -> String {
+        if self == .installed { return "umoci" }
+        var caches = "/var/cache"
+        if let given = unsafe getenv("XDG_CACHE_HOME") { caches = unsafe String(cString: given) }
+        let path = BytePath("\(caches)/varve-test/umoci-\(rawValue)/usr/bin/umoci")
+        guard (try? FileDescriptor.workingDirectory.status(of: path)) != nil else {
+            throw TestSupportError(
+                "umoci \(rawValue) is not at \"\(path)\"; run: Scripts/install-dependencies --test")
+        }
+        return path.description
+    }
+}
+
+/// Steps that two sides go through alike, each a directory with a layout in it: at first umoci works on one side and varve,
+/// called umoci, on the other.
+struct UmociSequence: Sendable, CustomStringConvertible {
+    enum Step: Sendable {
+        /// Words behind the name of the program; paths are relative to the side.
+        case command([String])
+        /// A shell script in the root file system of a bundle.
+        case edit(String, String)
+        /// Each goes on with what the other has made.
+        case swap
+    }
+
+    var name: String
+    var steps: [Step]
+    /// `SOURCE_DATE_EPOCH`, so that times are compared too.
+    var hasSourceDate = false
+    /// Times are given in all commands.
+    var comparesTimes = false
+
+    /// As a shell would be told it.
+    var description: String {
+        let lines = steps.map { step in
+            switch step {
+            case .command(let words): "umoci " + words.map(quoted).joined(separator: " ")
+            case .edit(let bundle, let script): "(cd \(bundle)/rootfs; \(script))"
+            case .swap: "# each goes on with the other's"
+            }
+        }
+        return
+            (["# \(name)"] + (hasSourceDate ? ["export SOURCE_DATE_EPOCH=\(Self.sourceDate)"] : []) + lines)
+            .joined(separator: "\n")
+    }
+
+    static let sourceDate = "1500000000"
+}
+
+private func quoted(_ word: String) -> String {
+    let plain = word.utf8.allSatisfy {
+        (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0)
+            || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0)
+            || "0123456789-_=./:,%+@".utf8.contains($0)
+    }
+    return plain && !word.isEmpty
+        ? word
+        : "'" + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+}
+
+/// What kind of user works with what kind of bundle, compared with which release.
+struct UmociSetting: Sendable, CustomTestStringConvertible {
+    var release: UmociRelease
+    /// Else bundles are plain directories.
+    var isBtrfs: Bool
+    /// An ordinary user with `--rootless`; else root.
+    var isRootless: Bool
+    var testDescription: String {
+        "umoci \(release.rawValue), \(isBtrfs ? "btrfs" : "directory"), \(isRootless ? "rootless" : "root")"
+    }
+
+    static let all = [false, true].flatMap { isRootless in
+        [true, false].flatMap { isBtrfs in
+            UmociRelease.allCases.map { UmociSetting(release: $0, isBtrfs: isBtrfs, isRootless: isRootless) }
+        }
+    }
+}
+
+/// Makes sequences at random, the same ones from the same seed.
+struct UmociGrammar {
+    private var random: HistoryRandom
+    private let setting: UmociSetting
+    private var tags = ["base", "full", "bare"]
+    private var bundles: [String] = []
+    private var count = 0
+    private var isNewer: Bool { setting.release == .newer }
+
+    init(seed: UInt64, setting: UmociSetting) {
+        random = HistoryRandom(seed: seed)
+        self.setting = setting
+    }
+
+    mutating func sequence(_ name: String) -> UmociSequence {
+        var result = UmociSequence(name: name, steps: [])
+        if isNewer { result.hasSourceDate = random.isOne(in: 2) }
+        for _ in 0..<(2 + random.below(6)) {
+            result.steps += steps()
+            if random.isOne(in: 6) { result.steps.append(.swap) }
+        }
+        return result
+    }
+
+    private mutating func steps() -> [UmociSequence.Step] {
+        switch random.below(24) {
+        case 0..<5: return [command(config())]
+        case 5..<9: return [command(insert())]
+        case 9:
+            return [
+                command(
+                    ["raw", "add-layer", image()] + newTag() + history() + compress() + ["files/archive.tar"])
+            ]
+        case 10: return [command(["tag", image()] + [add(tag: name("t"))])]
+        case 11: return [command([pick(["rm", "remove"]), image(removes: true)])]
+        case 12: return [command(["new", "--image=L:" + add(tag: name("n"))])]
+        case 13: return [command(["gc", "--layout=L"])]
+        case 14: return [command([pick(["ls", "list"]), "--layout", "L"])]
+        case 15: return [command(mistake())]
+        case 16: return [command(["raw", "unpack", image()] + owners() + [name("r")])]
+        case 17:
+            return [command(["raw", pick(["runtime-config", "config"]), image()] + owners() + [name("c")])]
+        default: return bundle()
+        }
+    }
+
+    /// Flags may stand before and behind arguments.
+    private mutating func command(_ words: [String]) -> UmociSequence.Step {
+        random.isOne(in: 12) ? .command(["--log=error"] + words) : .command(words)
+    }
+
+    private mutating func bundle() -> [UmociSequence.Step] {
+        if bundles.isEmpty || random.isOne(in: 3) {
+            let bundle = name("b")
+            bundles.append(bundle)
+            let keeps = random.isOne(in: 4) ? ["--keep-dirlinks"] : []
+            return [.command(["unpack", image()] + keeps + owners() + [bundle])]
+        }
+        let bundle = bundles[random.below(bundles.count)]
+        var steps: [UmociSequence.Step] = []
+        if !random.isOne(in: 5) {
+            let script = (0...random.below(3)).map { _ in pick(Self.edits) }.joined(separator: "; ")
+            steps.append(.edit(bundle, script))
+        }
+        if random.isOne(in: 8) { steps.append(.swap) }
+        var words = ["repack", "--image=L:" + add(tag: name("p"))]
+        if random.isOne(in: 3) { words.append("--refresh-bundle") }
+        if random.isOne(in: 4) { words += ["--mask-path", pick(["/etc", "/none", "/new"])] }
+        if random.isOne(in: 4) { words.append("--no-mask-volumes") }
+        steps.append(.command(words + history() + compress() + [bundle]))
+        return steps
+    }
+
+    /// What changes in a tree; whatever is not there is passed over.
+    private static let edits = [
+        "echo new > new", "echo more >> etc/conf", "rm -rf etc/sub", "rm -f etc/conf",
+        "mkdir -p a/b/c; echo x > a/b/c/d",
+        "rm -rf a", "ln -sfn ../etc a-link", "mkdir -p data; echo v > data/volume", "chmod 750 etc",
+        "chmod 4711 new",
+        "ln -f new hard", "mkfifo pipe", "rm -f hard", "echo 'odd  name' > 'odd  name'; echo x > '#[x]*?'",
+        "rm -rf opt",
+        "truncate -s 100000 sparse", "rm -rf etc; echo file > etc",
+        "mkdir -p deep/$(printf '%0200d' 1)/$(printf '%0200d' 2)",
+        "setfattr -n user.k -v v new", "mv new renamed",
+        "printf 'caf\\303\\251' > \"$(printf 'caf\\303\\251')\"", "touch -d @1 .",
+    ]
+
+    private mutating func config() -> [String] {
+        var words = ["config", image()] + newTag()
+        for _ in 0...random.below(3) {
+            switch random.below(14) {
+            case 0: words += ["--config.user", pick(["web", "1000:7", "", "0"])]
+            case 1: words += ["--config.exposedports=" + pick(["80/tcp", "53/udp", "8080", "a,b"])]
+            case 2:
+                words += [
+                    "--config.env",
+                    pick(["A=1", "A=", "PATH=/x:/y", "B=a b", "C=\"q\"", "D=tab\there", "=x", "x", "É=é"]),
+                ]
+            case 3:
+                words += [
+                    "--config.entrypoint", pick(["/bin/sh", "-c", "a b", "", "x,y", "\"", "\\", "<&>"]),
+                ]
+            case 4: words += ["--config.cmd", pick(["run", "--flag", "b\tc", "", "ü", "new\nline", "'"])]
+            case 5: words += ["--config.volume=" + pick(["/data", "/new", "/var/x y", "etc"])]
+            case 6:
+                words += [
+                    "--config.label",
+                    pick(["who=me", "com.example.k=v=w", "a b=c,d", "x", "l=", "e=\u{1b}[31m"]),
+                ]
+            case 7: words += ["--config.workingdir", pick(["/srv", "", "rel", "/a b"])]
+            case 8: words += ["--config.stopsignal", pick(["SIGTERM", "9", ""])]
+            case 9: words += ["--author", pick(["Me <me@example.org>", "", "Ä, Ö"])]
+            case 10:
+                words += [
+                    "--created", pick(["2020-01-02T03:04:05Z", "2020-01-02T03:04:05.123Z", "yesterday"]),
+                ]
+            case 11: words += ["--manifest.annotation", pick(["a=b", "c=d=e", "k=v, w"])]
+            case 12:
+                words += [
+                    "--clear",
+                    pick([
+                        "config.labels", "manifest.annotations", "config.exposedports", "config.env",
+                        "config.volume", "config.cmd", "config.entrypoint", "rootfs.diffids", "nothing",
+                    ]),
+                ]
+            default: words += [pick(["--os", "--platform.os"]), "linux"]
+            }
+        }
+        if !isNewer { words = words.map { ["--platform.os": "--os"][$0] ?? $0 } }
+        return words + history()
+    }
+
+    private mutating func insert() -> [String] {
+        var words = ["insert", image()] + newTag() + history() + compress() + owners()
+        let target = pick(["/opt", "etc", "/etc/conf", "a/b/c", "/", "/opt/../srv/x", "/new"])
+        if random.isOne(in: 4) { return words + ["--whiteout", target == "/" ? "/etc" : target] }
+        let source = pick([
+            "files/file", "files/setid", "files/attributes", "files/tree", "files/empty", "files/tree/link",
+        ])
+        let isDirectory = source.hasSuffix("tree") || source.hasSuffix("empty")
+        if isDirectory, random.isOne(in: 3) { words.append("--opaque") }
+        return words + [source, target == "/" && !isDirectory ? "/file" : target]
+    }
+
+    private mutating func mistake() -> [String] {
+        pick([
+            ["stat", "--image", "L:none"], ["config", "--image", "L:none"],
+            ["tag", "--image", "L:none", "x"],
+            ["ls", "--layout", "none"], ["tag", "--image", "L:full", "a b"], ["new", "--image", "L:"],
+            ["unpack", "--image", "L:full"],
+            ["repack", "--image", "L:x", "none"], ["gc"], ["bogus"], ["raw", "bogus"],
+            ["ls", "--layout", "L", "--bogus"],
+            ["new", "--image", "none:x"],
+            ["config", "--image", "L:full", "--no-history", "--history.comment", "x"],
+            ["insert", "--image", "L:full", "files/none", "/x"], ["init", "--layout", "L"],
+            ["rm", "--image", "none:x"],
+            ["raw", "add-layer", "--image", "L:full", "files/none"],
+            ["raw", "add-layer", "--image", "L:full", "files"],
+            ["--log=loud", "ls", "--layout", "L"], ["--verbose", "--log=info", "ls", "--layout", "L"],
+        ])
+    }
+
+    private mutating func owners() -> [String] { setting.isRootless ? ["--rootless"] : [] }
+
+    private mutating func compress() -> [String] {
+        guard isNewer, random.isOne(in: 3) else { return [] }
+        return ["--compress=" + pick(["auto", "gzip", "zstd", "none", "lzma"])]
+    }
+
+    private mutating func newTag() -> [String] {
+        random.isOne(in: 3) ? ["--tag", add(tag: name("g"))] : []
+    }
+
+    private mutating func history() -> [String] {
+        switch random.below(8) {
+        case 0: return ["--no-history"]
+        case 1: return ["--history.comment", pick(["why", "a, b", "t\tb", ""])]
+        case 2: return ["--history.author=" + pick(["h", ""]), "--history.created_by", "me"]
+        case 3:
+            return ["--history.created", pick(["2021-06-07T08:09:10Z", "2021-06-07T08:09:10.5Z", "never"])]
+        default: return []
+        }
+    }
+
+    private mutating func image(removes: Bool = false) -> String {
+        let place = random.below(tags.count)
+        let tag = tags[place]
+        if removes, tags.count > 1 { tags.remove(at: place) }
+        return "--image=L:" + tag
+    }
+
+    private mutating func add(tag: String) -> String {
+        tags.append(tag)
+        return tag
+    }
+
+    private mutating func name(_ prefix: String) -> String {
+        count += 1
+        return "\(prefix)\(count)"
+    }
+
+    private mutating func pick<T>(_ choices: [T]) -> T { choices[random.below(choices.count)] }
+}
+
+extension HistoryRandom {
+    fileprivate mutating func isOne(in count: Int) -> Bool { below(count) == 0 }
+}
+
+extension UmociSequence {
+    /// Bundles change hands: what one unpacked the other repacks, refreshes and repacks again.
+    static let bundles: [UmociSequence] = {
+        let edits = [
+            "nothing": ":", "a file": "echo new > new", "a change": "echo other > etc/conf",
+            "a deletion": "rm -r etc/sub",
+            "a file for a directory": "rm -r etc/sub; echo x > etc/sub",
+            "a directory for a file": "rm etc/conf; mkdir etc/conf; echo y > etc/conf/y",
+            "a mode": "chmod 600 etc/passwd",
+            "links": "ln -s conf etc/soft; ln etc/conf etc/hard; mkfifo pipe", "a link less": "rm etc/link",
+            "a deep tree": "mkdir -p a/b/c/d; echo z > a/b/c/d/e; chmod 1777 a/b",
+            "a volume": "echo v > data/v",
+            "attributes": "setfattr -n user.k -v v etc/conf", "odd names": "echo x > 'a b'; echo y > '#*?['",
+        ]
+        var result: [UmociSequence] = []
+        for (name, script) in edits.sorted(by: { $0.key < $1.key }) {
+            for isSwapped in [false, true] {
+                let swap: [Step] = isSwapped ? [.swap] : []
+                result.append(
+                    UmociSequence(
+                        name: "\(name)\(isSwapped ? ", handed over" : "")",
+                        steps: [.command(["unpack", "--image", "L:full", "b"])] + swap + [.edit("b", script)]
+                            + [.command(["repack", "--refresh-bundle", "--image", "L:one", "b"])] + swap
+                            + [.edit("b", "echo 2 > two; rm -f etc/passwd")]
+                            + [
+                                .command(["repack", "--image=L:two", "b"]),
+                                .command(["repack", "--image=L:three", "b"]),
+                            ]))
+            }
+        }
+        return result
+    }()
+}
