@@ -75,7 +75,8 @@ let package = Package(
         .target(
             name: "Varve",
             dependencies: [
-                "SystemCalls", "Btrfs", "BtrfsSendStream", "Archive", "OCI", "Layers", "Store", logging, system,
+                "SystemCalls", "Btrfs", "BtrfsSendStream", "Archive", "OCI", "Layers", "Store", logging,
+                system,
             ],
             swiftSettings: rules),
         .target(
@@ -140,6 +141,7 @@ let package = Package(
         .testTarget(
             name: "LayersTests",
             dependencies: [
+                "CLinux",
                 "Layers", "DeltaChecks", "Btrfs", "Archive", "OCI", "SystemCalls", "TestSupport", system,
             ],
             swiftSettings: rules),

@@ -28,11 +28,9 @@ public struct BlobVerifier {
                 "the blob \(descriptor.digest) ends after \(count) bytes, but its descriptor says "
                     + "\(descriptor.size); copy the image again")
         }
-        let actual = hasher.finish()
-        if actual != descriptor.digest {
+        if hasher.finish() != descriptor.digest {
             throw .invalid(
-                "the blob \(descriptor.digest) is damaged: its content has the digest \(actual); "
-                    + "copy the image again"
+                "the blob \(descriptor.digest) is damaged: its content has another digest; copy the image again"
             )
         }
     }

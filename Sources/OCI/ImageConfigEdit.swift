@@ -86,7 +86,9 @@ public struct ImageConfigEdit: Sendable {
         if let created { image.setCreated(created) }
         image.updateAnnotations { all in
             if cleared.contains(.annotations) { all = JSONObject() }
-            for annotation in annotations { all[annotation.name] = .string(annotation.value) }
+            var members = JSONMembers(all)
+            for annotation in annotations { members.set(annotation.name, .string(annotation.value)) }
+            all = members.object
         }
     }
 
@@ -102,20 +104,24 @@ public struct ImageConfigEdit: Sendable {
         _ members: [(String, JSONValue)], to name: String, of object: inout JSONObject
     ) {
         if members.isEmpty { return }
-        var all = object[name]?.object ?? JSONObject()
-        for (key, value) in members { all[key] = value }
-        object[name] = .object(all)
+        var all = JSONMembers(object[name]?.object ?? JSONObject())
+        for (key, value) in members { all.set(key, value) }
+        object[name] = .object(all.object)
     }
 
     private func setEnvironment(_ execution: inout JSONObject) {
         if environment.isEmpty { return }
         var all = execution["Env"]?.array ?? []
+        var places = [[UInt8]: Int]()
+        for (place, variable) in all.enumerated().reversed() {
+            if let name = variable.string.flatMap(Environment.name) { places[name] = place }
+        }
         for variable in environment {
             let text = JSONValue.string("\(variable.name)=\(variable.value)")
-            let prefix = Array("\(variable.name)=".utf8)
-            if let place = all.firstIndex(where: { $0.string?.utf8.starts(with: prefix) == true }) {
+            if let place = places[Array(variable.name.utf8)] {
                 all[place] = text
             } else {
+                places[Array(variable.name.utf8)] = all.count
                 all.append(text)
             }
         }

@@ -7,6 +7,42 @@ extension ImageLayout {
     /// Entries of indexes that one resolution looks at.
     private static let maximumEntries = 100_000
 
+    /// What one resolution may yet read: many entries may refer to one large document, and each costs its size.
+    private struct ReadingAllowance {
+        private let layout: ImageLayout
+        private var entries = ImageLayout.maximumEntries
+        private var bytes = Int64(ImageLayout.indexLimit)
+
+        init(_ layout: ImageLayout) { self.layout = layout }
+
+        /// Before a document is read.
+        mutating func take(_ document: Descriptor) throws(OCIError) {
+            // Sizes are not negative.
+            guard document.size <= bytes else {
+                throw .invalid(
+                    "what leads to the image in the image layout \(layout.path) has more than "
+                        + "\(ImageLayout.indexLimit) bytes together")
+            }
+            bytes -= document.size
+        }
+
+        /// - Parameter depth: how many indexes lead to these entries.
+        mutating func take(entries count: Int, depth: Int) throws(OCIError) {
+            guard depth <= ImageLayout.maximumIndexDepth else {
+                throw .invalid(
+                    "the indexes in the image layout \(layout.path) are nested more than "
+                        + "\(ImageLayout.maximumIndexDepth) levels deep"
+                )
+            }
+            guard count <= entries else {
+                throw .invalid(
+                    "the indexes in the image layout \(layout.path) have more than \(ImageLayout.maximumEntries) entries"
+                )
+            }
+            entries -= count
+        }
+    }
+
     /// A way from `index.json` down to something that is no index.
     private struct Leaf {
         var path: [Descriptor]
@@ -20,10 +56,10 @@ extension ImageLayout {
     /// A tag is looked up in `index.json`, then in the indexes nested in it. Among several manifests the
     /// platform decides: `platform`, else that of the host; of equally good ones in one index the first
     /// (image-index.md). A tag with a single manifest is taken as it is, unless `platform` asks for another
-    /// than it has. A layout with one entry that has no tag gives that for a reference without one, as other
-    /// tools write such layouts.
+    /// than it has. A reference without a tag names the image of a layout that has no tags, as other tools write such layouts.
+    /// A reference with a digest names the manifest or index of that digest that an index of the layout refers to.
     ///
-    /// Throws `notFound` without such a tag or platform; `invalidInput` when a tag means several images, or
+    /// Throws `notFound` without such a tag, digest or platform; `invalidInput` when a tag means several images, or
     /// for documents that are invalid.
     public static func resolve(
         _ reference: ImageReference, platform: Platform? = nil, cancellation: Cancellation = Cancellation()
@@ -31,11 +67,6 @@ extension ImageLayout {
         let layout = try ImageLayout(opening: reference.path, cancellation: cancellation)
         let (leaf, tag) = try layout.leaf(of: reference, platform: platform)
         return try layout.image(leaf, tag: tag)
-    }
-
-    /// Finds the image tagged `tag`; see `resolve(_:platform:)` of a reference.
-    public func resolve(_ tag: String, platform: Platform? = nil) throws(OCIError) -> ResolvedImage {
-        try image(choose(from: leaves(below: roots(of: tag)), tag: tag, platform: platform), tag: tag)
     }
 
     /// Finds the manifest that a reference names as `resolve` does; it may be that of an artifact, which is no image.
@@ -48,28 +79,67 @@ extension ImageLayout {
     private func leaf(of reference: ImageReference, platform: Platform?) throws(OCIError) -> (
         leaf: Leaf, tag: String?
     ) {
-        let tag = reference.tag
-        do throws(OCIError) {
-            return (try choose(from: leaves(below: roots(of: tag)), tag: tag, platform: platform), tag)
-        } catch {
-            guard error.kind == .notFound, !reference.isTagGiven else { throw error }
-            let entries = try index().entries
-            guard entries.count == 1, ImageIndex.referenceName(of: entries[0]) == nil else { throw error }
-            let only = try Descriptor(entries[0], of: "\(path.appending(Self.indexName))")
-            return (try choose(from: leaves(below: [[only]]), tag: nil, platform: platform), nil)
-        }
+        let (ways, name, tag) = try ways(of: reference)
+        return (try choose(from: leaves(below: ways), name: name, tag: tag, platform: platform), tag)
     }
 
     private func image(_ leaf: Leaf, tag: String?) throws(OCIError) -> ResolvedImage {
         try ResolvedImage(layout: self, tag: tag, path: leaf.path, manifestDescriptor: leaf.descriptor)
     }
 
-    /// Every image that the tag leads to, whatever its platform; without a tag, every image of the layout. What a layout
+    /// The ways to what a reference names, what to call it in a message, and the tag that it was found by.
+    private func ways(of reference: ImageReference) throws(OCIError) -> (
+        ways: [[Descriptor]], name: String, tag: String?
+    ) {
+        if let digest = reference.digest { return (try ways(to: digest), "the digest \(digest)", nil) }
+        do throws(OCIError) {
+            return (try roots(of: reference.tag), "the tag \"\(reference.tag)\"", reference.tag)
+        } catch {
+            guard error.kind == .notFound, !reference.isTagGiven, try listTags().isEmpty else { throw error }
+            var ways = [[Descriptor]]()
+            for entry in try index().entries {
+                ways.append([try Descriptor(entry, of: "\(path.appending(Self.indexName))")])
+            }
+            guard !ways.isEmpty else { throw error }
+            return (ways, ways.count == 1 ? "the only entry" : "the index", nil)
+        }
+    }
+
+    /// The way to what has the digest, by `index.json` or an index nested in it.
+    private func ways(to digest: Digest) throws(OCIError) -> [[Descriptor]] {
+        var way: [Descriptor]?
+        func look(at entries: [JSONValue], below path: [Descriptor], _ what: String) throws(OCIError) {
+            for entry in entries where way == nil && entry.object?["digest"]?.string == digest.description {
+                way = path + [try Descriptor(entry, of: what)]
+            }
+        }
+        try look(at: try index().entries, below: [], "\(path.appending(Self.indexName))")
+        if way == nil {
+            try visitNestedIndexes { (path, index, what) throws(OCIError) in
+                try look(at: index.entries, below: path, what)
+            }
+        }
+        guard let way else {
+            throw .notFound("no index of the image layout \(path) refers to the digest \(digest)")
+        }
+        return [way]
+    }
+
+    /// Finds the image tagged `tag`; see `resolve(_:platform:)` of a reference.
+    public func resolve(_ tag: String, platform: Platform? = nil) throws(OCIError) -> ResolvedImage {
+        let roots = try roots(of: tag)
+        return try image(
+            choose(from: leaves(below: roots), name: "the tag \"\(tag)\"", tag: tag, platform: platform),
+            tag: tag)
+    }
+
+    /// Every image that the reference leads to, whatever its platform; without one, every image of the layout. What a layout
     /// does not hold is left out, as tools copy single platforms.
-    public func images(tagged tag: String?) throws(OCIError) -> [ResolvedImage] {
+    public func images(of reference: ImageReference?) throws(OCIError) -> [ResolvedImage] {
         var ways = [[Descriptor]]()
-        if let tag {
-            ways = try roots(of: tag)
+        var tag: String?
+        if let reference {
+            (ways, _, tag) = try self.ways(of: reference)
         } else {
             for entry in try index().entries {
                 ways.append([try Descriptor(entry, of: "\(path.appending(Self.indexName))")])
@@ -137,10 +207,9 @@ extension ImageLayout {
     ) throws(OCIError) {
         var seen = Set<Digest>()
         var pending = [[Descriptor]]()
-        var count = 0
+        var allowance = ReadingAllowance(self)
         func push(_ entries: [JSONValue], below path: [Descriptor]) throws(OCIError) {
-            count += entries.count
-            try checkSize(count, depth: path.count)
+            try allowance.take(entries: entries.count, depth: path.count)
             for entry in entries.reversed() {
                 guard let type = entry.object?["mediaType"]?.string, MediaType.isIndex(type),
                     let descriptor = try? Descriptor(entry, of: ""), holdsBlob(descriptor.digest)
@@ -152,29 +221,17 @@ extension ImageLayout {
         while let path = pending.popLast(), let last = path.last {
             guard seen.insert(last.digest).inserted else { continue }
             let what = "the image index \(last.digest) in \(self.path)"
+            try allowance.take(last)
             let index = try ImageIndex(try readDocument(last), of: what)
             try visit(path, index, what)
             try push(index.entries, below: path)
         }
     }
 
-    private func checkSize(_ count: Int, depth: Int) throws(OCIError) {
-        guard depth <= Self.maximumIndexDepth else {
-            throw .invalid(
-                "the indexes in the image layout \(path) are nested more than "
-                    + "\(Self.maximumIndexDepth) levels deep"
-            )
-        }
-        guard count <= Self.maximumEntries else {
-            throw .invalid(
-                "the indexes in the image layout \(path) have more than \(Self.maximumEntries) entries")
-        }
-    }
-
     /// Everything that is no index at or below the ends of `roots`, in document order.
     private func leaves(below roots: [[Descriptor]]) throws(OCIError) -> [Leaf] {
         var result = [Leaf]()
-        var count = 0
+        var allowance = ReadingAllowance(self)
         for (number, root) in roots.enumerated() {
             var pending = [root]
             var seen = Set<Digest>()
@@ -188,27 +245,24 @@ extension ImageLayout {
                 }
                 guard seen.insert(last.digest).inserted else { continue }
                 let what = "the image index \(last.digest) in \(self.path)"
+                try allowance.take(last)
                 let entries = try ImageIndex(try readDocument(last), of: what).entries
-                count += entries.count
-                try checkSize(count, depth: path.count)
+                try allowance.take(entries: entries.count, depth: path.count)
                 for entry in entries.reversed() { pending.append(path + [try Descriptor(entry, of: what)]) }
             }
         }
         return result
     }
 
-    /// The one of `leaves` to take.
-    private func choose(from leaves: [Leaf], tag: String?, platform: Platform?) throws(OCIError) -> Leaf {
-        let name = tag.map { "the tag \"\($0)\"" } ?? "the only entry"
+    /// The one of `leaves` to take; `name` is what they were found by, for messages.
+    private func choose(
+        from leaves: [Leaf], name: String, tag: String?, platform: Platform?
+    ) throws(OCIError) -> Leaf {
         let manifests = leaves.filter {
             MediaType.isManifest($0.descriptor.mediaType) && !Self.isAttestation($0.descriptor)
         }
         guard !manifests.isEmpty else {
-            let types = Set(leaves.map { "\"\(shown($0.descriptor.mediaType))\"" }).sorted().joined(
-                separator: ", ")
-            throw .invalid(
-                "\(name) of the image layout \(path) leads to no image manifest"
-                    + (types.isEmpty ? ": its index is empty" : ", only to \(types)"))
+            throw .invalid("\(name) of the image layout \(path) leads to no image: \(Self.describe(leaves))")
         }
         func same(_ leaves: [Leaf]) -> Bool {
             leaves.allSatisfy { $0.descriptor.digest == leaves[0].descriptor.digest }
@@ -234,8 +288,20 @@ extension ImageLayout {
         var found = Set<String>()
         var unknown = [Leaf]()
         var best: [Int: (distance: Int, leaf: Leaf)] = [:]
+        // Of entries that do not say what they are for: those are asked themselves, each once.
+        var asked: [Digest: Platform?] = [:]
+        var allowance = ReadingAllowance(self)
+        func ask(_ leaf: Leaf) throws(OCIError) -> Platform? {
+            if let platform = leaf.descriptor.platform { return platform }
+            if let known = asked[leaf.descriptor.digest] { return known }
+            try allowance.take(leaf.descriptor)
+            let image = try image(leaf, tag: tag)
+            try allowance.take(image.manifest.config)
+            asked[leaf.descriptor.digest] = .some(image.platform)
+            return image.platform
+        }
         for leaf in manifests {
-            guard let actual = try platformOf(leaf) else {
+            guard let actual = try ask(leaf) else {
                 unknown.append(leaf)
                 continue
             }
@@ -264,5 +330,17 @@ extension ImageLayout {
     /// What BuildKit stores beside an image: a manifest for the platform unknown/unknown that holds no image.
     private static func isAttestation(_ descriptor: Descriptor) -> Bool {
         descriptor.platform.map { $0.os == "unknown" && $0.architecture == "unknown" } ?? false
+    }
+
+    /// What there is in place of an image.
+    private static func describe(_ leaves: [Leaf]) -> String {
+        if leaves.isEmpty { return "its index is empty" }
+        let others = leaves.filter { !isAttestation($0.descriptor) }
+        if others.isEmpty {
+            return
+                "its index holds nothing but attestations, which say how an image was built; copy the image itself as well"
+        }
+        let types = Set(others.map { "\"\(shown($0.descriptor.mediaType))\"" }).sorted()
+        return "only to " + types.prefix(10).joined(separator: ", ") + (types.count > 10 ? " and others" : "")
     }
 }

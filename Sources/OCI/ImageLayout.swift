@@ -113,39 +113,42 @@ public final class ImageLayout: Sendable {
 
     /// Opens a blob for reading from its start. It is a regular file of exactly the size that the descriptor
     /// says; its digest is the reader's to check, with a `BlobVerifier`.
+    ///
+    /// The blob and the folders that it lies in may be symbolic links, as build systems make layouts of their outputs; what they
+    /// lead to is not opened before it is known to be a regular file. No error says anything of its content: whoever owns the
+    /// layout need not be allowed to read it.
     public func openBlob(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
-        let file = try openRegularFile(descriptor)
-        let size = try attempt("look at", blobPath(descriptor.digest)) { () throws(Errno) in
-            try file.fd.status().size
+        let name = blobPath(descriptor.digest)
+        let place = try openBlobPlace(descriptor)
+        let status = try attempt("look at", name) { () throws(Errno) in try place.fd.status() }
+        guard status.isRegular else {
+            throw .invalid("\(name) is not a regular file, but a blob must be one")
         }
-        guard size == descriptor.size else {
+        guard status.size == descriptor.size else {
             throw .invalid(
-                "the blob \(descriptor.digest) in \(path) has \(size) bytes, but its descriptor says "
-                    + "\(descriptor.size); copy the image again")
+                "the blob \(descriptor.digest) in \(path) has not the \(descriptor.size) bytes that its descriptor "
+                    + "says; copy the image again")
         }
-        return file
+        return try attempt("open", name) { () throws(Errno) in
+            try place.fd.reopened([.readOnly, .nonBlocking])
+        }
     }
 
-    private func openRegularFile(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
+    /// A handle to whatever has the name of a blob, which is not opened by that.
+    private func openBlobPlace(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
         let name = blobPath(descriptor.digest)
-        let notRegular = OCIError.invalid("\(name) is not a regular file, but a blob must be one")
         do throws(Errno) {
-            let folder = try openBlobFolder(descriptor.digest.algorithm, for: .reading)
-            // Not blocking: nothing in the layout may hang the caller, such as a FIFO.
-            let file = try folder.fd.open(
-                BytePath(descriptor.digest.hex), [.readOnly, .noFollow, .nonBlocking])
-            if try file.fd.status().isRegular { return file }
+            return try directory.fd.open(
+                Self.blobFolder(descriptor.digest.algorithm).appending(descriptor.digest.hex), [.path],
+                resolve: .noMagicLinks)
         } catch .noSuchFileOrDirectory {
             throw .invalid(
                 "the image layout \(path) lacks the blob \(descriptor.digest); copy the image again")
         } catch .tooManySymbolicLinkLevels {
-            throw notRegular
-        } catch .improperLink {
-            throw .invalid("\(name) leads out of the image layout through a symbolic link")
+            throw .invalid("the symbolic links at \(name) lead to no file")
         } catch {
             throw .io("open", name, error)
         }
-        throw notRegular
     }
 
     /// A whole blob with its size and digest checked. Throws `invalidInput` above `limit` bytes.

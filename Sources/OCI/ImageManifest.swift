@@ -2,7 +2,7 @@
 public struct ImageManifest: Hashable, Sendable {
     public private(set) var json: JSONObject
     public let config: Descriptor
-    /// Lowest first.
+    /// Lowest first. Their sizes add up to no more than `Int64.max`.
     public let layers: [Descriptor]
 
     public init(_ value: JSONValue, of what: String) throws(OCIError) {
@@ -14,8 +14,16 @@ public struct ImageManifest: Hashable, Sendable {
         guard let config = json["config"] else { throw .invalid("\(what) is invalid: it has no \"config\"") }
         self.config = try Descriptor(config, of: what)
         var layers = [Descriptor]()
+        var size: Int64 = 0
         for layer in try json.array("layers", of: what) ?? [] {
-            layers.append(try Descriptor(layer, of: what))
+            let descriptor = try Descriptor(layer, of: what)
+            let (sum, overflow) = size.addingReportingOverflow(descriptor.size)
+            // So that whoever adds some of them up need not look.
+            guard !overflow else {
+                throw .invalid("\(what) is invalid: the sizes of its layers add up to more than 2^63 bytes")
+            }
+            size = sum
+            layers.append(descriptor)
         }
         self.layers = layers
     }

@@ -1,7 +1,8 @@
 public import SystemCalls
 private import SystemPackage
 
-/// An image as a user names it, `PATH[:TAG]`: an image layout and a tag in it.
+/// An image as a user names it, `PATH[:TAG]` or `PATH@DIGEST`: an image layout and a tag in it, or the digest of a manifest or
+/// an index.
 public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     public static let defaultTag = "latest"
 
@@ -9,8 +10,19 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     public let tag: String
     /// False if the tag is `latest` because none was written.
     public let isTagGiven: Bool
+    /// The image is meant that has this digest, whatever the tag is.
+    public let digest: Digest?
+
+    /// An image by its digest.
+    public init(path: BytePath, digest: Digest) throws(OCIError) {
+        try self.init(path: path, tag: nil, digest: digest)
+    }
 
     public init(path: BytePath, tag: String? = nil) throws(OCIError) {
+        try self.init(path: path, tag: tag, digest: nil)
+    }
+
+    private init(path: BytePath, tag: String?, digest: Digest?) throws(OCIError) {
         guard !path.isEmpty else {
             throw .usage(
                 "the image reference has no path: write PATH or PATH:TAG, PATH being an OCI image layout")
@@ -19,12 +31,29 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         self.path = path
         self.tag = tag ?? Self.defaultTag
         isTagGiven = tag != nil
+        self.digest = digest
     }
 
-    /// Splits at the last colon behind the last slash. A path whose name holds a colon is written with its
-    /// tag.
+    /// The tag to set or remove. Throws `usage` for a reference with a digest: what has a digest does not change.
+    public func tagToChange() throws(OCIError) -> String {
+        guard digest == nil else {
+            throw .usage(
+                "\"\(self)\" names an image by its digest, but a tag is to be changed: write \(path):TAG")
+        }
+        return tag
+    }
+
+    /// Splits at the last `@` if a digest follows it, else at the last colon behind the last slash. A path whose name holds a
+    /// colon is written with its tag.
     public init(parsing text: BytePath) throws(OCIError) {
         let bytes = Array(text.bytes)
+        if let at = bytes.lastIndex(of: UInt8(ascii: "@")),
+            let digest = Digest(utf8: Array(bytes[(at + 1)...])),
+            let path = BytePath(bytes[..<at])
+        {
+            try self.init(path: path, digest: digest)
+            return
+        }
         let nameStart = (bytes.lastIndex(of: UInt8(ascii: "/")) ?? -1) + 1
         guard let colon = bytes[nameStart...].lastIndex(of: UInt8(ascii: ":")) else {
             try self.init(path: text)
@@ -36,6 +65,8 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     /// As `init(parsing:)`, except where that names no layout and an earlier colon does: tags may hold
     /// slashes and colons too (image-spec annotations.md), so `LAYOUT:debian/12:slim` is the tag
     /// `debian/12:slim`.
+    ///
+    /// Throws `usage` where no layout is meant but something that other tools know, and says how to make a layout of it.
     public static func locating(_ text: BytePath) throws(OCIError) -> ImageReference {
         let first = Result { () throws(OCIError) in try ImageReference(parsing: text) }
         if case .success(let reference) = first, isLayout(reference.path) { return reference }
@@ -46,6 +77,7 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
             }
             return other
         }
+        if let foreign = ForeignReference(text) { throw .usage(foreign.description) }
         return try first.get()
     }
 
@@ -102,5 +134,5 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         guard isValidTag(tag) else { throw .usage("\"\(shown(tag))\" is no valid tag: \(grammar)") }
     }
 
-    public var description: String { "\(path):\(tag)" }
+    public var description: String { digest.map { "\(path)@\($0)" } ?? "\(path):\(tag)" }
 }

@@ -10,11 +10,26 @@ extension JSONValue {
     /// Deeper nesting than this is refused. Image documents have a handful of levels.
     public static let maximumDepth = 512
 
+    /// Bytes in memory that a document of an image may take for each of its own, `documentAllowance` apart. Descriptors and
+    /// configurations take 2 to 3. While it is read, a document may take twice as much.
+    public static let documentExpansion = 4
+    /// Bytes in memory that any document may take.
+    static let documentAllowance = 1 << 20
+
     /// Reads one JSON document (RFC 8259) in UTF-8. Refused are duplicate keys, invalid UTF-8, lone
     /// surrogates, more than `maximumDepth` levels, and anything after the document. How many bytes there may
     /// be is the caller's to decide.
-    public init(parsing bytes: [UInt8], maximumDepth: Int = JSONValue.maximumDepth) throws(JSONSyntaxError) {
-        var reader = JSONReader(bytes: bytes, maximumDepth: maximumDepth)
+    ///
+    /// - Parameter expansion: how many times its size the document may take in memory, so that very many very small values are
+    ///   refused; nil if it may take what it takes.
+    public init(
+        parsing bytes: [UInt8], maximumDepth: Int = JSONValue.maximumDepth,
+        expansion: Int? = JSONValue.documentExpansion
+    ) throws(JSONSyntaxError) {
+        let (most, overflow) = (expansion ?? .max).multipliedReportingOverflow(by: bytes.count)
+        var reader = JSONReader(
+            bytes: bytes, maximumDepth: maximumDepth,
+            memory: overflow ? .max : max(most, Self.documentAllowance))
         self = try reader.document()
     }
 }
@@ -22,29 +37,41 @@ extension JSONValue {
 /// A reader with a stack of its own: how deep a document nests never decides how deep the machine's stack
 /// goes.
 private struct JSONReader {
+    /// What is being read of an object or array. Its values lie at the end of `elements` or `members`.
     private struct Container {
         let isObject: Bool
-        var elements: [JSONValue] = []
-        var members: [JSONObject.Member] = []
+        /// Where its values begin.
+        let start: Int
         var key = ""
-        /// The keys so far, by their bytes, once there are too many to look through.
-        var keys: Set<[UInt8]> = []
-
-        init(isObject: Bool) {
-            self.isObject = isObject
-            // What descriptors and entries of a history have.
-            if isObject { members.reserveCapacity(4) }
-        }
     }
+
+    /// Bytes of a heap object beside what is in it: Swift's header of an array or a string, and malloc's.
+    private static let objectCost = 48
+    /// More keys than this are not compared one by one.
+    private static let fewKeys = 16
 
     private let bytes: [UInt8]
     private let maximumDepth: Int
     private var position = 0
     private var open: [Container] = []
+    /// The values of all open arrays, and the members of all open objects, the innermost last: each becomes an array of exactly
+    /// its size when it is closed.
+    private var elements: [JSONValue] = []
+    private var members: [JSONObject.Member] = []
+    /// Bytes in memory that the document may yet take.
+    private var memory: Int
 
-    init(bytes: [UInt8], maximumDepth: Int) {
+    init(bytes: [UInt8], maximumDepth: Int, memory: Int) {
         self.bytes = bytes
         self.maximumDepth = maximumDepth
+        self.memory = memory
+    }
+
+    private mutating func take(_ count: Int) throws(JSONSyntaxError) {
+        memory -= count
+        guard memory >= 0 else {
+            throw failure("the document has too many small values for its size, which would fill the memory")
+        }
     }
 
     private func failure(_ reason: String) -> JSONSyntaxError {
@@ -68,9 +95,11 @@ private struct JSONReader {
                     return value
                 }
                 if open[top].isObject {
-                    open[top].members.append(JSONObject.Member(key: open[top].key, value: value))
+                    try take(MemoryLayout<JSONObject.Member>.stride)
+                    members.append(JSONObject.Member(key: open[top].key, value: value))
                 } else {
-                    open[top].elements.append(value)
+                    try take(MemoryLayout<JSONValue>.stride)
+                    elements.append(value)
                 }
                 skipWhitespace()
                 let byte = next
@@ -84,7 +113,7 @@ private struct JSONReader {
                         byte == nil ? "the document ends early" : "a comma or a closing bracket is missing")
                 }
                 position += 1
-                value = close()
+                value = try close()
             }
         }
     }
@@ -99,12 +128,14 @@ private struct JSONReader {
             }
             let isObject = next == UInt8(ascii: "{")
             position += 1
-            open.append(Container(isObject: isObject))
+            open.append(Container(isObject: isObject, start: isObject ? members.count : elements.count))
             skipWhitespace()
             if next == (isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")) {
                 position += 1
-                return close()
+                open.removeLast()
+                return isObject ? .object(JSONObject()) : .array([])
             }
+            try take(Self.objectCost)
             if isObject { try key() }
             return nil
         case UInt8(ascii: "\""): return .string(try string())
@@ -119,10 +150,27 @@ private struct JSONReader {
         }
     }
 
-    private mutating func close() -> JSONValue {
+    /// The innermost object or array, which has something in it.
+    private mutating func close() throws(JSONSyntaxError) -> JSONValue {
         let container = open.removeLast()
-        return container.isObject
-            ? .object(JSONObject(unique: container.members)) : .array(container.elements)
+        guard container.isObject else {
+            defer { elements.removeLast(elements.count - container.start) }
+            return .array(Array(elements[container.start...]))
+        }
+        if members.count - container.start > Self.fewKeys { try checkKeys(from: container.start) }
+        defer { members.removeLast(members.count - container.start) }
+        return .object(JSONObject(unique: Array(members[container.start...])))
+    }
+
+    /// Throws if two of very many keys are the same. Sorting takes less memory than a set of them.
+    private func checkKeys(from start: Int) throws(JSONSyntaxError) {
+        var order = Array(UInt32(start)..<UInt32(members.count))
+        order.sort { members[Int($0)].key.utf8.lexicographicallyPrecedes(members[Int($1)].key.utf8) }
+        for (one, next) in zip(order, order.dropFirst())
+        where sameBytes(members[Int(one)].key, members[Int(next)].key) {
+            throw failure(
+                "the key \"\(shown(members[Int(one)].key))\" stands twice in one object, which ends")
+        }
     }
 
     /// Reads a key and its colon into the innermost object.
@@ -132,16 +180,10 @@ private struct JSONReader {
         guard next == UInt8(ascii: "\"") else { throw failure("a key in quotes was expected") }
         let key = try string()
         let top = open.count - 1
-        var isNew: Bool
-        if open[top].members.count < 16 {
-            isNew = !open[top].members.contains { sameBytes($0.key, key) }
-        } else {
-            if open[top].keys.isEmpty { open[top].keys = Set(open[top].members.map { Array($0.key.utf8) }) }
-            isNew = open[top].keys.insert(Array(key.utf8)).inserted
-        }
-        guard isNew else {
+        let earlier = members[open[top].start...]
+        guard earlier.count > Self.fewKeys || !earlier.contains(where: { sameBytes($0.key, key) }) else {
             position = start
-            throw failure("the key \"\(key)\" stands twice in one object")
+            throw failure("the key \"\(shown(key))\" stands twice in one object")
         }
         open[top].key = key
         skipWhitespace()
@@ -173,6 +215,7 @@ private struct JSONReader {
             if next == UInt8(ascii: "+") || next == UInt8(ascii: "-") { position += 1 }
             try digits()
         }
+        if position - start > 15 { try take(Self.objectCost + position - start) }
         return JSONNumber(validated: String(decoding: bytes[start..<position], as: UTF8.self))
     }
 
@@ -214,6 +257,8 @@ private struct JSONReader {
             throw failure("a string is not valid UTF-8")
         }
         position += 1
+        // Up to 15 bytes lie in the string itself.
+        if text.utf8.count > 15 { try take(Self.objectCost + text.utf8.count) }
         return text
     }
 

@@ -169,6 +169,31 @@ extension JSONObject {
     }
 }
 
+/// The members of an object while they are collected: each key stands where it came first, with the value that came last. Keys are
+/// found by hash, so that n of them cost n.
+struct JSONMembers {
+    private var members: [JSONObject.Member]
+    private var places: [[UInt8]: Int]
+
+    init(_ object: JSONObject = JSONObject()) {
+        members = object.members
+        places = [:]
+        for (place, member) in members.enumerated() { places[Array(member.key.utf8)] = place }
+    }
+
+    mutating func set(_ key: String, _ value: JSONValue) {
+        let name = Array(key.utf8)
+        if let place = places[name] {
+            members[place].value = value
+        } else {
+            places[name] = members.count
+            members.append(JSONObject.Member(key: key, value: value))
+        }
+    }
+
+    var object: JSONObject { JSONObject(unique: members) }
+}
+
 func sameBytes(_ left: String, _ right: String) -> Bool {
     left.utf8.count == right.utf8.count && left.utf8.elementsEqual(right.utf8)
 }

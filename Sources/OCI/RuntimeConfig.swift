@@ -111,21 +111,21 @@ public enum RuntimeConfig {
 
     /// The defaults, changed by the image's variables: each name stands once, where it came first.
     private static func environment(_ image: [String], home: String?) throws(OCIError) -> [String] {
-        var names = [Substring]()
+        // By the bytes of the names, of which a configuration may have very many.
+        var places = [[UInt8]: Int]()
         var result = [String]()
         func set(_ variable: String) throws(OCIError) {
             try checkText(variable)
-            guard let equals = variable.firstIndex(of: "="), equals != variable.startIndex else {
+            guard let name = Environment.name(of: variable), !name.isEmpty else {
                 throw .invalid(
                     "the variable \"\(shown(variable))\" of the image configuration is not of the form "
                         + "NAME=VALUE"
                 )
             }
-            let name = variable[..<equals]
-            if let place = names.firstIndex(where: { $0.utf8.elementsEqual(name.utf8) }) {
+            if let place = places[name] {
                 result[place] = variable
             } else {
-                names.append(name)
+                places[name] = result.count
                 result.append(variable)
             }
         }
@@ -133,7 +133,7 @@ public enum RuntimeConfig {
         try set("TERM=xterm")
         for variable in image { try set(variable) }
         // A home that the image names wins against that of the passwd file.
-        if let home, !names.contains("HOME") { try set("HOME=" + home) }
+        if let home, places[Array("HOME".utf8)] == nil { try set("HOME=" + home) }
         return result
     }
 
@@ -187,9 +187,11 @@ public enum RuntimeConfig {
     /// The labels, and what has no place of its own in a runtime's configuration (conversion.md, "Annotation
     /// Fields").
     private static func annotations(_ config: ImageConfig) -> JSONObject {
-        var annotations = JSONObject()
+        var annotations = JSONMembers()
         func annotate(_ key: String, _ value: String?) {
-            if let value, !value.isEmpty { annotations["org.opencontainers.image." + key] = .string(value) }
+            if let value, !value.isEmpty {
+                annotations.set("org.opencontainers.image." + key, .string(value))
+            }
         }
         annotate("os", config.os)
         annotate("architecture", config.architecture)
@@ -199,7 +201,16 @@ public enum RuntimeConfig {
         annotate("stopSignal", config.execution.stopSignal)
         let ports = config.execution.exposedPorts.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
         annotate("exposedPorts", ports.joined(separator: ","))
-        for label in config.execution.labels { annotations[label.key] = .string(label.value) }
-        return annotations
+        for label in config.execution.labels { annotations.set(label.key, .string(label.value)) }
+        return annotations.object
+    }
+}
+
+/// The variables of an image configuration, `NAME=VALUE`.
+enum Environment {
+    /// What stands before the first equals sign; nil without one.
+    static func name(of variable: String) -> [UInt8]? {
+        guard let equals = variable.utf8.firstIndex(of: UInt8(ascii: "=")) else { return nil }
+        return Array(variable.utf8[..<equals])
     }
 }

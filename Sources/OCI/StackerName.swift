@@ -5,9 +5,14 @@ public enum StackerName {
     /// That of each prefix, the shortest first. Stacker counts up to where a layer stands first, so a layer that is there
     /// twice has the same name both times.
     public static func prefixes(of layers: [Descriptor]) -> [String] {
-        layers.map { layer in
-            let end = layers.firstIndex { $0.digest == layer.digest } ?? 0
-            return Digest(of: layers[...end].flatMap { Array($0.digest.description.utf8) }).hex
+        var hasher = DigestHasher(.sha256)
+        var names: [Digest: String] = [:]
+        return layers.map { layer in
+            hasher.update(Array(layer.digest.description.utf8))
+            if let name = names[layer.digest] { return name }
+            let name = hasher.finish().hex
+            names[layer.digest] = name
+            return name
         }
     }
 }

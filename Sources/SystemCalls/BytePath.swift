@@ -35,6 +35,18 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
 
     private init(terminated: [UInt8]) { storage = terminated }
 
+    /// The names with a slash between each two.
+    public init(joining names: [BytePath]) {
+        var joined = [UInt8]()
+        joined.reserveCapacity(names.reduce(1) { $0 + $1.count + 1 })
+        for name in names {
+            if !joined.isEmpty { joined.append(UInt8(ascii: "/")) }
+            joined.append(contentsOf: name.bytes)
+        }
+        joined.append(0)
+        storage = joined
+    }
+
     public static let empty = BytePath("")
     /// The directory itself, as the last argument of an `*at` call.
     public static let current = BytePath(".")

@@ -11,6 +11,8 @@ public struct Resolution: OptionSet, Sendable {
     public static let beneath = Resolution(rawValue: VARVE_RESOLVE_BENEATH)
     /// A symbolic link anywhere in the path fails with ELOOP.
     public static let noSymlinks = Resolution(rawValue: VARVE_RESOLVE_NO_SYMLINKS)
+    /// A link of /proc to something that is open, which no path may name, fails with ELOOP.
+    public static let noMagicLinks = Resolution(rawValue: VARVE_RESOLVE_NO_MAGICLINKS)
     /// A mount point is not entered: EXDEV. A nested subvolume is none.
     public static let noCrossing = Resolution(rawValue: VARVE_RESOLVE_NO_XDEV)
 }

@@ -110,7 +110,7 @@ extension LayerStore {
         try await run("check a store") { store, work in
             let all =
                 try images.flatMap { try work.place.everyImage($0) }
-                + layouts.flatMap { try work.place.openLayout($0).images(tagged: nil) }
+                + layouts.flatMap { try work.place.openLayout($0).images(of: nil) }
             return try StoreCheck(store, repairs: repairs).report(
                 comparingWith: images.isEmpty && layouts.isEmpty ? nil : all,
                 cancellation: work.cancellation)

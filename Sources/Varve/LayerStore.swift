@@ -156,7 +156,8 @@ public struct LayerStore: Sendable {
             return try Repacking(
                 driver: work.driver, options: work.place.fitted(options), cancellation: work.cancellation,
                 progress: paced(progress)
-            ).repack(bundle, into: try work.place.openLayout(reference.path), tag: reference.tag)
+            ).repack(
+                bundle, into: try work.place.openLayout(reference.path), tag: try reference.tagToChange())
         }
     }
 

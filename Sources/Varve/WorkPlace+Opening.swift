@@ -32,6 +32,6 @@ extension WorkPlace {
     /// The images for all platforms that `PATH[:TAG]` names.
     func everyImage(_ image: BytePath) throws -> [ResolvedImage] {
         let reference = try ImageReference.locating(image)
-        return try openLayout(reference.path).images(tagged: reference.tag)
+        return try openLayout(reference.path).images(of: reference)
     }
 }

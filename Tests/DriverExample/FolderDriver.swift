@@ -79,5 +79,9 @@ final class FolderBundle: FrozenBundle {
 }
 
 private func removeFolder(_ path: BytePath) {
-    try? TreeRemoval.removeTree(path, in: .workingDirectory, path: path)
+    guard
+        let parent = try? FileDescriptor.workingDirectory.openDirectory(
+            path.parent.isEmpty ? .current : path.parent)
+    else { return }
+    try? TreeRemoval.removeTree(path.lastComponent, in: parent.fd, path: path)
 }

@@ -112,12 +112,30 @@ import Testing
         Case(
             "a device over a directory",
             [[.directory("d/"), .file("d/f", "x")], [.node("d", .characterDevice, 1, 3)]], .tree(["d%1,3"])),
-        Case("an entry below a file", [[.file("f", "x"), .file("f/g", "y")]], .refused),
+        // As with umoci since 0.5: what is no directory gives way.
+        Case("an entry below a file", [[.file("f", "x"), .file("f/g", "y")]], .tree(["f/", "f/g=y"])),
         Case(
-            "an entry below a device", [[.node("n", .characterDevice, 1, 5)], [.file("n/g", "y")]], .refused),
+            "an entry far below a file of the layer below", [[.file("f", "x")], [.file("f/g/h", "y")]],
+            .tree(["f/", "f/g/", "f/g/h=y"])),
+        Case(
+            "an entry below a device", [[.node("n", .characterDevice, 1, 5)], [.file("n/g", "y")]],
+            .tree(["n/", "n/g=y"])),
+        // The link is followed inside the root, and what it leads to gives way.
         Case(
             "an entry below a link to a file", [[.file("f", "x"), .symlink("l", "f")], [.file("l/g", "y")]],
-            .refused),
+            .tree(["f/", "f/g=y", "l->f"])),
+        Case(
+            "an entry below a link to a file, with .. behind it",
+            [[.file("f", "x"), .symlink("l", "f/../m")], [.file("l/g", "y")]],
+            .tree(["f/", "l->f/../m", "m/", "m/g=y"])),
+        Case(
+            "an entry below one name of a file with two",
+            [[.file("f", "x"), .hardlink("g", "f")], [.file("f/h", "y")]],
+            .tree(["f/", "f/h=y", "g=x"])),
+        Case(
+            "a whiteout of what gave way", [[.file("f", "x")], [.file("f/g", "y"), .whiteout(".wh.f")]],
+            .tree(["f/", "f/g=y"])),
+        Case("a hard link below a file", [[.file("f", "x"), .hardlink("f/g", "f")]], .refused),
         Case("an entry below a whiteout", [[.file(".wh.d/f", "x")]], .refused),
         Case("an entry below an opaque whiteout", [[.file("d/.wh..wh..opq/f", "x")]], .refused),
         Case("an entry far below a whiteout", [[.file("./e//.wh.d/f/g/h", "x")]], .refused),

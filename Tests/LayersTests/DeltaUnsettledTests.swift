@@ -46,9 +46,9 @@ import Testing
                 btrfs -q subvolume create c; head -c 200000 /dev/urandom > c/f; sync; mkdir rcv
                 btrfs -q subvolume snapshot -r c old; btrfs -q subvolume snapshot old w; t=$(stat -c %y w/f)
                 head -c 50 /dev/urandom | dd of=w/f conv=notrunc status=none; touch -d "$t" w/f
-                btrfs -q subvolume snapshot -r w new; sync; btrfs -q send old | btrfs -q receive rcv; sync
-                btrfs -q send -p old new > s; btrfs -q receive -f s rcv
-                btrfs -q subvolume delete old; btrfs -q subvolume delete new; mv rcv/old old; mv rcv/new new
+                btrfs -q subvolume snapshot -r w new; sync; btrfs -q send -f s1 old; btrfs -q send -p old -f s2 new
+                btrfs -q subvolume delete old; btrfs -q subvolume delete new; btrfs -q receive -f s1 .; sync
+                btrfs -q receive -f s2 .
                 """),
     ]
 

@@ -26,8 +26,8 @@ import Testing
         let after = SharedDescriptor(try base.fd.openDirectory("new"))
         // Plain directories of one subvolume: nothing but the walk.
         let delta = try Delta.compute(
-            old: DeltaTree(subvolume: before.fd, root: before.fd),
-            new: DeltaTree(subvolume: after.fd, root: after.fd),
+            old: DeltaTree(subvolume: before.fd, root: before.fd, state: .snapshot),
+            new: DeltaTree(subvolume: after.fd, root: after.fd, state: .snapshot),
             source: .walk)
         return (base, after, delta.changes)
     }

@@ -111,10 +111,34 @@ import Testing
         }
     }
 
-    /// Nothing but a regular file inside the layout is a blob.
+    /// Build systems make layouts of links to their outputs. The content is checked all the same.
     @Test(arguments: [
-        "ln -s /etc/passwd F", "mkdir F", "mkfifo F", "mv D D2; ln -s /etc D; true",
-        "mv D D2; ln -s ../../../../../../../../tmp D",
+        "mv F /T/elsewhere; ln -s /T/elsewhere F", "mv F D/other; ln -s other F",
+        "mv D /T/elsewhere; ln -s /T/elsewhere D",
+        "mv D D2; ln -s sha256.2 D; mv D2 L/blobs/sha256.2",
+        "mv L/blobs /T/elsewhere; ln -s ../elsewhere L/blobs",
+    ])
+    func readsBlobsThroughSymbolicLinks(_ command: String) throws {
+        let descriptor = try layout.put("content", mediaType: "x")
+        let folder = "\(layout.path)/blobs/sha256"
+        var script = command
+        for (word, path) in [
+            ("F", "\(folder)/\(descriptor.digest.hex)"), ("D", folder), ("L", "\(layout.path)"),
+            ("/T", directory.path),
+        ] { script = script.replacing(word, with: "'\(path)'") }
+        try shell(script)
+        #expect(try layout.readBlob(descriptor) == Array("content".utf8))
+        try shell("printf CONTENT > \(folder)/\(descriptor.digest.hex)")
+        // What is said does not tell what the file holds.
+        let text = expectError(.invalidInput) { _ = try layout.readBlob(descriptor) }
+        #expect(text.contains("damaged") && !text.contains(Digest(of: Array("CONTENT".utf8)).hex), "\(text)")
+    }
+
+    /// Nothing but a regular file of the right size is a blob, and nothing else is opened.
+    @Test(arguments: [
+        "ln -s /etc/passwd F", "mkdir F", "mkfifo F", "mv D D2; ln -s /etc D; true", "ln -s /dev/zero F",
+        "ln -s F F",
+        "ln -s /proc/self/fd/0 F", "mkfifo G; ln -s G F", "mv D D2; ln -s ../../../../../../../../tmp D",
     ])
     func refusesBlobsThatAreNotFiles(_ command: String) throws {
         let digest = Digest(of: [9])
@@ -122,6 +146,7 @@ import Testing
         let script = command.split(separator: " ").map { word in
             switch word {
             case "F": "\(folder)/\(digest.hex)"
+            case "G;", "G": "\(folder)/\(word)"
             case "D": folder
             case "D2;": "\(folder)2;"
             case "D;": "\(folder);"

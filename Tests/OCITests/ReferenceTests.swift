@@ -57,8 +57,47 @@ import Testing
             #expect(reference.path == layout.path)
             #expect(reference.tag == tag)
         }
+        // A tag that looks like a digest, and a digest.
+        let digest = Digest(of: [1])
+        #expect(try ImageReference.locating(BytePath("\(layout.path)@\(digest)")).digest == digest)
         // With no layout anywhere, the rule of the documentation.
         #expect(try ImageReference.locating(BytePath("/nowhere/x:y:z")).path == BytePath("/nowhere/x:y"))
+    }
+
+    /// What people type first: each is told what it is, and the line that makes a layout of it.
+    @Test(arguments: [
+        ("docker://alpine", "skopeo copy docker://alpine oci:alpine:latest, and then name it alpine:latest"),
+        ("docker://quay.io/a/b:1.2", "skopeo copy docker://quay.io/a/b:1.2 oci:b:1.2"),
+        ("docker.io/library/alpine:3", "skopeo copy docker://docker.io/library/alpine:3 oci:alpine:3"),
+        ("localhost:5000/x@sha256:\(String(repeating: "a", count: 64))", "oci:x:latest"),
+        ("oci:images:debian", "write images:debian"),
+        ("docker-daemon:web:dev", "skopeo copy docker-daemon:web:dev oci:web:dev"),
+        ("containers-storage:localhost/web", "skopeo copy containers-storage:localhost/web oci:web:latest"),
+        ("docker-archive:/tmp/none.tar", "skopeo copy docker-archive:/tmp/none.tar oci:none:latest"),
+        ("oci-archive:a b.tar", "skopeo copy 'oci-archive:a b.tar' 'oci:a b:latest'"),
+        ("dir:it's", "skopeo copy 'dir:it'\\''s' 'oci:it'\\''s:latest'"),
+        ("-", "skopeo copy docker-archive:/dev/stdin oci:image:latest"),
+        ("ARCHIVE/docker.tar", "an archive of docker save"),
+        ("ARCHIVE/docker.tar:x", "an archive of docker save"),
+        ("ARCHIVE/oci.tar", "skopeo copy oci-archive:ARCHIVE/oci.tar oci:oci:latest"),
+    ])
+    func saysWhatIsNoLayout(_ text: String, _ expected: String) throws {
+        let directory = try TemporaryDirectory()
+        try shell(
+            """
+            cd \(directory.path); mkdir -p blobs/sha256 x; echo '{}' > x/json; touch index.json oci-layout
+            tar cf oci.tar blobs index.json oci-layout; tar cf docker.tar x
+            """)
+        let reference = text.replacing("ARCHIVE", with: directory.path)
+        let message = expectError(.usage) { _ = try ImageReference.locating(BytePath(reference)) }
+        #expect(message.contains(expected.replacing("ARCHIVE", with: directory.path)), "\(message)")
+    }
+
+    /// A layout of such a name is one, and so is a path that may be one yet to be made.
+    @Test func doesNotMistakeLayouts() throws {
+        for text in ["./images:x", "images", "/a.b/c", "../docker.io/x", "a/b.c/d:e"] {
+            #expect(throws: Never.self) { try ImageReference.locating(BytePath(text)) }
+        }
     }
 
     @Test(arguments: [

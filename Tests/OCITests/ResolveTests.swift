@@ -38,6 +38,58 @@ import Testing
         expectError(.notFound) { _ = try ImageLayout.resolve(reference) }
     }
 
+    /// As some builders write them: attestations and images for other platforms beside the image, and no tags at all.
+    @Test func takesTheImageOfALayoutWithoutTags() throws {
+        let attestation = try layout.putImage(
+            ["x"], platform: Platform(os: "unknown", architecture: "unknown"))
+        let arm = try layout.putImage(["arm"], platform: Self.arm)
+        let amd = try layout.putImage(["amd"], platform: Self.amd)
+        try layout.setEntries([attestation, arm, amd].map { .object($0.json) })
+        for image in [arm, amd] {
+            let found = try ImageLayout.resolve(reference, platform: image.platform)
+            #expect(found.manifestDescriptor.digest == image.digest)
+        }
+        #expect(
+            try layout.images(of: try reference).map(\.manifestDescriptor.digest) == [arm.digest, amd.digest])
+        // Two that are as good are none.
+        try layout.setEntries(
+            [arm, try layout.putImage(["other"], platform: Self.arm)].map { .object($0.json) })
+        let text = expectError(.invalidInput) { _ = try ImageLayout.resolve(reference, platform: Self.arm) }
+        #expect(text.contains("several images"))
+    }
+
+    /// `PATH@DIGEST`: of a manifest, or of an index, in the layout's own index or in one nested in it.
+    @Test func findsAnImageByItsDigest() throws {
+        let arm = try layout.putImage(["arm"], platform: Self.arm)
+        let amd = try layout.putImage(["amd"], platform: Self.amd)
+        let index = try layout.putIndex([arm, amd])
+        try layout.tag("multi", index)
+        try layout.tag("other", try layout.putImage(["other"]))
+        func find(_ digest: Digest, _ platform: Platform? = nil) throws -> ResolvedImage {
+            let reference = try ImageReference(parsing: BytePath("\(layout.path)@\(digest)"))
+            #expect(reference.digest == digest && reference.path == layout.path)
+            return try ImageLayout.resolve(reference, platform: platform)
+        }
+        let found = try find(arm.digest)
+        #expect(found.manifestDescriptor.digest == arm.digest)
+        #expect(found.tag == nil && found.path.map(\.digest) == [index.digest, arm.digest])
+        #expect(try find(index.digest, Self.amd).manifestDescriptor.digest == amd.digest)
+        let missing = Digest(of: [0])
+        #expect(expectError(.notFound) { _ = try find(missing) }.contains("\(missing)"))
+        // There is nothing to tag by it.
+        let reference = try ImageReference(path: layout.path, digest: arm.digest)
+        #expect(expectError(.usage) { _ = try reference.tagToChange() }.contains(":TAG"))
+    }
+
+    /// As BuildKit leaves it if the image itself went elsewhere.
+    @Test func saysThatAnIndexHoldsAttestationsAlone() throws {
+        let attestation = try layout.putImage(
+            ["x"], platform: Platform(os: "unknown", architecture: "unknown"))
+        try layout.tag("x", try layout.putIndex([attestation]))
+        let text = expectError(.invalidInput) { _ = try layout.resolve("x") }
+        #expect(text.contains("nothing but attestations") && !text.contains("only to"), "\(text)")
+    }
+
     @Test func choosesByPlatformThroughNestedIndexes() throws {
         let arm = try layout.putImage(["arm"], platform: Self.arm)
         // This one does not say what it is for in its entry; its configuration does.

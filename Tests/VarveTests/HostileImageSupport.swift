@@ -138,7 +138,7 @@ final class HostileWorld: Sendable {
             """
             find . -path ./store -prune -o -name 'layout-*' -prune -o -path './bundle-*' -prune -o \\
                 ! -path . -printf '%p %y %m %U %G %s %T@ %C@ %l %i\\n' | sort
-            cat canary/file canary/dir/file; ls -A store store/snapshots
+            cat canary/file canary/dir/file; ls -A store | grep -v '^published$'; ls -A store/snapshots
             """)
     }
 

@@ -107,7 +107,7 @@ struct VarveProcess: ~Copyable {
 
     /// Everything but chains, which may be there if they are whole, with the content of the layout.
     private static let inventory = """
-        find . -path ./store/chains -prune -o -path ./errors -prune -o -print | sort
+        find . -path ./store/chains -prune -o -path ./store/published -prune -o -path ./errors -prune -o -print | sort
         find layout -type f | sort | xargs sha256sum; losetup --list --noheadings --output BACK-FILE | grep -F "$PWD" || true
         """
 

@@ -7,8 +7,9 @@ public final class TarAllowance: Sendable {
     private let entries: Atomic<Int64>
 
     /// - Parameters:
-    ///   - size: bytes of the archives and of the holes of their sparse files: no fewer than they unpack to.
-    ///   - entries: entries of the archives.
+    ///   - size: bytes of the archives, of the holes of their sparse files, and of what is made that they do not list
+    ///     (`TarReader.countUnlisted`): no fewer than they unpack to.
+    ///   - entries: entries of the archives, and files made that they do not list.
     public init(size: Int64 = .max, entries: Int64 = .max) {
         self.size = Atomic(size)
         self.entries = Atomic(entries)

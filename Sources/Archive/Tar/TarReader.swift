@@ -111,6 +111,20 @@ public final class TarReader {
         return unsafe run
     }
 
+    /// Counts a file that an entry makes and that the archive does not list, such as a directory on the way to it: against
+    /// the allowance, as an entry with a header and `content` bytes of data.
+    ///
+    /// Throws `TarError`.
+    public func countUnlisted(content: Int64 = 0) throws {
+        do throws(TarError.Reason) {
+            try allowance?.takeEntry()
+            try allowance?.take(bytes: Int64(TarLayout.block))
+            try allowance?.take(bytes: content)
+        } catch {
+            throw fail(error)
+        }
+    }
+
     // MARK: - Bytes
 
     @inline(__always)

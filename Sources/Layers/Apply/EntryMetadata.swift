@@ -43,7 +43,8 @@ struct EntryMetadata: Sendable {
         let names = try attempt("read the attributes of", path) { () throws(Errno) in
             do throws(Errno) { return try fd.extendedAttributeNames() } catch .notSupported { return [] }
         }
-        for name in names where belongsToImage(name) && !wanted.contains(where: { $0.name == name }) {
+        let wantedNames = Set(wanted.map(\.name))
+        for name in names where belongsToImage(name) && !wantedNames.contains(name) {
             try attempt("remove the attribute \(name) of", path) { () throws(Errno) in
                 do throws(Errno) {
                     try fd.removeExtendedAttribute(name)

@@ -29,7 +29,7 @@ public final class LayerApplier {
     private let resolver: TreeResolver
     private let options: ApplyOptions
     private var cache = DirectoryCache()
-    private var written: WrittenNames
+    private let written: WrittenNames
     private var pendingTimes = PendingTimes()
     private let metadata: EntryMetadata
     /// Of a layer that goes into a directory of its own.
@@ -71,6 +71,7 @@ public final class LayerApplier {
     public func apply(_ archive: TarReader, onEntry: () throws -> Void = {}) throws {
         // Missing directories are made root's.
         _ = try options.owners.root()
+        standalone?.willCopy = { try archive.countUnlisted(content: $0) }
         do {
             while let entry = try archive.nextEntry() {
                 try onEntry()
@@ -102,17 +103,13 @@ public final class LayerApplier {
         case .opaque:
             if let standalone {
                 cache.removeAll()
-                return try standalone.deleteContents(of: place.directory, entry: entry.path) { [written] in
-                    written.contains($1, in: $0)
-                }
+                return try standalone.deleteContents(of: place.directory, entry: entry.path, keeping: written)
             }
             return try deleteContents(of: place.directory, entry: entry.path)
         case .deletes(let name):
             if let standalone {
                 cache.removeAll()
-                return try standalone.delete(name, in: place.directory, entry: entry.path) { [written] in
-                    written.contains($1, in: $0)
-                }
+                return try standalone.delete(name, in: place.directory, entry: entry.path, keeping: written)
             }
             return try delete(name, in: place.directory, entry: entry.path)
         case .none:
@@ -131,7 +128,7 @@ public final class LayerApplier {
             return
         }
 
-        let directory = try openDirectory(place.directory, entry: entry.path)
+        let directory = try openDirectory(place.directory, entry: entry.path, from: archive)
         switch entry.kind {
         case .regular:
             try makeRegularFile(entry, place, in: directory, from: archive)
@@ -345,14 +342,9 @@ public final class LayerApplier {
             let opened = try attempt("open the directory", fullPath) { () throws(Errno) in
                 try directory.fd.openDirectory(name)
             }
-            let written = written
-            let kept = try TreeRemoval.removeContents(of: opened.fd, path: fullPath) {
-                written.contains($1, in: $0)
-            }
-            if kept || written.contains(name, in: directory.inode) { return }
-            try attempt("remove the directory", fullPath) { () throws(Errno) in
-                try directory.fd.removeDirectory(name)
-            }
+            let kept = try TreeRemoval.removeContents(of: opened.fd, path: fullPath, keeping: written)
+            if written.contains(name, in: directory.inode) { return }
+            try TreeRemoval.removeIfEmpty(name, in: directory.fd, fullPath, mayHoldFiles: kept)
         } else if !written.contains(name, in: directory.inode) {
             if existing.isSymbolicLink { cache.removeAll() }
             try attempt("remove", fullPath) { () throws(Errno) in try directory.fd.unlink(name) }
@@ -361,17 +353,20 @@ public final class LayerApplier {
 
     private func deleteContents(of path: BytePath, entry: BytePath) throws {
         guard let directory = try findDirectoryToEmpty(path, entry: entry) else { return }
+        if written.isSettled(directory.inode) { return }
         cache.removeAll()
-        let written = written
-        _ = try TreeRemoval.removeContents(of: directory.fd, path: path) { written.contains($1, in: $0) }
+        _ = try TreeRemoval.removeContents(of: directory.fd, path: path, keeping: written)
     }
 
     // MARK: Directories
 
     /// The directory at `path`, made if it is missing.
-    private func openDirectory(_ path: BytePath, entry: BytePath) throws -> OpenDirectory {
+    private func openDirectory(_ path: BytePath, entry: BytePath, from archive: TarReader) throws
+        -> OpenDirectory
+    {
         if let found = cache.find(path) { return found }
-        return try register(try resolver.openCreating(path, entry: entry), path)
+        let opened = try resolver.openCreating(path, entry: entry) { try archive.countUnlisted() }
+        return try register(opened, path)
     }
 
     /// The directory at `path`; nil if there is none.

@@ -20,8 +20,7 @@ public struct LowerTree: Sendable {
 
     /// What lies at a path that has no symbolic link on its way; nil if nothing does.
     func find(_ path: [BytePath]) throws(LayerError) -> Found? {
-        let whole = path.reduce(BytePath.empty) { $0.appending($1) }
-        return try attempt("look at", whole) { () throws(Errno) in
+        return try attempt("look at", BytePath(joining: path)) { () throws(Errno) in
             for (index, layer) in layers.enumerated().reversed() {
                 switch try Self.look(path, in: layer) {
                 case .found(let directory, let name, let status):
@@ -74,33 +73,55 @@ public struct LowerTree: Sendable {
         }
     }
 
-    /// The paths of all names of a file with several that show, whatever directory of its layer they lie in.
-    func names(of file: Found) throws(LayerError) -> [[BytePath]] {
-        var result: [[BytePath]] = []
-        // Directories still to list, with their paths.
-        var pending: [([BytePath], SharedDescriptor)] = [([], layers[file.layer].root)]
-        while let (path, directory) = pending.popLast(), result.count < file.status.linkCount {
-            let entries = try attempt("list the directory", path.last ?? .current) { () throws(Errno) in
-                try directory.fd.entries()
-            }
-            for entry in entries {
-                let here = path + [entry.name]
-                let status = try attempt("look at", entry.name) { () throws(Errno) in
-                    try directory.fd.statusIfPresent(of: entry.name)
-                }
-                guard let status else { continue }
-                if status.isDirectory {
-                    let opened = try attempt("open the directory", entry.name) { () throws(Errno) in
-                        try directory.fd.openDirectory(entry.name)
+    /// The names of all files of one layer that have several: the whole layer is listed.
+    func linkedNames(inLayer layer: Int) throws(LayerError) -> LinkedNames {
+        var result = LinkedNames()
+        // Directories still to list. They are opened when it is their turn: there may be more of them than descriptors.
+        var pending = [result.root]
+        while let directory = pending.popLast() {
+            let path = BytePath(joining: result.path(of: directory))
+            try attempt("list the directory", path) { () throws(Errno) in
+                let opened = try layers[layer].root.fd.open(
+                    path.isEmpty ? .current : path, [.directory], resolve: [.beneath, .noSymlinks])
+                for entry in try opened.fd.entries() {
+                    guard let status = try opened.fd.statusIfPresent(of: entry.name) else { continue }
+                    if status.isDirectory {
+                        pending.append(result.add(entry.name, in: directory))
+                    } else if status.linkCount > 1 {
+                        result.files[status.inode, default: []].append(result.add(entry.name, in: directory))
                     }
-                    pending.append((here, SharedDescriptor(opened)))
-                } else if status.inode == file.status.inode, try find(here)?.layer == file.layer {
-                    result.append(here)
                 }
             }
         }
         return result
     }
+}
+
+/// The names of files that have several. Each is kept with the place of its directory, so that it costs the same however deep it
+/// lies.
+struct LinkedNames {
+    private var names: [(name: BytePath, directory: Int)] = [(.empty, -1)]
+    /// Places of the names of each file, by its inode number.
+    fileprivate(set) var files: [UInt64: [Int]] = [:]
+    fileprivate let root = 0
+
+    fileprivate mutating func add(_ name: BytePath, in directory: Int) -> Int {
+        names.append((name, directory))
+        return names.count - 1
+    }
+
+    fileprivate func path(of place: Int) -> [BytePath] {
+        var path: [BytePath] = []
+        var place = place
+        while place > root {
+            path.append(names[place].name)
+            place = names[place].directory
+        }
+        return path.reversed()
+    }
+
+    /// The paths of all names of a file.
+    func paths(ofInode inode: UInt64) -> [[BytePath]] { (files[inode] ?? []).map(path(of:)) }
 }
 
 /// The attributes by which overlayfs keeps its own notes (Documentation/filesystems/overlayfs.rst).

@@ -15,15 +15,21 @@ final class StandaloneExtraction {
     /// Gives the tree below; may wait until it is all there.
     private let lower: () throws -> LowerTree
     private var lowerTree: LowerTree?
+    /// Called with the size of each file of the layers below before it is copied; throws to stop.
+    var willCopy: (Int64) throws -> Void = { _ in }
     /// Directories that hide those of the same path below. An entry of theirs that comes later may take the mark away, so
-    /// it is set again at the end.
+    /// it is set again at the end. Those that were deleted since stay here: what takes their place is hidden from the layers
+    /// below as well, itself or by a directory above it.
     private var opaque: Set<BytePath> = []
-    /// Whiteouts made, by directory and name.
+    /// Whiteouts made, by directory and name. They may be gone by now.
     private var whiteouts: Set<BytePath> = []
-    /// Where files of the layers below were copied up to.
-    private var copies: [CopyKey: BytePath] = [:]
+    /// Where files of the layers below were copied up to, and the copy's inode number: something else may be there by now.
+    private var copies: [CopyKey: (path: [BytePath], inode: UInt64)] = [:]
 
     private var lastWay: (path: BytePath, walked: [BytePath])?
+
+    /// Of layers below: the names of their files that have several.
+    private var linkedNames: [Int: LinkedNames] = [:]
 
     private struct CopyKey: Hashable {
         var layer: Int
@@ -82,7 +88,7 @@ final class StandaloneExtraction {
         let target = try EntryPath(entry.linkTarget)
         guard !target.name.isEmpty,
             let directory = try walk(target.directory, entry: entry.path, creates: false),
-            try status(directory, target.name) == nil, try isSeenThrough(directory)
+            try status(directory, target.name) == nil, isSeenThrough(directory)
         else { return }
         let path = directory + [target.name]
         guard let found = try below(path), !found.status.isDirectory else { return }
@@ -102,7 +108,8 @@ final class StandaloneExtraction {
 
     /// Something was put at a path, or taken away.
     private func forgetWay(_ path: [BytePath]) {
-        if let way = lastWay, way.walked.starts(with: path) || way.path.components.starts(with: path) {
+        let path = join(path)
+        if let way = lastWay, join(way.walked).isAt(orBelow: path) || way.path.isAt(orBelow: path) {
             lastWay = nil
         }
     }
@@ -113,14 +120,19 @@ final class StandaloneExtraction {
     private func walk(_ path: BytePath, entry: BytePath, creates: Bool) throws -> [BytePath]? {
         var pending = Array(path.components.reversed())
         var walked: [BytePath] = []
+        var isHidden = opaque.contains(.empty)
         var links = 0
+        var directory = try descriptor([])
         while let name = pending.popLast() {
             if name == "." { continue }
             if name == ".." {
-                _ = walked.popLast()
+                if walked.popLast() != nil { directory = try descriptor(walked) }
+                isHidden = isHiddenBelow(walked)
                 continue
             }
-            var found = try status(walked, name)
+            var found = try attempt("look at", join(walked + [name])) { () throws(Errno) in
+                try directory.fd.statusIfPresent(of: name)
+            }
             if layer.whiteouts == .overlayfs, let device = found, device.isOverlayWhiteout {
                 guard creates else { return nil }
                 // Deleted, and there again by way of what is to come: a new directory.
@@ -128,35 +140,40 @@ final class StandaloneExtraction {
                 opaque.insert(join(walked + [name]))
                 return walked + [name] + pending.reversed()
             }
-            if found == nil {
-                if !isBottom, try isSeenThrough(walked), try !isDeleted(walked, name),
-                    let below = try below(walked + [name])
-                {
-                    guard below.status.isDirectory || below.status.isSymbolicLink else {
-                        if creates {
-                            throw LayerError.invalidEntry(
-                                path: entry, reason: "what should be its directory is not one")
-                        }
-                        return nil
-                    }
-                    try copyUp(below, to: walked + [name], entry: entry)
-                    found = below.status
+            if found == nil, !isBottom, !isHidden, try !isDeleted(name, in: directory.fd, walked),
+                let below = try below(walked + [name])
+            {
+                guard below.status.isDirectory || below.status.isSymbolicLink else {
+                    // It gives way to the directory that is to come.
+                    return creates ? walked + [name] + pending.reversed() : nil
                 }
+                try copyUp(below, to: walked + [name], entry: entry)
+                found = below.status
             }
             guard let found else { return creates ? walked + [name] + pending.reversed() : nil }
             if found.isSymbolicLink {
                 links += 1
                 guard links <= 40 else { return nil }
-                let target = try attempt("read the link", name) { [walked] () throws(Errno) in
-                    let directory = try openPath(join(walked))
-                    return try directory.fd.readSymbolicLink(name)
+                let target = try attempt("read the link", join(walked + [name])) { () throws(Errno) in
+                    try directory.fd.readSymbolicLink(name)
                 }
-                if target.isAbsolute { walked.removeAll() }
+                if target.isAbsolute {
+                    walked.removeAll()
+                    directory = try descriptor([])
+                    isHidden = opaque.contains(.empty)
+                }
                 pending.append(contentsOf: target.components.reversed())
             } else if found.isDirectory {
+                directory = try attempt("open the directory", join(walked + [name])) { () throws(Errno) in
+                    try directory.fd.openDirectory(name)
+                }
                 walked.append(name)
+                isHidden = isHidden || !opaque.isEmpty && opaque.contains(join(walked))
             } else {
-                return creates ? walked + [name] + pending.reversed() : nil
+                guard creates else { return nil }
+                // The directory that takes the place of the layer's own file is a new one, as in `prepare`.
+                opaque.insert(join(walked + [name]))
+                return walked + [name] + pending.reversed()
             }
         }
         return walked
@@ -164,7 +181,7 @@ final class StandaloneExtraction {
 
     /// For `--keep-dirlinks`: a link below in place of a directory entry.
     private func copyUpLink(_ directory: [BytePath], _ name: BytePath, entry: BytePath) throws -> Bool {
-        guard !isBottom, try status(directory, name) == nil, try isSeenThrough(directory),
+        guard !isBottom, try status(directory, name) == nil, isSeenThrough(directory),
             let below = try below(directory + [name]), below.status.isSymbolicLink
         else { return false }
         try copyUp(below, to: directory + [name], entry: entry)
@@ -186,14 +203,26 @@ final class StandaloneExtraction {
     }
 
     /// Whether no directory on the way, nor the last, hides those below.
-    private func isSeenThrough(_ path: [BytePath]) throws(LayerError) -> Bool {
-        for count in 0...path.count where opaque.contains(join(Array(path.prefix(count)))) { return false }
-        return true
+    private func isSeenThrough(_ path: [BytePath]) -> Bool { !isHiddenBelow(path) }
+
+    private func isHiddenBelow(_ path: [BytePath]) -> Bool {
+        if opaque.isEmpty { return false }
+        var here = BytePath.empty
+        if opaque.contains(here) { return true }
+        for name in path {
+            here = here.appending(name)
+            if opaque.contains(here) { return true }
+        }
+        return false
     }
 
-    private func isDeleted(_ directory: [BytePath], _ name: BytePath) throws(LayerError) -> Bool {
+    private func isDeleted(
+        _ name: BytePath, in directory: FileDescriptor, _ path: [BytePath]
+    ) throws(LayerError) -> Bool {
         guard layer.whiteouts == .files else { return false }
-        return try status(directory, Whiteout.name(deleting: name)) != nil
+        return try attempt("look at", join(path + [name])) { () throws(Errno) in
+            try directory.statusIfPresent(of: Whiteout.name(deleting: name)) != nil
+        }
     }
 
     // MARK: Copying up
@@ -203,20 +232,40 @@ final class StandaloneExtraction {
         guard found.status.linkCount > 1 else { return try copy(found, to: path) }
         // One file by all its names, or it would be two.
         let key = CopyKey(layer: found.layer, inode: found.status.inode)
-        if let first = copies[key] {
-            try link(first.components, path)
-            return
+        if let first = copies[key], let name = first.path.last,
+            try status(Array(first.path.dropLast()), name)?.inode == first.inode
+        {
+            return try link(first.path, path)
         }
-        copies[key] = join(path)
         try copy(found, to: path)
-        for other in try tree().names(of: found) where other != path {
+        if let name = path.last, let made = try status(Array(path.dropLast()), name) {
+            copies[key] = (path, made.inode)
+        }
+        for other in try names(of: found) where other != path {
             guard let directory = try walk(join(Array(other.dropLast())), entry: entry, creates: false),
                 directory == Array(other.dropLast()), let name = other.last,
-                try status(directory, name) == nil,
-                try isSeenThrough(directory), try !isDeleted(directory, name)
+                try status(directory, name) == nil, isSeenThrough(directory)
             else { continue }
-            try link(path, other)
+            let opened = try descriptor(directory)
+            if try !isDeleted(name, in: opened.fd, directory) { try link(path, other) }
         }
+    }
+
+    /// The paths of all names of a file of the layers below that show. All files of its layer that have several are looked for at
+    /// once: n of them cost one listing of the layer, not n.
+    private func names(of found: LowerTree.Found) throws -> [[BytePath]] {
+        let all: LinkedNames
+        if let known = linkedNames[found.layer] {
+            all = known
+        } else {
+            all = try tree().linkedNames(inLayer: found.layer)
+            linkedNames[found.layer] = all
+        }
+        var result: [[BytePath]] = []
+        for path in all.paths(ofInode: found.status.inode) where try tree().find(path)?.layer == found.layer {
+            result.append(path)
+        }
+        return result
     }
 
     private func link(_ from: [BytePath], _ to: [BytePath]) throws(LayerError) {
@@ -228,8 +277,9 @@ final class StandaloneExtraction {
     }
 
     /// A file or an empty directory, with all that counts in an image.
-    private func copy(_ found: LowerTree.Found, to path: [BytePath]) throws(LayerError) {
+    private func copy(_ found: LowerTree.Found, to path: [BytePath]) throws {
         guard let name = path.last else { return }
+        try willCopy(found.status.isRegular ? found.status.size : 0)
         let from = found.directory.fd
         let status = found.status
         try keepingTimes(of: Array(path.dropLast())) { (directory) throws(Errno) in
@@ -266,9 +316,9 @@ final class StandaloneExtraction {
 
     // MARK: Deletions
 
-    /// What lower layers have under `name` does not show. `written` says what this layer has put there: that stays.
+    /// What lower layers have under `name` does not show. What is in `written`, this layer has put there: that stays.
     func delete(
-        _ name: BytePath, in path: BytePath, entry: BytePath, written: (UInt64, BytePath) -> Bool
+        _ name: BytePath, in path: BytePath, entry: BytePath, keeping written: WrittenNames
     ) throws {
         guard !isBottom, let directory = try walk(path, entry: entry, creates: false) else { return }
         lastWay = nil
@@ -276,46 +326,44 @@ final class StandaloneExtraction {
         if let existing = try status(directory, name), !existing.isOverlayWhiteout {
             let opened = try open(directory)
             let inode = try attempt("look at", path) { () throws(Errno) in try opened.fd.status().inode }
-            var stays = written(inode, name)
+            var stays = written.contains(name, in: inode)
             if existing.isDirectory {
                 let inside = try open(directory + [name])
-                let kept = try TreeRemoval.removeContents(of: inside.fd, path: whole, keep: written)
-                stays = stays || kept
-                opaque = opaque.filter { $0 == whole || !$0.components.starts(with: directory + [name]) }
-                whiteouts = whiteouts.filter { !$0.components.starts(with: directory + [name]) }
-            }
-            if !stays {
-                opaque.remove(whole)
-                try keepingTimes(of: directory) { (fd) throws(Errno) in
-                    if existing.isDirectory { try fd.removeDirectory(name) } else { try fd.unlink(name) }
+                let kept = try TreeRemoval.removeContents(of: inside.fd, path: whole, keeping: written)
+                if !stays {
+                    var isRemoved = false
+                    try keepingTimes(of: directory) { (fd) throws(Errno) in
+                        do throws(Errno) {
+                            try fd.removeDirectory(name)
+                            isRemoved = true
+                        } catch .directoryNotEmpty where kept {}
+                    }
+                    stays = !isRemoved
                 }
-                copies = copies.filter { $0.value != whole }
-            } else if existing.isDirectory, layer.whiteouts == .overlayfs {
-                opaque.insert(whole)
-                return
-            } else if layer.whiteouts == .overlayfs {
-                // The layer's own file hides what is below it.
-                return
+            } else if !stays {
+                try keepingTimes(of: directory) { (fd) throws(Errno) in try fd.unlink(name) }
             }
+            if stays, existing.isDirectory { opaque.insert(whole) }
+            // What stays hides what is below it, with its mark if it is a directory.
+            if stays, layer.whiteouts == .overlayfs { return }
         }
-        guard try isSeenThrough(directory) else { return }
+        guard isSeenThrough(directory) else { return }
         try makeWhiteout(directory, name)
     }
 
     /// Nothing that lower layers have in the directory shows.
-    func deleteContents(of path: BytePath, entry: BytePath, written: (UInt64, BytePath) -> Bool) throws {
+    func deleteContents(of path: BytePath, entry: BytePath, keeping written: WrittenNames) throws {
         guard !isBottom, let directory = try walk(path, entry: entry, creates: false) else { return }
         lastWay = nil
-        let whole = join(directory)
         let opened = try open(directory)
         let before = try attempt("look at", path) { () throws(Errno) in try opened.fd.status() }
-        _ = try TreeRemoval.removeContents(of: opened.fd, path: path, keep: written)
-        try attempt("set the times of", path) { () throws(Errno) in
-            try opened.fd.setTimes(access: before.accessTime, modification: before.modificationTime)
+        if !written.isSettled(before.inode) {
+            _ = try TreeRemoval.removeContents(of: opened.fd, path: path, keeping: written)
+            try attempt("set the times of", path) { () throws(Errno) in
+                try opened.fd.setTimes(access: before.accessTime, modification: before.modificationTime)
+            }
         }
-        opaque = opaque.filter { !$0.components.starts(with: directory) }
-        whiteouts = whiteouts.filter { !$0.components.starts(with: directory) }
-        opaque.insert(whole)
+        opaque.insert(join(directory))
         try markOpaque(directory)
     }
 
@@ -371,7 +419,10 @@ final class StandaloneExtraction {
         guard layer.whiteouts == .overlayfs else { return }
         for path in whiteouts.sorted() {
             let components = path.components
-            guard let name = components.last, try tree().find(components) == nil else { continue }
+            guard let name = components.last,
+                try status(Array(components.dropLast()), name)?.isOverlayWhiteout == true,
+                try tree().find(components) == nil
+            else { continue }
             layer.dependsOnLower = true
             try removeWhiteout(Array(components.dropLast()), name)
         }
@@ -379,13 +430,16 @@ final class StandaloneExtraction {
 
     // MARK: Small things
 
-    private func join(_ path: [BytePath]) -> BytePath { path.reduce(.empty) { $0.appending($1) } }
+    private func join(_ path: [BytePath]) -> BytePath { BytePath(joining: path) }
 
     /// A directory of the layer, by a path with no symbolic link in it.
     private func open(_ path: [BytePath]) throws(LayerError) -> SharedDescriptor {
+        SharedDescriptor(try descriptor(path))
+    }
+
+    private func descriptor(_ path: [BytePath]) throws(LayerError) -> OwnedDescriptor {
         let whole = join(path)
-        return SharedDescriptor(
-            try attempt("open the directory", whole) { () throws(Errno) in try openPath(whole) })
+        return try attempt("open the directory", whole) { () throws(Errno) in try openPath(whole) }
     }
 
     private func openPath(_ path: BytePath) throws(Errno) -> OwnedDescriptor {
@@ -422,6 +476,14 @@ final class StandaloneExtraction {
             try body(directory.fd)
             try directory.fd.setTimes(access: before.accessTime, modification: before.modificationTime)
         }
+    }
+}
+
+extension BytePath {
+    /// Whether this is `path` or a path below it; both are free of `.` and `..`.
+    fileprivate func isAt(orBelow path: BytePath) -> Bool {
+        path.isEmpty
+            || hasPrefix(path.bytes) && (count == path.count || bytes[path.count] == UInt8(ascii: "/"))
     }
 }
 

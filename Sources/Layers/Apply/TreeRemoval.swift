@@ -3,9 +3,10 @@ public import SystemPackage
 
 /// Deletes trees, entry by entry, each anchored at its directory.
 public enum TreeRemoval {
-    /// Deletes everything in `directory` for which `keep` is false, however deep; a directory stays if it is kept
-    /// itself or holds something that is. Returns whether anything stayed. The time of a directory in which
-    /// something stayed is left as it was.
+    /// Deletes everything in `directory` that is not in `written`, however deep; a directory stays if it is in it or holds
+    /// something that is. Returns whether anything may have stayed. The time of a directory in which something stayed is left
+    /// as it was. Directories that `written` knows as settled are not listed, and all that stay are settled afterwards:
+    /// however many calls there are, each directory that stays is listed once.
     ///
     /// The depth of the tree costs open descriptors, not stack.
     ///
@@ -13,19 +14,25 @@ public enum TreeRemoval {
     ///   or delete something, they are taken away, as far as the caller may do that. Mounts are not entered then.
     static func removeContents(
         of directory: FileDescriptor, path: BytePath, isDiscarded: Bool = false,
-        keep: (_ directoryInode: UInt64, _ name: BytePath) -> Bool
+        keeping written: WrittenNames? = nil
     ) throws(LayerError) -> Bool {
         final class Frame {
             let descriptor: OwnedDescriptor
             let status: FileStatus
             let path: BytePath
             let name: BytePath
+            /// Empty for one that is settled.
             var entries: [DirectoryEntry]
+            let isSettled: Bool
             var keptSomething = false
 
-            init(_ descriptor: consuming OwnedDescriptor, path: BytePath, name: BytePath) throws(Errno) {
+            init(
+                _ descriptor: consuming OwnedDescriptor, path: BytePath, name: BytePath,
+                keeping written: WrittenNames?
+            ) throws(Errno) {
                 status = try descriptor.fd.status()
-                entries = try descriptor.fd.entries()
+                isSettled = written?.isSettled(status.inode) == true
+                entries = isSettled ? [] : try descriptor.fd.entries()
                 self.descriptor = descriptor
                 self.path = path
                 self.name = name
@@ -35,7 +42,7 @@ public enum TreeRemoval {
             func frame() throws(Errno) -> Frame {
                 try Frame(
                     try parent.open(name, [.directory, .noFollow], resolve: isDiscarded ? .noCrossing : []),
-                    path: path, name: name)
+                    path: path, name: name, keeping: written)
             }
             return try attempt("list the directory", path) { () throws(Errno) in
                 do throws(Errno) {
@@ -73,18 +80,31 @@ public enum TreeRemoval {
             guard let entry = frame.entries.popLast() else {
                 stack.removeLast()
                 guard let parent = stack.last else {
+                    if frame.isSettled { return true }
+                    written?.settle(frame.status.inode)
                     if frame.keptSomething { try restoreTimes(frame.descriptor.fd, frame.status, frame.path) }
                     return frame.keptSomething
                 }
-                if frame.keptSomething || keep(parent.status.inode, frame.name) {
-                    parent.keptSomething = true
-                    try restoreTimes(frame.descriptor.fd, frame.status, frame.path)
-                } else {
-                    let parent = parent.descriptor.fd
-                    try delete("remove the directory", frame.name, in: parent, frame.path) {
-                        () throws(Errno) in
-                        try parent.removeDirectory(frame.name)
+                let isWritten = written?.contains(frame.name, in: parent.status.inode) == true
+                if !isWritten, !frame.keptSomething {
+                    if isDiscarded {
+                        let parent = parent.descriptor.fd
+                        try delete("remove the directory", frame.name, in: parent, frame.path) {
+                            () throws(Errno) in
+                            try parent.removeDirectory(frame.name)
+                        }
+                        continue
                     }
+                    if try removeIfEmpty(
+                        frame.name, in: parent.descriptor.fd, frame.path, mayHoldFiles: frame.isSettled)
+                    {
+                        continue
+                    }
+                }
+                parent.keptSomething = true
+                if !frame.isSettled {
+                    written?.settle(frame.status.inode)
+                    try restoreTimes(frame.descriptor.fd, frame.status, frame.path)
                 }
                 continue
             }
@@ -99,7 +119,7 @@ public enum TreeRemoval {
                 }
             if isDirectory {
                 stack.append(try enter(fd, entry.name, entryPath))
-            } else if keep(frame.status.inode, entry.name) {
+            } else if written?.contains(entry.name, in: frame.status.inode) == true {
                 frame.keptSomething = true
             } else {
                 try delete("remove", entry.name, in: fd, entryPath) { () throws(Errno) in
@@ -140,7 +160,7 @@ public enum TreeRemoval {
     /// Deletes all that is in `directory`, whatever its permissions and flags are. What lies behind a mount stays: that is an
     /// error.
     public static func empty(_ directory: FileDescriptor, path: BytePath) throws(LayerError) {
-        _ = try removeContents(of: directory, path: path, isDiscarded: true) { _, _ in false }
+        _ = try removeContents(of: directory, path: path, isDiscarded: true)
     }
 
     /// Deletes `name` in `directory`, with all that is in it.
@@ -151,12 +171,27 @@ public enum TreeRemoval {
             let opened = try attempt("open the directory", path) { () throws(Errno) in
                 try directory.openDirectory(name)
             }
-            _ = try removeContents(of: opened.fd, path: path) { _, _ in false }
+            _ = try removeContents(of: opened.fd, path: path)
             try attempt("remove the directory", path) { () throws(Errno) in
                 try directory.removeDirectory(name)
             }
         } else {
             try attempt("remove", path) { () throws(Errno) in try directory.unlink(name) }
+        }
+    }
+
+    /// Removes a directory that is empty; says whether it was. One that may not be empty is asked for by trying.
+    @discardableResult
+    static func removeIfEmpty(
+        _ name: BytePath, in directory: FileDescriptor, _ path: BytePath, mayHoldFiles: Bool
+    ) throws(LayerError) -> Bool {
+        try attempt("remove the directory", path) { () throws(Errno) in
+            do throws(Errno) {
+                try directory.removeDirectory(name)
+                return true
+            } catch .directoryNotEmpty where mayHoldFiles {
+                return false
+            }
         }
     }
 

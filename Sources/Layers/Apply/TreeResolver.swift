@@ -76,88 +76,98 @@ struct TreeResolver {
     /// Opens the directory at `path` and makes what is missing on the way: mode 0755, owned by the image's root, and dated at the
     /// epoch, since no archive says better and the same layer must give the same tree.
     ///
-    /// A symbolic link that leads to nothing is followed to where it points, below the root, as a container would.
-    func openCreating(_ path: BytePath, entry: BytePath) throws(LayerError) -> OwnedDescriptor {
-        if let found = try open(path, entry: entry) { return found }
+    /// A symbolic link that leads to nothing is followed to where it points, below the root, as a container would. What is no
+    /// directory, there or on the way, gives way to one, as with umoci since 0.5. Each component costs the same, however
+    /// deep it lies.
+    ///
+    /// - Parameter willMake: called before each directory that is made; throws to stop.
+    func openCreating(
+        _ path: BytePath, entry: BytePath, willMake: () throws -> Void = {}
+    ) throws -> OwnedDescriptor {
+        if let found = try open(path, entry: entry, orNoDirectory: true) { return found }
         // Components still to walk, the next one last; and the true path so far, free of links.
         var pending = Array(path.components.reversed())
         var walked: [BytePath] = []
+        // Bytes of `walked` with a slash for each.
+        var length = 0
         var links = 0
+        var directory = try openBelow(root, .current, .empty)
         while let name = pending.popLast() {
             if name == "." { continue }
             if name == ".." {
-                _ = walked.popLast()
+                // Above the root is the root. Elsewhere, what is above an open directory is the one that it was found in:
+                // nobody moves directories of a tree that is being made.
+                guard let left = walked.popLast() else { continue }
+                length -= left.count + 1
+                directory =
+                    walked.isEmpty
+                    ? try openBelow(root, .current, .empty) : try openBelow(directory.fd, "..", join(walked))
                 continue
             }
-            let here = join(walked)
-            guard let directory = try openTrue(here, entry: entry) else {
-                throw .system(operation: "open the directory", path: here, errno: .noSuchFileOrDirectory)
-            }
-            let status = try attempt("look at", here.appending(name)) { () throws(Errno) in
+            let status = try attempt("look at", join(walked + [name])) { () throws(Errno) in
                 try directory.fd.statusIfPresent(of: name)
             }
-            guard let status else {
+            if let status, status.isSymbolicLink {
+                links += 1
+                guard links <= Self.symbolicLinkLimit else {
+                    throw LayerError.invalidEntry(
+                        path: entry, reason: "the symbolic links on the way to it go round in a circle")
+                }
+                let target = try attempt("read the link", join(walked + [name])) { () throws(Errno) in
+                    try directory.fd.readSymbolicLink(name)
+                }
+                if target.isAbsolute {
+                    walked.removeAll()
+                    length = 0
+                    directory = try openBelow(root, .current, .empty)
+                }
+                pending.append(contentsOf: target.components.reversed())
+                continue
+            }
+            if status?.isDirectory != true {
                 // By way of a link's target; no layer could say that name, so the tree could not be packed again.
                 guard !name.hasPrefix(Whiteout.prefix) else {
-                    throw .invalidEntry(
+                    throw LayerError.invalidEntry(
                         path: entry,
                         reason: "a symbolic link leads it to \"\(name)\", which is the name of a whiteout")
                 }
-                try attempt("make the directory", here.appending(name)) { () throws(Errno) in
-                    let before = try directory.fd.status()
-                    try directory.fd.makeDirectory(name, mode: 0o755)
-                    try directory.fd.changeOwner(of: name, uid: owner.uid, gid: owner.gid)
-                    for attribute in try directory.fd.extendedAttributeNames(of: name)
-                    where PosixACL.isACL(attribute) {
-                        // Inherited from the directory's default ACL.
-                        try directory.fd.removeExtendedAttribute(attribute, of: name)
-                    }
-                    try directory.fd.changeMode(of: name, to: 0o755)
-                    try directory.fd.setTimes(of: name, access: .epoch, modification: .epoch)
-                    try directory.fd.setTimes(
-                        access: before.accessTime, modification: before.modificationTime)
+                // PATH_MAX of limits.h holds the closing NUL.
+                guard length + name.count < 4096 else {
+                    throw LayerError.invalidEntry(path: entry, reason: "its path is too long")
                 }
-                walked.append(name)
-                continue
+                try willMake()
+                try make(name, in: directory.fd, replacing: status != nil, join(walked + [name]))
             }
-            if status.isSymbolicLink {
-                links += 1
-                guard links <= Self.symbolicLinkLimit else {
-                    throw .invalidEntry(
-                        path: entry, reason: "the symbolic links on the way to it go round in a circle")
-                }
-                let target = try attempt("read the link", here.appending(name)) { () throws(Errno) in
-                    try directory.fd.readSymbolicLink(name)
-                }
-                if target.isAbsolute { walked.removeAll() }
-                pending.append(contentsOf: target.components.reversed())
-            } else if status.isDirectory {
-                walked.append(name)
-            } else {
-                throw .invalidEntry(path: entry, reason: "what should be its directory is not one")
-            }
+            directory = try openBelow(directory.fd, name, join(walked + [name]))
+            walked.append(name)
+            length += name.count + 1
         }
-        let final = join(walked)
-        guard let found = try openTrue(final, entry: entry) else {
-            throw .system(operation: "open the directory", path: final, errno: .noSuchFileOrDirectory)
-        }
-        return found
+        return directory
     }
 
-    private func join(_ components: [BytePath]) -> BytePath {
-        components.reduce(.empty) { $0.appending($1) }
-    }
-
-    private func openTrue(_ path: BytePath, entry: BytePath) throws(LayerError) -> OwnedDescriptor? {
-        do throws(Errno) {
-            return try root.open(
-                path.isEmpty ? .current : path, [.directory], resolve: [.beneath, .noSymlinks])
-        } catch .noSuchFileOrDirectory {
-            return nil
-        } catch .fileNameTooLong {
-            throw .invalidEntry(path: entry, reason: "its path is too long")
-        } catch {
-            throw .system(operation: "open the directory", path: path, errno: error)
+    private func make(
+        _ name: BytePath, in directory: FileDescriptor, replacing: Bool, _ path: @autoclosure () -> BytePath
+    ) throws(LayerError) {
+        try attempt("make the directory", path()) { () throws(Errno) in
+            let before = try directory.status()
+            if replacing { try directory.unlink(name) }
+            try directory.makeDirectory(name, mode: 0o755)
+            try directory.changeOwner(of: name, uid: owner.uid, gid: owner.gid)
+            for attribute in try directory.extendedAttributeNames(of: name) where PosixACL.isACL(attribute) {
+                // Inherited from the directory's default ACL.
+                try directory.removeExtendedAttribute(attribute, of: name)
+            }
+            try directory.changeMode(of: name, to: 0o755)
+            try directory.setTimes(of: name, access: .epoch, modification: .epoch)
+            try directory.setTimes(access: before.accessTime, modification: before.modificationTime)
         }
     }
+
+    private func openBelow(
+        _ directory: FileDescriptor, _ name: BytePath, _ path: @autoclosure () -> BytePath
+    ) throws(LayerError) -> OwnedDescriptor {
+        try attempt("open the directory", path()) { () throws(Errno) in try directory.openDirectory(name) }
+    }
+
+    private func join(_ components: [BytePath]) -> BytePath { BytePath(joining: components) }
 }

@@ -84,7 +84,7 @@ struct ChangedImageOptions: ParsableArguments {
         let isUmoci = context.program == .umoci
         let sourceDate = try context.environment.sourceDate()
         let reference = try reference()
-        let newTag = tag?.text ?? reference.tag
+        let newTag = try tag?.text ?? reference.tagToChange()
         try ImageReference.checkTag(newTag)
         let image = try ImageLayout.resolve(reference, cancellation: context.cancellation)
         try image.layout.change { layout in

@@ -40,8 +40,9 @@ struct NewCommand: ExecutableCommand {
     func execute(_ context: CommandContext) throws {
         let created = try context.environment.sourceDate() ?? .now()
         let reference = try ImageReference.locating(image.path)
+        let tag = try reference.tagToChange()
         let made = try ImageLayout(opening: reference.path, cancellation: context.cancellation).newImage(
-            tag: reference.tag, created: created)
+            tag: tag, created: created)
         context.inform(
             "made the image \(made.digest) and tagged it \"\(reference.tag)\"",
             umoci: [
@@ -106,7 +107,7 @@ struct RemoveTagCommand: ExecutableCommand {
         let reference = try ImageReference.locating(image.path)
         let layout = try ImageLayout(opening: reference.path, cancellation: context.cancellation)
         // To umoci a tag that is not there is one that is removed.
-        if try layout.removeTag(reference.tag) || context.program == .umoci {
+        if try layout.removeTag(reference.tagToChange()) || context.program == .umoci {
             return context.inform(
                 "removed the tag \"\(reference.tag)\"", umoci: ["removed tag: \(reference.tag)"])
         }

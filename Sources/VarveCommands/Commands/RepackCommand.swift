@@ -61,7 +61,7 @@ struct RepackCommand: ExecutableCommand {
         let result = try Repacking(
             driver: driver, options: options, cancellation: context.cancellation,
             progress: context.showProgress("repacking")
-        ).repack(bundle.path, into: layout, tag: reference.tag)
+        ).repack(bundle.path, into: layout, tag: try reference.tagToChange())
         if noHistory, result.layer != nil { context.warnOfMissingHistory() }
         context.inform(
             result.layer.map {

@@ -126,7 +126,7 @@ extension StoreCommands {
 
         private func images() throws -> [ResolvedImage] {
             try image.flatMap { try ImageLayout.everyImage(of: $0.path) }
-                + layout.flatMap { try ImageLayout(opening: $0.path).images(tagged: nil) }
+                + layout.flatMap { try ImageLayout(opening: $0.path).images(of: nil) }
         }
     }
 
@@ -217,6 +217,6 @@ extension ImageLayout {
     /// The images for all platforms that `PATH[:TAG]` names.
     static func everyImage(of path: BytePath) throws -> [ResolvedImage] {
         let reference = try ImageReference.locating(path)
-        return try ImageLayout(opening: reference.path).images(tagged: reference.tag)
+        return try ImageLayout(opening: reference.path).images(of: reference)
     }
 }

@@ -7,7 +7,7 @@ package struct ForeignHookRequest {
 
     package init(_ bytes: [UInt8], _ name: HookName) throws(StoreError) {
         let value: JSONValue
-        do throws(JSONSyntaxError) { value = try JSONValue(parsing: bytes) } catch {
+        do throws(JSONSyntaxError) { value = try JSONValue(parsing: bytes, expansion: nil) } catch {
             throw Self.invalid("it is not valid JSON: \(error)")
         }
         guard let members = value.object else { throw Self.invalid("it is not a JSON object") }

@@ -30,7 +30,7 @@ package struct HookAnswer {
     package init(parsing output: [UInt8], failure: HookFailure) throws(StoreError) {
         let answer: JSONValue
         do throws(JSONSyntaxError) {
-            answer = try JSONValue(parsing: output)
+            answer = try JSONValue(parsing: output, expansion: nil)
         } catch {
             throw failure.error(
                 output.isEmpty

@@ -118,7 +118,7 @@ final class HooksUnpack: UnpackTransaction {
     func runtimeConfiguration(_ proposed: [UInt8]) throws -> [UInt8] {
         guard runner.has(.runtimeConfig) else { return proposed }
         let value: JSONValue
-        do throws(JSONSyntaxError) { value = try JSONValue(parsing: proposed) } catch {
+        do throws(JSONSyntaxError) { value = try JSONValue(parsing: proposed, expansion: nil) } catch {
             throw StoreError(.failed, "config.json cannot be given to a hook: \(error)")
         }
         guard let answer = try ask(.runtimeConfig, request.adding("runtimeConfig", value)) else {
