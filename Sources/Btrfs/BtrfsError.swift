@@ -37,9 +37,7 @@ public struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 
     private static func path(of descriptor: FileDescriptor) -> BytePath {
-        let link = BytePath("/proc/self/fd/\(descriptor.rawValue)")
-        return (try? FileDescriptor.workingDirectory.readSymbolicLink(link))
-            ?? BytePath("descriptor \(descriptor.rawValue)")
+        (try? descriptor.path()) ?? BytePath("descriptor \(descriptor.rawValue)")
     }
 
     public var description: String {

@@ -44,8 +44,7 @@ extension FileDescriptor {
         let status = try place.fd.status()
         guard status.isRegular || status.isDirectory else { return false }
         // By the place that was looked at, whatever has its name now.
-        let opened = try FileDescriptor.workingDirectory.open(
-            BytePath("/proc/self/fd/\(place.fd.rawValue)"), [.readOnly, .nonBlocking])
+        let opened = try place.fd.reopened([.readOnly, .nonBlocking])
         return try opened.fd.clearProtection()
     }
 }

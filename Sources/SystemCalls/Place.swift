@@ -329,8 +329,7 @@ extension FileDescriptor {
         if status.mode & 0o020 == 0 { return false }
         if status.gid != 0, status.gid != getegid() { return true }
         // With an access control list, the bits of the group are the most that it gives to anybody (acl(5)).
-        let link = BytePath("/proc/self/fd/\(rawValue)")
-        guard let opened = try? FileDescriptor.workingDirectory.open(link, [.readOnly, .nonBlocking]) else {
+        guard let opened = try? reopened([.readOnly, .nonBlocking]) else {
             return true
         }
         do throws(Errno) {

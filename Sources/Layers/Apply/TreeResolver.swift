@@ -62,9 +62,8 @@ struct TreeResolver {
             return path
         }
         // What /proc shows of an open directory is its path in this mount name space (proc_pid_fd(5)).
-        let proc = FileDescriptor.workingDirectory
-        guard let above = try? proc.readSymbolicLink(BytePath("/proc/self/fd/\(root.rawValue)")),
-            let full = try? proc.readSymbolicLink(BytePath("/proc/self/fd/\(directory.rawValue)"))
+        guard let above = try? root.path(),
+            let full = try? directory.path()
         else { return path }
         if full == above { return .empty }
         let prefix = above.appending(BytePath("."))
