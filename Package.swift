@@ -56,33 +56,40 @@ let package = Package(
                 .linkedLibrary("isal"),
             ]),
         .target(name: "CLinux"),
-        .target(name: "SystemCalls", dependencies: ["CLinux", system], swiftSettings: rules),
+        .target(name: "VarveSystem", dependencies: ["CLinux", system], swiftSettings: rules),
         .target(name: "BtrfsSendStream", swiftSettings: rules),
         .target(
-            name: "Btrfs",
-            dependencies: ["SystemCalls", "BtrfsSendStream", "CBtrfs", "CVarveBtrfsUtil", "CLinux", system],
-            swiftSettings: rules),
-        .target(name: "Archive", dependencies: ["SystemCalls", "CCodecs", system], swiftSettings: rules),
-        .target(name: "OCI", dependencies: ["SystemCalls", crypto, system], swiftSettings: rules),
-        .target(
-            name: "Layers",
-            dependencies: ["SystemCalls", "Btrfs", "BtrfsSendStream", "Archive", "OCI", logging, system],
+            name: "VarveBtrfs",
+            dependencies: ["VarveSystem", "BtrfsSendStream", "CBtrfs", "CVarveBtrfsUtil", "CLinux", system],
             swiftSettings: rules),
         .target(
-            name: "Store",
-            dependencies: ["SystemCalls", "Btrfs", "Archive", "OCI", "Layers", logging, system],
+            name: "VarveArchive", dependencies: ["VarveSystem", "CCodecs", system], swiftSettings: rules),
+        .target(name: "VarveOCI", dependencies: ["VarveSystem", crypto, system], swiftSettings: rules),
+        .target(
+            name: "VarveLayers",
+            dependencies: [
+                "VarveSystem", "VarveBtrfs", "BtrfsSendStream", "VarveArchive", "VarveOCI", logging, system,
+            ],
+            swiftSettings: rules),
+        .target(
+            name: "VarveStore",
+            dependencies: [
+                "VarveSystem", "VarveBtrfs", "VarveArchive", "VarveOCI", "VarveLayers", logging, system,
+            ],
             swiftSettings: rules),
         .target(
             name: "Varve",
             dependencies: [
-                "SystemCalls", "Btrfs", "BtrfsSendStream", "Archive", "OCI", "Layers", "Store", logging,
+                "VarveSystem", "VarveBtrfs", "BtrfsSendStream", "VarveArchive", "VarveOCI", "VarveLayers",
+                "VarveStore", logging,
                 system,
             ],
             swiftSettings: rules),
         .target(
             name: "VarveCommands",
             dependencies: [
-                "Varve", "Store", "Layers", "OCI", "Archive", "Btrfs", "BtrfsSendStream", "SystemCalls",
+                "Varve", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveBtrfs",
+                "BtrfsSendStream", "VarveSystem",
                 argumentParser, logging, system,
             ],
             swiftSettings: rules),
@@ -95,60 +102,64 @@ let package = Package(
             name: "driver-example", dependencies: ["Varve", system], path: "Tests/DriverExample",
             swiftSettings: rules),
         .executableTarget(
-            name: "crowd", dependencies: ["Varve", "Store", "SystemCalls", system], path: "Tests/Crowd",
+            name: "crowd", dependencies: ["Varve", "VarveStore", "VarveSystem", system], path: "Tests/Crowd",
             swiftSettings: rules),
         .target(
             name: "TestSupport",
-            dependencies: ["SystemCalls", "Btrfs", "CVarveBtrfsUtil", "CLinux", system],
+            dependencies: ["VarveSystem", "VarveBtrfs", "CVarveBtrfsUtil", "CLinux", system],
             path: "Tests/TestSupport", swiftSettings: rules),
         .testTarget(
-            name: "SystemCallsTests", dependencies: ["SystemCalls", "TestSupport", system],
+            name: "VarveSystemTests", dependencies: ["VarveSystem", "TestSupport", system],
             swiftSettings: rules),
         .executableTarget(
             name: "send-stream-example", dependencies: ["BtrfsSendStream"], path: "Tests/SendStreamExample",
             swiftSettings: rules),
         .testTarget(
             name: "BtrfsSendStreamTests",
-            dependencies: ["BtrfsSendStream", "TestSupport", "SystemCalls", "send-stream-example", system],
+            dependencies: ["BtrfsSendStream", "TestSupport", "VarveSystem", "send-stream-example", system],
             swiftSettings: rules),
         .testTarget(
-            name: "BtrfsTests",
-            dependencies: ["Btrfs", "BtrfsSendStream", "SystemCalls", "TestSupport", system],
+            name: "VarveBtrfsTests",
+            dependencies: ["VarveBtrfs", "BtrfsSendStream", "VarveSystem", "TestSupport", system],
             swiftSettings: rules),
         .testTarget(
-            name: "ArchiveTests",
-            dependencies: ["Archive", "SystemCalls", "CCodecs", "TestSupport", system],
+            name: "VarveArchiveTests",
+            dependencies: ["VarveArchive", "VarveSystem", "CCodecs", "TestSupport", system],
             swiftSettings: rules),
-        .testTarget(name: "OCITests", dependencies: ["OCI", "SystemCalls", system], swiftSettings: rules),
+        .testTarget(
+            name: "VarveOCITests", dependencies: ["VarveOCI", "VarveSystem", system], swiftSettings: rules),
         .target(
             name: "DeltaChecks",
-            dependencies: ["Layers", "Archive", "SystemCalls", "TestSupport", logging, system],
+            dependencies: ["VarveLayers", "VarveArchive", "VarveSystem", "TestSupport", logging, system],
             path: "Tests/DeltaChecks", swiftSettings: rules),
         .executableTarget(
-            name: "fuzz-delta", dependencies: ["DeltaChecks", "TestSupport", "SystemCalls", system],
+            name: "fuzz-delta", dependencies: ["DeltaChecks", "TestSupport", "VarveSystem", system],
             path: "Tests/FuzzDelta",
             swiftSettings: rules),
         .target(
             name: "FuzzTargets",
             dependencies: [
-                "Store", "Layers", "OCI", "Archive", "BtrfsSendStream", "SystemCalls", "TestSupport", system,
+                "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "BtrfsSendStream", "VarveSystem",
+                "TestSupport", system,
             ],
             path: "Tests/FuzzTargets", swiftSettings: rules),
         .executableTarget(
-            name: "fuzz", dependencies: ["FuzzTargets", "TestSupport", "SystemCalls", system],
+            name: "fuzz", dependencies: ["FuzzTargets", "TestSupport", "VarveSystem", system],
             path: "Tests/Fuzz", swiftSettings: rules),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: rules),
         .testTarget(
-            name: "LayersTests",
+            name: "VarveLayersTests",
             dependencies: [
                 "CLinux",
-                "Layers", "DeltaChecks", "Btrfs", "Archive", "OCI", "SystemCalls", "TestSupport", system,
+                "VarveLayers", "DeltaChecks", "VarveBtrfs", "VarveArchive", "VarveOCI", "VarveSystem",
+                "TestSupport", system,
             ],
             swiftSettings: rules),
         .testTarget(
             name: "VarveTests",
             dependencies: [
-                "Varve", "VarveCommands", "Store", "Layers", "OCI", "Archive", "Btrfs", "SystemCalls",
+                "Varve", "VarveCommands", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive",
+                "VarveBtrfs", "VarveSystem",
                 "DeltaChecks", "TestSupport", crypto, logging, system,
             ],
             swiftSettings: rules),

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-// The offsets at which Sources/Btrfs reads items, kept here next to the kernel's own declarations.
+// The offsets at which Sources/VarveBtrfs reads items, kept here next to the kernel's own declarations.
 _Static_assert(sizeof(struct btrfs_ioctl_search_key) == 104, "linux/btrfs.h");
 _Static_assert(offsetof(struct btrfs_ioctl_search_args_v2, buf) == 112, "linux/btrfs.h");
 _Static_assert(sizeof(struct btrfs_ioctl_search_header) == 32, "linux/btrfs.h");

@@ -1,5 +1,5 @@
 // What the façade's signatures speak of (paths, digests, changes, options, errors), so that an embedder needs one import.
-@_exported public import Layers
-@_exported public import OCI
-@_exported public import Store
-@_exported public import SystemCalls
+@_exported public import VarveLayers
+@_exported public import VarveOCI
+@_exported public import VarveStore
+@_exported public import VarveSystem

@@ -1,8 +1,8 @@
-public import Layers
+public import VarveLayers
 public import Logging
-public import OCI
-public import Store
-public import SystemCalls
+public import VarveOCI
+public import VarveStore
+public import VarveSystem
 import SystemPackage
 
 /// The images of OCI image layouts: what can be done with them without a store.

@@ -1,5 +1,5 @@
-public import Store
-public import SystemCalls
+public import VarveStore
+public import VarveSystem
 
 /// Bundles and snapshots.
 extension LayerStore {

@@ -1,9 +1,9 @@
-import Btrfs
+import VarveBtrfs
 import BtrfsSendStream
 public import Logging
-public import OCI
-public import Store
-public import SystemCalls
+public import VarveOCI
+public import VarveStore
+public import VarveSystem
 
 /// The chains of a btrfs store, and the care for it.
 extension LayerStore {

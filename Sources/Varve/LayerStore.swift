@@ -1,8 +1,8 @@
-public import Layers
+public import VarveLayers
 public import Logging
-public import OCI
-public import Store
-public import SystemCalls
+public import VarveOCI
+public import VarveStore
+public import VarveSystem
 import SystemPackage
 
 /// A store of OCI image layers for a build orchestrator: open it, unpack images into bundles, see what a build step

@@ -1,4 +1,4 @@
-import Store
+import VarveStore
 import Synchronization
 
 /// Lets a moment pass at most 20 times a second, whichever thread asks.

@@ -1,7 +1,7 @@
 import BtrfsSendStream
 import Glibc
-import Store
-package import SystemCalls
+import VarveStore
+package import VarveSystem
 package import SystemPackage
 
 /// Prints a btrfs send stream, one command a line.

@@ -1,6 +1,6 @@
 import Glibc
-public import Store
-public import SystemCalls
+public import VarveStore
+public import VarveSystem
 import SystemPackage
 
 /// Btrfs send streams. The parser is a product of its own, `BtrfsSendStream`.

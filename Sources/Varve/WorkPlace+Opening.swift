@@ -1,7 +1,7 @@
 import Logging
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 
 /// Opens what a call works with, so that its waits for locks end when the call is cancelled.
 extension WorkPlace {

@@ -1,4 +1,4 @@
-import Store
+import VarveStore
 
 extension Workshop {
     /// Runs a call once it has a place, and awaits it. Cancelling the task ends the wait for a place at once; a call that

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
-import Store
-public import SystemCalls
+import VarveStore
+public import VarveSystem
 import SystemPackage
 
 /// The command `varve`.

@@ -1,6 +1,6 @@
 import BtrfsSendStream
 import Glibc
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

@@ -1,6 +1,6 @@
-import Archive
-public import Layers
-import SystemCalls
+import VarveArchive
+public import VarveLayers
+import VarveSystem
 public import SystemPackage
 public import TestSupport
 

@@ -1,4 +1,4 @@
-public import Archive
+public import VarveArchive
 
 /// An archive in memory: written first, read afterwards.
 public final class MemoryArchive: ByteSink {

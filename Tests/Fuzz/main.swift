@@ -1,6 +1,6 @@
 import FuzzTargets
 import Glibc
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 

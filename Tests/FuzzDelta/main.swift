@@ -1,6 +1,6 @@
 import DeltaChecks
 import Glibc
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 

@@ -1,7 +1,7 @@
-import Archive
-import Layers
+import VarveArchive
+import VarveLayers
 import Synchronization
-import SystemCalls
+import VarveSystem
 import SystemPackage
 
 extension FuzzTarget {

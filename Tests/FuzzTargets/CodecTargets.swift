@@ -1,4 +1,4 @@
-import Archive
+import VarveArchive
 
 extension FuzzTarget {
     /// Gzip. The first byte says in runs of which length the stream comes, and whether it is one as it stands or the

@@ -1,7 +1,7 @@
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 
 extension FuzzTarget {
     /// TOML, and the `hooks.toml` that it may be.

@@ -1,5 +1,5 @@
-import OCI
-import SystemCalls
+import VarveOCI
+import VarveSystem
 
 extension FuzzTarget {
     /// JSON, and the index, manifest, configuration and runtime configuration that it may be.

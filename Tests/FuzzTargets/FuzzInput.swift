@@ -1,4 +1,4 @@
-import Archive
+import VarveArchive
 
 /// Takes an input apart into choices; at its end every choice is the first one.
 struct FuzzInput {

@@ -1,5 +1,5 @@
 import Glibc
-import SystemCalls
+import VarveSystem
 import SystemPackage
 
 /// Where targets make files: in the directory that `$VARVE_FUZZ_SCRATCH` names (Scripts/fuzz removes it, also after a

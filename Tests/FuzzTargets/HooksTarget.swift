@@ -1,9 +1,9 @@
-import Archive
+import VarveArchive
 import Glibc
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 import SystemPackage
 
 extension FuzzTarget {
@@ -49,7 +49,7 @@ private final class HooksPlace: Sendable {
     private let root: SharedDescriptor
     private let directories: HookDirectories
     /// What there is in the tree.
-    private let types: [BytePath: SystemCalls.FileType]
+    private let types: [BytePath: VarveSystem.FileType]
 
     private init() throws {
         let (path, directory) = try FuzzScratch.make("hooks")
@@ -63,12 +63,12 @@ private final class HooksPlace: Sendable {
         for name in [BytePath("f"), BytePath([0x6e, 0xff]) ?? "n"] {
             try root.fd.writeFileDurably(name, Array("x".utf8))
         }
-        try root.fd.makeNode("d/g", mode: SystemCalls.FileType.regular.rawValue | 0o600, major: 0, minor: 0)
+        try root.fd.makeNode("d/g", mode: VarveSystem.FileType.regular.rawValue | 0o600, major: 0, minor: 0)
         try root.fd.makeSymbolicLink("l", target: "d")
-        try root.fd.makeNode("p", mode: SystemCalls.FileType.fifo.rawValue | 0o600, major: 0, minor: 0)
-        try root.fd.makeNode("s", mode: SystemCalls.FileType.socket.rawValue | 0o600, major: 0, minor: 0)
+        try root.fd.makeNode("p", mode: VarveSystem.FileType.fifo.rawValue | 0o600, major: 0, minor: 0)
+        try root.fd.makeNode("s", mode: VarveSystem.FileType.socket.rawValue | 0o600, major: 0, minor: 0)
         try root.fd.link("f", to: root.fd, "h")
-        var types: [BytePath: SystemCalls.FileType] = [.current: .directory]
+        var types: [BytePath: VarveSystem.FileType] = [.current: .directory]
         for name in try root.fd.entries().map(\.name) + ["d/g"] {
             types[name] = try root.fd.status(of: name).type
         }

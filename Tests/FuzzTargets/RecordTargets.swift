@@ -1,7 +1,7 @@
-import Archive
-import Layers
-import OCI
-import SystemCalls
+import VarveArchive
+import VarveLayers
+import VarveOCI
+import VarveSystem
 import SystemPackage
 
 extension FuzzTarget {

@@ -1,5 +1,5 @@
-import Archive
-import SystemCalls
+import VarveArchive
+import VarveSystem
 import TestSupport
 
 extension FuzzTarget {

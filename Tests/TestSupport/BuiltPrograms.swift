@@ -1,4 +1,4 @@
-import SystemCalls
+import VarveSystem
 import SystemPackage
 
 /// The path of a program that the package builds beside its tests.

@@ -1,4 +1,4 @@
-import SystemCalls
+import VarveSystem
 
 extension History {
     /// The history of a seed: always the same one. A base tree of some 5 to 60 files and a snapshot, then one

@@ -1,4 +1,4 @@
-import SystemCalls
+import VarveSystem
 
 /// What the generator believes the tree to be, so that most of the operations it chooses are possible. The
 /// real tree may differ (a move over a directory that is not empty fails there); nothing depends on it being

@@ -1,4 +1,4 @@
-public import SystemCalls
+public import VarveSystem
 
 /// One step of a history, recorded with every value it needs: it can be carried out again with any other step
 /// left out. A step whose ground is gone fails with an errno, which is part of the history and no failure.

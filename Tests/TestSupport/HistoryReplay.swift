@@ -1,7 +1,7 @@
 import CLinux
 import CVarveBtrfsUtil
 import Glibc
-import SystemCalls
+import VarveSystem
 import SystemPackage
 
 /// Carries operations out below one directory. Every path is resolved below it and through no symbolic link,
@@ -255,7 +255,7 @@ final class HistoryReplay {
         case .symlink: try place.fd.makeSymbolicLink(place.name, target: operation.word(1))
         case .fifo: try makeNode(place, .fifo, operation.bits(0) & 0o7777, 0, 0)
         case .device:
-            let type = operation.number(0) == 1 ? SystemCalls.FileType.blockDevice : .characterDevice
+            let type = operation.number(0) == 1 ? VarveSystem.FileType.blockDevice : .characterDevice
             try makeNode(place, type, 0o600, operation.bits(1), operation.bits(2))
         case .socket: try makeNode(place, .socket, 0o755, 0, 0)
         case .links:
@@ -274,7 +274,7 @@ final class HistoryReplay {
     }
 
     private func makeNode(
-        _ place: Place, _ type: SystemCalls.FileType, _ permissions: UInt32, _ major: UInt32, _ minor: UInt32
+        _ place: Place, _ type: VarveSystem.FileType, _ permissions: UInt32, _ major: UInt32, _ minor: UInt32
     ) throws(Errno) {
         try place.fd.makeNode(place.name, mode: type.rawValue | permissions, major: major, minor: minor)
     }

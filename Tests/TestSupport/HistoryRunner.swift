@@ -1,5 +1,5 @@
 import Glibc
-import SystemCalls
+import VarveSystem
 public import SystemPackage
 
 /// How the old tree of a pair came before the new one.

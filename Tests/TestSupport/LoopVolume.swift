@@ -1,5 +1,5 @@
 import Glibc
-public import SystemCalls
+public import VarveSystem
 public import SystemPackage
 
 /// A btrfs of its own for one test: a sparse image file on a loop device, mounted at a fresh directory, all of which

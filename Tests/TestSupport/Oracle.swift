@@ -1,4 +1,4 @@
-import SystemCalls
+import VarveSystem
 public import SystemPackage
 
 /// The difference between two trees by brute force: both are walked in full, everything is compared, nothing

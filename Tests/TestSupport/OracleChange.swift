@@ -1,4 +1,4 @@
-public import SystemCalls
+public import VarveSystem
 
 /// One path at which two trees differ.
 public struct OracleChange: Hashable, Sendable, CustomStringConvertible {

@@ -1,4 +1,4 @@
-import SystemCalls
+import VarveSystem
 public import SystemPackage
 
 /// What a layer with exactly some changes does to a tree, without any layer: it shows whether a set of

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-public import SystemCalls
+public import VarveSystem
 public import SystemPackage
 
 /// What the oracle and `TreeCompare` leave out of their sight.

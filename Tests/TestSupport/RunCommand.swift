@@ -1,5 +1,5 @@
 import Glibc
-public import SystemCalls
+public import VarveSystem
 public import SystemPackage
 
 /// How a command ended, with all that it wrote.

@@ -1,4 +1,4 @@
-import SystemCalls
+import VarveSystem
 public import SystemPackage
 
 /// Whether two trees are the same tree: used on what applying a layer gave and what it should have given.

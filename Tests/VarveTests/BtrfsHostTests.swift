@@ -1,7 +1,7 @@
-import Btrfs
-import OCI
-import Store
-import SystemCalls
+import VarveBtrfs
+import VarveOCI
+import VarveStore
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

@@ -1,7 +1,7 @@
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 import Testing
 
 /// `umoci.json`, as this program and others write it.

@@ -1,6 +1,6 @@
 import Glibc
-import Store
-import SystemCalls
+import VarveStore
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

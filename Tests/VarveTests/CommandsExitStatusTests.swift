@@ -1,10 +1,10 @@
-import Archive
-import Btrfs
+import VarveArchive
+import VarveBtrfs
 import Glibc
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 import SystemPackage
 import Testing
 

@@ -1,9 +1,9 @@
 import Glibc
-import Layers
-import OCI
-import Store
+import VarveLayers
+import VarveOCI
+import VarveStore
 import Synchronization
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import Testing
 

@@ -1,7 +1,7 @@
 import Glibc
-import Store
+import VarveStore
 import Synchronization
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

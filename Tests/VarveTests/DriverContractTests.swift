@@ -1,10 +1,10 @@
-import Archive
+import VarveArchive
 import DeltaChecks
-import Layers
+import VarveLayers
 import Logging
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

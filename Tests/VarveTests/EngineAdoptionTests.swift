@@ -1,9 +1,9 @@
-import Btrfs
+import VarveBtrfs
 import Glibc
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 import TestSupport
 import Testing
 

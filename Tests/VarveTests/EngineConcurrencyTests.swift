@@ -1,7 +1,7 @@
 import Glibc
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 import TestSupport
 import Testing
 

@@ -1,11 +1,11 @@
-import Archive
-import Btrfs
+import VarveArchive
+import VarveBtrfs
 import Glibc
-import Layers
-import OCI
-import Store
+import VarveLayers
+import VarveOCI
+import VarveStore
 import Synchronization
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

@@ -1,12 +1,12 @@
 import ArgumentParser
 import BtrfsSendStream
 import Glibc
-import Layers
+import VarveLayers
 import Logging
-import OCI
-import Store
+import VarveOCI
+import VarveStore
 import Synchronization
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing
@@ -374,7 +374,7 @@ import Varve
             #expect(text.contains("mkfile"))
         }
         let pipe = world.path.appending("pipe")
-        let workshop = Store.Workshop(Store.Workshop.Limits(calls: 1))
+        let workshop = VarveStore.Workshop(VarveStore.Workshop.Limits(calls: 1))
         let task = Task { try await SendStreams.dump(pipe, workshop: workshop) { _ in } }
         while workshop.load.running == 0 { await Task.yield() }
         task.cancel()

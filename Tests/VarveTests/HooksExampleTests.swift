@@ -1,9 +1,9 @@
-import Archive
+import VarveArchive
 import Glibc
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing
@@ -77,7 +77,7 @@ import Testing
     }
 
     private func unmount(_ world: StoreWorld, _ bundle: String) {
-        try? SystemCalls.unmount(world.bundle(bundle).appending("rootfs"), detaching: true)
+        try? VarveSystem.unmount(world.bundle(bundle).appending("rootfs"), detaching: true)
     }
 
     /// Layers for which each has a directory of its own, and which are not all themselves without those below.

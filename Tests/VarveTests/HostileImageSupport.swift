@@ -1,8 +1,8 @@
 import Glibc
-import OCI
-import Store
+import VarveOCI
+import VarveStore
 import Synchronization
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

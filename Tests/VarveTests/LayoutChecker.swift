@@ -1,6 +1,6 @@
-import Archive
+import VarveArchive
 import Crypto
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 

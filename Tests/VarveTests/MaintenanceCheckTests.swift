@@ -1,11 +1,11 @@
-import Btrfs
-import Layers
-import OCI
-import SystemCalls
+import VarveBtrfs
+import VarveLayers
+import VarveOCI
+import VarveSystem
 import TestSupport
 import Testing
 
-@testable import Store
+@testable import VarveStore
 
 /// `store check`, and what is never used again.
 @Suite struct MaintenanceCheckTests {

@@ -1,8 +1,8 @@
-import Btrfs
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveBtrfs
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 import TestSupport
 import Testing
 

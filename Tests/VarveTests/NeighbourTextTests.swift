@@ -1,8 +1,8 @@
-import Btrfs
+import VarveBtrfs
 import Glibc
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

@@ -1,4 +1,4 @@
-import SystemCalls
+import VarveSystem
 import TestSupport
 import Testing
 

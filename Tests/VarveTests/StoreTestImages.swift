@@ -1,11 +1,11 @@
-import Archive
+import VarveArchive
 import Glibc
-import Layers
+import VarveLayers
 import Logging
-import OCI
-import Store
+import VarveOCI
+import VarveStore
 import Synchronization
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

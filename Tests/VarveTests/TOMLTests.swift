@@ -1,4 +1,4 @@
-import Store
+import VarveStore
 import Testing
 
 @Suite struct TOMLTests {

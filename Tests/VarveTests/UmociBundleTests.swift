@@ -1,8 +1,8 @@
-import Archive
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveArchive
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

@@ -1,5 +1,5 @@
-import OCI
-import SystemCalls
+import VarveOCI
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

@@ -1,5 +1,5 @@
 import Glibc
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing

@@ -1,8 +1,8 @@
 import Glibc
-import OCI
-import Store
+import VarveOCI
+import VarveStore
 import Synchronization
-import SystemCalls
+import VarveSystem
 import SystemPackage
 import TestSupport
 import Testing
@@ -91,7 +91,7 @@ import Varve
     func noDeadlock(_ calls: Int) async throws {
         let world = try StoreWorld(size: 2 << 30)
         let images = try Self.addImages(world, ["a", "b", "c"])
-        let workshop = Store.Workshop(Store.Workshop.Limits(calls: calls, helpers: 0, memory: 0))
+        let workshop = VarveStore.Workshop(VarveStore.Workshop.Limits(calls: calls, helpers: 0, memory: 0))
         let stores = [
             try await LayerStore.open(world.storePath, workshop: workshop),
             try await LayerStore.open(world.storePath, workshop: workshop),
@@ -134,7 +134,7 @@ import Varve
 
     @Test("Requests are served in the order of arrival, and one that waits leaves at once")
     func order() async throws {
-        let workshop = Store.Workshop(Store.Workshop.Limits(calls: 1))
+        let workshop = VarveStore.Workshop(VarveStore.Workshop.Limits(calls: 1))
         let begun = Mutex<[Int]>([])
         let gate = Monitor()
         let opened = Condition()
@@ -176,7 +176,8 @@ import Varve
 
     /// What one call has is not there for the others, and comes back.
     @Test func memoryAndHelpers() async throws {
-        let workshop = Store.Workshop(Store.Workshop.Limits(calls: 4, helpers: 10, memory: 256 << 20))
+        let workshop = VarveStore.Workshop(
+            VarveStore.Workshop.Limits(calls: 4, helpers: 10, memory: 256 << 20))
         struct Shares: Sendable, Equatable { var memory: [Int] = [], helpers: [Int] = [] }
         let shares = Mutex(Shares())
         let waiting = Atomic<Int>(0)
@@ -211,7 +212,7 @@ import Varve
     @Test("A call that waits for a place ends when its task is cancelled", arguments: [false, true])
     func cancelledTask(_ isBefore: Bool) async throws {
         let world = try StoreWorld()
-        let workshop = Store.Workshop(Store.Workshop.Limits(calls: 1))
+        let workshop = VarveStore.Workshop(VarveStore.Workshop.Limits(calls: 1))
         let isDone = Mutex(false)
         workshop.enter(workshop.ticket()) { _ in
             while !isDone.withLock({ $0 }) { usleep(1_000) }

@@ -1,8 +1,8 @@
 import ArgumentParser
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 
 /// A path, as bytes.
 struct PathArgument: ExpressibleByArgument {

@@ -1,5 +1,5 @@
-import Store
-import SystemCalls
+import VarveStore
+import VarveSystem
 import SystemPackage
 
 /// `config.toml`.

@@ -1,8 +1,8 @@
 import ArgumentParser
 import Logging
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 
 /// What the history of a new image says of it: the flags that all commands share which make one of another.
 struct HistoryOptions: ParsableArguments {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Store
+import VarveStore
 
 // How much an image may unpack to. Each command that has `--max-size` and `--max-entries` declares them itself: a group of
 // options costs each start of the program 0.1 ms.

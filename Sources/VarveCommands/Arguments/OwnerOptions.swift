@@ -1,8 +1,8 @@
 import ArgumentParser
 import Glibc
-import Layers
-import OCI
-import Store
+import VarveLayers
+import VarveOCI
+import VarveStore
 
 /// Whose files become, as umoci says it. `unpack` declares these options itself.
 struct OwnerOptions: ParsableArguments {

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Store
-import SystemCalls
+import VarveStore
+import VarveSystem
 
 /// `varve` itself: the global options, which may stand before or behind the name of a command, and the commands.
 struct RootCommand: ParsableCommand {

@@ -1,5 +1,5 @@
-import Store
-import SystemCalls
+import VarveStore
+import VarveSystem
 import SystemPackage
 
 /// Where the store is: `--store`, else the store of the bundle that is named, else `$VARVE_STORE`, else `store` in the configuration file, else `/var/lib/varve`.

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Store
-import SystemCalls
+import VarveStore
+import VarveSystem
 
 struct BundleCommands: ParsableCommand {
     static let configuration = CommandConfiguration(

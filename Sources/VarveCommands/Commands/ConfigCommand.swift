@@ -1,6 +1,6 @@
 import ArgumentParser
-import OCI
-import SystemCalls
+import VarveOCI
+import VarveSystem
 
 struct ConfigCommand: ExecutableCommand {
     static let about = CommandConfiguration(

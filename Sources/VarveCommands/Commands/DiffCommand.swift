@@ -1,7 +1,7 @@
 import ArgumentParser
-import Layers
-import Store
-import SystemCalls
+import VarveLayers
+import VarveStore
+import VarveSystem
 
 struct DiffCommand: ExecutableCommand {
     static let about = CommandConfiguration(

@@ -1,8 +1,8 @@
 import ArgumentParser
 import Logging
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 import SystemPackage
 
 struct InitCommand: ExecutableCommand {

@@ -1,8 +1,8 @@
 import ArgumentParser
-import Layers
-import OCI
-import Store
-import SystemCalls
+import VarveLayers
+import VarveOCI
+import VarveStore
+import VarveSystem
 
 struct InsertCommand: ExecutableCommand {
     static let about = CommandConfiguration(

@@ -1,7 +1,7 @@
 import ArgumentParser
-import Layers
-import Store
-import SystemCalls
+import VarveLayers
+import VarveStore
+import VarveSystem
 import SystemPackage
 
 extension RawCommands {

@@ -1,9 +1,9 @@
 import ArgumentParser
-import Layers
+import VarveLayers
 import Logging
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 
 struct RepackCommand: ExecutableCommand {
     static let about = CommandConfiguration(

@@ -1,10 +1,10 @@
 import ArgumentParser
-import Btrfs
+import VarveBtrfs
 import BtrfsSendStream
 import Logging
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 
 struct StoreCommands: ParsableCommand {
     static let configuration = CommandConfiguration(

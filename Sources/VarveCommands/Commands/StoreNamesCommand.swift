@@ -1,7 +1,7 @@
 import ArgumentParser
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 
 extension StoreCommands {
     struct Names: ExecutableCommand {

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Store
-import SystemCalls
+import VarveStore
+import VarveSystem
 import SystemPackage
 import Varve
 

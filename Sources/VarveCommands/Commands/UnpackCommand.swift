@@ -1,9 +1,9 @@
 import ArgumentParser
-import Layers
+import VarveLayers
 import Logging
-import OCI
-import Store
-import SystemCalls
+import VarveOCI
+import VarveStore
+import VarveSystem
 
 /// What a start of the program costs counts most here, where layers are in place. So the options that other commands have in
 /// groups stand here by themselves: a group costs 0.1 ms or more.

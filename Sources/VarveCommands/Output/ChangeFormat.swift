@@ -1,6 +1,6 @@
-import Archive
-import Layers
-import SystemCalls
+import VarveArchive
+import VarveLayers
+import VarveSystem
 
 /// How `varve diff` writes changes.
 enum ChangeFormat {

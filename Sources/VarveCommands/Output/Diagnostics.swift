@@ -1,6 +1,6 @@
 import Logging
 import Synchronization
-import SystemCalls
+import VarveSystem
 import SystemPackage
 
 /// Standard error: messages, and on a terminal one line of progress that every message takes away first.

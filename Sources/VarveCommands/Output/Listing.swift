@@ -1,5 +1,5 @@
-import OCI
-import SystemCalls
+import VarveOCI
+import VarveSystem
 
 /// A listing in the three forms that every listing has.
 struct Listing {

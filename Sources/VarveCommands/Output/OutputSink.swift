@@ -1,6 +1,6 @@
 import Glibc
 import Synchronization
-import SystemCalls
+import VarveSystem
 public import SystemPackage
 
 /// Where a command's output goes.

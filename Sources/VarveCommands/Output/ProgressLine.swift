@@ -1,5 +1,5 @@
 import Glibc
-import Store
+import VarveStore
 import Synchronization
 
 /// How far an operation is, as one line on a terminal: drawn ten times a second at most, and not at all for what is

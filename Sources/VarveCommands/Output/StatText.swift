@@ -1,6 +1,6 @@
-import Archive
-import OCI
-import SystemCalls
+import VarveArchive
+import VarveOCI
+import VarveSystem
 
 /// What `stat` prints for a person, byte for byte what umoci 0.6 prints (utils.go, `ManifestStat.Format`).
 struct StatText {

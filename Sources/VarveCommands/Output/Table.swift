@@ -1,4 +1,4 @@
-import SystemCalls
+import VarveSystem
 
 /// Columns side by side, each as wide as its widest cell and one space; control bytes are escaped.
 struct Table {

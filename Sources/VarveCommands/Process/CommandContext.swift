@@ -1,7 +1,7 @@
 import Glibc
 import Logging
-import Store
-import SystemCalls
+import VarveStore
+import VarveSystem
 import SystemPackage
 
 /// What a command works with.

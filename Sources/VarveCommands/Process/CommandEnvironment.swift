@@ -1,5 +1,5 @@
 import Glibc
-import SystemCalls
+import VarveSystem
 
 /// The environment variables that a command may ask for.
 public struct CommandEnvironment: Sendable {

@@ -1,7 +1,7 @@
-import Btrfs
+import VarveBtrfs
 import Logging
-import Store
-import SystemCalls
+import VarveStore
+import VarveSystem
 import SystemPackage
 
 /// Which driver a bundle is made with, or was.

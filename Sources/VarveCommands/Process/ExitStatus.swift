@@ -1,9 +1,9 @@
-import Archive
-import Btrfs
+import VarveArchive
+import VarveBtrfs
 import Glibc
-import Layers
-import OCI
-import Store
+import VarveLayers
+import VarveOCI
+import VarveStore
 import SystemPackage
 
 /// How a command ends, for whoever scripts it.

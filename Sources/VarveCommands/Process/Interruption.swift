@@ -1,7 +1,7 @@
 import Glibc
-import Store
+import VarveStore
 import Synchronization
-import SystemCalls
+import VarveSystem
 
 /// SIGINT and SIGTERM: the first asks the command to stop and clean up, the second ends the process at once, and the
 /// program that it runs with it. What that leaves, the next command takes away.

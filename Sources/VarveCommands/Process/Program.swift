@@ -1,4 +1,4 @@
-import SystemCalls
+import VarveSystem
 
 /// What the command was called as.
 public enum Program: String, Sendable {

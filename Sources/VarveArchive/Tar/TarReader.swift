@@ -1,0 +1,685 @@
+import Glibc
+import VarveSystem
+
+/// Reads a tar archive from its first byte to its last: v7, ustar, star, pax and GNU, as POSIX.1-2017 (pax),
+/// star(4) and the GNU tar manual describe them.
+///
+/// Call `nextEntry`, then `nextContent` until it gives nil or as often as wanted, then `nextEntry` again.
+/// Content is lent where it lies in the source. What was wrong once stays wrong: after an error every call
+/// throws it again.
+@safe
+public final class TarReader {
+    private let source: any ByteSource
+    private let limits: TarLimits
+    private let allowance: TarAllowance?
+
+    /// What is left of the source's last run.
+    private var cursor: UnsafeRawPointer
+    private var left = 0
+    private var sourceEnded = false
+    /// Bytes taken so far: the offset in the archive.
+    private var position: Int64 = 0
+
+    /// Memory for what lies across two runs of the source; also what `cursor` points at before the first run.
+    private var assembly: UnsafeMutableRawBufferPointer
+
+    private var ended = false
+    private var failure: (any Error)?
+
+    /// Records of `g` headers, which hold until they are replaced.
+    private var global = PaxRecords()
+    private var hasGlobal = false
+    private var globalBytes = 0
+
+    // The entry in hand.
+    private var entryOffset: Int64 = 0
+    private var entryPath: BytePath?
+    /// Bytes of its data still to come, and of the zeros after them.
+    private var dataLeft: Int64 = 0
+    private var padding = 0
+    /// True while the data is content of a file; false for data that is only passed over.
+    private var hasContent = false
+    /// True for the data of a hard link, before its first block was looked at.
+    private var isLinkData = false
+    private var fileOffset: Int64 = 0
+    private var segmentLeft: Int64 = 0
+    private var segments: [TarSegment] = []
+    private var nextSegment = 0
+
+    /// - Parameter allowance: takes what is read from it, and may be shared with other readers; nil: there is no end to it.
+    public init(
+        _ source: any ByteSource, limits: TarLimits = TarLimits(), allowance: TarAllowance? = nil
+    ) {
+        self.source = source
+        self.limits = limits
+        self.allowance = allowance
+        unsafe assembly = .allocate(byteCount: 4096, alignment: 16)
+        // Never read before the first run is there: nothing is left.
+        unsafe cursor = UnsafeRawPointer(bitPattern: 1).unsafelyUnwrapped
+    }
+
+    deinit { unsafe assembly.deallocate() }
+
+    /// Bytes of the archive taken so far.
+    public var offset: Int64 { position }
+
+    /// The next entry, or nil at the end of the archive; the source has then been read to its end too, so
+    /// that who hashes it on the way has seen every byte. What was not read of the last entry's content is
+    /// passed over.
+    ///
+    /// Throws `TarError`, or what the source throws.
+    public func nextEntry() throws -> TarEntry? {
+        if let failure { throw failure }
+        if ended { return nil }
+        do {
+            return try advance()
+        } catch {
+            failure = error
+            throw error
+        }
+    }
+
+    /// The next run of the current entry's content and where in the file it belongs; nil when there is no
+    /// more. Runs come in rising order and are never empty; what no run covers is a hole. Valid until the
+    /// next call.
+    ///
+    /// Throws `TarError`, or what the source throws.
+    public func nextContent() throws -> (offset: Int64, bytes: UnsafeRawBufferPointer)? {
+        if let failure { throw failure }
+        guard hasContent, dataLeft > 0 else { return nil }
+        if segmentLeft == 0 {
+            // The lengths of the segments add up to the data, and none is empty.
+            guard nextSegment < segments.count else { return nil }
+            fileOffset = segments[nextSegment].offset
+            segmentLeft = segments[nextSegment].length
+            nextSegment += 1
+        }
+        if left == 0 {
+            do {
+                guard try refill() else { throw endsEarly() }
+            } catch {
+                failure = error
+                throw error
+            }
+        }
+        let count = Int(min(Int64(left), segmentLeft, dataLeft))
+        let run = unsafe (offset: fileOffset, bytes: UnsafeRawBufferPointer(start: cursor, count: count))
+        consume(count)
+        fileOffset &+= Int64(count)
+        segmentLeft &-= Int64(count)
+        dataLeft &-= Int64(count)
+        return unsafe run
+    }
+
+    /// Counts a file that an entry makes and that the archive does not list, such as a directory on the way to it: against
+    /// the allowance, as an entry with a header and `content` bytes of data.
+    ///
+    /// Throws `TarError`.
+    public func countUnlisted(content: Int64 = 0) throws {
+        do throws(TarError.Reason) {
+            try allowance?.takeEntry()
+            try allowance?.take(bytes: Int64(TarLayout.block))
+            try allowance?.take(bytes: content)
+        } catch {
+            throw fail(error)
+        }
+    }
+
+    // MARK: - Bytes
+
+    @inline(__always)
+    private func consume(_ count: Int) {
+        unsafe cursor += count
+        left &-= count
+        position &+= Int64(count)
+    }
+
+    /// Pulls the next run; false at the end of the source. Only when nothing is left of the last one.
+    private func refill() throws -> Bool {
+        if sourceEnded { return false }
+        let run = try unsafe source.next()
+        guard let base = run.baseAddress, unsafe !run.isEmpty else {
+            sourceEnded = true
+            return false
+        }
+        unsafe cursor = base
+        left = run.count
+        // Here, and not only at an entry: labels, records and what follows the end may never end either.
+        do throws(TarError.Reason) { try allowance?.take(bytes: Int64(left)) } catch { throw fail(error) }
+        return true
+    }
+
+    /// The next `count` bytes in one piece, where they lie if they do; fewer if the source ends before. Valid
+    /// until the next call.
+    private func take(_ count: Int) throws -> UnsafeRawBufferPointer {
+        if left >= count {
+            let bytes = unsafe UnsafeRawBufferPointer(start: cursor, count: count)
+            consume(count)
+            return unsafe bytes
+        }
+        var filled = 0
+        while filled < count {
+            if left == 0, try !refill() { break }
+            let part = min(left, count &- filled)
+            // Grows with what has come, not with what a header promises.
+            if unsafe filled &+ part > assembly.count {
+                let larger = unsafe UnsafeMutableRawBufferPointer.allocate(
+                    byteCount: max(filled &+ part, min(count, assembly.count &* 2)), alignment: 16)
+                unsafe larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: assembly[..<filled]))
+                unsafe assembly.deallocate()
+                unsafe assembly = larger
+            }
+            if let target = unsafe assembly.baseAddress {
+                unsafe (target + filled).copyMemory(from: cursor, byteCount: part)
+            }
+            consume(part)
+            filled &+= part
+        }
+        return unsafe UnsafeRawBufferPointer(rebasing: assembly[..<filled])
+    }
+
+    /// The next block; nil if the source ends right here.
+    private func takeBlock() throws -> TarHeader? {
+        let block = try unsafe take(TarLayout.block)
+        guard let base = block.baseAddress, block.count == TarLayout.block else {
+            if unsafe block.isEmpty { return nil }
+            throw endsEarly()
+        }
+        return unsafe TarHeader(base: base)
+    }
+
+    private func skip(_ count: Int64) throws {
+        var count = count
+        while count > 0 {
+            if left == 0, try !refill() { throw endsEarly() }
+            let part = Int(min(Int64(left), count))
+            consume(part)
+            count &-= Int64(part)
+        }
+    }
+
+    /// The body of an extended header in one piece, without what fills its last block.
+    private func takeBody(_ size: Int64) throws -> UnsafeRawBufferPointer {
+        guard size <= limits.extendedHeader else {
+            throw fail(.headerTooLarge(bytes: size, limit: limits.extendedHeader))
+        }
+        let padded = Int(size) &+ TarLayout.padding(size)
+        let body = try unsafe take(padded)
+        guard body.count == padded else { throw endsEarly() }
+        return unsafe UnsafeRawBufferPointer(rebasing: body[..<Int(size)])
+    }
+
+    /// To the end of the source, whatever follows the end of the archive: GNU tar ignores it as well.
+    private func drain() throws {
+        repeat { consume(left) } while try refill()
+    }
+
+    private func fail(_ reason: TarError.Reason) -> TarError {
+        TarError(offset: entryOffset, entry: entryPath, reason: reason)
+    }
+
+    private func endsEarly() -> TarError { fail(.endsEarly) }
+
+    // MARK: - Entries
+
+    private func passOverRest() throws {
+        if isLinkData, dataLeft > 0 {
+            isLinkData = false
+            // POSIX lets a hard link carry its file's data; old tars gave the size and no data, and most
+            // readers assume that. A header where data should be says that they would see entries that we
+            // would not.
+            guard let block = try unsafe takeBlock() else { throw endsEarly() }
+            let sum = unsafe block.rawSum
+            if sum != 0, unsafe block.checksumFailure(rawSum: sum) == nil {
+                throw fail(
+                    .ambiguousData("a hard link has a size, but a header follows it where its data should be")
+                )
+            }
+            if dataLeft >= TarLayout.block {
+                dataLeft &-= Int64(TarLayout.block)
+            } else {
+                dataLeft = 0
+                padding = 0
+            }
+        }
+        if dataLeft > 0 { try skip(dataLeft) }
+        if padding > 0 {
+            // Layers that umoci inserts files with end here: without padding and without the blocks of the end.
+            if left == 0, try !refill() {
+                padding = 0
+            } else {
+                try skip(Int64(padding))
+            }
+        }
+        dataLeft = 0
+        padding = 0
+        hasContent = false
+        isLinkData = false
+    }
+
+    private func advance() throws -> TarEntry? {
+        try passOverRest()
+        entryPath = nil
+        var longName: BytePath?
+        var longLink: BytePath?
+        var pax: PaxRecords?
+
+        while true {
+            entryOffset = position
+            let isPending = longName != nil || longLink != nil || pax != nil
+            guard let header = try unsafe takeBlock() else {
+                if isPending { throw endsEarly() }
+                ended = true
+                return nil
+            }
+            let sum = unsafe header.rawSum
+            if sum == 0 {
+                if isPending { throw endsEarly() }
+                if let second = try unsafe takeBlock(), unsafe second.rawSum != 0 {
+                    throw fail(.loneZeroBlock)
+                }
+                try drain()
+                ended = true
+                return nil
+            }
+            if let reason = unsafe header.checksumFailure(rawSum: sum) { throw fail(reason) }
+
+            switch unsafe header.typeflag {
+            case UInt8(ascii: "x"):
+                if pax != nil { throw fail(.misplacedHeader("two pax headers stand before one entry")) }
+                pax = try unsafe records(header, isGlobal: false, startingWith: global)
+            case UInt8(ascii: "g"):
+                if isPending {
+                    throw fail(
+                        .misplacedHeader("a global pax header stands between an entry and its own header"))
+                }
+                global = try unsafe records(header, isGlobal: true, startingWith: global)
+                hasGlobal = true
+            case UInt8(ascii: "L"):
+                if longName != nil {
+                    throw fail(.misplacedHeader("two GNU long names stand before one entry"))
+                }
+                longName = try unsafe longText(header, "path")
+            case UInt8(ascii: "K"):
+                if longLink != nil {
+                    throw fail(.misplacedHeader("two GNU long links stand before one entry"))
+                }
+                longLink = try unsafe longText(header, "link target")
+            case UInt8(ascii: "V"):
+                // The label of a GNU tar volume is no file.
+                if isPending {
+                    throw fail(.misplacedHeader("a volume label stands between an entry and its own header"))
+                }
+                let size = try unsafe size(header)
+                try skip(size)
+                try skip(Int64(TarLayout.padding(size)))
+            default:
+                do throws(TarError.Reason) { try allowance?.takeEntry() } catch { throw fail(error) }
+                return try unsafe entry(header, pax ?? (hasGlobal ? global : nil), longName, longLink)
+            }
+        }
+    }
+
+    /// The size field of `header`: bytes of data that follow.
+    private func size(_ header: TarHeader) throws(TarError) -> Int64 {
+        guard let size = unsafe header.number(.size), size >= 0 else {
+            throw fail(unsafe Self.invalid(header, .size))
+        }
+        return size
+    }
+
+    private func records(
+        _ header: TarHeader, isGlobal: Bool, startingWith start: PaxRecords
+    ) throws -> PaxRecords {
+        var records = start
+        let body = try unsafe takeBody(size(header))
+        do throws(TarError.Reason) {
+            let kept = try unsafe PaxParser(limits: limits, isGlobal: isGlobal).parse(body, into: &records)
+            if isGlobal {
+                globalBytes &+= kept
+                guard globalBytes <= limits.globalRecords else {
+                    throw .headerTooLarge(bytes: Int64(globalBytes), limit: limits.globalRecords)
+                }
+            }
+        } catch {
+            throw fail(error)
+        }
+        return records
+    }
+
+    /// The body of a GNU `L` or `K` entry up to its first NUL.
+    private func longText(_ header: TarHeader, _ what: String) throws -> BytePath {
+        let body = try unsafe takeBody(size(header))
+        let text = unsafe body.prefix { $0 != 0 }
+        guard unsafe !text.isEmpty else { throw fail(.name("a GNU long name is empty")) }
+        guard unsafe text.count <= limits.path else {
+            throw unsafe fail(.nameTooLong(what, bytes: text.count, limit: limits.path))
+        }
+        return unsafe Self.path(UnsafeRawBufferPointer(rebasing: text))
+    }
+
+    private static func invalid(_ header: TarHeader, _ field: TarField) -> TarError.Reason {
+        unsafe .field(field.name.description, value: header.bytes(field))
+    }
+
+    /// What chown(2) can set: 4294967295 means "leave it" there.
+    static func owner(_ number: Int64) -> UInt32? {
+        guard let id = UInt32(exactly: number), id != .max else { return nil }
+        return id
+    }
+
+    /// The bytes of a field cut at its first NUL, so that there is none.
+    private static func path(_ text: UnsafeRawBufferPointer) -> BytePath { unsafe BytePath(text) ?? .empty }
+
+    private func number(_ header: TarHeader, _ field: TarField) throws(TarError) -> Int64 {
+        guard let number = unsafe header.number(field) else { throw fail(unsafe Self.invalid(header, field)) }
+        return number
+    }
+
+    private func owner(_ header: TarHeader, _ field: TarField) throws(TarError) -> UInt32 {
+        guard let id = try unsafe Self.owner(number(header, field)) else {
+            throw fail(unsafe Self.invalid(header, field))
+        }
+        return id
+    }
+
+    private func device(_ header: TarHeader, _ field: TarField) throws(TarError) -> UInt32 {
+        guard let number = try unsafe UInt32(exactly: number(header, field)) else {
+            throw fail(unsafe Self.invalid(header, field))
+        }
+        return number
+    }
+
+    /// Prefix, slash and name.
+    private func join(_ prefix: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer) -> BytePath {
+        if unsafe prefix.isEmpty { return unsafe Self.path(name) }
+        let count = prefix.count &+ 1 &+ name.count
+        return unsafe withUnsafeTemporaryAllocation(byteCount: count, alignment: 1) { joined in
+            unsafe joined.copyMemory(from: prefix)
+            unsafe joined[prefix.count] = UInt8(ascii: "/")
+            unsafe UnsafeMutableRawBufferPointer(rebasing: joined[(prefix.count &+ 1)...]).copyMemory(
+                from: name)
+            return unsafe Self.path(UnsafeRawBufferPointer(joined))
+        }
+    }
+
+    /// The name in the header itself, with the times that two dialects keep in the prefix's place.
+    private func headerName(
+        _ header: TarHeader, _ access: inout Timestamp?, _ change: inout Timestamp?
+    ) -> BytePath {
+        let name = unsafe header.text(.name)
+        switch unsafe header.dialect {
+        case .v7: return unsafe Self.path(name)
+        case .ustar: return unsafe join(header.text(.prefix), name)
+        case .star:
+            if let seconds = unsafe header.number(.starAccessTime) { access = Timestamp(seconds: seconds) }
+            if let seconds = unsafe header.number(.starChangeTime) { change = Timestamp(seconds: seconds) }
+            return unsafe join(header.text(.starPrefix), name)
+        case .gnu:
+            // Only incremental archives have these.
+            let accessed = unsafe header.number(.gnuAccessTime)
+            let changed = unsafe header.number(.gnuChangeTime)
+            if accessed == nil || changed == nil, unsafe header.typeflag != UInt8(ascii: "S") {
+                // Go before 1.8 (and Docker made with it) wrote a prefix under the GNU magic when a number
+                // needed base 256. Such layers exist; text that is no time is that prefix.
+                let prefix = unsafe header.text(.prefix)
+                if unsafe prefix.allSatisfy({ $0 < 0x80 }) { return unsafe join(prefix, name) }
+            }
+            if unsafe header.byte(TarField.gnuAccessTime.offset) != 0, let accessed {
+                access = Timestamp(seconds: accessed)
+            }
+            if unsafe header.byte(TarField.gnuChangeTime.offset) != 0, let changed {
+                change = Timestamp(seconds: changed)
+            }
+            return unsafe Self.path(name)
+        }
+    }
+
+    /// Puts the entry together. `header` is valid until the first byte after it is taken.
+    private func entry(
+        _ header: TarHeader, _ pax: PaxRecords?, _ longName: BytePath?, _ longLink: BytePath?
+    ) throws -> TarEntry {
+        // pax before GNU before the header's own.
+        var access: Timestamp?
+        var change: Timestamp?
+        let ownName = unsafe headerName(header, &access, &change)
+        let path = pax?.sparse?.name ?? pax?.path ?? longName ?? ownName
+        guard !path.isEmpty else { throw fail(.name("the entry has no name")) }
+        entryPath = path
+
+        var entry = TarEntry(path: path, kind: .regular)
+        var isStoredSparse = false
+        switch unsafe header.typeflag {
+        case UInt8(ascii: "0"), 0, UInt8(ascii: "7"): break
+        case UInt8(ascii: "1"): entry.kind = .hardLink
+        case UInt8(ascii: "2"): entry.kind = .symbolicLink
+        case UInt8(ascii: "3"): entry.kind = .characterDevice
+        case UInt8(ascii: "4"): entry.kind = .blockDevice
+        case UInt8(ascii: "5"): entry.kind = .directory
+        case UInt8(ascii: "6"): entry.kind = .fifo
+        case UInt8(ascii: "S"):
+            // star marks its own sparse files so too, but keeps the map elsewhere.
+            guard unsafe header.dialect == .gnu else { throw fail(.unknownType(UInt8(ascii: "S"))) }
+            isStoredSparse = true
+        case let other: throw fail(.unknownType(other))
+        }
+
+        entry.mode = UInt32(truncatingIfNeeded: try unsafe number(header, .mode)) & 0o7777
+        entry.uid = try unsafe pax?.uid ?? owner(header, .uid)
+        entry.gid = try unsafe pax?.gid ?? owner(header, .gid)
+        entry.modificationTime =
+            try unsafe pax?.modificationTime ?? Timestamp(seconds: number(header, .modificationTime))
+        entry.accessTime = pax?.accessTime ?? access
+        entry.changeTime = pax?.changeTime ?? change
+        if let pax {
+            entry.extendedAttributes = Self.unique(pax.extendedAttributes)
+            entry.accessACL = pax.accessACL
+            entry.defaultACL = pax.defaultACL
+        }
+
+        switch entry.kind {
+        case .hardLink, .symbolicLink:
+            entry.linkTarget = unsafe pax?.linkPath ?? longLink ?? Self.path(header.text(.linkName))
+            guard !entry.linkTarget.isEmpty else { throw fail(.name("the link has no target")) }
+        case .characterDevice, .blockDevice:
+            entry.deviceMajor = try unsafe pax?.deviceMajor ?? device(header, .deviceMajor)
+            entry.deviceMinor = try unsafe pax?.deviceMinor ?? device(header, .deviceMinor)
+        default: break
+        }
+
+        // Of the other types POSIX says that no data follows, whatever stands in the size field.
+        if entry.kind == .hardLink {
+            dataLeft = try unsafe pax?.size ?? size(header)
+            padding = TarLayout.padding(dataLeft)
+            isLinkData = true
+        }
+        if pax?.sparse != nil, entry.kind != .regular {
+            throw fail(.sparse("it is given for an entry that is no regular file"))
+        }
+        if entry.kind == .regular {
+            try unsafe content(header, pax, isStoredSparse, &entry)
+        }
+        return entry
+    }
+
+    /// Size, sparse map and place of the content of a regular file.
+    private func content(
+        _ header: TarHeader, _ pax: PaxRecords?, _ isStoredSparse: Bool, _ entry: inout TarEntry
+    ) throws {
+        let stored = try unsafe pax?.size ?? size(header)
+        if entry.path.bytes.last == UInt8(ascii: "/") {
+            // As v7 told a directory from a file.
+            guard stored == 0, !isStoredSparse, pax?.sparse == nil else {
+                throw fail(.ambiguousData("a regular file's name ends in a slash, and it has content"))
+            }
+            entry.kind = .directory
+            return
+        }
+        dataLeft = stored
+        padding = TarLayout.padding(stored)
+        if isStoredSparse {
+            if pax?.sparse != nil { throw fail(.sparse("there are two of them")) }
+            let realSize = try unsafe number(header, .gnuRealSize)
+            try unsafe setSparse(readOldMap(unsafe header), realSize, &entry)
+        } else if let sparse = pax?.sparse {
+            try setSparse(map(sparse), sparse.realSize ?? -1, &entry)
+        } else {
+            entry.size = stored
+            segments.removeAll(keepingCapacity: false)
+            nextSegment = 0
+            fileOffset = 0
+            segmentLeft = stored
+        }
+        hasContent = true
+    }
+
+    /// Attributes in byte order of their names; of several with one name the last counts.
+    private static func unique(_ attributes: [ExtendedAttribute]) -> [ExtendedAttribute] {
+        if attributes.count < 2 { return attributes }
+        // The order of equal names is kept by their places, so that "the last" means the archive's last.
+        let order = attributes.indices.sorted {
+            let (left, right) = (attributes[$0].name, attributes[$1].name)
+            return left == right ? $0 < $1 : left < right
+        }
+        var result = [ExtendedAttribute]()
+        result.reserveCapacity(attributes.count)
+        for index in order {
+            if result.last?.name == attributes[index].name { result.removeLast() }
+            result.append(attributes[index])
+        }
+        return result
+    }
+
+    // MARK: - Sparse files
+
+    /// Checks a map against the file and the data that is left, and lets the content follow it.
+    private func setSparse(_ map: [TarSegment], _ realSize: Int64, _ entry: inout TarEntry) throws(TarError) {
+        guard realSize >= 0 else { throw fail(.sparse("the size of the file is missing or negative")) }
+        var end: Int64 = 0
+        var total: Int64 = 0
+        for segment in map {
+            guard segment.offset >= 0, segment.length >= 0 else {
+                throw fail(.sparse("a number is negative"))
+            }
+            guard segment.offset >= end else { throw fail(.sparse("segments overlap or are not in order")) }
+            let (next, overflow) = segment.offset.addingReportingOverflow(segment.length)
+            guard !overflow, next <= realSize else { throw fail(.sparse("a segment ends after the file")) }
+            end = next
+            // At most `end` by now: segments do not overlap.
+            total &+= segment.length
+        }
+        guard total == dataLeft else {
+            throw fail(.sparse("its segments have \(total) bytes, but \(dataLeft) bytes of data are stored"))
+        }
+        // Its holes.
+        do throws(TarError.Reason) {
+            try allowance?.take(bytes: realSize &- total)
+        } catch {
+            throw fail(error)
+        }
+        // GNU tar marks a hole at the end by an empty segment.
+        segments = map.filter { $0.length > 0 }
+        nextSegment = 0
+        segmentLeft = 0
+        entry.size = realSize
+        entry.sparse = segments
+    }
+
+    private func checkCount(_ count: Int) throws(TarError) {
+        guard count < limits.sparseSegments else {
+            throw fail(.tooManySegments(limit: limits.sparseSegments))
+        }
+    }
+
+    /// The map of a GNU `S` entry: four segments in the header, twenty-one in each block that follows while
+    /// the last one says so. The size field counts the data alone.
+    private func readOldMap(_ header: TarHeader) throws -> [TarSegment] {
+        var map = [TarSegment]()
+        var block = unsafe header
+        var place = TarLayout.gnuSparse
+        var count = TarLayout.gnuSparseCount
+        var flag = TarLayout.gnuIsExtended
+        while true {
+            var isClosed = false
+            for index in 0..<count {
+                let at = place &+ index &* 24
+                if unsafe block.byte(at) == 0, unsafe block.byte(at &+ 12) == 0 {
+                    isClosed = true
+                    break
+                }
+                guard let offset = unsafe block.number(at: at, 12),
+                    let length = unsafe block.number(at: at &+ 12, 12)
+                else { throw fail(.sparse("an offset or a length is no number")) }
+                try checkCount(map.count)
+                map.append(TarSegment(offset: offset, length: length))
+            }
+            if unsafe block.byte(flag) == 0 { return map }
+            if isClosed { throw fail(.sparse("it goes on after its end")) }
+            guard let next = try unsafe takeBlock() else { throw endsEarly() }
+            unsafe block = next
+            place = 0
+            count = TarLayout.gnuExtensionCount
+            flag = TarLayout.gnuExtensionIsExtended
+        }
+    }
+
+    /// The map that pax records give, or that the first blocks of the data hold.
+    private func map(_ sparse: PaxSparse) throws -> [TarSegment] {
+        switch (sparse.major, sparse.minor) {
+        case (1, 0): return try readMapInData()
+        case (nil, nil), (0, 0), (0, 1): break
+        default: throw fail(.sparse("its format is none of 0.0, 0.1 and 1.0"))
+        }
+        let numbers = sparse.numbers
+        guard numbers.count % 2 == 0 else { throw fail(.sparse("a length is missing")) }
+        let count = numbers.count / 2
+        guard sparse.segmentCount ?? Int64(count) == Int64(count) else {
+            throw fail(.sparse("it has another number of segments than it says"))
+        }
+        return (0..<count).map { TarSegment(offset: numbers[$0 * 2], length: numbers[$0 * 2 + 1]) }
+    }
+
+    /// Format 1.0: decimal numbers, a newline after each, their count first; filled up to a whole block, and
+    /// counted as data.
+    private func readMapInData() throws -> [TarSegment] {
+        var expected: Int64?
+        var numbers = [Int64]()
+        var value: Int64 = 0
+        var digits = 0
+        while true {
+            guard dataLeft >= TarLayout.block else {
+                throw fail(.sparse("it is longer than the stored data"))
+            }
+            guard let block = try unsafe takeBlock() else { throw endsEarly() }
+            dataLeft &-= Int64(TarLayout.block)
+            for index in 0..<TarLayout.block {
+                let byte = unsafe block.byte(index)
+                if byte != UInt8(ascii: "\n") {
+                    let digit = byte &- UInt8(ascii: "0")
+                    // Eighteen digits fit; a file of 10^18 bytes does not exist.
+                    guard digit <= 9, digits < 18 else { throw fail(.sparse("it holds what is no number")) }
+                    value = value &* 10 &+ Int64(digit)
+                    digits += 1
+                    continue
+                }
+                guard digits > 0 else { throw fail(.sparse("it holds what is no number")) }
+                if let expected {
+                    numbers.append(value)
+                    if numbers.count == expected { return pairs(numbers) }
+                } else {
+                    guard value <= limits.sparseSegments else {
+                        throw fail(.tooManySegments(limit: limits.sparseSegments))
+                    }
+                    if value == 0 { return [] }
+                    expected = value &* 2
+                }
+                value = 0
+                digits = 0
+            }
+        }
+    }
+
+    private func pairs(_ numbers: [Int64]) -> [TarSegment] {
+        (0..<(numbers.count / 2)).map { TarSegment(offset: numbers[$0 * 2], length: numbers[$0 * 2 + 1]) }
+    }
+}

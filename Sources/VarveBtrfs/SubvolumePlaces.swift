@@ -1,0 +1,72 @@
+public import VarveSystem
+import SystemPackage
+
+extension TreeSearch {
+    /// `BTRFS_FS_TREE_OBJECTID`, the subvolume that all others lie below.
+    private static let topLevel: UInt64 = 5
+    /// `BTRFS_ROOT_BACKREF_KEY`: in the tree of roots, where a subvolume lies.
+    private static let rootBackReference: UInt32 = 144
+    /// A file system that is damaged may go round in circles.
+    private static let depthLimit = 10_000
+
+    /// The names that lead from the top level of the file system to a directory of a subvolume, by default to its root;
+    /// nil if it is gone. It does not matter what is mounted where.
+    public mutating func names(
+        toSubvolume id: UInt64, directory: UInt64 = TreeSearch.firstInode
+    ) throws(BtrfsError) -> [BytePath]? {
+        var names: [BytePath] = []
+        var (tree, inode) = (id, directory)
+        while names.count < Self.depthLimit {
+            if inode == Self.firstInode {
+                if tree == Self.topLevel { return names.reversed() }
+                guard let place = try place(ofSubvolume: tree) else { return nil }
+                (tree, inode) = (place.tree, place.directory)
+                names.append(place.name)
+            } else {
+                guard let place = try place(ofDirectory: inode, in: tree) else { return nil }
+                inode = place.parent
+                names.append(place.name)
+            }
+        }
+        return nil
+    }
+
+    /// `struct btrfs_root_ref`: the parent subvolume is in the key.
+    private mutating func place(ofSubvolume id: UInt64) throws(BtrfsError) -> (
+        tree: UInt64, directory: UInt64, name: BytePath
+    )? {
+        var result: (UInt64, UInt64, BytePath)?
+        let range = Range(
+            tree: Self.rootTree, first: Key(object: id, type: Self.rootBackReference, offset: 0),
+            last: Key(object: id, type: Self.rootBackReference, offset: .max))
+        try search(range) { item throws(BtrfsError) in
+            let headerSize = 18
+            guard item.key.type == Self.rootBackReference else { return true }
+            guard unsafe item.bytes.count >= headerSize else { throw SearchItem.damaged(descriptor) }
+            let length = Int(item.load(16, as: UInt16.self))
+            guard unsafe item.bytes.count - headerSize >= length,
+                let name = unsafe BytePath(item.bytes[headerSize..<(headerSize + length)])
+            else { throw SearchItem.damaged(descriptor) }
+            result = (item.key.offset, item.load(0), name)
+            return false
+        }
+        return result
+    }
+
+    private mutating func place(ofDirectory inode: UInt64, in tree: UInt64) throws(BtrfsError) -> InodeName? {
+        var names: [InodeName] = []
+        let range = Range(
+            tree: tree, first: Key(object: inode, type: ItemType.inodeReference, offset: 0),
+            last: Key(object: inode, type: ItemType.inodeReference, offset: .max))
+        do throws(BtrfsError) {
+            try search(range) { item throws(BtrfsError) in
+                try item.appendNames(to: &names, for: descriptor)
+                return names.isEmpty
+            }
+        } catch {
+            if error.errno == .noSuchFileOrDirectory { return nil }
+            throw error
+        }
+        return names.first
+    }
+}

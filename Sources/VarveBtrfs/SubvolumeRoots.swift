@@ -1,0 +1,140 @@
+import Glibc
+public import VarveSystem
+import SystemPackage
+
+/// A subvolume as the tree of roots has it (`struct btrfs_root_item`), wherever it lies and whether or not it can be
+/// reached through a mount.
+public struct SubvolumeRoot: Hashable, Sendable {
+    public var id: UInt64
+    public var uuid: SubvolumeUUID
+    /// The subvolume of which it was a snapshot when it was made; nil if it was none.
+    public var parentUUID: SubvolumeUUID?
+    public var isReadOnly: Bool
+    /// Nothing names it any more, and the cleaner has not freed it yet.
+    public var isDeleted: Bool
+}
+
+extension TreeSearch {
+    static let rootTree: UInt64 = 1
+
+    /// All subvolumes of the file system but the top level, in ascending order of id.
+    public mutating func subvolumes() throws(BtrfsError) -> [SubvolumeRoot] {
+        var result: [SubvolumeRoot] = []
+        let range = Range(
+            tree: Self.rootTree, first: Key(object: Self.firstInode, type: ItemType.root, offset: 0),
+            last: Key(object: Self.lastInode, type: ItemType.root, offset: .max))
+        try search(range) { item throws(BtrfsError) in
+            if item.key.type == ItemType.root {
+                result.append(try item.subvolumeRoot(for: descriptor))
+            }
+            return true
+        }
+        return result
+    }
+
+    /// An extended attribute of the root directory of any subvolume; nil if it has none, or is gone.
+    public mutating func rootAttribute(_ name: BytePath, ofSubvolume id: UInt64) throws(BtrfsError)
+        -> [UInt8]?
+    {
+        var result: [UInt8]?
+        let range = Range(
+            tree: id, first: Key(object: Self.firstInode, type: ItemType.extendedAttribute, offset: 0),
+            last: Key(object: Self.firstInode, type: ItemType.extendedAttribute, offset: .max))
+        do throws(BtrfsError) {
+            try search(range) { item throws(BtrfsError) in
+                result = try item.attribute(name, for: descriptor)
+                return result == nil
+            }
+        } catch {
+            if error.errno == .noSuchFileOrDirectory { return nil }
+            throw error
+        }
+        return result
+    }
+
+    /// Whether any inode of the subvolume was changed by a transaction later than `transaction`. Leaves that are older are
+    /// not read, so it costs next to nothing where nothing was changed, unless a balance has moved the tree since.
+    public mutating func hasInode(changedAfter transaction: UInt64) throws(BtrfsError) -> Bool {
+        var found = false
+        let range = Range(
+            first: Key(object: Self.firstInode, type: ItemType.inode, offset: 0),
+            last: Key(object: Self.lastInode, type: ItemType.inode, offset: .max),
+            minimumTransaction: transaction &+ 1)
+        try search(range) { item throws(BtrfsError) in
+            if item.key.type == ItemType.inode {
+                found = try item.inode(for: descriptor).transaction > transaction
+            }
+            return !found
+        }
+        return found
+    }
+
+    /// Calls `body` with the place and the length on disk, in bytes, of every extent that a file of the subvolume refers to,
+    /// once for each reference; content in the metadata itself has none. A subvolume that is gone has none either.
+    public mutating func forEachDataExtent(
+        ofSubvolume id: UInt64, _ body: (_ start: UInt64, _ length: UInt64) throws(BtrfsError) -> Void
+    ) throws(BtrfsError) {
+        let range = Range(
+            tree: id, first: Key(object: Self.firstInode, type: ItemType.extentData, offset: 0),
+            last: Key(object: Self.lastInode, type: ItemType.extentData, offset: .max))
+        do throws(BtrfsError) {
+            try search(range) { item throws(BtrfsError) in
+                if item.key.type == ItemType.extentData,
+                    let extent = try item.diskExtent(for: descriptor)
+                {
+                    try body(extent.start, extent.length)
+                }
+                return true
+            }
+        } catch {
+            if error.errno != .noSuchFileOrDirectory { throw error }
+        }
+    }
+}
+
+extension SearchItem {
+    func subvolumeRoot(for descriptor: FileDescriptor) throws(BtrfsError) -> SubvolumeRoot {
+        // Items of before Linux 3.6 end before the UUIDs.
+        let hasUUID = unsafe bytes.count >= 279
+        guard unsafe bytes.count >= 220 else { throw Self.damaged(descriptor) }
+        func uuid(_ offset: Int) -> SubvolumeUUID {
+            guard hasUUID else { return .zero }
+            return unsafe SubvolumeUUID(UnsafeRawBufferPointer(rebasing: bytes[offset..<(offset + 16)]))
+                ?? .zero
+        }
+        let parent = uuid(263)
+        return SubvolumeRoot(
+            id: key.object, uuid: uuid(247), parentUUID: parent.isZero ? nil : parent,
+            isReadOnly: load(208, as: UInt64.self) & 1 != 0, isDeleted: load(216, as: UInt32.self) == 0)
+    }
+
+    /// `struct btrfs_dir_item`; several in one item if their names have the same hash.
+    func attribute(_ name: BytePath, for descriptor: FileDescriptor) throws(BtrfsError) -> [UInt8]? {
+        guard key.type == ItemType.extendedAttribute else { return nil }
+        let headerSize = 30
+        var position = 0
+        while unsafe position < bytes.count {
+            guard unsafe bytes.count - position >= headerSize else { throw Self.damaged(descriptor) }
+            let length = Int(load(position + 25, as: UInt16.self))
+            let nameLength = Int(load(position + 27, as: UInt16.self))
+            let start = position + headerSize
+            let end = start + nameLength + length
+            guard unsafe end <= bytes.count else { throw Self.damaged(descriptor) }
+            if unsafe bytes[start..<(start + nameLength)].elementsEqual(name.bytes) {
+                return unsafe Array(bytes[(start + nameLength)..<end])
+            }
+            position = end
+        }
+        return nil
+    }
+
+    /// Nil for a hole and for content in the metadata.
+    func diskExtent(for descriptor: FileDescriptor) throws(BtrfsError) -> (start: UInt64, length: UInt64)? {
+        guard unsafe bytes.count >= 21 else { throw Self.damaged(descriptor) }
+        // BTRFS_FILE_EXTENT_INLINE
+        if load(20, as: UInt8.self) == 0 { return nil }
+        guard unsafe bytes.count >= 53 else { throw Self.damaged(descriptor) }
+        let start = load(21, as: UInt64.self)
+        return start == 0 ? nil : (start, load(29))
+    }
+}

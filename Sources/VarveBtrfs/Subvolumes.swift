@@ -1,0 +1,144 @@
+import CBtrfs
+import Glibc
+public import VarveSystem
+public import SystemPackage
+
+/// A subvolume that lies in another one.
+public struct NestedSubvolume: Hashable, Sendable {
+    public var id: UInt64
+    /// The directory in which it lies, relative to the root of the outer subvolume; empty for that itself.
+    public var directory: BytePath
+    public var name: BytePath
+    public var path: BytePath { directory.appending(name) }
+}
+
+/// Making, listing and deleting, each anchored at the descriptor of a directory. Names are single components.
+extension FileDescriptor {
+    /// Makes an empty subvolume `name` in this directory (`BTRFS_IOC_SUBVOL_CREATE_V2`). Needs write permission only.
+    public func createSubvolume(_ name: BytePath) throws(BtrfsError) {
+        guard unsafe name.withCString({ unsafe varve_btrfs_create_subvolume(rawValue, $0) }) == 0 else {
+            throw BtrfsError(.createSubvolume, self, name, errno: Errno(rawValue: errno))
+        }
+        durabilityPoint()
+    }
+
+    /// Makes `name` in `directory` a snapshot of the subvolume of which this descriptor is the root
+    /// (`BTRFS_IOC_SNAP_CREATE_V2`). The kernel writes delayed data of the source first. Nested subvolumes are not
+    /// taken along: empty directories stand in their place.
+    public func snapshot(to directory: FileDescriptor, _ name: BytePath, readOnly: Bool) throws(BtrfsError) {
+        durabilityPoint()
+        let result = unsafe name.withCString {
+            unsafe varve_btrfs_snapshot(rawValue, directory.rawValue, $0, readOnly ? 1 : 0)
+        }
+        guard result == 0 else { throw BtrfsError(.snapshot, directory, name, errno: Errno(rawValue: errno)) }
+        durabilityPoint()
+    }
+
+    /// Deletes the subvolume `name` in this directory (`BTRFS_IOC_SNAP_DESTROY`), whatever is in it but other
+    /// subvolumes, for which it fails with ENOTEMPTY. The kernel's cleaner frees the space later.
+    public func deleteSubvolume(_ name: BytePath) throws(BtrfsError) {
+        durabilityPoint()
+        guard unsafe name.withCString({ unsafe varve_btrfs_delete_subvolume(rawValue, $0) }) == 0 else {
+            throw BtrfsError(.deleteSubvolume, self, name, errno: Errno(rawValue: errno))
+        }
+        durabilityPoint()
+    }
+
+    /// Deletes the subvolume `name` in this directory and those that lie in it, however deep, the innermost first.
+    /// One that is read-only is made writable if others lie in it, or the caller has no privileges. Returns the ids of all that were deleted.
+    @discardableResult
+    public func deleteSubvolumeTree(_ name: BytePath) throws(BtrfsError) -> [UInt64] {
+        struct Frame {
+            var root: SharedDescriptor
+            var id: UInt64
+            /// Where it lies: the descriptor of its directory.
+            var directory: SharedDescriptor?
+            var name: BytePath
+            var nested: [NestedSubvolume]
+        }
+
+        func enter(_ parent: FileDescriptor, _ directory: SharedDescriptor?, _ name: BytePath)
+            throws(BtrfsError) -> Frame
+        {
+            let root: SharedDescriptor
+            do throws(Errno) {
+                let opened = try parent.openDirectory(name)
+                root = SharedDescriptor(opened)
+            } catch {
+                throw BtrfsError(.deleteSubvolume, parent, name, errno: error)
+            }
+            guard try root.fd.isSubvolume() else {
+                throw BtrfsError(.deleteSubvolume, parent, name, errno: .invalidArgument)
+            }
+            let info = try root.fd.subvolumeInfo()
+            let nested = try root.fd.nestedSubvolumes()
+            if !nested.isEmpty, info.isReadOnly { try root.fd.setSubvolumeReadOnly(false) }
+            return Frame(root: root, id: info.id, directory: directory, name: name, nested: nested)
+        }
+
+        var deleted = [UInt64]()
+        var stack = [try enter(self, nil, name)]
+        while var frame = stack.popLast() {
+            if let child = frame.nested.popLast() {
+                let directory: SharedDescriptor
+                do throws(Errno) {
+                    let opened = try frame.root.fd.open(
+                        child.directory.isEmpty ? .current : child.directory, [.directory, .noFollow],
+                        resolve: [.beneath, .noSymlinks])
+                    directory = SharedDescriptor(opened)
+                } catch {
+                    throw BtrfsError(.deleteSubvolume, frame.root.fd, child.path, errno: error)
+                }
+                stack.append(frame)
+                stack.append(try enter(directory.fd, directory, child.name))
+            } else {
+                let directory = frame.directory?.fd ?? self
+                do throws(BtrfsError) {
+                    try directory.deleteSubvolume(frame.name)
+                } catch  where error.errno == .readOnlyFileSystem {
+                    // Without privileges, only what may be written can be deleted (btrfs_ioctl_snap_destroy).
+                    try frame.root.fd.setSubvolumeReadOnly(false)
+                    try directory.deleteSubvolume(frame.name)
+                }
+                deleted.append(frame.id)
+            }
+        }
+        return deleted
+    }
+
+    /// The subvolumes that lie directly in the one of which this descriptor is the root, not those nested deeper
+    /// (`BTRFS_IOC_GET_SUBVOL_ROOTREF`, `BTRFS_IOC_INO_LOOKUP_USER`; Linux 4.18). Needs no privilege, but search
+    /// permission on the way to each. EINVAL if it is not the root.
+    public func nestedSubvolumes() throws(BtrfsError) -> [NestedSubvolume] {
+        guard try isSubvolume() else { throw BtrfsError(.listSubvolumes, self, errno: .invalidArgument) }
+        var result = [NestedSubvolume]()
+        var ids = [UInt64](repeating: 0, count: Int(VARVE_ROOTREFS))
+        var directories = [UInt64](repeating: 0, count: Int(VARVE_ROOTREFS))
+        var nameBuffer = [CChar](repeating: 0, count: 256)
+        var pathBuffer = [CChar](repeating: 0, count: 4096)
+        var least: UInt64 = 0
+        while true {
+            var more: CInt = 0
+            let count = unsafe varve_btrfs_rootrefs(rawValue, least, &ids, &directories, &more)
+            guard count >= 0 else { throw BtrfsError(.listSubvolumes, self, errno: Errno(rawValue: errno)) }
+            for index in 0..<min(Int(count), ids.count) {
+                let found = unsafe varve_btrfs_lookup_user(
+                    rawValue, ids[index], directories[index], &nameBuffer, &pathBuffer)
+                guard found == 0 else {
+                    // Deleted since.
+                    if errno == ENOENT { continue }
+                    throw BtrfsError(.listSubvolumes, self, errno: Errno(rawValue: errno))
+                }
+                var directory = pathBuffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+                while directory.last == UInt8(ascii: "/") { directory.removeLast() }
+                let name = nameBuffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+                guard let directory = BytePath(directory), let name = BytePath(name) else { continue }
+                result.append(NestedSubvolume(id: ids[index], directory: directory, name: name))
+            }
+            guard more != 0, count > 0, let last = ids[..<Int(count)].last, last < UInt64.max else {
+                return result
+            }
+            least = last + 1
+        }
+    }
+}

@@ -1,0 +1,167 @@
+import Glibc
+public import VarveSystem
+import SystemPackage
+
+/// The item of an inode (`struct btrfs_inode_item`).
+public struct InodeItem: Hashable, Sendable {
+    public var inode: UInt64
+    /// The transaction that made the inode: with it, a number that is used again is told apart.
+    public var generation: UInt64
+    /// The transaction that last changed the item.
+    public var transaction: UInt64
+    /// Bytes.
+    public var size: UInt64
+    /// Bytes of storage in use.
+    public var allocatedSize: UInt64
+    public var linkCount: UInt32
+    public var uid: UInt32
+    public var gid: UInt32
+    /// Type and permission bits.
+    public var mode: UInt32
+    public var device: UInt64
+    public var flags: UInt64
+    public var sequence: UInt64
+    public var accessTime: Timestamp
+    public var changeTime: Timestamp
+    public var modificationTime: Timestamp
+    public var originTime: Timestamp
+
+    public var type: VarveSystem.FileType? { VarveSystem.FileType(rawValue: mode & 0o170000) }
+}
+
+/// One name of an inode: the inode number of the directory, and the name in it.
+public struct InodeName: Hashable, Sendable {
+    public var parent: UInt64
+    public var name: BytePath
+
+    public init(parent: UInt64, name: BytePath) {
+        self.parent = parent
+        self.name = name
+    }
+}
+
+/// One extent of a file (`struct btrfs_file_extent_item`).
+public struct FileExtent: Hashable, Sendable {
+    public enum Storage: Hashable, Sendable {
+        /// The bytes, as they are stored, in the metadata.
+        case inline([UInt8])
+        /// `length` bytes from `offset` of the (unpacked) extent at `diskStart` of `diskLength` bytes; a hole if
+        /// `diskStart` is 0.
+        case regular(diskStart: UInt64, diskLength: UInt64, offset: UInt64, length: UInt64)
+        /// The same, reserved by fallocate(2) and read as zeros.
+        case preallocated(diskStart: UInt64, diskLength: UInt64, offset: UInt64, length: UInt64)
+    }
+
+    /// Where in the file, in bytes.
+    public var fileOffset: UInt64
+    /// The transaction that made the extent.
+    public var generation: UInt64
+    /// Bytes of the whole extent unpacked; at least that many where it was split.
+    public var unpackedSize: UInt64
+    /// 0 none, 1 zlib, 2 lzo, 3 zstd.
+    public var compression: UInt8
+    public var encryption: UInt8
+    public var otherEncoding: UInt16
+    public var storage: Storage
+
+    /// Whether both files read the same here up to the end of the extent, as far as this proves it: it is true if the
+    /// items are equal but for their generation. Both subvolumes must exist while this is asked, as a freed place on
+    /// disk is used again. False says nothing.
+    public func provesEqualContent(with other: FileExtent) -> Bool {
+        var same = other
+        same.generation = generation
+        return same == self
+    }
+}
+
+/// An item in the buffer of a search, with all its bytes inside the buffer.
+@safe struct SearchItem {
+    let key: Key
+    let bytes: UnsafeRawBufferPointer
+
+    /// Reads the header (`struct btrfs_ioctl_search_header`) at `position` and moves it behind the item.
+    init(
+        _ buffer: UnsafeRawBufferPointer, at position: inout Int, for descriptor: FileDescriptor
+    ) throws(BtrfsError) {
+        let headerSize = 32
+        guard position >= 0, buffer.count - position >= headerSize else { throw Self.damaged(descriptor) }
+        let header = unsafe UnsafeRawBufferPointer(rebasing: buffer[position..<(position + headerSize)])
+        let length = Int(unsafe header.loadUnaligned(fromByteOffset: 28, as: UInt32.self))
+        let start = position + headerSize
+        guard buffer.count - start >= length else { throw Self.damaged(descriptor) }
+        key = Key(
+            object: unsafe header.loadUnaligned(fromByteOffset: 8, as: UInt64.self),
+            type: unsafe header.loadUnaligned(fromByteOffset: 24, as: UInt32.self),
+            offset: unsafe header.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
+        unsafe bytes = UnsafeRawBufferPointer(rebasing: buffer[start..<(start + length)])
+        position = start + length
+    }
+
+    static func damaged(_ descriptor: FileDescriptor) -> BtrfsError {
+        BtrfsError(.search, descriptor, errno: Errno(rawValue: EUCLEAN))
+    }
+
+    /// The caller has checked that the value lies in the item.
+    func load<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as type: T.Type = T.self) -> T {
+        T(littleEndian: unsafe bytes.loadUnaligned(fromByteOffset: offset, as: type))
+    }
+
+    private func time(_ offset: Int) -> Timestamp {
+        Timestamp(seconds: load(offset), nanoseconds: load(offset + 8))
+    }
+
+    func inode(for descriptor: FileDescriptor) throws(BtrfsError) -> InodeItem {
+        guard unsafe bytes.count >= 160 else { throw Self.damaged(descriptor) }
+        return InodeItem(
+            inode: key.object, generation: load(0), transaction: load(8), size: load(16),
+            allocatedSize: load(24),
+            linkCount: load(40), uid: load(44), gid: load(48), mode: load(52), device: load(56),
+            flags: load(64),
+            sequence: load(72), accessTime: time(112), changeTime: time(124), modificationTime: time(136),
+            originTime: time(148))
+    }
+
+    /// `struct btrfs_inode_ref` (the parent is in the key) or `btrfs_inode_extref`, several in one item.
+    func appendNames(to names: inout [InodeName], for descriptor: FileDescriptor) throws(BtrfsError) {
+        let isExtended = key.type == ItemType.inodeExtendedReference
+        guard isExtended || key.type == ItemType.inodeReference else { return }
+        let headerSize = isExtended ? 18 : 10
+        var position = 0
+        while unsafe position < bytes.count {
+            guard unsafe bytes.count - position >= headerSize else { throw Self.damaged(descriptor) }
+            let parent: UInt64 = isExtended ? load(position) : key.offset
+            let length = Int(load(position + headerSize - 2, as: UInt16.self))
+            position += headerSize
+            guard unsafe bytes.count - position >= length,
+                let name = unsafe BytePath(bytes[position..<(position + length)])
+            else { throw Self.damaged(descriptor) }
+            position += length
+            // The root refers to itself.
+            if parent == key.object { continue }
+            names.append(InodeName(parent: parent, name: name))
+        }
+    }
+
+    func fileExtent(for descriptor: FileDescriptor) throws(BtrfsError) -> FileExtent {
+        let headerSize = 21
+        guard unsafe bytes.count >= headerSize else { throw Self.damaged(descriptor) }
+        let storage: FileExtent.Storage
+        switch load(20, as: UInt8.self) {
+        case 0:
+            storage = .inline(unsafe Array(bytes[headerSize...]))
+        case let type where type == 1 || type == 2:
+            guard unsafe bytes.count >= 53 else { throw Self.damaged(descriptor) }
+            let (start, size): (UInt64, UInt64) = (load(21), load(29))
+            let (offset, length): (UInt64, UInt64) = (load(37), load(45))
+            storage =
+                type == 1
+                ? .regular(diskStart: start, diskLength: size, offset: offset, length: length)
+                : .preallocated(diskStart: start, diskLength: size, offset: offset, length: length)
+        default:
+            throw Self.damaged(descriptor)
+        }
+        return FileExtent(
+            fileOffset: key.offset, generation: load(0), unpackedSize: load(8), compression: load(16),
+            encryption: load(17), otherEncoding: load(18), storage: storage)
+    }
+}

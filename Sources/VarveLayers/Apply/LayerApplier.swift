@@ -1,0 +1,434 @@
+public import VarveArchive
+import Glibc
+import VarveSystem
+public import SystemPackage
+
+/// Choices that change what a layer's entries become.
+public struct ApplyOptions: Sendable, Hashable {
+    /// A directory entry over a symbolic link to a directory goes into that directory and keeps the link
+    /// (umoci's `--keep-dirlinks`); otherwise the link is replaced.
+    public var keepDirlinks: Bool
+    /// Whose files become.
+    public var owners: OwnerMapping
+
+    public init(keepDirlinks: Bool = false, owners: OwnerMapping = OwnerMapping()) {
+        self.keepDirlinks = keepDirlinks
+        self.owners = owners
+    }
+}
+
+/// Applies one layer to a tree: OCI image-spec layer.md, "Applying Changesets".
+///
+/// Regular files become what GNU tar run by root makes of them with `--xattrs --acls --numeric-owner`. The order for
+/// each file is: content, owner, mode, extended attributes, times; writing after the attributes would drop file
+/// capabilities, changing the owner after the mode would drop set-ID bits. Directories get their times when the layer
+/// is done, and a directory that the layer only put something into keeps the times that it had.
+///
+/// Nothing outside the root is ever touched: see `TreeResolver`. One applier serves one layer.
+public final class LayerApplier {
+    private let resolver: TreeResolver
+    private let options: ApplyOptions
+    private var cache = DirectoryCache()
+    private let written: WrittenNames
+    private var pendingTimes = PendingTimes()
+    private let metadata: EntryMetadata
+    /// Of a layer that goes into a directory of its own.
+    private let standalone: StandaloneExtraction?
+    /// Takes the digest of each file that is written.
+    private let digests: ContentDigests?
+    private var startedFiller: FileFiller?
+
+    private var root: FileDescriptor { resolver.root }
+
+    /// - Parameters:
+    ///   - root: the root directory of the tree, open for reading.
+    ///   - isBottom: nothing lies below this layer, so that its whiteouts have nothing to delete.
+    ///   - digests: where the SHA-256 of each file's content is to go; nil to hash nothing.
+    ///   - standalone: the layer goes into a directory of its own, and what it found out is noted there.
+    ///   - lower: the tree that the layers below give then; called when it is needed, and may wait for it.
+    public init(
+        root: FileDescriptor, isBottom: Bool, options: ApplyOptions = ApplyOptions(),
+        digests: ContentDigests? = nil, standalone: StandaloneLayer? = nil,
+        lower: @escaping () throws -> LowerTree = { LowerTree([]) }
+    ) {
+        let metadata = EntryMetadata(options: options, uid: geteuid(), gid: getegid(), umask: currentUmask())
+        let caller = (metadata.uid, metadata.gid)
+        // A map without root is refused before the first entry.
+        let owner = options.owners.isRootless ? caller : (try? options.owners.root()) ?? caller
+        resolver = TreeResolver(root: root, owner: owner)
+        self.digests = digests
+        self.options = options
+        written = WrittenNames(isBottom: isBottom)
+        self.metadata = metadata
+        self.standalone = standalone.map { [resolver] layer in
+            StandaloneExtraction(resolver: resolver, layer: layer, isBottom: isBottom, lower: lower)
+        }
+    }
+
+    /// Reads `archive` to its end and applies every entry. After an error the tree is half done and of no use.
+    ///
+    /// - Parameter onEntry: called before each entry; throws to stop.
+    public func apply(_ archive: TarReader, onEntry: () throws -> Void = {}) throws {
+        // Missing directories are made root's.
+        _ = try options.owners.root()
+        standalone?.willCopy = { try archive.countUnlisted(content: $0) }
+        do {
+            while let entry = try archive.nextEntry() {
+                try onEntry()
+                try apply(entry, from: archive)
+            }
+            try startedFiller?.finish()
+        } catch {
+            startedFiller?.cancel()
+            throw error
+        }
+        try standalone?.finishEntries()
+        try pendingTimes.restore(in: root)
+    }
+
+    /// The layers below a standalone one are all there: what could only be told from them is put right.
+    public func finishAboveLower() throws { try standalone?.finish() }
+
+    private func apply(_ stored: TarEntry, from archive: TarReader) throws {
+        let place = try EntryPath(stored.path)
+        let entry = try options.owners.unpacked(stored, caller: (metadata.uid, metadata.gid))
+        if let whiteout = place.whiteoutAbove {
+            // What is in AUFS's own directories is as much bookkeeping as they are.
+            if Whiteout.isBookkeeping(whiteout) { return }
+            throw LayerError.invalidEntry(path: entry.path, reason: "it lies below a whiteout")
+        }
+        switch try Whiteout.meaning(of: place.name, entry: entry.path) {
+        case .ignored:
+            return
+        case .opaque:
+            if let standalone {
+                cache.removeAll()
+                return try standalone.deleteContents(of: place.directory, entry: entry.path, keeping: written)
+            }
+            return try deleteContents(of: place.directory, entry: entry.path)
+        case .deletes(let name):
+            if let standalone {
+                cache.removeAll()
+                return try standalone.delete(name, in: place.directory, entry: entry.path, keeping: written)
+            }
+            return try delete(name, in: place.directory, entry: entry.path)
+        case .none:
+            break
+        }
+        try standalone?.prepare(entry, place, keepDirlinks: options.keepDirlinks)
+        if place.name.isEmpty {
+            guard entry.kind == .directory else {
+                throw LayerError.invalidEntry(path: entry.path, reason: "the root of an image is a directory")
+            }
+            let existing = try metadata.status(of: root, entry.path)
+            try metadata.apply(entry, to: root, existing: existing)
+            pendingTimes.set(entry, path: .empty, inode: existing.inode)
+            // What it hands down may be another now.
+            cache.removeAll()
+            return
+        }
+
+        let directory = try openDirectory(place.directory, entry: entry.path, from: archive)
+        switch entry.kind {
+        case .regular:
+            try makeRegularFile(entry, place, in: directory, from: archive)
+        case .directory:
+            try makeDirectory(entry, place, in: directory)
+        case .symbolicLink:
+            let target = entry.linkTarget
+            guard !target.isEmpty else {
+                throw LayerError.invalidEntry(path: entry.path, reason: "a symbolic link with no target")
+            }
+            try make(place, in: directory) { () throws(Errno) in
+                try directory.fd.makeSymbolicLink(place.name, target: target)
+            }
+            try metadata.apply(entry, to: place.name, in: directory.fd, handsDown: directory.handsDown)
+        case .hardLink:
+            try makeHardLink(entry, place, in: directory)
+        case .characterDevice, .blockDevice, .fifo:
+            let type: VarveSystem.FileType =
+                switch entry.kind {
+                case .characterDevice: .characterDevice
+                case .blockDevice: .blockDevice
+                default: .fifo
+                }
+            try make(place, in: directory) { () throws(Errno) in
+                try directory.fd.makeNode(
+                    place.name, mode: type.rawValue | entry.mode, major: entry.deviceMajor,
+                    minor: entry.deviceMinor)
+            }
+            try metadata.apply(entry, to: place.name, in: directory.fd, handsDown: directory.handsDown)
+        }
+        written.insert(place.name, in: directory.inode)
+    }
+
+    // MARK: Kinds of entries
+
+    private func makeRegularFile(
+        _ entry: TarEntry, _ place: EntryPath, in directory: OpenDirectory, from archive: TarReader
+    ) throws {
+        // Made without set-ID bits: until it has its owner, a file must not run as somebody. Without privileges, an
+        // attribute of users can only be set on what may be written.
+        let mode = entry.mode & 0o777 | (options.owners.isRootless ? 0o600 : 0)
+        var made: OwnedDescriptor?
+        try make(place, in: directory) { () throws(Errno) in
+            made = try directory.fd.open(
+                place.name, [.writeOnly, .create, .exclusive, .noFollow], mode: mode)
+        }
+        guard let descriptor = made.take() else { return }
+        let file = NewFile(
+            entry, place.path, descriptor, mode: mode, inherits: directory.handsDown, isHashed: digests != nil
+        )
+        if let filler = filler() {
+            while let (offset, bytes) = unsafe try archive.nextContent() {
+                unsafe try filler.write(bytes, at: offset, to: file)
+            }
+            return try filler.end(file)
+        }
+        while let (offset, bytes) = unsafe try archive.nextContent() {
+            unsafe try file.write(bytes, at: offset)
+        }
+        try file.finish(metadata, digests: digests)
+    }
+
+    /// Layers that go into directories of their own are applied side by side anyway.
+    private func filler() -> FileFiller? {
+        if standalone != nil { return nil }
+        if startedFiller == nil, sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 {
+            // Where no thread can be had, it goes without.
+            startedFiller = try? FileFiller(metadata, digests: digests)
+        }
+        return startedFiller
+    }
+
+    private func makeDirectory(_ entry: TarEntry, _ place: EntryPath, in directory: OpenDirectory) throws {
+        let path = place.path
+        // As for a file.
+        let mode = entry.mode & 0o777 | (options.owners.isRootless ? 0o700 : 0)
+        var target: OwnedDescriptor?
+        var isByLink = false
+        var isNew = true
+        do throws(Errno) {
+            try directory.fd.makeDirectory(place.name, mode: mode)
+        } catch .fileExists {
+            let existing = try status(of: place.name, in: directory, path)
+            if existing.isSymbolicLink, options.keepDirlinks, let found = try resolver.openIfDirectory(path) {
+                target = .some(found)
+                isByLink = true
+                isNew = false
+            } else if !existing.isDirectory || removeSubvolumeStub(place.name, existing, in: directory) {
+                if !existing.isDirectory { try replace(place, existing, in: directory) }
+                try attempt("make the directory", path) { () throws(Errno) in
+                    try directory.fd.makeDirectory(place.name, mode: mode)
+                }
+            } else {
+                isNew = false
+            }
+        } catch {
+            throw metadata.failure("make the directory", entry.path, error)
+        }
+        let made = try take(&target, orOpen: place, in: directory)
+        let existing = try metadata.status(of: made.fd, path)
+        var handedDown = false
+        if isNew, !directory.handsDown {
+            try metadata.apply(entry, toNew: made.fd, existing: existing)
+        } else {
+            let attributes = try metadata.apply(entry, to: made.fd, existing: existing)
+            handedDown =
+                existing.permissions & 0o2000 != 0 || attributes.contains { $0 == PosixACL.defaultName }
+        }
+        let hasDefaultACL = try metadata.attributes(of: entry).contains { $0.name == PosixACL.defaultName }
+        let handsDown = entry.mode & 0o2000 != 0 || hasDefaultACL
+        // It may be known by another path too.
+        if handsDown || handedDown { cache.removeAll() }
+        // What is no link lies where its name says.
+        let way =
+            isByLink
+            ? try resolver.truePath(of: made.fd, at: path) : directory.truePath.appending(place.name)
+        pendingTimes.set(entry, path: way, inode: existing.inode)
+        // Its files come next in every archive that was ever made: keep it open, as it is now.
+        cache.insert(
+            OpenDirectory(made, inode: existing.inode, truePath: way, handsDown: handsDown), path)
+    }
+
+    private func take(_ opened: inout OwnedDescriptor?, orOpen place: EntryPath, in directory: OpenDirectory)
+        throws -> OwnedDescriptor
+    {
+        if let opened = opened.take() { return opened }
+        return try attempt("open the directory", place.path) { () throws(Errno) in
+            try directory.fd.openDirectory(place.name)
+        }
+    }
+
+    /// A snapshot has an empty directory with inode number 2 where its source had a nested subvolume
+    /// (BTRFS_EMPTY_SUBVOL_DIR_OBJECTID); it takes no files, and is no directory of the image. Says whether it was one.
+    private func removeSubvolumeStub(_ name: BytePath, _ existing: FileStatus, in directory: OpenDirectory)
+        -> Bool
+    {
+        guard existing.inode == 2 else { return false }
+        // An ordinary directory with that number, on another file system, is made anew: it is empty, or stays.
+        return (try? directory.fd.removeDirectory(name)) != nil
+    }
+
+    private func makeHardLink(_ entry: TarEntry, _ place: EntryPath, in directory: OpenDirectory) throws {
+        let target = entry.linkTarget
+        guard !target.isEmpty else {
+            throw LayerError.invalidEntry(path: entry.path, reason: "a hard link with no target")
+        }
+        let targetPlace = try EntryPath(target)
+        let missing = LayerError.invalidEntry(
+            path: entry.path, reason: "it is a hard link to \"\(target)\", which is not in the image")
+        guard !targetPlace.name.isEmpty,
+            let targetDirectory = try findDirectory(targetPlace.directory, entry: entry.path),
+            let targetStatus = try attempt(
+                "look at", target,
+                { () throws(Errno) in
+                    try targetDirectory.fd.statusIfPresent(of: targetPlace.name)
+                })
+        else { throw missing }
+        if targetStatus.isDirectory {
+            throw LayerError.invalidEntry(path: entry.path, reason: "it is a hard link to a directory")
+        }
+        let existing = try attempt("look at", place.path) { () throws(Errno) in
+            try directory.fd.statusIfPresent(of: place.name)
+        }
+        if let existing {
+            // Already that file, perhaps by this very name: taking it away first could lose the last name of it.
+            if existing.inode == targetStatus.inode { return }
+            try replace(place, existing, in: directory)
+        }
+        do throws(Errno) {
+            try targetDirectory.fd.link(targetPlace.name, to: directory.fd, place.name)
+        } catch .noSuchFileOrDirectory {
+            throw missing
+        } catch {
+            throw metadata.failure("make the hard link", entry.path, error)
+        }
+    }
+
+    /// Makes something at `place`, after taking away what is there.
+    private func make(
+        _ place: EntryPath, in directory: OpenDirectory, _ body: () throws(Errno) -> Void
+    ) throws {
+        do throws(Errno) {
+            return try body()
+        } catch .fileExists {
+            try replace(place, try status(of: place.name, in: directory, place.path), in: directory)
+        } catch {
+            throw metadata.failure("make", place.path, error)
+        }
+        do throws(Errno) { try body() } catch { throw metadata.failure("make", place.path, error) }
+    }
+
+    private func replace(_ place: EntryPath, _ existing: FileStatus, in directory: OpenDirectory)
+        throws(LayerError)
+    {
+        if existing.isDirectory || existing.isSymbolicLink { cache.removeAll() }
+        try TreeRemoval.remove(
+            place.name, isDirectory: existing.isDirectory, in: directory.fd, path: place.path)
+    }
+
+    // MARK: Whiteouts
+
+    private func delete(_ name: BytePath, in path: BytePath, entry: BytePath) throws {
+        guard let directory = try findDirectoryToEmpty(path, entry: entry) else { return }
+        let fullPath = path.appending(name)
+        let existing = try attempt("look at", fullPath) { () throws(Errno) in
+            try directory.fd.statusIfPresent(of: name)
+        }
+        guard let existing else { return }
+        if existing.isDirectory {
+            cache.removeAll()
+            let opened = try attempt("open the directory", fullPath) { () throws(Errno) in
+                try directory.fd.openDirectory(name)
+            }
+            let kept = try TreeRemoval.removeContents(of: opened.fd, path: fullPath, keeping: written)
+            if written.contains(name, in: directory.inode) { return }
+            try TreeRemoval.removeIfEmpty(name, in: directory.fd, fullPath, mayHoldFiles: kept)
+        } else if !written.contains(name, in: directory.inode) {
+            if existing.isSymbolicLink { cache.removeAll() }
+            try attempt("remove", fullPath) { () throws(Errno) in try directory.fd.unlink(name) }
+        }
+    }
+
+    private func deleteContents(of path: BytePath, entry: BytePath) throws {
+        guard let directory = try findDirectoryToEmpty(path, entry: entry) else { return }
+        if written.isSettled(directory.inode) { return }
+        cache.removeAll()
+        _ = try TreeRemoval.removeContents(of: directory.fd, path: path, keeping: written)
+    }
+
+    // MARK: Directories
+
+    /// The directory at `path`, made if it is missing.
+    private func openDirectory(_ path: BytePath, entry: BytePath, from archive: TarReader) throws
+        -> OpenDirectory
+    {
+        if let found = cache.find(path) { return found }
+        let opened = try resolver.openCreating(path, entry: entry) { try archive.countUnlisted() }
+        return try register(opened, path)
+    }
+
+    /// The directory at `path`; nil if there is none.
+    private func findDirectory(_ path: BytePath, entry: BytePath) throws -> OpenDirectory? {
+        if let found = cache.find(path) { return found }
+        guard let found = try resolver.open(path, entry: entry) else { return nil }
+        return try register(found, path)
+    }
+
+    /// The same for whiteouts; nil too where a file is in its place, from which there is nothing to delete: the layer
+    /// may have put it there, or is yet to replace it.
+    private func findDirectoryToEmpty(_ path: BytePath, entry: BytePath) throws -> OpenDirectory? {
+        if let found = cache.find(path) { return found }
+        guard let found = try resolver.open(path, entry: entry, orNoDirectory: true) else { return nil }
+        return try register(found, path)
+    }
+
+    private func register(_ descriptor: consuming OwnedDescriptor, _ path: BytePath) throws -> OpenDirectory {
+        let directory = try openDirectory(descriptor, path: path)
+        cache.insert(directory, path)
+        return directory
+    }
+
+    private func openDirectory(_ descriptor: consuming OwnedDescriptor, path: BytePath) throws
+        -> OpenDirectory
+    {
+        let now = try metadata.status(of: descriptor.fd, path)
+        let truePath = try resolver.truePath(of: descriptor.fd, at: path)
+        pendingTimes.keep(now, path: truePath)
+        let hasDefaultACL = try attempt("read the attributes of", path) { () throws(Errno) in
+            do throws(Errno) {
+                return try descriptor.fd.extendedAttribute(PosixACL.defaultName) != nil
+            } catch .notSupported {
+                return false
+            }
+        }
+        return OpenDirectory(
+            descriptor, inode: now.inode, truePath: truePath,
+            handsDown: hasDefaultACL || now.mode & 0o2000 != 0)
+    }
+
+    // MARK: Small things
+
+    private func status(
+        of name: BytePath, in directory: OpenDirectory, _ path: BytePath
+    ) throws(LayerError) -> FileStatus {
+        try attempt("look at", path) { () throws(Errno) in try directory.fd.status(of: name) }
+    }
+}
+
+/// The umask of this thread, which may have one of its own (unshare(2), CLONE_FS), read without changing it
+/// (proc_pid_status(5)); 0o077, which is always safe, where /proc does not say: a mode is then set explicitly once too
+/// often.
+private func currentUmask() -> UInt32 {
+    guard
+        let bytes = try? FileDescriptor.workingDirectory.readFile("/proc/thread-self/status", limit: 1 << 16)
+    else {
+        return 0o077
+    }
+    for line in bytes.split(separator: UInt8(ascii: "\n")) where line.starts(with: Array("Umask:".utf8)) {
+        let digits = line.dropFirst(6).filter { $0 != UInt8(ascii: "\t") && $0 != UInt8(ascii: " ") }
+        return UInt32(String(decoding: digits, as: UTF8.self), radix: 8) ?? 0o077
+    }
+    return 0o077
+}

@@ -1,0 +1,53 @@
+import VarveArchive
+import VarveSystem
+import SystemPackage
+
+/// The times that directories are to have when the layer is done: those of their own entries, or else those that they
+/// had before the layer put something into them.
+struct PendingTimes {
+    private struct Times {
+        /// Free of symbolic links, which the layer may yet replace.
+        var path: BytePath
+        var access: Timestamp
+        var modification: Timestamp
+    }
+
+    /// By inode number: several paths may lead to one directory.
+    private var directories: [UInt64: Times] = [:]
+
+    /// Remembers what a directory has now, unless something is known of it already.
+    mutating func keep(_ status: FileStatus, path: BytePath) {
+        if directories[status.inode] == nil {
+            directories[status.inode] = Times(
+                path: path, access: status.accessTime, modification: status.modificationTime)
+        }
+    }
+
+    /// Takes the times of a directory's own entry.
+    mutating func set(_ entry: TarEntry, path: BytePath, inode: UInt64) {
+        directories[inode] = Times(
+            path: path, access: entry.accessTime ?? entry.modificationTime,
+            modification: entry.modificationTime)
+    }
+
+    func restore(in root: FileDescriptor) throws(LayerError) {
+        for (inode, times) in directories {
+            try attempt("set the times of", times.path) { () throws(Errno) in
+                let directory: OwnedDescriptor
+                do throws(Errno) {
+                    directory = try root.open(
+                        times.path.isEmpty ? .current : times.path, [.directory], resolve: .inRoot)
+                } catch .noSuchFileOrDirectory {
+                    return
+                } catch .notDirectory {
+                    return
+                } catch .tooManySymbolicLinkLevels {
+                    return
+                }
+                // Gone since, and something else has its path.
+                guard try directory.fd.status().inode == inode else { return }
+                try directory.fd.setTimes(access: times.access, modification: times.modification)
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+import Glibc
+import VarveSystem
+import SystemPackage
+
+/// One of the two trees of a comparison, seen as an image sees it: sockets and nested subvolumes are not there.
+struct ComparedTree: Sendable {
+    /// The root directory of the tree, open for reading. It may lie below the root of its subvolume.
+    let root: FileDescriptor
+    /// `st_dev` of the root. In btrfs another one marks the root of a nested subvolume or a mount point; elsewhere it may be
+    /// that of any file: overlayfs shows what it is stacked from (kernel, Documentation/filesystems/overlayfs.rst, "Inode
+    /// properties").
+    let device: UInt64
+    private let isBtrfs: Bool
+    /// The mount on which the tree lies. Whatever is mounted in it is an error.
+    private let mount: UInt64
+
+    init(root: FileDescriptor) throws(LayerError) {
+        self.root = root
+        (device, mount, isBtrfs) = try attempt("look at", .current) { () throws(Errno) in
+            guard let found = try root.mountedStatusIfPresent(of: .current) else {
+                throw Errno.noSuchFileOrDirectory
+            }
+            return (found.status.device, found.mount, try root.fileSystem().isBtrfs)
+        }
+    }
+
+    /// A snapshot shows a subvolume that was nested in its source as an empty directory with this number
+    /// (BTRFS_EMPTY_SUBVOL_DIR_OBJECTID, fs/btrfs/btrfs_inode.h).
+    private static let emptySubvolumeDirectory: UInt64 = 2
+
+    /// Nil for a nested subvolume, or the stub that a snapshot has of one.
+    private func inTree(_ status: FileStatus) -> FileStatus? {
+        guard isBtrfs else { return status }
+        return status.device != device || status.inode == Self.emptySubvolumeDirectory ? nil : status
+    }
+
+    /// Nil for what is never part of an image.
+    func visible(_ status: FileStatus) -> FileStatus? {
+        guard let status = inTree(status) else { return nil }
+        if status.type == nil || status.type == .socket { return nil }
+        return status
+    }
+
+    /// What `name` in `directory` is; nil if there is nothing that counts.
+    func status(of name: BytePath, in directory: FileDescriptor, path: BytePath) throws(LayerError)
+        -> FileStatus?
+    {
+        let found = try attempt("look at", path) { () throws(Errno) in
+            try directory.mountedStatusIfPresent(of: name)
+        }
+        guard let found else { return nil }
+        if found.mount != mount { throw .mounted(on: name, in: directory) }
+        return visible(found.status)
+    }
+
+    /// What lies at `path` below the root, no symbolic link followed; nil if there is nothing that counts.
+    func status(at path: BytePath) throws(LayerError) -> FileStatus? {
+        try anyStatus(at: path).flatMap(visible)
+    }
+
+    /// The same, sockets included; nested subvolumes are still not there.
+    func anyStatus(at path: BytePath) throws(LayerError) -> FileStatus? {
+        let components = path.components
+        do throws(Errno) {
+            // A path may be longer than the kernel takes at once.
+            var directory = SharedDescriptor(try root.open(.current, [.path, .directory]))
+            var piece = BytePath.empty
+            for (index, component) in components.enumerated() {
+                piece = piece.appending(component)
+                if index == components.count - 1 {
+                    let found = try directory.fd.open(
+                        piece, [.path, .noFollow], resolve: [.beneath, .noSymlinks, .noCrossing])
+                    return inTree(try found.fd.status())
+                }
+                if piece.count > 3_000 {
+                    directory = SharedDescriptor(
+                        try directory.fd.open(
+                            piece, [.path, .directory, .noFollow],
+                            resolve: [.beneath, .noSymlinks, .noCrossing]))
+                    piece = .empty
+                }
+            }
+            return inTree(try directory.fd.status())
+        } catch .noSuchFileOrDirectory {
+            return nil
+        } catch .notDirectory {
+            return nil
+        } catch .tooManySymbolicLinkLevels {
+            // With RESOLVE_NO_SYMLINKS also the last component, if it is a link itself, gives ELOOP: look at it
+            // from its directory.
+            return try symbolicLink(at: components)
+        } catch .improperLink {
+            throw .mounted(on: path, in: root)
+        } catch {
+            throw .system(operation: "look at", path: path, errno: error)
+        }
+    }
+
+    private func symbolicLink(at components: [BytePath]) throws(LayerError) -> FileStatus? {
+        guard let name = components.last else { return nil }
+        let path = components.dropLast().reduce(BytePath.empty) { $0.appending($1) }
+        do throws(Errno) {
+            let directory = try root.open(
+                path.isEmpty ? .current : path, [.path, .directory],
+                resolve: [.beneath, .noSymlinks, .noCrossing])
+            return inTree(try directory.fd.status(of: name))
+        } catch .noSuchFileOrDirectory {
+            return nil
+        } catch .notDirectory {
+            return nil
+        } catch .tooManySymbolicLinkLevels {
+            return nil
+        } catch .improperLink {
+            throw .mounted(on: path, in: root)
+        } catch {
+            throw .system(operation: "look at", path: path.appending(name), errno: error)
+        }
+    }
+
+    /// The directory `name` in `directory`, open for listing.
+    static func open(_ name: BytePath, in directory: FileDescriptor, path: BytePath) throws(LayerError)
+        -> SharedDescriptor
+    {
+        racePoint("enter-directory")
+        return SharedDescriptor(
+            try directory.openInTree(name, [.directory, .noFollow], "open the directory", path))
+    }
+}

@@ -1,0 +1,311 @@
+import VarveSystem
+import SystemPackage
+
+/// What a pair of equal inode numbers says when there are no dirty inodes to ask.
+enum InodeTrust: Sendable {
+    /// Nothing: the two trees gave out the same numbers on their own.
+    case none
+    /// The same inode with the same change time, older than this moment, is the same file unchanged.
+    case unchangedBefore(Timestamp)
+}
+
+/// What a walk has found.
+struct WalkFindings {
+    var changes: [BytePath: Change] = [:]
+    /// What was met of files with several names.
+    var links = HardLinks()
+}
+
+/// Walks two trees side by side and finds the paths at which they differ.
+///
+/// With dirty inodes it is pruned: a path that has the same clean inode in both trees, with no dirty inode below it in
+/// the new tree, is the same in both. So the cost follows the changes, and renamed, swapped and retyped directories
+/// need no case of their own. Without dirty inodes everything is compared.
+///
+/// The unit of work is a directory. Descriptors of directories are held while something below them is still to do, so
+/// the depth of a tree costs descriptors, not stack.
+final class PairedWalk<Old: OldTree>: Sendable {
+    typealias Findings = WalkFindings
+
+    private let old: Old
+    private let new: ComparedTree
+    private let dirty: DirtyInodes?
+    private let trust: InodeTrust
+    private let onEntry: @Sendable () throws -> Void
+
+    init(
+        old: Old, new: ComparedTree, dirty: DirtyInodes?, trust: InodeTrust,
+        onEntry: @escaping @Sendable () throws -> Void
+    ) {
+        self.old = old
+        self.new = new
+        self.dirty = dirty
+        self.trust = trust
+        self.onEntry = onEntry
+    }
+
+    /// Walks both trees.
+    /// - Parameters:
+    ///   - threads: that walk; more than one only pays where there is much to look at.
+    ///   - comparison: makes the comparison of one thread.
+    func run(threads: Int, comparison: @Sendable () -> FileComparison<Old>) throws -> Findings {
+        let here = BytePath.current
+        let before = try old.rootStatus()
+        let after = try attempt("look at", here) { () throws(Errno) in try new.root.status() }
+        let first = Walker(self, comparison())
+        let roots = Directories(
+            old: try old.openRoot(), new: try ComparedTree.open(here, in: new.root, path: here))
+        if let oldRoot = roots.old, !isSame(before, after),
+            try first.comparison.differs(
+                .init(directory: oldRoot, name: here, status: before),
+                .init(directory: roots.new.fd, name: here, status: after), path: here)
+        {
+            first.findings.changes[here] = Change(kind: .modified, path: here, type: .directory)
+        }
+        let work = WalkQueue(Task(path: .empty, name: here, parents: roots, before: before, after: after))
+
+        var others: [(walker: Walker, thread: WorkerThread)] = []
+        for _ in 1..<max(threads, 1) {
+            let walker = Walker(self, comparison())
+            let handover = Handover(walker)
+            // Fewer threads find the same.
+            guard let thread = try? WorkerThread(name: "varve-walk", { handover.take()?.run(work) }) else {
+                break
+            }
+            others.append((walker, thread))
+        }
+        first.run(work)
+        for other in others { other.thread.join() }
+        try work.check()
+        var findings = first.findings
+        for other in others { findings.merge(other.walker.findings) }
+        return findings
+    }
+
+    /// Whether the inodes are one and the same file, unchanged in itself. For a directory this says nothing of what
+    /// lies below it.
+    fileprivate func isSame(_ a: FileStatus, _ b: FileStatus) -> Bool {
+        guard a.inode == b.inode else { return false }
+        if let dirty { return !dirty.contains(b.inode) }
+        switch trust {
+        case .none: return false
+        case .unchangedBefore(let moment):
+            return a.changeTime == b.changeTime && b.changeTime < moment && a.mode == b.mode
+        }
+    }
+
+    /// A directory on both sides, or on the new one alone.
+    fileprivate struct Directories: Sendable {
+        var old: Old.Directory?
+        var new: SharedDescriptor
+    }
+
+    /// A directory of the new tree that is still to be looked into.
+    fileprivate struct Task: Sendable {
+        var path: BytePath
+        /// In `parents`; the directory itself is opened when its turn comes.
+        var name: BytePath
+        var parents: Directories
+        /// Nil if the old tree has no directory there.
+        var before: FileStatus?
+        var after: FileStatus
+    }
+
+    private struct Item {
+        var name: BytePath
+        var inOld: Bool
+        var inNew: Bool
+    }
+
+    /// What one thread does, and what it has found.
+    fileprivate final class Walker: @unchecked Sendable {
+        private let walk: PairedWalk
+        let comparison: FileComparison<Old>
+        var findings = Findings()
+
+        init(_ walk: PairedWalk, _ comparison: FileComparison<Old>) {
+            self.walk = walk
+            self.comparison = comparison
+        }
+
+        func run(_ queue: WalkQueue<Task>) {
+            while let task = queue.next() {
+                do {
+                    queue.finish(adding: try process(task))
+                } catch {
+                    queue.fail(error)
+                }
+            }
+        }
+
+        private func process(_ task: Task) throws -> [Task] {
+            var here = Directories(
+                old: nil, new: try ComparedTree.open(task.name, in: task.parents.new.fd, path: task.path))
+            let items: [Item]
+            if let before = task.before, let parent = task.parents.old {
+                let directory = try walk.old.open(task.name, in: parent, path: task.path)
+                here.old = directory
+                if let dirty = walk.dirty, walk.isSame(before, task.after) {
+                    // The directory itself has the same names; only those on the way to something dirty matter.
+                    items = (dirty.leads[task.after.inode] ?? []).map {
+                        Item(name: $0, inOld: true, inNew: true)
+                    }
+                } else {
+                    items = try list(directory, here.new, task.path)
+                }
+            } else {
+                items = try list(nil, here.new, task.path)
+            }
+            var below: [Task] = []
+            for item in items {
+                try walk.onEntry()
+                if let next = try visit(item, in: here, task.path) { below.append(next) }
+            }
+            return below
+        }
+
+        /// Compares one name; returns the directory that is to be looked into next, if it is one.
+        private func visit(_ item: Item, in here: Directories, _ directoryPath: BytePath) throws -> Task? {
+            let path = directoryPath.appending(item.name)
+            var before: FileStatus?
+            if item.inOld, let directory = here.old {
+                before = try walk.old.status(of: item.name, in: directory, path: path)
+            }
+            var after: FileStatus?
+            if item.inNew { after = try walk.new.status(of: item.name, in: here.new.fd, path: path) }
+
+            guard let after else {
+                if let before {
+                    findings.changes[path] = Change(kind: .deleted, path: path, type: before.type ?? .regular)
+                }
+                return nil
+            }
+            let type = after.type ?? .regular
+            let inside = Task(path: path, name: item.name, parents: here, before: nil, after: after)
+            guard let before, let oldDirectory = here.old else {
+                findings.changes[path] = Change(kind: .added, path: path, type: type)
+                if after.isDirectory { return inside }
+                if after.linkCount > 1 { findings.links.noteNew(path, after) }
+                return nil
+            }
+
+            let same = walk.isSame(before, after)
+            if !same {
+                let isModified =
+                    try before.type != after.type
+                    || comparison.differs(
+                        .init(directory: oldDirectory, name: item.name, status: before),
+                        .init(directory: here.new.fd, name: item.name, status: after), path: path)
+                if isModified { findings.changes[path] = Change(kind: .modified, path: path, type: type) }
+            }
+            if after.isDirectory {
+                guard before.isDirectory else { return inside }
+                if same, let dirty = walk.dirty, dirty.leads[after.inode] == nil { return nil }
+                var both = inside
+                both.before = before
+                return both
+            }
+            // In a whole walk every name is met, changed or not; in a pruned one, those of clean inodes are found by
+            // the names of the groups that they belong to.
+            if !same || walk.dirty == nil {
+                if after.linkCount > 1 { findings.links.noteNew(path, after) }
+                if !before.isDirectory, before.linkCount > 1 || after.linkCount > 1 {
+                    findings.links.notePair(path, old: before, new: after)
+                }
+            }
+            return nil
+        }
+
+        /// The names of both directories, less those that are one clean inode on both sides.
+        private func list(
+            _ oldDirectory: Old.Directory?, _ newDirectory: SharedDescriptor, _ path: BytePath
+        ) throws -> [Item] {
+            let after = try attempt("list the directory", path) { () throws(Errno) in
+                try newDirectory.fd.entries()
+            }
+            guard let oldDirectory else {
+                return after.map { Item(name: $0.name, inOld: false, inNew: true) }
+            }
+            let before = try walk.old.entries(of: oldDirectory, path: path)
+            var remaining: [BytePath: DirectoryEntry] = [:]
+            remaining.reserveCapacity(before.count)
+            for entry in before { remaining[entry.name] = entry }
+            var items: [Item] = []
+            for entry in after {
+                guard let other = remaining.removeValue(forKey: entry.name) else {
+                    items.append(Item(name: entry.name, inOld: false, inNew: true))
+                    continue
+                }
+                // A directory's number may be that of a nested subvolume's stub: it is looked at. Anything else that
+                // has one clean inode on both sides is the same.
+                if let dirty = walk.dirty, entry.inode == other.inode, let type = entry.type,
+                    type != .directory,
+                    type == other.type, !dirty.contains(entry.inode)
+                {
+                    continue
+                }
+                items.append(Item(name: entry.name, inOld: true, inNew: true))
+            }
+            for name in remaining.keys { items.append(Item(name: name, inOld: true, inNew: false)) }
+            return items
+        }
+    }
+}
+
+extension WalkFindings {
+    fileprivate mutating func merge(_ other: Self) {
+        // Each path is met by one thread.
+        changes.merge(other.changes) { mine, _ in mine }
+        links.merge(other.links)
+    }
+}
+
+/// The directories that are still to be looked into, for all threads of a walk. The last one in is the first one out,
+/// so that few are open at a time.
+private final class WalkQueue<Task: Sendable>: @unchecked Sendable {
+    private let monitor = Monitor()
+    private let hasWork = Condition()
+    /// All guarded by the monitor.
+    private var tasks: [Task]
+    private var busy = 0
+    private var failure: (any Error)?
+
+    init(_ first: Task) { tasks = [first] }
+
+    /// The next directory; nil when all is done, or failed.
+    func next() -> Task? {
+        monitor.locked {
+            while failure == nil {
+                if let task = tasks.popLast() {
+                    busy += 1
+                    return task
+                }
+                if busy == 0 { return nil }
+                monitor.wait(for: hasWork)
+            }
+            return nil
+        }
+    }
+
+    func finish(adding more: [Task]) {
+        monitor.locked {
+            busy -= 1
+            tasks.append(contentsOf: more)
+            if busy == 0 || !more.isEmpty { hasWork.broadcast() }
+        }
+    }
+
+    func fail(_ error: any Error) {
+        monitor.locked {
+            busy -= 1
+            if failure == nil { failure = error }
+            tasks.removeAll()
+            hasWork.broadcast()
+        }
+    }
+
+    /// Throws what ended the walk early.
+    func check() throws {
+        if let failure = monitor.locked({ failure }) { throw failure }
+    }
+}

@@ -1,0 +1,25 @@
+import VarveSystem
+public import SystemPackage
+
+extension Delta {
+    /// Compares two trees whole, on whatever file systems they lie: nothing is asked of btrfs, and everything is read.
+    ///
+    /// - Parameter onEntry: called for each entry looked at, by any of the walk's threads; throws to stop.
+    public static func compareWhole(
+        old: FileDescriptor, new: FileDescriptor, onEntry: @escaping @Sendable () throws -> Void = {}
+    ) throws -> DeltaResult {
+        let oldTree = try ComparedTree(root: old)
+        let newTree = try ComparedTree(root: new)
+        let findings = try PairedWalk(old: oldTree, new: newTree, dirty: nil, trust: .none, onEntry: onEntry)
+            .run(threads: walkThreads) {
+                FileComparison(oldTree, content: ContentComparison(equalExtents: nil).differs)
+            }
+        var changes = findings.changes
+        try findings.links.complete(&changes, names: WalkedLinkNames(links: findings.links)) { path in
+            try newTree.status(at: path)?.type ?? .regular
+        }
+        return DeltaResult(
+            changes: changes.values.sorted { $0.path < $1.path }, source: .walk,
+            reason: "both trees were read")
+    }
+}

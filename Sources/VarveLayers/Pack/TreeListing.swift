@@ -1,0 +1,32 @@
+import VarveSystem
+public import SystemPackage
+
+extension Change {
+    /// Everything in a tree as added, the root itself first: what a layer that holds all of it is packed from.
+    ///
+    /// - Parameter onEntry: called before each directory; throws to stop.
+    public static func wholeTree(_ root: FileDescriptor, onEntry: () throws -> Void = {}) throws -> [Change] {
+        var changes = [Change(kind: .added, path: .current, type: .directory)]
+        var pending: [BytePath] = [.current]
+        while let path = pending.popLast() {
+            try onEntry()
+            let entries = try attempt("list the directory", path) { () throws(Errno) in
+                let opened = try root.open(path, [.directory], resolve: [.beneath, .noSymlinks])
+                return try opened.fd.entries()
+            }
+            for entry in entries {
+                let name = path == .current ? entry.name : path.appending(entry.name)
+                var type = entry.type
+                if type == nil {
+                    type = try attempt("look at", name) { () throws(Errno) in
+                        try root.status(of: name).type
+                    }
+                }
+                guard let type else { continue }
+                changes.append(Change(kind: .added, path: name, type: type))
+                if type == .directory { pending.append(name) }
+            }
+        }
+        return changes
+    }
+}

@@ -1,0 +1,277 @@
+import VarveArchive
+import VarveOCI
+public import VarveSystem
+public import SystemPackage
+
+extension RecordedTree {
+    /// The tree that an mtree(5) file tells of, as umoci writes it.
+    ///
+    /// An mtree file does not say which names are one file. Where the files that were linked cannot be told by what it
+    /// does say, the tree that it was made of is asked.
+    ///
+    /// - Parameters:
+    ///   - written: when the file was written.
+    ///   - root: the root directory of the tree as it is now.
+    /// - Throws: `RecordError` if the file is damaged, or `LayerError`.
+    public init(mtree bytes: [UInt8], written: Timestamp, root: FileDescriptor) throws {
+        var reader = MtreeReader()
+        var number = 0
+        var continued: [UInt8] = []
+        for line in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
+            number += 1
+            if line.last == UInt8(ascii: "\\"), line.dropLast().last != UInt8(ascii: "\\") {
+                continued.append(contentsOf: line.dropLast())
+                continue
+            }
+            do throws(RecordError) {
+                try reader.read(continued + line)
+            } catch {
+                throw RecordError("line \(number): \(error)")
+            }
+            continued.removeAll()
+        }
+        guard continued.isEmpty else { throw RecordError("its last line goes on, and there is no more") }
+        guard var tree = reader.tree else { throw RecordError("it has no line for \".\"") }
+        let names = tree.nodes.map(\.name)
+        for index in tree.nodes.indices { tree.nodes[index].children.sort { names[$0] < names[$1] } }
+        tree.knowledge = .mtree(written: written)
+        try tree.findLinkGroups(in: try ComparedTree(root: root), written: written)
+        self = tree
+    }
+
+    /// Gives the names of one file one inode number, as far as that can be known.
+    private mutating func findLinkGroups(in now: ComparedTree, written: Timestamp) throws {
+        /// All that the names of one file have in common.
+        struct Likeness: Hashable {
+            var status: FileStatus
+            var digest: Digest?
+            var target: BytePath
+            var attributes: [ExtendedAttribute]
+        }
+        var alike: [Likeness: [Int]] = [:]
+        var next: UInt64 = 1
+        for index in nodes.indices {
+            let node = nodes[index]
+            let (status, digest, target) = (node.status, node.digest, node.target)
+            if status.linkCount > 1, !status.isDirectory {
+                alike[
+                    Likeness(
+                        status: status, digest: digest, target: target, attributes: node.attributes),
+                    default: []
+                ].append(index)
+            }
+            nodes[index].status.inode = next
+            next += 1
+        }
+        var paths: [BytePath]?
+        // Files as they are now, by their inode number, where they are still those that were recorded.
+        var unchanged: [UInt64: UInt64] = [:]
+        for (like, indices) in alike.sorted(by: { ($0.value.first ?? 0) < ($1.value.first ?? 0) }) {
+            if UInt64(indices.count) == like.status.linkCount {
+                // Exactly as many names as each of them has links: they are one file.
+                for index in indices { nodes[index].status.inode = nodes[indices[0]].status.inode }
+                continue
+            }
+            let known = paths ?? self.paths
+            paths = known
+            for index in indices {
+                guard let status = try now.status(at: known[index]), status.changeTime <= written,
+                    status.linkCount == like.status.linkCount
+                else {
+                    nodes[index].hasUnknownLinks = true
+                    continue
+                }
+                // Linking and unlinking change the change time: its names are those that it had.
+                let inode = unchanged[status.inode] ?? nodes[index].status.inode
+                unchanged[status.inode] = inode
+                nodes[index].status.inode = inode
+            }
+        }
+    }
+
+    /// The path of each node.
+    private var paths: [BytePath] {
+        var result = [BytePath](repeating: .empty, count: nodes.count)
+        // A directory stands before what is in it.
+        for index in nodes.indices {
+            for child in nodes[index].children { result[child] = result[index].appending(nodes[child].name) }
+        }
+        return result
+    }
+}
+
+/// The lines of an mtree file, one after another: go-mtree's parse.go and mtree(5).
+private struct MtreeReader {
+    typealias Keywords = [(name: [UInt8], value: [UInt8])]
+
+    private var nodes: [RecordedTree.Node] = []
+    /// Where each name is.
+    private var places: [Place: Int] = [:]
+    private struct Place: Hashable {
+        var directory: Int
+        var name: BytePath
+    }
+    private var defaults: Keywords = []
+    /// The directories above the next line.
+    private var open: [Int] = []
+
+    /// Nil as long as there was no root.
+    var tree: RecordedTree? { RecordedTree(nodes, knowledge: .mtree(written: .epoch)) }
+
+    mutating func read(_ line: [UInt8]) throws(RecordError) {
+        let words = line.split { $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }
+        guard let first = words.first, first.first != UInt8(ascii: "#") else { return }
+        let keywords = Self.keywords(words.dropFirst())
+        if first.first == UInt8(ascii: "/") {
+            if first.elementsEqual("/set".utf8) {
+                // As go-mtree has it, each /set takes the place of the one before.
+                defaults = keywords
+            } else if first.elementsEqual("/unset".utf8) {
+                defaults = []
+            }
+            return
+        }
+        if first.elementsEqual("..".utf8) {
+            _ = open.popLast()
+            return
+        }
+        guard let name = VisEncoding.decode(first) else {
+            throw RecordError("the name \"\(BytePath.escape(first))\" is not encoded as vis(3) does it")
+        }
+        try add(name, try node(keywords))
+    }
+
+    private static func keywords(_ words: some Sequence<ArraySlice<UInt8>>) -> Keywords {
+        words.map { word in
+            guard let equals = word.firstIndex(of: UInt8(ascii: "=")) else { return (Array(word), []) }
+            return (Array(word[..<equals]), Array(word[(equals + 1)...]))
+        }
+    }
+
+    private mutating func add(_ encoded: [UInt8], _ made: RecordedTree.Node) throws(RecordError) {
+        guard let path = BytePath(encoded) else { throw RecordError("its name holds a zero byte") }
+        let components = path.components.filter { $0 != .current }
+        guard !components.contains("..") else { throw RecordError("its name holds \"..\"") }
+        // An image has none.
+        if made.status.type == .socket { return }
+        guard let name = components.last else {
+            guard nodes.isEmpty, made.status.isDirectory else {
+                throw RecordError("the root is there twice, or is no directory")
+            }
+            nodes = [made]
+            open = [RecordedTree.root]
+            return
+        }
+        guard !nodes.isEmpty else { throw RecordError("it does not begin with the root") }
+        // A name with a slash counts from the root, any other from the directory above it.
+        var directory = RecordedTree.root
+        if path.bytes.contains(UInt8(ascii: "/")) {
+            for component in components.dropLast() {
+                guard let found = places[Place(directory: directory, name: component)] else {
+                    throw RecordError("\"\(path)\" lies in a directory that it does not tell of")
+                }
+                directory = found
+            }
+        } else {
+            guard let last = open.last else { throw RecordError("it closes more directories than it opens") }
+            directory = last
+        }
+        guard nodes[directory].status.isDirectory else {
+            throw RecordError("\"\(path)\" lies in what is no directory")
+        }
+        let index = nodes.count
+        guard places.updateValue(index, forKey: Place(directory: directory, name: name)) == nil else {
+            throw RecordError("\"\(path)\" is there twice")
+        }
+        var node = made
+        node.name = name
+        nodes.append(node)
+        nodes[directory].children.append(index)
+        if node.status.isDirectory { open.append(index) }
+    }
+
+    private func node(_ own: Keywords) throws(RecordError) -> RecordedTree.Node {
+        var type: VarveSystem.FileType?
+        var mode: UInt32?
+        var (uid, gid): (UInt32?, UInt32?)
+        var (size, links, time): (Int64?, UInt64?, Timestamp?)
+        var node = RecordedTree.Node(name: .empty, status: FileStatus(mode: 0))
+        for (name, bytes) in defaults + own {
+            let text = String(decoding: bytes, as: UTF8.self)
+            func wrong() -> RecordError {
+                RecordError("\(BytePath.escape(name))=\(BytePath.escape(bytes)) is no value for that")
+            }
+            switch String(decoding: name, as: UTF8.self) {
+            case "type":
+                guard let known = Self.types[text] else { throw wrong() }
+                type = known
+            case "mode":
+                guard let value = UInt32(text, radix: 8), value <= 0o7777 else { throw wrong() }
+                mode = value
+            case "uid":
+                guard let value = UInt32(text) else { throw wrong() }
+                uid = value
+            case "gid":
+                guard let value = UInt32(text) else { throw wrong() }
+                gid = value
+            case "nlink":
+                guard let value = UInt64(text) else { throw wrong() }
+                links = value
+            case "size":
+                guard let value = Int64(text), value >= 0 else { throw wrong() }
+                size = value
+            case "tar_time", "time":
+                guard let seconds = Int64(text.prefix { $0 != "." }) else { throw wrong() }
+                time = Timestamp(seconds: seconds)
+            case "link":
+                guard let target = VisEncoding.decode(bytes).flatMap({ BytePath($0) }) else { throw wrong() }
+                node.target = target
+            case "sha256digest", "sha256":
+                guard let digest = Digest(algorithm: .sha256, hex: text) else { throw wrong() }
+                node.digest = digest
+            default:
+                guard let attribute = try Self.attribute(name, bytes) else { continue }
+                // What stands on the line goes before what /set says.
+                node.attributes.removeAll { $0.name == attribute.name }
+                node.attributes.append(attribute)
+            }
+        }
+        guard let type, let mode, let uid, let gid, let time, let links else {
+            throw RecordError("it lacks one of type, mode, uid, gid, nlink and tar_time")
+        }
+        node.status = FileStatus(mode: type.rawValue | mode)
+        (node.status.uid, node.status.gid, node.status.linkCount) = (uid, gid, links)
+        node.status.modificationTime = time
+        node.status.size = size ?? 0
+        if type == .regular {
+            guard size != nil, node.digest != nil else { throw RecordError("it lacks size or sha256digest") }
+        } else {
+            node.digest = nil
+        }
+        if type == .symbolicLink {
+            guard !node.target.isEmpty else { throw RecordError("it lacks link") }
+        } else {
+            node.target = .empty
+        }
+        node.attributes.sort { $0.name < $1.name }
+        return node
+    }
+
+    /// Nil for a keyword that says nothing of what a delta compares.
+    private static func attribute(_ name: [UInt8], _ value: [UInt8]) throws(RecordError) -> ExtendedAttribute?
+    {
+        for prefix in ["xattr.", "xattrs."] where name.starts(with: prefix.utf8) {
+            guard
+                let decoded = VisEncoding.decode(name.dropFirst(prefix.utf8.count)).flatMap({ BytePath($0) }),
+                let value = Base64.decode(value)
+            else { throw RecordError("an extended attribute is not encoded as go-mtree does it") }
+            return ExtendedAttribute(name: decoded, value: value)
+        }
+        return nil
+    }
+
+    private static let types: [String: VarveSystem.FileType] = [
+        "file": .regular, "dir": .directory, "link": .symbolicLink, "char": .characterDevice,
+        "block": .blockDevice, "fifo": .fifo, "socket": .socket,
+    ]
+}

@@ -1,0 +1,72 @@
+internal import VarveSystem
+internal import SystemPackage
+
+/// Where the blobs of a layout lie: `blobs/ALGORITHM/HEX`.
+///
+/// The owner of a layout may be another user than the caller, and may change it at any moment. So the folder is opened once,
+/// and a blob is reached by its own name relative to that descriptor: nothing that is put in the folder's place meanwhile
+/// leads anywhere else.
+extension ImageLayout {
+    /// What a folder of blobs is opened for.
+    enum BlobAccess {
+        case reading
+        /// Blobs are made, replaced or removed: the folder must lie in the layout.
+        case writing
+    }
+
+    /// Opens `blobs/ALGORITHM` for listing. Nothing else in this module opens it.
+    ///
+    /// - Throws: `noSuchFileOrDirectory` where a layout has none, `improperLink` (EXDEV) where a symbolic link leads out of
+    ///   the layout.
+    func openBlobFolder(_ algorithm: DigestAlgorithm, for access: BlobAccess) throws(Errno) -> OwnedDescriptor
+    {
+        try directory.fd.open(Self.blobFolder(algorithm), [.directory], resolve: .beneath)
+    }
+
+    /// Opens `blobs/ALGORITHM` for writing, made where the layout lacks it.
+    func makeBlobFolder(_ algorithm: DigestAlgorithm) throws(Errno) -> OwnedDescriptor {
+        do throws(Errno) {
+            return try openBlobFolder(algorithm, for: .writing)
+        } catch .noSuchFileOrDirectory {
+            let made = try Self.makeBlobFolder(algorithm, in: directory.fd)
+            giveToOwner(made.fd)
+            if let blobs = try? directory.fd.openDirectory(Self.blobsName) { giveToOwner(blobs.fd) }
+            return made
+        }
+    }
+
+    /// Makes `blobs/ALGORITHM` in a directory, durably.
+    static func makeBlobFolder(_ algorithm: DigestAlgorithm, in directory: FileDescriptor) throws(Errno)
+        -> OwnedDescriptor
+    {
+        func make(_ name: BytePath, in parent: FileDescriptor) throws(Errno) -> OwnedDescriptor {
+            do throws(Errno) {
+                try parent.makeDirectory(name, mode: 0o755)
+                try parent.synchronize()
+            } catch .fileExists {}
+            return try parent.open(name, [.directory], resolve: .beneath)
+        }
+        let blobs = try make(blobsName, in: directory)
+        return try make(BytePath(algorithm.rawValue), in: blobs.fd)
+    }
+
+    /// What has the name of a blob, a symbolic link not followed; nil if nothing has.
+    func blobStatus(_ digest: Digest) throws(Errno) -> FileStatus? {
+        do throws(Errno) {
+            let folder = try openBlobFolder(digest.algorithm, for: .reading)
+            return try folder.fd.statusIfPresent(of: BytePath(digest.hex))
+        } catch .noSuchFileOrDirectory {
+            return nil
+        }
+    }
+
+    /// The path of a blob, for messages.
+    func blobPath(_ digest: Digest) -> BytePath {
+        path.appending(Self.blobFolder(digest.algorithm)).appending(digest.hex)
+    }
+
+    /// `blobs/ALGORITHM`.
+    static func blobFolder(_ algorithm: DigestAlgorithm) -> BytePath {
+        blobsName.appending(algorithm.rawValue)
+    }
+}

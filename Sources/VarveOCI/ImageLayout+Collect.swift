@@ -1,0 +1,165 @@
+internal import VarveSystem
+internal import SystemPackage
+
+/// What a garbage collection of a layout did.
+public struct CollectionReport: Sendable {
+    public var removed: [(digest: Digest, size: Int64)] = []
+    public var kept = 0
+    /// Bytes of the removed blobs.
+    public var freed: Int64 { removed.reduce(0) { $0 &+ $1.size } }
+}
+
+extension ImageLayout {
+    /// Removes the blobs that no way from `index.json` or from a manifest in `kept` leads to, and what interrupted writers left.
+    ///
+    /// A blob is followed by every `digest` in it, whatever its media type, so what is not known here
+    /// (artifacts, signatures, `subject`) keeps what it refers to. If a document that should be followed
+    /// cannot be read, nothing is removed and the error is thrown. Throws `inUse` while somebody writes into
+    /// the layout.
+    ///
+    /// - Parameter kept: digests of manifests that are needed though no tag leads to them; those that the layout does not hold
+    ///   do not matter.
+    public func collectGarbage(dryRun: Bool = false, keeping kept: Set<Digest> = []) throws(OCIError)
+        -> CollectionReport
+    {
+        try exclusively { () throws(OCIError) in
+            let reachable = try reachableBlobs(keeping: kept)
+            var report = CollectionReport()
+            for algorithm in DigestAlgorithm.allCases {
+                try sweep(algorithm, keeping: reachable, dryRun: dryRun, into: &report)
+            }
+            if !dryRun {
+                removeDeadTemporaries()
+                // Where there is no room for the lock, they stay, and the space of the blobs is what counts.
+                try? updateIndex { _ in removeDeadIndexes() }
+            }
+            return report
+        }
+    }
+
+    /// How far a blob is read for what it refers to.
+    private enum Following: Hashable {
+        /// A layer or a configuration: it refers to nothing.
+        case leaf
+        /// An index or a manifest: it must be readable.
+        case known
+        /// Of another media type: followed if it reads as a document.
+        case unknown
+
+        init(_ type: String) {
+            if MediaType.isIndex(type) || MediaType.isManifest(type) {
+                self = .known
+            } else {
+                self = LayerMediaType.isLayer(type) || MediaType.isConfig(type) ? .leaf : .unknown
+            }
+        }
+    }
+
+    private struct Visit: Hashable {
+        var digest: Digest
+        var following: Following
+    }
+
+    /// The digests of all blobs that `index.json` and the manifests in `kept` lead to, held by the layout or not.
+    func reachableBlobs(keeping kept: Set<Digest> = []) throws(OCIError) -> Set<Digest> {
+        var reachable = Set<Digest>()
+        // One blob may be referred to under several media types, and is followed as each of them.
+        var visited = Set<Visit>()
+        var pending = [Descriptor]()
+        func collect(_ document: JSONValue, isKnown: Bool, _ what: String) throws(OCIError) {
+            // A descriptor in a known place that is not understood could lead anywhere: it ends the
+            // collection.
+            if isKnown, let object = document.object {
+                for key in ["manifests", "layers", "blobs"] {
+                    for entry in object[key]?.array ?? [] { pending.append(try Descriptor(entry, of: what)) }
+                }
+                for key in ["config", "subject"] {
+                    if let entry = object[key], !entry.isNull {
+                        pending.append(try Descriptor(entry, of: what))
+                    }
+                }
+            }
+            Self.forEachDigest(in: document) { object, digest in
+                reachable.insert(digest)
+                if let descriptor = try? Descriptor(.object(object), of: what) { pending.append(descriptor) }
+            }
+        }
+        try collect(.object(try index().json), isKnown: true, "\(path.appending(Self.indexName))")
+        for digest in kept.sorted(by: { $0.description < $1.description }) {
+            let status = try attempt("look at", blobPath(digest)) { () throws(Errno) in
+                try blobStatus(digest)
+            }
+            guard let status else { continue }
+            pending.append(Descriptor(mediaType: MediaType.ociManifest, digest: digest, size: status.size))
+        }
+        while let descriptor = pending.popLast() {
+            reachable.insert(descriptor.digest)
+            let following = Following(descriptor.mediaType)
+            guard visited.insert(Visit(digest: descriptor.digest, following: following)).inserted,
+                let document = try followed(descriptor, following)
+            else { continue }
+            try collect(document, isKnown: following == .known, describe(descriptor))
+        }
+        return reachable
+    }
+
+    /// The document that a reachable blob is; nil for a blob that refers to nothing or is not in the layout.
+    private func followed(_ descriptor: Descriptor, _ following: Following) throws(OCIError) -> JSONValue? {
+        if following == .leaf { return nil }
+        let status = try attempt("look at", blobPath(descriptor.digest)) { () throws(Errno) in
+            try blobStatus(descriptor.digest)
+        }
+        guard status != nil else { return nil }
+        if following == .known { return try readDocument(descriptor) }
+        guard descriptor.size <= Int64(Self.documentLimit), let bytes = try? readBlob(descriptor) else {
+            return nil
+        }
+        return try? JSONValue(parsing: bytes)
+    }
+
+    /// Every object in `document`, at any depth, that has a member `digest` which is one.
+    private static func forEachDigest(in document: JSONValue, _ body: (JSONObject, Digest) -> Void) {
+        var pending = [document]
+        while let value = pending.popLast() {
+            switch value {
+            case .array(let elements): pending.append(contentsOf: elements)
+            case .object(let object):
+                if let text = object["digest"]?.string, let digest = Digest(text) { body(object, digest) }
+                pending.append(contentsOf: object.members.map(\.value))
+            default: continue
+            }
+        }
+    }
+
+    private func sweep(
+        _ algorithm: DigestAlgorithm, keeping reachable: Set<Digest>, dryRun: Bool,
+        into report: inout CollectionReport
+    ) throws(OCIError) {
+        let name = path.appending(Self.blobFolder(algorithm))
+        let folder: SharedDescriptor
+        do throws(Errno) {
+            folder = SharedDescriptor(try openBlobFolder(algorithm, for: .writing))
+        } catch .noSuchFileOrDirectory {
+            return
+        } catch {
+            throw .io("list", name, error)
+        }
+        let entries = try attempt("list", name) { () throws(Errno) in try folder.fd.entries() }
+        for entry in entries.sorted(by: { $0.name < $1.name }) {
+            // A name that is no digest is no blob, and not ours to remove.
+            guard let hex = entry.name.string, let digest = Digest(algorithm: algorithm, hex: hex) else {
+                continue
+            }
+            if reachable.contains(digest) {
+                report.kept += 1
+                continue
+            }
+            let size = try attempt("remove", name.appending(entry.name)) { () throws(Errno) in
+                let size = try folder.fd.status(of: entry.name).size
+                if !dryRun { try folder.fd.unlink(entry.name) }
+                return size
+            }
+            report.removed.append((digest, size))
+        }
+    }
+}

@@ -1,0 +1,103 @@
+internal import Synchronization
+internal import VarveSystem
+internal import SystemPackage
+
+/// Locks keep processes that work on one layout apart.
+///
+/// The layout's directory is locked shared (flock(2)) by whoever writes blobs, from its first blob until its
+/// `ImageLayout` goes away, and exclusively by garbage collection: a blob that no tag leads to yet is never
+/// collected. A lock file of its own guards each change of `index.json`. What a command that failed takes away again is
+/// guarded by locks on the blobs themselves (`change`).
+extension ImageLayout {
+    private static let indexLock = BytePath(".varve-index.lock")
+
+    /// Takes the shared lock, waiting for a garbage collection to end. It is held by this value and by
+    /// whoever keeps the result.
+    @discardableResult
+    func beginWriting() throws(OCIError) -> HeldLock {
+        let outcome: Result<HeldLock, OCIError> = writing.withLock { held in
+            if let held { return .success(held) }
+            return Result { () throws(OCIError) in
+                let opened = try openForLocking()
+                try attempt("lock the image layout", path) { () throws(Errno) in
+                    try opened.fd.lock(.shared, cancellation)
+                }
+                let lock = HeldLock(on: opened)
+                held = lock
+                removeDeadTemporaries()
+                return lock
+            }
+        }
+        return try outcome.get()
+    }
+
+    /// A new open description of the layout's directory: one and the same has one lock.
+    private func openForLocking() throws(OCIError) -> SharedDescriptor {
+        SharedDescriptor(
+            try attempt("open the image layout", path) { () throws(Errno) in
+                try directory.fd.open(.current, [.directory])
+            })
+    }
+
+    /// Runs `body` while nobody writes blobs. Throws `inUse` at once if somebody does; this value itself does
+    /// not count.
+    func exclusively<T>(_ body: () throws(OCIError) -> T) throws(OCIError) -> T {
+        writing.withLock { $0 = nil }
+        let opened = try openForLocking()
+        guard
+            try attempt(
+                "lock the image layout", path, { () throws(Errno) in try opened.fd.tryLock(.exclusive) })
+        else {
+            throw OCIError(
+                .inUse,
+                "another process writes into the image layout \(path), so nothing in it can be collected now; try again when it is done"
+            )
+        }
+        let lock = HeldLock(on: opened)
+        defer { extendLifetime(lock) }
+        return try body()
+    }
+
+    /// Reads `index.json`, changes it and replaces it durably, alone among all processes that do so by this
+    /// call. Nothing is written if `change` throws or leaves it as it was.
+    @discardableResult
+    public func updateIndex<T>(_ change: (inout ImageIndex) throws(OCIError) -> T) throws(OCIError) -> T {
+        let lock = try attempt("lock", path.appending(Self.indexLock)) { () throws(Errno) in
+            try FileLock.exclusive(Self.indexLock, in: directory, cancellation)
+        }
+        var index = try index()
+        let before = index
+        let result = try change(&index)
+        if index != before {
+            let bytes = JSONValue.object(index.json).serialized()
+            removeDeadIndexes()
+            try attempt("replace", path.appending(Self.indexName)) { () throws(Errno) in
+                try directory.fd.writeFileDurably(Self.indexName, bytes, prepare: giveToOwner)
+            }
+            // Whatever fails from now on, the image is there.
+            blobs.withLock { held in for index in held.indices { held[index].isNew = false } }
+        }
+        extendLifetime(lock)
+        return result
+    }
+
+    /// Takes away what died while it replaced `index.json`. The lock of the index says that nobody else does so now.
+    func removeDeadIndexes() {
+        for entry in (try? directory.fd.entries()) ?? []
+        where entry.name.hasPrefix(Array(".\(Self.indexName).".utf8)) {
+            try? directory.fd.unlink(entry.name)
+        }
+    }
+
+    /// Gives a descriptor the tag `name` in `index.json`; see `ImageIndex.tag`. Everything else there stays.
+    public func tag(_ name: String, _ descriptor: Descriptor) throws(OCIError) {
+        try ImageReference.checkTag(name)
+        try updateIndex { (index) throws(OCIError) in index.tag(name, descriptor) }
+    }
+
+    /// Removes a tag from `index.json`; its blobs stay until they are collected. False if it is not there; a
+    /// tag inside a nested index cannot be removed, since that is content with a digest.
+    public func removeTag(_ name: String) throws(OCIError) -> Bool {
+        try updateIndex { (index) throws(OCIError) in index.removeTag(name) }
+    }
+}

@@ -1,0 +1,207 @@
+internal import Synchronization
+public import VarveSystem
+internal import SystemPackage
+
+/// An OCI image layout in a directory (image-spec image-layout.md).
+///
+/// Everything below the directory is reached from its descriptor; no blob path leads out of it. The value may
+/// be used from several threads.
+public final class ImageLayout: Sendable {
+    public static let version = "1.0.0"
+    /// Bytes of a manifest, a nested index or a configuration that are read at most; registries take no more
+    /// than 4 MiB of a manifest.
+    public static let documentLimit = 8 << 20
+    /// Bytes of `index.json` that are read at most: it may hold very many tags.
+    public static let indexLimit = 64 << 20
+
+    static let versionName = BytePath("oci-layout")
+    static let indexName = BytePath("index.json")
+    static let blobsName = BytePath("blobs")
+
+    /// As the caller gave it, for messages.
+    public let path: BytePath
+    let directory: SharedDescriptor
+    /// Ends waits for locks.
+    let cancellation: Cancellation
+    /// The shared lock that keeps garbage collection away while this value writes; taken with the first
+    /// write.
+    let writing = Mutex<HeldLock?>(nil)
+    /// What this value wrote, or found where it wanted to write it.
+    let blobs = Mutex<[HeldBlob]>([])
+
+    init(path: BytePath, directory: SharedDescriptor, cancellation: Cancellation) {
+        self.path = path
+        self.directory = directory
+        self.cancellation = cancellation
+    }
+
+    /// Opens an existing layout and checks its version.
+    ///
+    /// - Parameter cancellation: ends the waits for locks of others, with an error of kind `cancelled`.
+    public init(opening path: BytePath, cancellation: Cancellation = Cancellation()) throws(OCIError) {
+        self.cancellation = cancellation
+        do throws(Errno) {
+            directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
+        } catch .noSuchFileOrDirectory {
+            throw .notFound(
+                "there is no image layout at \(path); make one with: varve init --layout \(path.shellWord)")
+        } catch .notDirectory {
+            throw .invalid("\(path) is no image layout: it is not a directory")
+        } catch {
+            throw .io("open the image layout", path, error)
+        }
+        self.path = path
+        let bytes: [UInt8]
+        do throws(Errno) {
+            bytes = try directory.fd.readFile(Self.versionName, limit: 65_536)
+        } catch .noSuchFileOrDirectory {
+            throw .invalid("\(path) is no image layout: it has no file named oci-layout")
+        } catch {
+            throw .io("read", path.appending(Self.versionName), error)
+        }
+        let what = "\(path.appending(Self.versionName))"
+        let json = try Self.parse(bytes, what)
+        guard let version = try json.object?.string("imageLayoutVersion", of: what) else {
+            throw .invalid("\(what) is invalid: it has no \"imageLayoutVersion\"")
+        }
+        guard version == Self.version else {
+            throw .invalid("\(what) has the version \"\(shown(version))\", but Varve reads \(Self.version)")
+        }
+    }
+
+    /// Makes an empty layout, parent directories included. Throws `alreadyExists` unless `path` is free or an
+    /// empty directory. An error leaves nothing behind.
+    public static func create(at path: BytePath) throws(OCIError) -> ImageLayout {
+        let doing = "make the image layout"
+        var made = MadeDirectories()
+        do throws(OCIError) {
+            let directory: SharedDescriptor
+            do throws(PlaceError) {
+                directory = SharedDescriptor(try Place.makeDirectory(path, .any, noting: &made))
+            } catch {
+                throw OCIError(error, doing)
+            }
+            guard try attempt(doing, path, { () throws(Errno) in try directory.fd.entries() }).isEmpty else {
+                throw OCIError(
+                    .alreadyExists,
+                    "cannot make an image layout at \(path): there is something in it already")
+            }
+            try attempt(doing, path) { () throws(Errno) in try fill(directory.fd) }
+            return ImageLayout(path: path, directory: directory, cancellation: Cancellation())
+        } catch {
+            made.remove()
+            throw error
+        }
+    }
+
+    private static func fill(_ directory: FileDescriptor) throws(Errno) {
+        do throws(Errno) {
+            _ = try makeBlobFolder(.sha256, in: directory)
+            try directory.writeFileDurably(indexName, JSONValue.object(ImageIndex().json).serialized())
+            // It comes last: a layout that was not finished is not taken for one.
+            try directory.writeFileDurably(
+                versionName, JSONValue.object(["imageLayoutVersion": .string(version)]).serialized())
+        } catch {
+            for name in [versionName, indexName] { try? directory.unlink(name) }
+            if let blobs = try? directory.openDirectory(blobsName) {
+                try? blobs.fd.removeDirectory(BytePath(DigestAlgorithm.sha256.rawValue))
+            }
+            try? directory.removeDirectory(blobsName)
+            throw error
+        }
+    }
+
+    /// Opens a blob for reading from its start. It is a regular file of exactly the size that the descriptor
+    /// says; its digest is the reader's to check, with a `BlobVerifier`.
+    ///
+    /// The blob and the folders that it lies in may be symbolic links, as build systems make layouts of their outputs; what they
+    /// lead to is not opened before it is known to be a regular file. No error says anything of its content: whoever owns the
+    /// layout need not be allowed to read it.
+    public func openBlob(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
+        let name = blobPath(descriptor.digest)
+        let place = try openBlobPlace(descriptor)
+        let status = try attempt("look at", name) { () throws(Errno) in try place.fd.status() }
+        guard status.isRegular else {
+            throw .invalid("\(name) is not a regular file, but a blob must be one")
+        }
+        guard status.size == descriptor.size else {
+            throw .invalid(
+                "the blob \(descriptor.digest) in \(path) has not the \(descriptor.size) bytes that its descriptor "
+                    + "says; copy the image again")
+        }
+        return try attempt("open", name) { () throws(Errno) in
+            try place.fd.reopened([.readOnly, .nonBlocking])
+        }
+    }
+
+    /// A handle to whatever has the name of a blob, which is not opened by that.
+    private func openBlobPlace(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
+        let name = blobPath(descriptor.digest)
+        do throws(Errno) {
+            return try directory.fd.open(
+                Self.blobFolder(descriptor.digest.algorithm).appending(descriptor.digest.hex), [.path],
+                resolve: .noMagicLinks)
+        } catch .noSuchFileOrDirectory {
+            throw .invalid(
+                "the image layout \(path) lacks the blob \(descriptor.digest); copy the image again")
+        } catch .tooManySymbolicLinkLevels {
+            throw .invalid("the symbolic links at \(name) lead to no file")
+        } catch {
+            throw .io("open", name, error)
+        }
+    }
+
+    /// A whole blob with its size and digest checked. Throws `invalidInput` above `limit` bytes.
+    public func readBlob(_ descriptor: Descriptor, limit: Int = documentLimit) throws(OCIError) -> [UInt8] {
+        guard descriptor.size <= Int64(limit) else {
+            throw .invalid(
+                "the blob \(descriptor.digest) in \(path) has \(descriptor.size) bytes, but a document of "
+                    + "its kind may have \(limit) at most")
+        }
+        let file = try openBlob(descriptor)
+        let bytes: [UInt8]
+        do throws(Errno) {
+            bytes = try file.fd.readAll(limit: limit)
+        } catch {
+            throw .io("read", blobPath(descriptor.digest), error)
+        }
+        var verifier = BlobVerifier(descriptor)
+        let outcome: Result<Void, OCIError> = unsafe bytes.withUnsafeBytes { buffer in
+            Result { () throws(OCIError) in try unsafe verifier.update(buffer) }
+        }
+        try outcome.get()
+        try verifier.finish()
+        return bytes
+    }
+
+    /// A JSON blob with its size and digest checked.
+    public func readDocument(_ descriptor: Descriptor) throws(OCIError) -> JSONValue {
+        try Self.parse(try readBlob(descriptor), "the blob \(descriptor.digest) in \(path)")
+    }
+
+    /// The current `index.json`.
+    public func index() throws(OCIError) -> ImageIndex {
+        let name = path.appending(Self.indexName)
+        let bytes: [UInt8]
+        do throws(Errno) {
+            bytes = try directory.fd.readFile(Self.indexName, limit: Self.indexLimit)
+        } catch .noSuchFileOrDirectory {
+            throw .invalid("\(path) is no image layout: it has no file named index.json")
+        } catch .fileTooLarge {
+            throw .invalid("\(name) has more than the \(Self.indexLimit) bytes that Varve reads of it")
+        } catch {
+            throw .io("read", name, error)
+        }
+        return try ImageIndex(try Self.parse(bytes, "\(name)"), of: "\(name)")
+    }
+
+    func describe(_ descriptor: Descriptor) -> String { "the blob \(descriptor.digest) in \(path)" }
+
+    static func parse(_ bytes: [UInt8], _ what: String) throws(OCIError) -> JSONValue {
+        do throws(JSONSyntaxError) {
+            return try JSONValue(parsing: bytes)
+        } catch {
+            throw .invalid("\(what) is not valid JSON: \(error)")
+        }
+    }
+}

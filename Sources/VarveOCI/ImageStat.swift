@@ -1,0 +1,173 @@
+private import VarveSystem
+
+/// The manifest, the configuration and the history of an image, with the layers that the entries of the history made, as
+/// `umoci stat` shows them (umoci 0.6, utils.go). An artifact, whose configuration is that of no image, has no history.
+public struct ImageStat: Hashable, Sendable {
+    public struct Entry: Hashable, Sendable {
+        /// Nil for an entry that made none.
+        public var layer: Descriptor?
+        public var diffID: DiffID?
+        public var history: HistoryEntry
+    }
+
+    /// A document and what refers to it.
+    public struct Document: Hashable, Sendable {
+        public var descriptor: Descriptor
+        public var json: JSONObject
+        /// As it lies in the layout.
+        public var bytes: [UInt8]
+    }
+
+    public let manifest: Document
+    /// Nil for an artifact whose configuration is of a type that is not known here.
+    public let config: Document?
+    public let isImage: Bool
+    /// Oldest first: the entries that the configuration has, and nothing for layers that none of them speaks of. An entry
+    /// for which there is no layer has none.
+    public let history: [Entry]
+
+    /// The empty document that artifacts have for a configuration (image-spec manifest.md, "Guidance for an Empty
+    /// Descriptor").
+    static let emptyType = "application/vnd.oci.empty.v1+json"
+
+    /// - Parameter platform: which image of a multi-platform index; by default this host's.
+    public init(_ reference: ImageReference, platform: Platform? = nil) throws(OCIError) {
+        let layout = try ImageLayout(opening: reference.path)
+        let descriptor = try layout.manifest(of: reference, platform: platform)
+        let document = try Document(descriptor, in: layout)
+        let manifest = try ImageManifest(
+            .object(document.json), of: "the manifest \(descriptor.digest) in \(layout.path)")
+        self.manifest = document
+        isImage = MediaType.isConfig(manifest.config.mediaType)
+        guard isImage else {
+            config =
+                manifest.config.mediaType == Self.emptyType ? try Document(manifest.config, in: layout) : nil
+            history = []
+            return
+        }
+        let image = try layout.image(at: [descriptor])
+        config = try Document(manifest.config, in: layout)
+        var layers = zip(image.layers, image.diffIDs).makeIterator()
+        history = image.config.history.map { entry in
+            let made = entry.isEmptyLayer ? nil : layers.next()
+            return Entry(layer: made?.0, diffID: made?.1, history: entry)
+        }
+    }
+
+    /// The document that `umoci stat --json` prints since its version 0.6; earlier ones have the history alone.
+    public var json: [UInt8] {
+        var text = Array("{\"manifest\":".utf8) + manifest.shown
+        if let config { text += Array(",\"config\":".utf8) + config.shown }
+        if isImage {
+            text +=
+                Array(",\"history\":".utf8)
+                + GoJSON.compact(JSONValue.array(history.map(\.json)).serialized())
+        }
+        return text + [UInt8(ascii: "}")]
+    }
+}
+
+extension ImageStat.Document {
+    init(_ descriptor: Descriptor, in layout: ImageLayout) throws(OCIError) {
+        let bytes = try layout.readBlob(descriptor)
+        guard let json = try ImageLayout.parse(bytes, layout.describe(descriptor)).object else {
+            throw .invalid("\(layout.describe(descriptor)) is invalid: it is not a JSON object")
+        }
+        self.init(descriptor: descriptor, json: json, bytes: bytes)
+    }
+
+    fileprivate var shown: [UInt8] {
+        Array("{\"descriptor\":".utf8) + GoJSON.compact(JSONValue.object(descriptor.known).serialized())
+            + Array(",\"blob\":".utf8) + GoJSON.compact(bytes) + [UInt8(ascii: "}")]
+    }
+}
+
+extension ImageStat.Entry {
+    fileprivate var json: JSONValue {
+        var object: JSONObject = [
+            "layer": layer.map { .object($0.known) } ?? .null, "diff_id": .string(diffID?.description ?? ""),
+        ]
+        var history = history
+        history.created = history.created.map { RFC3339.shortened($0) }
+        for member in history.json.members { object[member.key] = member.value }
+        return .object(object)
+    }
+}
+
+extension Descriptor {
+    /// The members that image-spec knows, in the order of its own types (specs-go/v1/descriptor.go); annotations sorted.
+    fileprivate var known: JSONObject {
+        var object = JSONObject()
+        for key in ["mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"]
+        {
+            guard let value = json[key], !value.isNull else { continue }
+            switch (key, value) {
+            case ("annotations", .object(let members)):
+                if !members.isEmpty { object[key] = .object(members.sortedByKey) }
+            case ("platform", .object(let members)):
+                var platform = JSONObject()
+                for key in ["architecture", "os", "os.version", "os.features", "variant"] {
+                    platform[key] = members[key]
+                }
+                object[key] = .object(platform)
+            case (_, .array([])), (_, .string("")): continue
+            default: object[key] = value
+            }
+        }
+        return object
+    }
+}
+
+extension JSONObject {
+    /// By the bytes of their keys, as Go writes maps.
+    public var sortedByKey: JSONObject {
+        var sorted = JSONObject()
+        for member in members.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
+            sorted[member.key] = member.value
+        }
+        return sorted
+    }
+}
+
+/// JSON as Go's encoding/json prints a document that it was given: without blanks, and with what means something in HTML
+/// escaped (`json.Encoder`, `SetEscapeHTML`).
+enum GoJSON {
+    /// - Parameter document: valid JSON.
+    static func compact(_ document: [UInt8]) -> [UInt8] {
+        var result: [UInt8] = []
+        result.reserveCapacity(document.count)
+        var isInString = false
+        var isEscaped = false
+        var index = document.startIndex
+        while index < document.endIndex {
+            let byte = document[index]
+            defer { index += 1 }
+            guard isInString else {
+                if [0x20, 0x09, 0x0a, 0x0d].contains(byte) { continue }
+                isInString = byte == UInt8(ascii: "\"")
+                result.append(byte)
+                continue
+            }
+            if isEscaped {
+                isEscaped = false
+                result.append(byte)
+                continue
+            }
+            switch byte {
+            case UInt8(ascii: "<"), UInt8(ascii: ">"), UInt8(ascii: "&"):
+                result.append(contentsOf: "\\u00".utf8)
+                result.appendHex(byte)
+            // U+2028 and U+2029, which JavaScript takes for ends of lines.
+            case 0xe2 where document[index...].starts(with: [0xe2, 0x80, 0xa8]),
+                0xe2 where document[index...].starts(with: [0xe2, 0x80, 0xa9]):
+                result.append(contentsOf: (document[index + 2] == 0xa8 ? "\\u2028" : "\\u2029").utf8)
+                index += 2
+            default:
+                isEscaped = byte == UInt8(ascii: "\\")
+                if byte == UInt8(ascii: "\"") { isInString = false }
+                result.append(byte)
+            }
+        }
+        return result
+    }
+}

@@ -1,0 +1,171 @@
+import VarveBtrfs
+import BtrfsSendStream
+import VarveLayers
+import Logging
+import VarveOCI
+public import VarveSystem
+import SystemPackage
+
+/// A bundle of the btrfs driver: a subvolume with `rootfs/`, `config.json` and `umoci.json`.
+public struct Bundle: Sendable {
+    public let path: BytePath
+    let subvolume: SharedDescriptor
+    let info: SubvolumeInfo
+
+    /// The bundle's root file system.
+    func rootfs() throws(StoreError) -> SharedDescriptor {
+        SharedDescriptor(
+            try attempt("open", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
+                try subvolume.fd.openDirectory(StoreLayout.rootfs)
+            })
+    }
+}
+
+/// What the delta of a bundle counts from.
+struct BundleBase {
+    var subvolume: SharedDescriptor
+    /// What is known of it.
+    var state: DeltaTree.State
+    /// Where the subvolume was made for this purpose: it goes with this value.
+    var work: SharedWork?
+}
+
+/// A work subvolume shared by several owners, of whom the last one deletes it, on whatever thread that is.
+final class SharedWork: @unchecked Sendable {
+    private let work: WorkSubvolume
+    init(_ work: consuming WorkSubvolume) { self.work = work }
+}
+
+extension SnapshotStore {
+    /// Opens a bundle that this store made.
+    public func openBundle(_ path: BytePath) throws -> Bundle {
+        let noBundle = StoreError(
+            .notFound, "\"\(path)\" is not a bundle of the btrfs driver (a subvolume with rootfs/ in it)")
+        let subvolume: SharedDescriptor
+        do throws(Errno) {
+            subvolume = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
+            guard try subvolume.fd.statusIfPresent(of: StoreLayout.rootfs)?.isDirectory == true else {
+                throw Errno.notDirectory
+            }
+        } catch .noSuchFileOrDirectory {
+            throw OpenBundle.isMissing(path)
+        } catch .notDirectory {
+            throw noBundle
+        } catch {
+            throw StoreError.system("open the bundle", path, error)
+        }
+        guard try subvolume.fd.isSubvolume() else { throw noBundle }
+        return Bundle(path: path, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo())
+    }
+
+    /// What a bundle came from: the state that a refresh kept, else the chain that its attribute names for the image in
+    /// its `umoci.json`, else, if it has no attribute, the chain that is its subvolume's parent.
+    func base(of bundle: Bundle) throws -> BundleBase {
+        let metadata = try metadata(of: bundle)
+        let manifest = metadata?.path.last?.digest
+        if let manifest, let kept = try open(keptName(bundle, manifest), in: refreshedDirectory) {
+            let info = try kept.fd.settledSubvolumeInfo()
+            guard let fault = try changeFault(kept.fd, info) else {
+                return BundleBase(subvolume: kept, state: .proven(info))
+            }
+            // The image of the refresh has a chain of its own, which the bundle's attribute names.
+            logger.warning("the state kept of the bundle \"\(bundle.path)\" is not used: \(fault)")
+        }
+        let records = try chainRecords(of: bundle)
+        switch manifest.flatMap({ records.base(for: $0) }) {
+        case .empty: return try emptyBase(metadata?.apply.owners ?? OwnerMapping())
+        case .chain(let name):
+            if let chain = try chain(name) {
+                return BundleBase(subvolume: chain.subvolume, state: .proven(chain.info))
+            }
+        case nil:
+            if records.isEmpty, let uuid = bundle.info.parentUUID, let parent = try chain(withUUID: uuid) {
+                return BundleBase(subvolume: parent.subvolume, state: .proven(parent.info))
+            }
+        }
+        throw StoreError(
+            .notFound,
+            "the store \"\(path)\" does not hold the chain that the bundle \"\(bundle.path)\" came from; name the right store with --store, or unpack the image again"
+        )
+    }
+
+    /// The tree of an image with no layers.
+    private func emptyBase(_ owners: OwnerMapping) throws -> BundleBase {
+        let work = try makeWork(for: path) { directory, name in
+            try makeEmptyTree(name, in: directory, owners: owners)
+        }
+        let name = work.name
+        let opened = try attempt("open", name) { () throws(Errno) in try workDirectory.fd.openDirectory(name)
+        }
+        // Writable, but nobody else's.
+        return BundleBase(
+            subvolume: SharedDescriptor(opened), state: .snapshot, work: SharedWork(work))
+    }
+
+    /// Which image a bundle came from and how; nil if it has no `umoci.json`.
+    func metadata(of bundle: Bundle) throws -> BundleMetadata? {
+        let file = bundle.path.appending(BundleMetadata.fileName)
+        let bytes = try attempt("read", file) { () throws(Errno) -> [UInt8]? in
+            do throws(Errno) {
+                return try bundle.subvolume.fd.readFile(BundleMetadata.fileName, limit: BundleMetadata.limit)
+            } catch .noSuchFileOrDirectory {
+                return nil
+            }
+        }
+        guard let bytes else { return nil }
+        return try BundleMetadata(parsing: bytes, of: file)
+    }
+
+    func chainRecords(of bundle: Bundle) throws(StoreError) -> ChainRecords {
+        ChainRecords(
+            try attempt("read the attributes of", bundle.path) { () throws(Errno) in
+                try bundle.subvolume.fd.extendedAttribute(StoreLayout.chainAttribute) ?? []
+            })
+    }
+
+    /// In `refreshed/`.
+    func keptName(_ bundle: Bundle, _ manifest: Digest) -> BytePath {
+        BytePath("\(bundle.info.uuid)-\(manifest.hex)")
+    }
+
+    /// Deletes what the store keeps for a bundle, but for one name.
+    func removeKept(_ bundle: Bundle, except name: BytePath? = nil) throws {
+        let entries = try attempt("list", StoreLayout.refreshed) { () throws(Errno) in
+            try refreshedDirectory.fd.entries()
+        }
+        for entry in entries
+        where entry.name.hasPrefix(Array("\(bundle.info.uuid)-".utf8)) && entry.name != name {
+            try delete(entry.name, in: refreshedDirectory.fd)
+        }
+    }
+
+    /// Deletes a bundle, subvolumes nested in it included, and what the store keeps for it.
+    public func removeBundle(_ path: BytePath) throws {
+        let bundle = try openBundle(path)
+        let parentPath = path.parent
+        let parent = try attempt("open the directory", parentPath) { () throws(Errno) in
+            try FileDescriptor.workingDirectory.open(parentPath.isEmpty ? .current : parentPath, [.directory])
+        }
+        let name = path.lastComponent
+        guard !name.isEmpty, name != .current, name != ".." else {
+            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"")
+        }
+        let status = try attempt("look at", path) { () throws(Errno) in try parent.fd.status(of: name) }
+        let opened = try attempt("look at", path) { () throws(Errno) in try bundle.subvolume.fd.status() }
+        guard status.device == opened.device, status.inode == opened.inode else {
+            throw StoreError(.failed, "\"\(path)\" is a symbolic link; name the bundle itself")
+        }
+        let obstacle = RemovalObstacle(bundle.subvolume.fd, path)
+        try obstacle.check(walks: false)
+        // A read-only directory cannot change its parent, nor can one with the flags that root is free to take away.
+        if bundle.info.isReadOnly { try bundle.subvolume.fd.setSubvolumeReadOnly(false) }
+        _ = try? bundle.subvolume.fd.clearProtection()
+        do {
+            try discard(name, in: parent.fd)
+        } catch {
+            if bundle.info.isReadOnly { try? bundle.subvolume.fd.setSubvolumeReadOnly(true) }
+            throw obstacle.explanation() ?? error
+        }
+        try removeKept(bundle)
+    }
+}

@@ -1,0 +1,89 @@
+import VarveBtrfs
+public import VarveOCI
+public import VarveSystem
+import SystemPackage
+
+/// A bundle of the btrfs driver, as it is found on the file system of a store.
+public struct StoredBundle: Sendable, Hashable, CustomStringConvertible {
+    /// Where it lies; nil where the mount of the store does not lead to it.
+    public var path: BytePath?
+    /// The number of its subvolume.
+    public var subvolumeID: UInt64
+    /// The chain that it came from; nil for an image with no layers.
+    public var chain: ChainName?
+    /// The manifest of its image; nil where its `umoci.json` cannot be read.
+    public var manifest: Digest?
+    /// When its subvolume was made; nil where it cannot be opened.
+    public var created: Timestamp?
+
+    public init(
+        path: BytePath?, subvolumeID: UInt64, chain: ChainName?, manifest: Digest? = nil,
+        created: Timestamp? = nil
+    ) {
+        self.path = path
+        self.subvolumeID = subvolumeID
+        self.chain = chain
+        self.manifest = manifest
+        self.created = created
+    }
+
+    public var description: String {
+        (path.map(\.description) ?? "subvolume \(subvolumeID), not below the mount of the store")
+            + (chain.map { " of \($0)" } ?? "")
+    }
+}
+
+extension SnapshotStore {
+    /// The bundles of the btrfs driver that lie on the file system of the store, by path: every subvolume that bears the name
+    /// of the chain that it came from, wherever it lies, but for what the store keeps itself. Bundles of other stores on the
+    /// same file system are among them.
+    ///
+    /// - Throws: `StoreError`, kind `unsupported`, for others than root.
+    public func bundles() throws -> [StoredBundle] {
+        try requireTreeSearch("list the bundles of")
+        // Who was deleted, and who was made, is in the tree of roots only after the next commit.
+        try directory.fd.commitTransaction()
+        var search = TreeSearch(directory.fd)
+        let inode = try attempt("look at", path) { () throws(Errno) in try directory.fd.status().inode }
+        let here = try search.names(toSubvolume: directory.fd.subvolumeInfo().id, directory: inode) ?? []
+        var result: [StoredBundle] = []
+        for root in try search.subvolumes() where !root.isDeleted {
+            guard let attribute = try search.rootAttribute(StoreLayout.chainAttribute, ofSubvolume: root.id)
+            else { continue }
+            let records = ChainRecords(attribute)
+            guard !records.isEmpty, let names = try search.names(toSubvolume: root.id) else { continue }
+            let isOwn =
+                names.starts(with: here) && names.count > here.count
+                && StoreLayout.directories.contains(names[here.count])
+            if !isOwn { result.append(bundle(root.id, records, names, from: here)) }
+        }
+        return result.sorted { ($0.path ?? .empty) < ($1.path ?? .empty) }
+    }
+
+    private func bundle(
+        _ id: UInt64, _ records: ChainRecords, _ names: [BytePath], from here: [BytePath]
+    ) -> StoredBundle {
+        let found = StoredBundle(path: nil, subvolumeID: id, chain: records.current)
+        let common = zip(names, here).prefix { $0 == $1 }.count
+        let way =
+            Array(repeating: BytePath(".."), count: here.count - common) + names[common...]
+        // Above the root of the mount `..` leads to another file system, where this is something else or nothing.
+        guard let opened = try? directory.fd.open(way.joined(), [.directory, .noFollow]),
+            let info = try? opened.fd.subvolumeInfo(), info.id == id,
+            (try? opened.fd.fileSystemUUID()) == (try? directory.fd.fileSystemUUID()),
+            let path = try? opened.fd.path()
+        else { return found }
+        let bytes = try? opened.fd.readFile(BundleMetadata.fileName, limit: BundleMetadata.limit)
+        let metadata = bytes.flatMap { try? BundleMetadata(parsing: $0, of: path) }
+        let manifest = metadata?.path.last?.digest
+        var chain = records.current
+        if case .chain(let name) = manifest.flatMap({ records.base(for: $0) }) { chain = name }
+        return StoredBundle(
+            path: path, subvolumeID: id, chain: chain, manifest: manifest, created: info.originTime)
+    }
+}
+
+extension [BytePath] {
+    /// The names as one relative path.
+    fileprivate func joined() -> BytePath { reduce(.empty) { $0.isEmpty ? $1 : $0.appending($1) } }
+}

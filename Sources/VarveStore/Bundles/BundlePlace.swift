@@ -1,0 +1,85 @@
+import VarveBtrfs
+public import VarveSystem
+import SystemPackage
+
+/// Where a bundle is to be: checked before any work is done for it.
+struct BundlePlace {
+    private let place: NewPlace
+    private var path: BytePath { place.path }
+    var parent: SharedDescriptor { place.parent }
+    var name: BytePath { place.name }
+
+    /// - Parameter store: the store whose file system must hold the bundle; nil where any file system does.
+    init(_ path: BytePath, store: SnapshotStore?) throws {
+        place = try NewPlace(
+            path, for: "bundle", remedy: "remove it (varve bundle rm \(path.shellWord))")
+        if let store { try check(store) }
+    }
+
+    private func check(_ store: SnapshotStore) throws {
+        guard try store.holds(parent.fd, path.parent) else {
+            throw StoreError(
+                .unsupported,
+                "the bundle \"\(path)\" would not lie on the btrfs that holds the store \"\(store.path)\"; put it there, for example in \"\(store.path)/bundles\""
+            )
+        }
+    }
+
+    /// Gives the finished subvolume its permissions and moves it to the bundle's path; an empty directory there makes room.
+    func put(_ bundle: inout WorkSubvolume, mode: UInt32) throws {
+        try put { () throws(Errno) in
+            try bundle.changeMode(to: mode)
+            try bundle.move(to: parent.fd, name)
+        }
+    }
+
+    /// Moves the finished bundle to its path by any means.
+    func put(_ move: () throws(Errno) -> Void) throws {
+        do throws(Errno) {
+            // An empty directory, not a subvolume, is replaced by rename(2) itself only if the file system lets a
+            // subvolume take a directory's name; removed first, it works on every kernel.
+            if try parent.fd.statusIfPresent(of: name) != nil { try parent.fd.removeDirectory(name) }
+            try move()
+        } catch .fileExists {
+            throw StoreError(.failed, "\"\(path)\" was made by somebody else meanwhile; name another bundle")
+        } catch .directoryNotEmpty {
+            throw StoreError(
+                .failed, "\"\(path)\" was filled by somebody else meanwhile; name another bundle")
+        } catch .improperLink {
+            throw StoreError(
+                .unsupported,
+                "the bundle \"\(path)\" lies on another mount of the store's file system; name it by a path below the store's own mount"
+            )
+        } catch {
+            throw StoreError.system("put the bundle in", path, error)
+        }
+    }
+}
+
+extension SnapshotStore {
+    /// Whether a bundle there would lie on the file system that holds the store. What is missing above it need not be
+    /// made yet.
+    public func holds(_ bundle: BytePath) throws -> Bool {
+        _ = try NewPlace.name(bundle, for: "bundle")
+        var path = bundle.parent
+        while true {
+            let opened: OwnedDescriptor
+            do throws(Errno) {
+                opened = try FileDescriptor.workingDirectory.open(
+                    path.isEmpty ? .current : path, [.directory])
+            } catch .noSuchFileOrDirectory {
+                path = path.parent
+                continue
+            } catch {
+                throw StoreError.system("look at", path, error)
+            }
+            return try holds(opened.fd, path)
+        }
+    }
+
+    /// Whether an open file lies on the file system that holds the store.
+    fileprivate func holds(_ fd: FileDescriptor, _ path: BytePath) throws -> Bool {
+        let isBtrfs = try attempt("look at", path) { () throws(Errno) in try fd.fileSystem().isBtrfs }
+        return try isBtrfs && fd.fileSystemUUID() == directory.fd.fileSystemUUID()
+    }
+}

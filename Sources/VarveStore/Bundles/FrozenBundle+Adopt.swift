@@ -1,0 +1,93 @@
+import VarveBtrfs
+import VarveLayers
+import VarveOCI
+import VarveSystem
+import SystemPackage
+
+/// A repack's new chain as a snapshot of the bundle itself, which neither reads the new layer nor writes a byte of it a
+/// second time.
+///
+/// The layer holds exactly what the frozen tree differs in from the chain below it (Docs/delta.md), so that chain with
+/// the layer applied is the frozen tree, as far as an image can say what a tree is. This here looks after what an image
+/// cannot say, and what must not get into a chain: flags of inodes (chattr(1), properties of btrfs), sockets, nested
+/// subvolumes, files beside `rootfs/`. Wherever it is not sure, it says no, and the layer is applied as in an unpack.
+extension BtrfsFrozenBundle {
+    /// Flags of linux/btrfs_tree.h that the kernel sets by itself and that mean nothing to who reads the file: NOCOMPRESS
+    /// (compressing it did not pay) and PREALLOC (it has or had room reserved).
+    private static let harmlessFlags: UInt64 = 1 << 3 | 1 << 4
+
+    func adopt(chainIDs: [ChainID], options: ApplyOptions) throws -> Bool {
+        guard options == ApplyOptions(), let last = chainIDs.last, let below = chainIDs.dropLast().last,
+            try isAdoptable(onTopOf: ChainName(below))
+        else { return false }
+        let name = ChainName(last)
+        return try store.withLock(on: name, cancellation) {
+            if try store.chain(name) != nil { return true }
+            let work = try store.makeWork(for: bundle.path) { directory, workName in
+                try subvolume.fd.snapshot(to: directory, workName, readOnly: false)
+            }
+            let workName = work.name
+            let isBare = try leaveOnlyRootfs(workName)
+            if isBare {
+                _ = try store.publish(
+                    name, snapshotOf: workName, in: store.workDirectory.fd, below: bundle.info.parentUUID,
+                    since: bundle.info.originTransaction)
+            }
+            extendLifetime(work)
+            return isBare
+        }
+    }
+
+    /// Whether the frozen tree is the chain of that name and its delta, and nothing that a layer cannot carry.
+    private func isAdoptable(onTopOf below: ChainName) throws -> Bool {
+        // A refreshed bundle's base is the tree that it had then, masked paths included.
+        guard let chain = try store.chain(below),
+            try chain.info.uuid == base.subvolume.fd.subvolumeInfo().uuid,
+            // Before the snapshot was taken and now: an empty directory stands in the snapshot for each.
+            !hadNestedSubvolumes, try bundle.subvolume.fd.nestedSubvolumes().isEmpty
+        else { return false }
+        // Whatever was changed since the bundle was made has at least the transid of its making.
+        guard let since = try transactionOfSnapshot(of: chain) else { return false }
+        var search = TreeSearch(subvolume.fd)
+        var isPlain = true
+        do throws(BtrfsError) {
+            try search.forEachInode(changedSince: since) { inode in
+                // Sockets are in no delta and no layer.
+                if inode.flags & ~Self.harmlessFlags != 0 || inode.type == .socket { isPlain = false }
+            }
+        } catch {
+            if error.errno == .notPermitted || error.errno == .permissionDenied { return false }
+            throw error
+        }
+        return isPlain
+    }
+
+    /// When the bundle was made as a snapshot of `chain` itself; nil if it was not, but by way of another.
+    private func transactionOfSnapshot(of chain: OpenChain) throws -> UInt64? {
+        let made = bundle.info
+        guard made.parentUUID == chain.info.uuid,
+            chain.changeTransaction <= made.originTransaction
+        else { return nil }
+        return made.originTransaction
+    }
+
+    /// Takes away what a chain does not have: the files that make it a bundle. False if there is something else.
+    private func leaveOnlyRootfs(_ name: BytePath) throws -> Bool {
+        try attempt("empty", name) { () throws(Errno) in
+            let root = try store.workDirectory.fd.openDirectory(name)
+            for entry in try root.fd.entries() where entry.name != StoreLayout.rootfs {
+                guard try root.fd.status(of: entry.name).isRegular else { return false }
+                try root.fd.unlink(entry.name)
+            }
+            // Chains are alike, whatever the permissions of bundles are.
+            try root.fd.changeMode(to: 0o755)
+            // That of the chain below says what the new one was made on top of.
+            for attribute in try root.fd.extendedAttributeNames()
+            where attribute != StoreLayout.publicationAttribute {
+                guard StoreLayout.bundleAttributes.contains(attribute) else { return false }
+                try root.fd.removeExtendedAttribute(attribute)
+            }
+            return true
+        }
+    }
+}

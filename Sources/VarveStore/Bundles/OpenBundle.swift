@@ -1,0 +1,161 @@
+import VarveBtrfs
+import VarveLayers
+import VarveOCI
+public import VarveSystem
+import SystemPackage
+
+/// What a bundle's delta counts from, which is what made it.
+public enum BundleKind: String, Sendable {
+    /// A snapshot of a chain in a store.
+    case btrfs
+    /// A record that the directory driver made.
+    case directory
+    /// An mtree file, as umoci makes it.
+    case umoci
+
+    /// Finds out what a bundle is by what lies in it. No store is needed for that.
+    public static func of(_ bundle: BytePath) throws -> BundleKind {
+        let opened = try OpenBundle(bundle)
+        guard let kind = opened.kind else { throw opened.isNone }
+        return kind
+    }
+}
+
+/// A bundle of whatever kind.
+struct OpenBundle {
+    let path: BytePath
+    let directory: SharedDescriptor
+    /// The image that the bundle is of; nil if it has no `umoci.json`.
+    let manifest: Digest?
+    /// Nil if it is no bundle at all.
+    let kind: BundleKind?
+
+    init(_ path: BytePath) throws {
+        self.path = path
+        do throws(Errno) {
+            directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
+        } catch .noSuchFileOrDirectory {
+            throw Self.isMissing(path)
+        } catch .notDirectory {
+            throw Self.isNone(path)
+        } catch {
+            throw StoreError.system("open the bundle", path, error)
+        }
+        let file = path.appending(BundleMetadata.fileName)
+        let bytes = try attempt("read", file) { [directory] () throws(Errno) -> [UInt8]? in
+            do throws(Errno) {
+                return try directory.fd.readFile(BundleMetadata.fileName, limit: BundleMetadata.limit)
+            } catch .noSuchFileOrDirectory {
+                return nil
+            }
+        }
+        manifest = try bytes.flatMap { try BundleMetadata(parsing: $0, of: file).path.last?.digest }
+        kind = try Self.kind(directory, manifest, path)
+    }
+
+    /// The file system is the database: the record or mtree file of just the image that `umoci.json` names, or the
+    /// subvolume's own attribute.
+    private static func kind(_ directory: SharedDescriptor, _ manifest: Digest?, _ path: BytePath) throws
+        -> BundleKind?
+    {
+        func has(_ name: BytePath) throws(StoreError) -> Bool {
+            try attempt("look at", path.appending(name)) { () throws(Errno) in
+                try directory.fd.statusIfPresent(of: name) != nil
+            }
+        }
+        guard try has(StoreLayout.rootfs) else { return nil }
+        let isSubvolume = try directory.fd.isSubvolume()
+        guard let manifest else { return isSubvolume ? .btrfs : nil }
+        if try has(BundleMetadata.recordName(manifest)) { return .directory }
+        if isSubvolume {
+            let attribute = try attempt("read the attributes of", path) { () throws(Errno) in
+                try directory.fd.extendedAttribute(StoreLayout.chainAttribute)
+            }
+            if ChainRecords(attribute ?? []).base(for: manifest) != nil { return .btrfs }
+        }
+        // A bundle of a store that umoci has refreshed is umoci's from then on.
+        if try has(BundleMetadata.mtreeName(manifest)) { return .umoci }
+        return isSubvolume ? .btrfs : nil
+    }
+
+    static func isMissing(_ path: BytePath) -> StoreError {
+        StoreError(
+            .notFound,
+            "there is no bundle \"\(path)\"; make one with: varve unpack --image IMAGE \(path.shellWord)")
+    }
+
+    static func isNone(_ path: BytePath) -> StoreError {
+        StoreError(
+            .notFound,
+            "\"\(path)\" is not a bundle: it needs rootfs/, and a record, an mtree file or a store that tells what it was unpacked as"
+        )
+    }
+
+    var isNone: StoreError { Self.isNone(path) }
+
+    /// Deletes a bundle that is a plain directory.
+    static func remove(_ path: BytePath) throws {
+        let bundle = try OpenBundle(path)
+        guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil else { throw bundle.isNone }
+        let name = path.lastComponent
+        guard !name.isEmpty, name != .current, name != ".." else {
+            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"")
+        }
+        let parentPath = path.parent.isEmpty ? BytePath.current : path.parent
+        let parent = SharedDescriptor(
+            try attempt("open the directory", parentPath) { () throws(Errno) in
+                try FileDescriptor.workingDirectory.open(parentPath, [.directory])
+            })
+        let status = try attempt("look at", path) { () throws(Errno) in try parent.fd.status(of: name) }
+        guard status.isDirectory else {
+            throw StoreError(.failed, "\"\(path)\" is a symbolic link; name the bundle itself")
+        }
+        let obstacle = RemovalObstacle(bundle.directory.fd, path)
+        try obstacle.check(walks: true)
+        // It may not be moved with the flags that root is free to take away.
+        _ = try? bundle.directory.fd.clearProtection()
+        do {
+            // Out of sight first, so that a crash leaves nothing that looks whole.
+            var work = try WorkDirectory(in: parent, path: path)
+            try attempt("move away", path) { [opened = work.opened] () throws(Errno) in
+                try parent.fd.rename(name, to: opened.fd, name, replacing: false)
+            }
+            do throws(LayerError) {
+                // The root file system first: it is a bundle until that is gone.
+                let rootfs = StoreLayout.rootfs
+                try TreeRemoval.removeTree(rootfs, in: bundle.directory.fd, path: path.appending(rootfs))
+                try TreeRemoval.empty(bundle.directory.fd, path: path)
+            } catch {
+                // What is left can be looked at, and deleted once the cause is gone.
+                _ = try? work.opened.fd.rename(name, to: parent.fd, name, replacing: false)
+                throw obstacle.explanation() ?? error
+            }
+            try work.remove(path)
+        } catch let error as StoreError where error.kind == .noSpace {
+            // No room to move it: what makes it a bundle goes first, in its place.
+            try attempt("remove", path.appending(BundleMetadata.fileName)) { () throws(Errno) in
+                try bundle.directory.fd.unlink(BundleMetadata.fileName)
+            }
+            try TreeRemoval.removeTree(name, in: parent.fd, path: path)
+        }
+    }
+}
+
+/// Deletes bundles of every kind.
+public enum BundleRemoval {
+    /// - Parameter store: opens the store, for a bundle that is a subvolume.
+    public static func remove(_ path: BytePath, store: () throws -> SnapshotStore) throws {
+        let directory: OwnedDescriptor
+        do throws(Errno) {
+            directory = try FileDescriptor.workingDirectory.open(path, [.directory])
+        } catch .noSuchFileOrDirectory {
+            throw StoreError(.notFound, "there is no bundle \"\(path)\" to delete; correct its path")
+        } catch .notDirectory {
+            throw OpenBundle.isNone(path)
+        } catch {
+            throw StoreError.system("open the bundle", path, error)
+        }
+        if try directory.fd.isSubvolume() { return try store().removeBundle(path) }
+        try OpenBundle.remove(path)
+    }
+}

@@ -1,0 +1,60 @@
+import VarveBtrfs
+public import VarveSystem
+import SystemPackage
+
+/// Finds the store of a bundle without being told where it is.
+public enum StoreOfBundle {
+    /// The store in whose directory the bundle lies, or is to lie; else the store that the bundle's attribute
+    /// `user.varve.store` names, if there is a store on the bundle's file system. Nil if there is none.
+    ///
+    /// Nothing is believed of the place beyond that: whoever opens the store checks whose it is.
+    public static func find(_ bundle: BytePath) -> BytePath? {
+        if let above = storeAbove(bundle) { return above }
+        let here = FileDescriptor.workingDirectory
+        guard let opened = try? here.open(bundle, [.directory]), (try? opened.fd.isBtrfs()) == true,
+            let attribute = (try? opened.fd.extendedAttribute(StoreLayout.storeAttribute)) ?? nil,
+            let path = BytePath(attribute), path.isAbsolute,
+            let store = try? here.open(path, [.directory]), isStore(store.fd),
+            let (one, other) = try? (opened.fd.fileSystemUUID(), store.fd.fileSystemUUID()), one == other
+        else { return nil }
+        return path
+    }
+
+    /// What `user.varve.store` says in bundles of the store: where its directory is now. Nil where /proc does not tell.
+    static func attribute(of store: FileDescriptor) -> ExtendedAttribute? {
+        guard let path = try? store.path(), path.isAbsolute else { return nil }
+        return ExtendedAttribute(name: StoreLayout.storeAttribute, value: Array(path.bytes))
+    }
+
+    private static func storeAbove(_ bundle: BytePath) -> BytePath? {
+        var path = bundle.parent
+        var opened: OwnedDescriptor
+        while true {
+            // What is missing above a bundle that is yet to be made lies in no store either.
+            if let found = try? FileDescriptor.workingDirectory.open(
+                path.isEmpty ? .current : path, [.directory, .path])
+            {
+                opened = found
+                break
+            }
+            if path.isEmpty || path.parent == path { return nil }
+            path = path.parent
+        }
+        while true {
+            if isStore(opened.fd) { return try? opened.fd.path() }
+            guard let status = try? opened.fd.status(),
+                let next = try? opened.fd.open("..", [.directory, .path]),
+                let above = try? next.fd.status(),
+                above.inode != status.inode || above.device != status.device
+            else { return nil }
+            opened = next
+        }
+    }
+
+    private static func isStore(_ directory: FileDescriptor) -> Bool {
+        guard let description = try? directory.status(of: StoreLayout.description), description.isRegular,
+            let chains = try? directory.status(of: StoreLayout.chains)
+        else { return false }
+        return chains.isDirectory
+    }
+}

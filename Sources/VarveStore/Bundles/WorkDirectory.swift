@@ -1,0 +1,95 @@
+import Glibc
+import VarveLayers
+import VarveSystem
+import SystemPackage
+
+/// A directory beside a bundle, in which it is built or deleted. It goes with this value, and what a dead process left goes
+/// with the next one that is made there: whoever is at work holds a lock on it (flock(2)).
+///
+/// Nobody else can enter it (mode 0700), and what is in it is reached and moved relative to its descriptor: whatever others
+/// do to its name, what is put in place is what was built here.
+struct WorkDirectory: ~Copyable {
+    private static let prefix: BytePath = ".varve-work-"
+
+    private let name: BytePath
+    let opened: SharedDescriptor
+    private let parent: SharedDescriptor
+    private var isDone = false
+
+    /// Makes one in `parent`, with mode 0700.
+    init(in parent: SharedDescriptor, path: BytePath) throws(StoreError) {
+        Self.clean(parent)
+        for _ in 0..<100 {
+            let name = Self.prefix.appendingBytes(BytePath(randomName()))
+            let opened = try attempt("make a work directory beside", path) {
+                () throws(Errno) -> SharedDescriptor? in
+                try parent.fd.makeDirectory(name, mode: 0o700)
+                racePoint("work-directory")
+                guard let opened = try? parent.fd.openDirectory(name) else { return nil }
+                let shared = SharedDescriptor(opened)
+                // Somebody who cleans up may hold it just now, and take it away, or another user may have put another in its
+                // place: another name then.
+                guard try shared.fd.tryLock(.exclusive), try Self.isOwn(shared.fd),
+                    try shared.fd.entries().isEmpty, try parent.fd.statusIfPresent(of: name) != nil
+                else { return nil }
+                return shared
+            }
+            guard let opened else { continue }
+            self.name = name
+            self.opened = opened
+            self.parent = parent
+            return
+        }
+        throw StoreError(.failed, "cannot make a work directory beside \"\(path)\"; try again")
+    }
+
+    /// Whether a directory is one that only this user can have made and can enter.
+    private static func isOwn(_ directory: FileDescriptor) throws(Errno) -> Bool {
+        let status = try directory.status()
+        return status.uid == geteuid() && status.mode & 0o077 == 0
+    }
+
+    /// Makes a directory in it, whatever the umask is.
+    func makeDirectory(_ name: BytePath, mode: UInt32) throws(Errno) -> SharedDescriptor {
+        try opened.fd.makeDirectory(name, mode: mode)
+        let made = SharedDescriptor(try opened.fd.openDirectory(name))
+        try made.fd.changeMode(to: mode)
+        return made
+    }
+
+    /// Renames what has `name` in it to where it is seen. It is then whoever's place that is.
+    func move(
+        _ name: BytePath, to target: FileDescriptor, _ newName: BytePath, replacing: Bool = false
+    ) throws(Errno) {
+        try opened.fd.rename(name, to: target, newName, replacing: replacing)
+    }
+
+    /// Deletes it with all that is in it.
+    mutating func remove(_ path: BytePath) throws {
+        isDone = true
+        try Self.remove(name, opened.fd, in: parent.fd, path: path)
+    }
+
+    deinit {
+        if !isDone { try? Self.remove(name, opened.fd, in: parent.fd, path: name) }
+    }
+
+    /// Only what is empty goes by its name: something else that has it stays.
+    private static func remove(
+        _ name: BytePath, _ opened: FileDescriptor, in parent: FileDescriptor, path: BytePath
+    ) throws {
+        try TreeRemoval.empty(opened, path: path)
+        try attempt("remove the directory", name) { () throws(Errno) in try parent.removeDirectory(name) }
+    }
+
+    /// Deletes what processes of this user that are gone left in `parent`.
+    private static func clean(_ parent: SharedDescriptor) {
+        guard let entries = try? parent.fd.entries() else { return }
+        for entry in entries where entry.name.hasPrefix(prefix.bytes) {
+            guard let opened = try? parent.fd.openDirectory(entry.name),
+                (try? isOwn(opened.fd)) == true, (try? opened.fd.tryLock(.exclusive)) == true
+            else { continue }
+            try? remove(entry.name, opened.fd, in: parent.fd, path: entry.name)
+        }
+    }
+}

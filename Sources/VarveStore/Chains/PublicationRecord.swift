@@ -1,0 +1,63 @@
+import VarveBtrfs
+import VarveSystem
+import SystemPackage
+
+/// What a chain's attribute `user.varve.published` says, in three lines: the chain's name; the UUID of the subvolume that it
+/// was snapshot from, which is the chain's parent UUID; the name of the chain that this subvolume was made on top of, or
+/// `none`.
+///
+/// It is written to that subvolume before the snapshot, and so is part of the one transaction in which the chain comes to
+/// be. A copy of a chain, or another tree put in its place, has another parent than its attribute says.
+struct PublicationRecord: Equatable {
+    var name: ChainName
+    var source: SubvolumeUUID
+    var below: ChainName?
+
+    private static let none = "none"
+
+    init(name: ChainName, source: SubvolumeUUID, below: ChainName?) {
+        self.name = name
+        self.source = source
+        self.below = below
+    }
+
+    init?(_ attribute: [UInt8]) {
+        let lines = attribute.split(separator: UInt8(ascii: "\n"))
+        guard lines.count == 3, let name = ChainName(String(decoding: lines[0], as: UTF8.self)),
+            let source = SubvolumeUUID(utf8: Array(lines[1]))
+        else { return nil }
+        let last = String(decoding: lines[2], as: UTF8.self)
+        let below = ChainName(last)
+        guard below != nil || last == Self.none else { return nil }
+        self.init(name: name, source: source, below: below)
+    }
+
+    var encoded: [UInt8] {
+        Array("\(name)\n\(source)\n\(below?.description ?? Self.none)\n".utf8)
+    }
+}
+
+extension SnapshotStore {
+    /// Nil if there is none that can be understood.
+    func publicationRecord(of subvolume: FileDescriptor, _ name: @autoclosure () -> BytePath)
+        throws(StoreError) -> PublicationRecord?
+    {
+        try attempt("read the attributes of", name()) { () throws(Errno) in
+            try subvolume.extendedAttribute(StoreLayout.publicationAttribute).flatMap {
+                PublicationRecord($0)
+            }
+        }
+    }
+
+    /// Writes to `source` that the snapshot to be made of it is the chain `name`. What `source` lies on top of is in the
+    /// record that it has itself as a snapshot of that chain, or since it was last published.
+    func recordPublication(of name: ChainName, on source: FileDescriptor) throws {
+        let below = try publicationRecord(of: source, name.path)?.name
+        let record = PublicationRecord(
+            name: name, source: try source.subvolumeInfo().uuid, below: below == name ? nil : below)
+        try attempt("write what is published to", name.path) { () throws(Errno) in
+            try source.setExtendedAttribute(
+                ExtendedAttribute(name: StoreLayout.publicationAttribute, value: record.encoded))
+        }
+    }
+}

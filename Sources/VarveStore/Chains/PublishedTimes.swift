@@ -1,0 +1,157 @@
+import VarveBtrfs
+import Logging
+import VarveOCI
+import VarveSystem
+import SystemPackage
+
+/// The change times that the inodes of a chain had when it was published, in `published/UUID` (the chain's).
+///
+/// The kernel sets the change time of an inode with every change of its content, names and attributes, and nobody can set
+/// it to another time. What gives an inode a later transaction and leaves that time alone (deduplication, defragmentation) leaves
+/// the rest alone too: Docs/on-disk-format.md. So an inode that bears a later transaction and the change time of the
+/// publication is unchanged, whatever the clock was meanwhile.
+struct PublishedTimes: Equatable {
+    /// The chain that was there before: an inode that is not in `times` had the time that it had there.
+    var below: SubvolumeUUID?
+    var times: [UInt64: Timestamp] = [:]
+
+    private static let magic = Array("varve-times 1\n".utf8)
+    private static let entrySize = 20
+    private static let digestSize = 32
+    static let limit = 512 << 20
+
+    init(below: SubvolumeUUID?) { self.below = below }
+
+    /// The line `varve-times 1`; the UUID of the chain below, or 16 zero bytes; inode number (64 bits), seconds (64) and
+    /// nanoseconds (32) of each in ascending order, little-endian; the SHA-256 of all that.
+    var encoded: [UInt8] {
+        var bytes = Self.magic + (below ?? .zero).bytes
+        bytes.reserveCapacity(bytes.count + times.count * Self.entrySize + Self.digestSize)
+        for (inode, time) in times.sorted(by: { $0.key < $1.key }) {
+            bytes.append(littleEndian: inode)
+            bytes.append(littleEndian: UInt64(bitPattern: time.seconds))
+            bytes.append(littleEndian: UInt32(time.nanoseconds))
+        }
+        return bytes + Digest(of: bytes).bytes
+    }
+
+    /// Nil for what is no such file, or not a whole one.
+    init?(_ bytes: [UInt8]) {
+        let start = Self.magic.count + 16
+        let end = bytes.count - Self.digestSize
+        guard end >= start, bytes.starts(with: Self.magic), (end - start).isMultiple(of: Self.entrySize),
+            Digest(of: bytes[..<end]).bytes == Array(bytes[end...]),
+            let uuid = SubvolumeUUID(Array(bytes[Self.magic.count..<start]))
+        else { return nil }
+        below = uuid.isZero ? nil : uuid
+        times.reserveCapacity((end - start) / Self.entrySize)
+        func number(_ offset: Int, _ count: Int) -> UInt64 {
+            bytes[offset..<(offset + count)].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        }
+        for offset in stride(from: start, to: end, by: Self.entrySize) {
+            times[number(offset, 8)] = Timestamp(
+                seconds: Int64(bitPattern: number(offset + 8, 8)),
+                nanoseconds: UInt32(truncatingIfNeeded: number(offset + 16, 4)))
+        }
+    }
+}
+
+extension [UInt8] {
+    fileprivate mutating func append<T: FixedWidthInteger>(littleEndian value: T) {
+        for shift in stride(from: 0, to: T.bitWidth, by: 8) {
+            append(UInt8(truncatingIfNeeded: value >> T(shift)))
+        }
+    }
+}
+
+extension SnapshotStore {
+    private func timesName(_ uuid: SubvolumeUUID) -> BytePath {
+        StoreLayout.published.appending(BytePath(uuid.description))
+    }
+
+    private func times(_ uuid: SubvolumeUUID) -> PublishedTimes? {
+        (try? directory.fd.readFile(timesName(uuid), limit: PublishedTimes.limit)).flatMap {
+            PublishedTimes($0)
+        }
+    }
+
+    /// Writes down the change times of a chain that was published just now. Only root may ask for them; without them, whatever
+    /// changes an inode makes the chain one that is not used, which is right as well, and no more than a waste.
+    ///
+    /// - Parameters:
+    ///   - below: the chain of which the published tree is a snapshot, directly or by way of others.
+    ///   - since: what the tree differs in from that has at least this transaction.
+    func recordTimes(of chain: OpenChain, below: SubvolumeUUID?, since: UInt64) {
+        guard Privileges.isRoot else { return }
+        var known: SubvolumeUUID?
+        if let below, ((try? directory.fd.statusIfPresent(of: timesName(below))) ?? nil) != nil {
+            known = below
+        }
+        do {
+            var record = PublishedTimes(below: known)
+            record.times = try changeTimes(in: chain.subvolume.fd, since: known == nil ? 0 : since)
+            try write(record, timesName(chain.info.uuid))
+        } catch {
+            logger.debug("the change times of the chain \(chain.name) are not written down: \(error)")
+        }
+    }
+
+    /// The change times of all inodes of a subvolume that a transaction from `since` on changed.
+    func changeTimes(in subvolume: FileDescriptor, since: UInt64) throws(BtrfsError) -> [UInt64: Timestamp] {
+        var times: [UInt64: Timestamp] = [:]
+        var search = TreeSearch(subvolume)
+        try search.forEachInode(changedSince: since) { inode in times[inode.inode] = inode.changeTime }
+        return times
+    }
+
+    /// Not synchronized: one that a crash took is only missing.
+    private func write(_ record: PublishedTimes, _ name: BytePath) throws(Errno) {
+        do throws(Errno) {
+            try directory.fd.makeDirectory(StoreLayout.published, mode: 0o700)
+        } catch {
+            if error != .fileExists { throw error }
+        }
+        let temporary = name.appendingBytes(".new")
+        try? directory.fd.unlink(temporary)
+        let file = try directory.fd.open(
+            temporary, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o600)
+        try file.fd.writeFull(record.encoded)
+        try directory.fd.rename(temporary, to: directory.fd, name, replacing: true)
+    }
+
+    /// Whether each of these inodes of a chain has the change time that it was published with.
+    func hasPublishedTimes(_ inodes: [UInt64: Timestamp], _ chain: SubvolumeUUID) -> Bool {
+        var missing = inodes
+        var next: SubvolumeUUID? = chain
+        var seen: Set<SubvolumeUUID> = []
+        while !missing.isEmpty {
+            guard let uuid = next, seen.insert(uuid).inserted, let record = times(uuid) else { return false }
+            for (inode, time) in missing {
+                guard let published = record.times[inode] else { continue }
+                if published != time { return false }
+                missing[inode] = nil
+            }
+            next = record.below
+        }
+        return true
+    }
+
+    /// Deletes the times of chains that are gone and that no other chain's refer to.
+    func removeUnusedTimes() {
+        guard let folder = try? directory.fd.openDirectory(StoreLayout.published),
+            let entries = try? folder.fd.entries(),
+            let chains = try? chains()
+        else { return }
+        var used: Set<SubvolumeUUID> = []
+        for chain in chains {
+            var next: SubvolumeUUID? = chain.info.uuid
+            while let uuid = next, used.insert(uuid).inserted { next = times(uuid)?.below }
+        }
+        for entry in entries {
+            guard let text = entry.name.string, let uuid = SubvolumeUUID(text), !used.contains(uuid) else {
+                continue
+            }
+            try? folder.fd.unlink(entry.name)
+        }
+    }
+}

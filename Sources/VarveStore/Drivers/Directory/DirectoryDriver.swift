@@ -1,0 +1,22 @@
+public import Logging
+import VarveSystem
+
+/// Bundles as plain directories, on any file system: every layer is extracted for each of them, and what a delta counts
+/// from is a record of the tree that lies beside it (`RecordedTree`).
+///
+/// It repacks bundles of umoci too, by their mtree file.
+public struct DirectoryDriver: StorageDriver {
+    private let logger: Logger
+
+    public var name: String { "directory" }
+
+    public init(logger: Logger = Logger(label: "varve")) { self.logger = logger }
+
+    public func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
+        try DirectoryUnpack(context)
+    }
+
+    public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
+        try DirectoryFrozenBundle(context, logger: logger)
+    }
+}

@@ -1,0 +1,88 @@
+import VarveLayers
+import Logging
+import VarveOCI
+import VarveSystem
+import SystemPackage
+
+/// A bundle that is a plain directory, with what was recorded of it. It is not held still: nothing may change in it
+/// while it is compared and packed.
+final class DirectoryFrozenBundle: FrozenBundle {
+    private let context: RepackContext
+    private let directory: SharedDescriptor
+    private let record: RecordedTree
+    private let manifest: Digest
+    private let logger: Logger
+    let root: SharedDescriptor
+
+    init(_ context: RepackContext, logger: Logger) throws {
+        self.context = context
+        self.logger = logger
+        let bundle = try OpenBundle(context.bundle)
+        guard let manifest = bundle.manifest, bundle.kind != .btrfs else { throw bundle.isNone }
+        directory = bundle.directory
+        self.manifest = manifest
+        let path = context.bundle
+        do throws(Errno) {
+            root = SharedDescriptor(
+                try bundle.directory.fd.open(
+                    StoreLayout.rootfs, [.directory, .noFollow], resolve: .noCrossing))
+        } catch .improperLink {
+            throw LayerError.mounted(on: StoreLayout.rootfs, in: bundle.directory.fd)
+        } catch {
+            throw StoreError.system("open", path.appending(StoreLayout.rootfs), error)
+        }
+        let name =
+            bundle.kind == .directory
+            ? BundleMetadata.recordName(manifest) : BundleMetadata.mtreeName(manifest)
+        let (bytes, written) = try attempt("read", path.appending(name)) {
+            () throws(Errno) -> ([UInt8], Timestamp) in
+            let file = try bundle.directory.fd.openRegularFile(name)
+            return (try file.fd.readAll(limit: Self.limit), try file.fd.status().modificationTime)
+        }
+        do {
+            record =
+                try bundle.kind == .directory
+                ? RecordedTree(decoding: bytes) : RecordedTree(mtree: bytes, written: written, root: root.fd)
+        } catch let error as RecordError {
+            throw StoreError(
+                .invalidInput,
+                "\"\(path.appending(name))\" is damaged: \(error); what changed in the bundle cannot be told any more, unpack the image again"
+            )
+        }
+    }
+
+    /// About 100 bytes are needed for a file.
+    private static let limit = 1 << 32
+
+    func delta(onEntry: @escaping @Sendable () throws -> Void) throws -> DeltaResult {
+        if context.source == .search || context.source == .stream {
+            throw LayerError.sourceUnusable(
+                source: context.source.described,
+                reason: "\"\(context.bundle)\" is no snapshot of a btrfs store"
+            )
+        }
+        let result = try Delta.compute(
+            old: record, new: root.fd, readsAll: context.readsAll, onEntry: onEntry)
+        logger.debug("delta source: \(result.source.rawValue), because \(result.reason)")
+        return result
+    }
+
+    /// A plain directory is no store.
+    func publish(
+        chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void
+    ) throws -> Bool { false }
+
+    /// As umoci does it: what the tree is now is recorded for the new manifest, then `umoci.json` names that. A crash
+    /// before leaves a record that nobody looks at.
+    func refresh(manifest new: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
+        var now = try RecordedTree.scan(root.fd, known: record.digestOfUnchanged())
+        now.trustChangeTimes(
+            before: try FileSystemClock.pass(now.latestChange, in: directory.fd, path: context.bundle))
+        var added = [BundleFile(name: BundleMetadata.recordName(new), contents: now.encoded)]
+        let state = try BundleState(of: directory.fd, path: context.bundle)
+        if state.isSharedWithUmoci(before: manifest) {
+            added.append(BundleFile(name: BundleMetadata.mtreeName(new), contents: now.mtree))
+        }
+        try state.replace(with: added, then: files)
+    }
+}

@@ -1,0 +1,26 @@
+import Glibc
+import VarveSystem
+import SystemPackage
+
+/// The clock by which a file system dates changes. It has ticks: of up to 10 ms mostly, of a second on some.
+enum FileSystemClock {
+    /// Waits until the clock has gone past `moment`, so that nothing changed from now on can bear that time, and returns
+    /// what it shows then. A clock that does not go past it soon is not waited for: `moment` is returned, and what bears
+    /// that time is not to be trusted.
+    static func pass(_ moment: Timestamp, in directory: FileDescriptor, path: BytePath) throws(StoreError)
+        -> Timestamp
+    {
+        try attempt("tell the time of the file system of", path) { () throws(Errno) in
+            let name = BytePath(".clock." + randomName())
+            let file = try directory.open(name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o600)
+            defer { try? directory.unlink(name) }
+            for _ in 0..<100 {
+                try file.fd.changeMode(to: 0o600)
+                let now = try file.fd.status().changeTime
+                if now > moment { return now }
+                usleep(1_000)
+            }
+            return moment
+        }
+    }
+}

@@ -1,0 +1,110 @@
+import VarveBtrfs
+public import VarveLayers
+public import VarveOCI
+public import VarveSystem
+import SystemPackage
+
+/// The btrfs store as the hook program of another tool: the other side of the protocol of Docs/hooks.md.
+///
+/// The tool extracts layers into the bundle, which is a subvolume of the store's file system, and after each the bundle is
+/// kept as the chain of that prefix. What the chain holds is what the tool extracted: it must check digests and DiffIDs
+/// as it goes.
+public struct BtrfsHook: Sendable {
+    /// An answer: an object, or the changes for its member `changes`.
+    public enum Answer: Sendable {
+        case object(JSONObject)
+        case changes([Change])
+    }
+
+    private let store: SnapshotStore
+    private let cancellation: Cancellation
+
+    public init(store: SnapshotStore, cancellation: Cancellation = Cancellation()) {
+        self.store = store
+        self.cancellation = cancellation
+    }
+
+    /// Answers one request.
+    /// - Throws: `StoreError`, kind `invalidInput` if the request is not one of this protocol.
+    public func answer(_ name: HookName, bundle: BytePath, request bytes: [UInt8]) throws -> Answer {
+        let request = try ForeignHookRequest(bytes, name)
+        switch name {
+        case .trySkip:
+            return .object(["layers": .number(JSONNumber(try trySkip(bundle, try request.chains())))])
+        case .extractTo:
+            throw StoreError(
+                .usage,
+                "the btrfs store keeps layers on top of each other and takes none alone; leave the hook \(name.rawValue) out"
+            )
+        case .postExtract:
+            try keep(bundle, as: try request.chain())
+            return .object([:])
+        case .runtimeConfig: return .object(["runtimeConfig": try request.member("runtimeConfig")])
+        case .postUnpack:
+            try finish(bundle, try request.chains().last, manifest: try request.manifest())
+            return .object([:])
+        case .deltaList:
+            let cancellation = cancellation
+            return .changes(
+                try BtrfsDriver(store: store).freeze(
+                    RepackContext(bundle: bundle, cancellation: cancellation)
+                ).delta { try cancellation.check() }.changes)
+        case .postRepack: return .object([:])
+        }
+    }
+
+    /// Makes the bundle a snapshot of the longest prefix there is.
+    private func trySkip(_ bundle: BytePath, _ names: [ChainName]) throws -> Int {
+        let place = try BundlePlace(bundle, store: store)
+        var base: OpenChain?
+        var count = 0
+        for (index, name) in names.enumerated().reversed() {
+            if let chain = try store.chain(name) {
+                base = chain
+                count = index + 1
+                break
+            }
+        }
+        var work = try store.makeWork(for: bundle) { directory, name in
+            if let base {
+                try store.snapshot(of: base, to: directory, name)
+                return
+            }
+            try store.makeEmptyTree(name, in: directory, owners: OwnerMapping())
+        }
+        try place.put(&work, mode: UnpackContext.closedBundleMode)
+        return count
+    }
+
+    private func keep(_ path: BytePath, as name: ChainName) throws {
+        let bundle = try store.openBundle(path)
+        let lock = try store.lockChain(name) { try cancellation.check() }
+        if try store.chain(name) == nil {
+            let work = try store.makeWork(for: path) { directory, workName in
+                try bundle.subvolume.fd.snapshot(to: directory, workName, readOnly: false)
+            }
+            let workName = work.name
+            let snapshot = try attempt("open the snapshot of", path) { () throws(Errno) in
+                try store.workDirectory.fd.openDirectory(workName)
+            }
+            // What the tool has put beside the root file system is the bundle's.
+            let others = try attempt("list the snapshot of", path) { () throws(Errno) in
+                try snapshot.fd.entries().filter { $0.name != StoreLayout.rootfs }
+            }
+            for entry in others { try PartialBundleRemoval.removeEntry(entry.name, in: snapshot.fd) }
+            _ = try store.publish(name, snapshotOf: workName, in: store.workDirectory.fd)
+            extendLifetime(work)
+        }
+        extendLifetime(lock)
+    }
+
+    private func finish(_ path: BytePath, _ name: ChainName?, manifest: Digest) throws {
+        let bundle = try store.openBundle(path)
+        let records = ChainRecords(name.map { .chain($0) } ?? .empty, for: manifest)
+        try attempt("write the name of its chain to", path) { () throws(Errno) in
+            try bundle.subvolume.fd.setExtendedAttribute(
+                ExtendedAttribute(name: StoreLayout.chainAttribute, value: records.encoded))
+            try bundle.subvolume.fd.synchronize()
+        }
+    }
+}

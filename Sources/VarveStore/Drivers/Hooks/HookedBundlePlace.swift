@@ -1,0 +1,160 @@
+import VarveBtrfs
+import Glibc
+import VarveLayers
+import VarveSystem
+import SystemPackage
+
+/// Where a bundle of hook programs is to be. What is made there goes with this value, mounts included, unless it is
+/// kept.
+final class HookedBundlePlace {
+    private let place: NewPlace
+    private var path: BytePath { place.path }
+    private var parent: SharedDescriptor { place.parent }
+    private var name: BytePath { place.name }
+    /// Mounts that were there before belong to somebody else.
+    private let foreignMounts: Set<UInt64>
+    private var isKept = false
+
+    init(_ path: BytePath) throws {
+        place = try NewPlace(path, for: "bundle")
+        foreignMounts = Set(
+            try attempt("list the mounts below", path) { () throws(Errno) in try MountTable.read() }.map(\.id)
+        )
+    }
+
+    /// Opens the bundle. A hook may have made it, or another user put something else in its place.
+    private func open() throws(StoreError) -> OwnedDescriptor {
+        let opened = try attempt("open the bundle", path) { () throws(Errno) in
+            try parent.fd.openDirectory(name)
+        }
+        let owner = try attempt("look at", path) { () throws(Errno) in try opened.fd.status().uid }
+        guard owner == geteuid() else {
+            throw StoreError(
+                .failed, "\"\(path)\" belongs to another user (uid \(owner)); name another bundle")
+        }
+        return opened
+    }
+
+    /// How many entries `rootfs/` has; nil if there is none.
+    func rootfsEntries() throws(StoreError) -> Int? {
+        let isThere = try attempt("look at", path) { () throws(Errno) in
+            try parent.fd.statusIfPresent(of: name) != nil
+        }
+        guard isThere else { return nil }
+        let bundle = try open()
+        return try attempt("list the directory", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
+            do throws(Errno) {
+                let rootfs = try bundle.fd.openDirectory(StoreLayout.rootfs)
+                return try rootfs.fd.entries().count
+            } catch .noSuchFileOrDirectory {
+                return nil
+            }
+        }
+    }
+
+    /// Makes what no hook has made.
+    ///
+    /// - Parameter mode: the permissions of the bundle's directory, whoever made it.
+    func complete(
+        makesRootfs: Bool, owners: OwnerMapping, mode: UInt32 = UnpackContext.closedBundleMode
+    ) throws {
+        let owner = try owners.root()
+        try attempt("make the bundle", path) { () throws(Errno) in
+            do throws(Errno) { try parent.fd.makeDirectory(name, mode: mode) } catch .fileExists {}
+        }
+        racePoint("hooked-bundle")
+        let bundle = try open()
+        try attempt("make the bundle", path) { () throws(Errno) in
+            try bundle.fd.changeMode(to: mode)
+            guard makesRootfs else { return }
+            do throws(Errno) {
+                try bundle.fd.makeRootfs(owner: owner == (geteuid(), getegid()) ? nil : owner)
+            } catch .fileExists {
+            }
+        }
+    }
+
+    /// The root file system as it is now: a hook may have mounted another since the last time.
+    func rootfs() throws(StoreError) -> SharedDescriptor {
+        let bundle = try open()
+        return SharedDescriptor(
+            try attempt("open", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
+                try bundle.fd.openDirectory(StoreLayout.rootfs)
+            })
+    }
+
+    func write(_ files: [BundleFile]) throws(StoreError) {
+        let bundle = try open()
+        for file in files {
+            try attempt("write", path.appending(file.name)) { () throws(Errno) in
+                try bundle.fd.writeFileDurably(file.name, file.contents)
+            }
+        }
+    }
+
+    func keep() { isKept = true }
+
+    deinit {
+        if !isKept { takeAway() }
+    }
+
+    private func takeAway() {
+        guard let real = try? parent.fd.path() else { return }
+        let mounts = (try? MountTable.mounts(below: real.appending(name))) ?? []
+        // The newest first: it lies on top.
+        for mount in mounts.reversed() where !foreignMounts.contains(mount.id) {
+            try? unmount(mount.point, detaching: true)
+        }
+        try? PartialBundleRemoval.remove(name, in: parent.fd)
+        if place.isEmptyDirectory { try? parent.fd.makeDirectory(name, mode: 0o755) }
+    }
+}
+
+/// Deletes a bundle that was never whole, subvolumes in it included. A mount point in it is not entered.
+enum PartialBundleRemoval {
+    static func removeEntry(_ name: BytePath, in directory: FileDescriptor) throws {
+        let isDirectory = try attempt("look at", name) { () throws(Errno) in
+            try directory.status(of: name).isDirectory
+        }
+        if isDirectory { return try remove(name, in: directory) }
+        try attempt("remove", name) { () throws(Errno) in try directory.unlink(name) }
+    }
+
+    static func remove(_ name: BytePath, in directory: FileDescriptor) throws {
+        let top = try directory.openDirectory(name)
+        if try top.fd.fileSystem().isBtrfs, try top.fd.isSubvolume() {
+            _ = try directory.removeSubvolumeTree(name)
+            return
+        }
+        // Directories still to empty, the deepest last, each with its parent and its name in it.
+        final class Level {
+            let descriptor: OwnedDescriptor
+            let name: BytePath
+            var entries: [DirectoryEntry]
+            init(_ descriptor: consuming OwnedDescriptor, _ name: BytePath) throws(Errno) {
+                entries = try descriptor.fd.entries()
+                self.descriptor = descriptor
+                self.name = name
+            }
+        }
+        var levels = [try Level(try directory.openDirectory(name), name)]
+        while let level = levels.last {
+            guard let entry = level.entries.popLast() else {
+                levels.removeLast()
+                try (levels.last?.descriptor.fd ?? directory).removeDirectory(level.name)
+                continue
+            }
+            let fd = level.descriptor.fd
+            guard try fd.status(of: entry.name).isDirectory else {
+                try fd.unlink(entry.name)
+                continue
+            }
+            let below = try fd.open(entry.name, [.directory, .noFollow], resolve: [.beneath, .noCrossing])
+            if try below.fd.fileSystem().isBtrfs, try below.fd.isSubvolume() {
+                _ = try fd.removeSubvolumeTree(entry.name)
+            } else {
+                levels.append(try Level(below, entry.name))
+            }
+        }
+    }
+}

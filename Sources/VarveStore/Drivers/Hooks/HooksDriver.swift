@@ -1,0 +1,32 @@
+import Glibc
+import VarveLayers
+public import Logging
+import VarveOCI
+import VarveSystem
+import SystemPackage
+
+/// Storage by programs of the user's, named in `hooks.toml`: see Docs/hooks.md.
+public struct HooksDriver: StorageDriver {
+    private let runner: HookRunner
+    public var name: String { "hooks" }
+
+    /// - Parameter onErrorOutput: gets what the programs write to their standard error, in whole lines; by default it
+    ///   goes to that of this process. Called by the thread of the operation.
+    public init(
+        configuration: HooksConfiguration, logger: Logger,
+        onErrorOutput: (@Sendable ([UInt8]) -> Void)? = nil
+    ) {
+        runner = HookRunner(
+            configuration: configuration,
+            onErrorOutput: onErrorOutput ?? { try? FileDescriptor.standardError.writeFull($0) },
+            logger: logger)
+    }
+
+    public func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
+        try HooksUnpack(runner: runner, context: context)
+    }
+
+    public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
+        try HooksBundle(runner: runner, context: context)
+    }
+}

@@ -1,0 +1,89 @@
+public import VarveOCI
+public import VarveSystem
+
+/// Makes a new image of another one in the same layout, without a bundle: another configuration, or one more layer.
+public struct ImageEditing: Sendable {
+    public struct Options: Sendable {
+        /// The tag that the new image gets; nil for the tag of the image that it is made of, which then names the new one.
+        public var tag: String?
+        /// What the history of the new image says of the change; nil adds no entry.
+        public var history: Repacking.History?
+        /// `SOURCE_DATE_EPOCH`: the time of creation where the history gives none.
+        public var sourceDate: Timestamp?
+        /// The time of creation where nothing else says it; nil for the time at which the image is made.
+        public var now: Timestamp?
+
+        public init(
+            tag: String? = nil, history: Repacking.History? = Repacking.History(),
+            sourceDate: Timestamp? = nil, now: Timestamp? = nil
+        ) {
+            self.tag = tag
+            self.history = history
+            self.sourceDate = sourceDate
+            self.now = now
+        }
+    }
+
+    public struct Result: Sendable, CustomStringConvertible {
+        /// Nil if no layer was added.
+        public var layer: Descriptor?
+        public var manifest: Descriptor
+        public var tag: String
+
+        public init(layer: Descriptor? = nil, manifest: Descriptor, tag: String) {
+            self.layer = layer
+            self.manifest = manifest
+            self.tag = tag
+        }
+
+        public var description: String {
+            "\(tag): \(manifest.digest)" + (layer.map { ", layer \($0.digest) of \($0.size) bytes" } ?? "")
+        }
+    }
+
+    /// A change: it may change the image, and returns the layer that it has written, nil for none.
+    public typealias Change = (ResolvedImage, inout ImageMutation) throws -> (Descriptor, DiffID)?
+
+    private let options: Options
+    private let cancellation: Cancellation
+
+    public init(_ options: Options = Options(), cancellation: Cancellation = Cancellation()) {
+        self.options = options
+        self.cancellation = cancellation
+    }
+
+    /// Changes an image, says so in its history, and tags what comes out. The tag comes last: an error leaves the layout as
+    /// it was.
+    ///
+    /// - Parameters:
+    ///   - tag: that of the image, which the new one gets unless the options name another.
+    ///   - createdBy: what the history calls the change, where the options do not.
+    /// - Throws: `OCIError`: `usage` for a tag that is not valid; and what `change` throws.
+    public func edit(
+        _ image: ResolvedImage, tag: String, createdBy: String, change: Change
+    ) throws -> Result {
+        let newTag = options.tag ?? tag
+        try ImageReference.checkTag(newTag)
+        return try image.layout.change { layout in
+            var mutation = try ImageMutation(image)
+            let added = try change(image.within(layout), &mutation)
+            let created = options.history?.created ?? options.sourceDate ?? options.now ?? .now()
+            var entry = options.history.map { history in
+                HistoryEntry(
+                    created: RFC3339.format(created), createdBy: history.createdBy ?? createdBy,
+                    author: history.author ?? mutation.config["author"]?.string, comment: history.comment)
+            }
+            if let (layer, diffID) = added {
+                try mutation.append(layer: layer, diffID: diffID, history: entry)
+                mutation.setCreated(created)
+            } else if entry != nil {
+                entry?.isEmptyLayer = true
+                if let entry { mutation.append(history: entry) }
+            }
+            let manifest = try mutation.commit(to: layout)
+            try cancellation.check()
+            try layout.tag(newTag, manifest)
+            return Result(layer: added?.0, manifest: manifest, tag: newTag)
+        }
+    }
+}

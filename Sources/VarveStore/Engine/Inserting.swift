@@ -1,0 +1,146 @@
+import VarveArchive
+public import VarveLayers
+public import VarveOCI
+public import VarveSystem
+import SystemPackage
+
+/// Writes files of this host, a deletion or an archive as one new layer, which needs no bundle.
+public struct Inserting: Sendable {
+    public struct Options: Sendable {
+        public var compression: LayerCompression
+        public var threads = 2
+        /// What the packer does besides; the placement is set here.
+        public var pack = PackOptions()
+
+        public init(compression: LayerCompression) { self.compression = compression }
+    }
+
+    private let layout: ImageLayout
+    private let options: Options
+    private let cancellation: Cancellation
+
+    public init(into layout: ImageLayout, options: Options, cancellation: Cancellation = Cancellation()) {
+        self.layout = layout
+        self.options = options
+        self.cancellation = cancellation
+    }
+
+    /// A layer in which the file or directory `source` of this host lies at `target`.
+    ///
+    /// - Parameter isOpaque: what lower layers have in `target`, a directory, is not seen any more.
+    public func insert(_ source: BytePath, at target: BytePath, isOpaque: Bool = false) throws -> (
+        Descriptor, DiffID
+    ) {
+        let target = try Self.target(target)
+        let status = try attempt("look at", source) { () throws(Errno) in
+            try FileDescriptor.workingDirectory.status(of: source)
+        }
+        if isOpaque, !status.isDirectory {
+            throw StoreError(
+                .usage, "\"\(source)\" is not a directory, and only a directory can hide what was in another")
+        }
+        if target == .current, !status.isDirectory {
+            throw StoreError(
+                .usage, "\"\(source)\" cannot be the root of an image: it is not a directory; name its place")
+        }
+        let parent = source.parent
+        let directory = status.isDirectory ? source : parent.isEmpty ? .current : parent
+        let root = SharedDescriptor(
+            try attempt("open the directory", directory) { () throws(Errno) in
+                try FileDescriptor.workingDirectory.open(directory, [.directory])
+            })
+        let inTree = status.isDirectory ? BytePath.current : source.lastComponent
+        let changes =
+            status.isDirectory
+            ? try Change.wholeTree(root.fd) { try cancellation.check() }
+            : [Change(kind: .added, path: inTree, type: status.type ?? .regular)]
+        var pack = options.pack
+        pack.placement = PackPlacement(source: inTree, target: target)
+        // The files are the host's, and the user's choice.
+        pack.crossesMounts = true
+        return try NewLayer.write(into: layout, options.compression, threads: options.threads) { sink in
+            let writer = TarWriter(sink)
+            if isOpaque { try writer.write(Self.deletion(target.child(Whiteout.opaqueName))) }
+            try LayerPacker(root: root.fd, options: pack).pack(changes, to: writer) { _ in
+                try cancellation.check()
+            }
+        }
+    }
+
+    /// A layer that deletes `target`.
+    public func delete(_ target: BytePath) throws -> (Descriptor, DiffID) {
+        let target = try Self.target(target)
+        guard target != .current else {
+            throw StoreError(.usage, "the root of an image cannot be deleted; name what is in it")
+        }
+        let whiteout = target.parent.appending(Whiteout.name(deleting: target.lastComponent))
+        return try NewLayer.write(into: layout, options.compression, threads: options.threads) { sink in
+            let writer = TarWriter(sink)
+            try writer.write(Self.deletion(whiteout))
+            try writer.finish()
+        }
+    }
+
+    /// A layer that is the tar archive `archive`, byte for byte. It is read as it goes: what could not be unpacked again
+    /// does not become a layer.
+    public func add(archive: BytePath) throws -> (Descriptor, DiffID) {
+        let file = SharedDescriptor(
+            try attempt("open the archive", archive) { () throws(Errno) in
+                try FileDescriptor.workingDirectory.open(archive, [.readOnly])
+            })
+        return try NewLayer.write(into: layout, options.compression, threads: options.threads) { sink in
+            let copy = CopyToSink(sink)
+            let reader = TarReader(TappedSource(FileSource(file), observer: copy))
+            do {
+                while try reader.nextEntry() != nil { try cancellation.check() }
+            } catch let error as TarError {
+                throw StoreError(
+                    .invalidInput,
+                    "\"\(archive)\" is not an uncompressed tar archive that can be a layer: \(error)")
+            }
+        }
+    }
+
+    private static func deletion(_ path: BytePath) -> TarEntry {
+        TarEntry(path: path, kind: .regular, mode: 0, modificationTime: .epoch)
+    }
+
+    /// `target` from the root of the image, `..` taken as that of a path that cannot leave it.
+    private static func target(_ target: BytePath) throws -> BytePath {
+        var parts: [BytePath] = []
+        for part in target.components where part != .current {
+            if part == ".." {
+                _ = parts.popLast()
+                continue
+            }
+            guard !part.hasPrefix(Whiteout.prefix) else {
+                throw StoreError(
+                    .usage,
+                    "nothing can be called \"\(target)\": names that begin with \".wh.\" mean deletions in a layer"
+                )
+            }
+            parts.append(part)
+        }
+        return parts.reduce(BytePath.current) { $0.child($1) }
+    }
+}
+
+extension BytePath {
+    /// `name` in the directory that this path is, `.` being the root.
+    fileprivate func child(_ name: BytePath) -> BytePath { self == .current ? name : appending(name) }
+}
+
+/// Writes what is read elsewhere to a sink; an error ends the reading at its end.
+private final class CopyToSink: ByteObserver {
+    private let sink: any ByteSink
+    private var failure: (any Error)?
+
+    init(_ sink: any ByteSink) { self.sink = sink }
+
+    func observe(_ bytes: UnsafeRawBufferPointer) {
+        guard failure == nil else { return }
+        do { try unsafe sink.write(bytes) } catch { failure = error }
+    }
+
+    func finish() throws { if let failure { throw failure } }
+}

@@ -1,0 +1,93 @@
+import VarveArchive
+import VarveOCI
+import Synchronization
+import VarveSystem
+
+/// One layer's blob on its way to a tree: read, checked and inflated on one thread, hashed for its DiffID on another,
+/// applied on the caller's.
+///
+/// The end of the stream arrives only when size and digest of the blob and the DiffID of what came out of it are right,
+/// so whoever read to the end without an error has applied exactly this layer.
+final class LayerStream {
+    let source: ThreadedSource
+
+    init(
+        _ descriptor: Descriptor, diffID: DiffID, in layout: ImageLayout, budget: MemoryBudget,
+        bytesRead: SharedCounter
+    ) throws {
+        let type = try LayerMediaType(descriptor.mediaType)
+        let blob = TappedSource(
+            FileSource(SharedDescriptor(try layout.openBlob(descriptor))),
+            observer: BlobObserver(descriptor, bytesRead))
+        source = try ThreadedSource(
+            Compression(type.compression).decoder(over: blob, slabSize: budget.slabSize),
+            observer: DiffIDObserver(diffID, of: descriptor), budget: budget)
+    }
+}
+
+/// Bytes counted by one thread and shown by another.
+final class SharedCounter: Sendable {
+    private let value = Atomic<Int64>(0)
+    func add(_ count: Int) { value.add(Int64(count), ordering: .relaxed) }
+    var count: Int64 { value.load(ordering: .relaxed) }
+}
+
+/// Checks size and digest of a blob while it is read.
+private final class BlobObserver: ByteObserver {
+    private var verifier: BlobVerifier
+    private let bytesRead: SharedCounter
+    private var failure: OCIError?
+
+    init(_ descriptor: Descriptor, _ bytesRead: SharedCounter) {
+        verifier = BlobVerifier(descriptor)
+        self.bytesRead = bytesRead
+    }
+
+    func observe(_ bytes: UnsafeRawBufferPointer) {
+        bytesRead.add(bytes.count)
+        guard failure == nil else { return }
+        do throws(OCIError) { try unsafe verifier.update(bytes) } catch { failure = error }
+    }
+
+    func finish() throws {
+        if let failure { throw failure }
+        try verifier.finish()
+    }
+}
+
+/// Checks what came out of a blob against the DiffID that the image's configuration gives.
+private final class DiffIDObserver: ByteObserver {
+    private var hasher: DigestHasher
+    private let expected: DiffID
+    private let blob: Descriptor
+
+    init(_ diffID: DiffID, of blob: Descriptor) {
+        hasher = DigestHasher(diffID.digest.algorithm)
+        expected = diffID
+        self.blob = blob
+    }
+
+    func observe(_ bytes: UnsafeRawBufferPointer) { unsafe hasher.update(bytes) }
+
+    func finish() throws {
+        let actual = hasher.finish()
+        if actual != expected.digest {
+            throw StoreError(
+                .invalidInput,
+                "the layer \(blob.digest) is not what the image's configuration says: its DiffID is \(actual), not \(expected); get the image again from where it was made"
+            )
+        }
+    }
+}
+
+extension Compression {
+    /// What a layer's media type says, as the codec for it.
+    init(_ layer: LayerCompression) {
+        self =
+            switch layer {
+            case .none: .none
+            case .gzip: .gzip
+            case .zstd: .zstd
+            }
+    }
+}

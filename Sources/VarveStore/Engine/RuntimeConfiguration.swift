@@ -1,0 +1,34 @@
+public import VarveLayers
+public import VarveOCI
+public import VarveSystem
+import SystemPackage
+
+extension Unpacking {
+    /// `config.json` of an image without a bundle.
+    ///
+    /// - Parameters:
+    ///   - rootfs: the root file system that users are looked up in, and that the document names; nil for none, and `.`.
+    ///   - onUnknownUser: called with the error that a user by name cannot be looked up without a root file system; root is
+    ///     then taken instead.
+    public static func runtimeConfiguration(
+        of config: ImageConfig, rootfs: BytePath?, owners: OwnerMapping,
+        onUnknownUser: (OCIError) -> Void
+    ) throws -> [UInt8] {
+        guard let rootfs else {
+            do {
+                return try runtimeConfiguration(config, rootfs: nil, path: ".", owners: owners)
+            } catch let error as OCIError {
+                // With the user left out: if that is not what was wrong, it is said now.
+                let configuration = try runtimeConfiguration(
+                    try config.withoutUser(), rootfs: nil, path: ".", owners: owners)
+                onUnknownUser(error)
+                return configuration
+            }
+        }
+        let root = try attempt("open the root file system", rootfs) { () throws(Errno) in
+            SharedDescriptor(try FileDescriptor.workingDirectory.open(rootfs, [.directory]))
+        }
+        return try runtimeConfiguration(
+            config, rootfs: root, path: rootfs.description, owners: owners)
+    }
+}

@@ -1,0 +1,183 @@
+import VarveArchive
+public import VarveLayers
+public import VarveOCI
+public import VarveSystem
+import SystemPackage
+
+/// Unpacks images into bundles, through any driver.
+public struct Unpacking: Sendable {
+    public struct Options: Sendable {
+        public var apply = ApplyOptions()
+        /// Bytes of memory for layers that are being inflated, all together.
+        public var memory = 64 << 20
+        /// Threads beside those that one layer at a time takes. They inflate the next layers, or extract layers side by
+        /// side. With 12 or more nothing gets faster; with none the result is the same.
+        public var helpers = 12
+        /// For which prefixes of the image a driver that keeps chains keeps one.
+        public var chains = ChainPolicy.auto
+        public var limits = UnpackLimits()
+        /// The permissions of the bundle's directory: who can enter it can run the set-ID files of the image.
+        public var bundleMode = UnpackContext.closedBundleMode
+        /// The bundle gets an mtree file, which umoci needs to repack it.
+        public var writesMtree = false
+        public init() {}
+    }
+
+    public struct Result: Sendable {
+        /// Layers that were there already and were not read.
+        public var layersInPlace: Int
+        /// All layers of the image.
+        public var layers: Int
+
+        public init(layersInPlace: Int, layers: Int) {
+            self.layersInPlace = layersInPlace
+            self.layers = layers
+        }
+    }
+
+    private let driver: any StorageDriver
+    private let options: Options
+    private let cancellation: Cancellation
+    private let progress: ProgressHandler
+
+    public init(
+        driver: any StorageDriver, options: Options = Options(), cancellation: Cancellation = Cancellation(),
+        progress: @escaping ProgressHandler = { _ in }
+    ) {
+        self.driver = driver
+        self.options = options
+        self.cancellation = cancellation
+        self.progress = progress
+    }
+
+    /// Unpacks `image` so that `bundle` is a bundle of it. Layers that the driver has are not read.
+    public func unpack(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
+        let context = UnpackContext(
+            bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
+            options: options.apply, chains: options.chains, bundleMode: options.bundleMode,
+            cancellation: cancellation)
+        let transaction = try driver.beginUnpack(context)
+        try extract(image, transaction, to: bundle)
+        let metadata = BundleMetadata(path: image.path, apply: options.apply)
+        let configuration = try Self.runtimeConfiguration(
+            image.config, rootfs: try transaction.rootfs(), owners: options.apply.owners)
+        try cancellation.check()
+        var files = [
+            BundleFile(name: "config.json", contents: try transaction.runtimeConfiguration(configuration)),
+            BundleFile(name: BundleMetadata.fileName, contents: metadata.encoded),
+        ]
+        if options.writesMtree {
+            let record = try transaction.record { try cancellation.check() }
+            files.append(
+                BundleFile(
+                    name: BundleMetadata.mtreeName(image.manifestDescriptor.digest), contents: record.mtree))
+        }
+        try transaction.finish(files: files)
+        return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
+    }
+
+    /// Unpacks the layers of `image` alone, so that `rootfs` is its root file system.
+    public func unpackRootfs(_ image: ResolvedImage, into rootfs: BytePath) throws -> Result {
+        let transaction = try driver.beginUnpack(
+            UnpackContext(
+                bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
+                options: options.apply, chains: options.chains, cancellation: cancellation))
+        try extract(image, transaction, to: rootfs)
+        try cancellation.check()
+        try transaction.finish(files: [])
+        return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
+    }
+
+    private func extract(_ image: ResolvedImage, _ transaction: any UnpackTransaction, to place: BytePath)
+        throws
+    {
+        do {
+            try extract(image, transaction)
+        } catch LayerError.system(let operation, let path, let errno) where errno == .noSpace {
+            // The path is one in the image, which says nothing of where it lies.
+            throw StoreError(
+                .noSpace,
+                "cannot \(operation) \"\(path)\": \(errno); \(spaceRemedy(near: place))")
+        }
+    }
+
+    private func extract(_ image: ResolvedImage, _ transaction: any UnpackTransaction) throws {
+        let layers = image.layers
+        let first = min(max(transaction.layersInPlace, 0), layers.count)
+        let planned = layers[first...].reduce(Int64(0)) { $0 + $1.size }
+        progress(.planned(layersInPlace: first, layers: layers.count, bytes: planned))
+        guard first < layers.count else { return }
+        if transaction.supportsParallelExtraction {
+            return try ParallelExtraction(
+                layers: layers, diffIDs: image.diffIDs, layout: image.layout, options: options,
+                cancellation: cancellation, progress: progress
+            ).run(transaction, from: first)
+        }
+
+        let bytesRead = SharedCounter()
+        var ahead = LayersAhead(
+            image, memory: options.memory, helpers: options.helpers, bytesRead: bytesRead)
+        let allowance = UnpackAllowance(options.limits)
+        for index in first..<layers.count {
+            try cancellation.check()
+            let target = try transaction.target(forLayer: index) {
+                progress(.layer(index: index, isWaiting: true))
+                try cancellation.check()
+            }
+            guard let target else { continue }
+            progress(.layer(index: index, isWaiting: false))
+            let stream = try ahead.stream(ofLayer: index)
+            let applier = LayerApplier(
+                root: target.root.fd, isBottom: target.isBottom, options: options.apply,
+                digests: target.digests)
+            do {
+                try applier.apply(TarReader(stream.source, allowance: allowance.archives)) {
+                    try cancellation.check()
+                    progress(.read(bytes: bytesRead.count))
+                }
+            } catch {
+                stream.source.cancel()
+                if let error = error as? TarError, let limit = allowance.explain(error, layers[index]) {
+                    throw limit
+                }
+                throw Self.explain(error, layers[index])
+            }
+            try transaction.didExtract(layer: index)
+        }
+    }
+
+    /// Names the layer where the error itself cannot.
+    static func explain(_ error: any Error, _ layer: Descriptor) -> any Error {
+        switch error {
+        case let error as TarError:
+            StoreError(.invalidInput, "the layer \(layer.digest) is not valid: \(error)")
+        case let error as CodecError:
+            StoreError(.invalidInput, "the layer \(layer.digest) is not valid: \(error)")
+        default:
+            error
+        }
+    }
+
+    /// `config.json`, with users looked up in the passwd and group files of `rootfs`. Without one they are not known, and
+    /// a user by name is an error.
+    ///
+    /// - Parameter path: what the document calls the root file system.
+    public static func runtimeConfiguration(
+        _ config: ImageConfig, rootfs: SharedDescriptor?, path: String = "rootfs", owners: OwnerMapping
+    ) throws -> [UInt8] {
+        func account(_ file: BytePath) -> [UInt8]? {
+            guard let rootfs,
+                let opened = try? rootfs.fd.openRegularFile(file, resolve: .inRoot, followsLinks: true)
+            else { return nil }
+            return try? opened.fd.readAll(limit: RuntimeConfig.accountFileLimit)
+        }
+        var options = RuntimeConfig.Options()
+        options.uidMappings = owners.uids
+        options.gidMappings = owners.gids
+        options.isRootless = owners.isRootless
+        let configuration = try RuntimeConfig.make(
+            config, passwd: account("etc/passwd"), group: account("etc/group"), rootfs: path, options: options
+        )
+        return configuration.serialized(pretty: true)
+    }
+}

@@ -1,0 +1,273 @@
+import VarveBtrfs
+import Glibc
+public import Logging
+public import VarveSystem
+import SystemPackage
+
+/// A store for hosts with no btrfs: a btrfs in an image file beside the store's directory, mounted there.
+///
+/// The image of the store `PATH` is `PATH.btrfs`. Mounting is the caller's business after a reboot (`varve store mount`).
+public enum LoopbackStore {
+    /// The smallest that mkfs.btrfs takes with room for a store, in bytes.
+    public static let minimumSize: Int64 = 256 << 20
+
+    /// The image file of the store at `path`.
+    public static func image(of path: BytePath) -> BytePath {
+        var bytes = Array(path.bytes)
+        while bytes.count > 1, bytes.last == UInt8(ascii: "/") { bytes.removeLast() }
+        return (BytePath(bytes) ?? path).appendingBytes(".btrfs")
+    }
+
+    /// Whether there is an image file for a store at `path`, mounted or not.
+    static func hasImage(_ path: BytePath) -> Bool {
+        ((try? FileDescriptor.workingDirectory.statusIfPresent(of: image(of: path))) ?? nil) != nil
+    }
+
+    /// Makes the image file, formats it, mounts it at `path` and makes a store there. What an error leaves half done is
+    /// taken away again.
+    ///
+    /// - Parameter size: of the image, in bytes; blocks are taken from the host as they are used.
+    public static func create(
+        at path: BytePath, size: Int64, logger: Logger, cancellation: Cancellation = Cancellation()
+    ) throws -> SnapshotStore {
+        guard size >= minimumSize else {
+            throw StoreError(
+                .usage,
+                "a loopback store needs at least \(minimumSize >> 20) MiB; give a larger --loopback SIZE")
+        }
+        let image = image(of: path)
+        guard geteuid() == 0 else {
+            throw StoreError(
+                .unsupported, "only root may mount \"\(image)\"; run as root, or make a store on a btrfs")
+        }
+        var made = MadeDirectories()
+        do {
+            return try create(at: path, size: size, logger: logger, cancellation, &made)
+        } catch {
+            made.remove()
+            throw error
+        }
+    }
+
+    private static func create(
+        at path: BytePath, size: Int64, logger: Logger, _ cancellation: Cancellation,
+        _ made: inout MadeDirectories
+    ) throws -> SnapshotStore {
+        do {
+            // Not kept open: what an interrupted run has mounted there is unmounted next.
+            let directory = try SnapshotStore.makeOwnDirectory(path, noting: &made)
+            try SnapshotStore.requireOwn(directory.fd, path)
+        }
+        let unfinished = try UnfinishedImage(of: path)
+        let directory = try SnapshotStore.makeOwnDirectory(path, noting: &made)
+        try SnapshotStore.requireOwn(directory.fd, path)
+        let entries = try attempt("list the directory", path) { () throws(Errno) in try directory.fd.entries()
+        }
+        guard entries.isEmpty else {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" cannot become a loopback store: it is not empty; name an empty directory")
+        }
+        try attempt("make the image file", unfinished.path) { () throws(Errno) in
+            try unfinished.file.fd.setSize(size)
+        }
+        try warnOfSize(size, of: unfinished, logger)
+        try format(unfinished.path, cancellation)
+        try mount(unfinished.path, at: path)
+        do {
+            let store = try SnapshotStore.initialize(
+                at: path, logger: logger, cancellation: cancellation)
+            try cancellation.check()
+            try unfinished.finish()
+            return store
+        } catch {
+            try? unmount(path)
+            throw error
+        }
+    }
+
+    /// The image is sparse. Where its file system fills up before it, the kernel can only answer writes in the store with EIO.
+    private static func warnOfSize(_ size: Int64, of image: UnfinishedImage, _ logger: Logger) throws {
+        let free = try attempt("look at the file system of", image.path) { () throws(Errno) in
+            try image.file.fd.freeBytes()
+        }
+        guard size > free else { return }
+        logger.warning(
+            "the store may grow to \(byteCount(size)), but the file system of its image file \"\(LoopbackStore.image(of: image.store))\" has \(byteCount(free)) free: once that is full, writing in the store fails with I/O errors; keep room there, or make a smaller store"
+        )
+    }
+
+    /// For people: in GiB or MiB, to one digit.
+    private static func byteCount(_ bytes: Int64) -> String {
+        let (unit, name): (Int64, String) = bytes >= 1 << 30 ? (1 << 30, "GiB") : (1 << 20, "MiB")
+        let tenths = bytes / (unit / 10)
+        return tenths % 10 == 0 ? "\(tenths / 10) \(name)" : "\(tenths / 10).\(tenths % 10) \(name)"
+    }
+
+    /// The image file while it is made, as `PATH.btrfs.new`: under its own name it is whole. It goes with this value, and
+    /// what an interrupted run left goes when the next one begins.
+    private final class UnfinishedImage {
+        let path: BytePath
+        let file: SharedDescriptor
+        /// The directory that the store is mounted at.
+        let store: BytePath
+        private let finished: BytePath
+        /// Where both names are; others cannot change it.
+        private let directory: SharedDescriptor
+        private var name: BytePath { path.lastComponent }
+        private var isFinished = false
+
+        init(of store: BytePath) throws {
+            self.store = store
+            finished = image(of: store)
+            path = finished.appendingBytes(".new")
+            let parent = finished.parent
+            do throws(PlaceError) {
+                directory = SharedDescriptor(
+                    try Place.directory(parent.isEmpty ? .current : parent, .closedToOthers))
+            } catch {
+                throw StoreError(error, "\"\(finished)\" cannot be the image of a store")
+            }
+            let exists = StoreError(
+                .failed,
+                "\"\(finished)\" exists already; mount that store with: varve store mount \(store.shellWord)")
+            if hasImage(store) { throw exists }
+            file = try attempt("make the image file", path) { [directory, path] () throws(Errno) in
+                SharedDescriptor(
+                    try directory.fd.open(
+                        path.lastComponent, [.readWrite, .create, .noFollow, .nonBlocking], mode: 0o600))
+            }
+            let status = try attempt("look at", path) { [file] () throws(Errno) in try file.fd.status() }
+            guard status.isRegular, status.uid == geteuid(), status.linkCount == 1 else {
+                throw StoreError(.failed, "\"\(path)\" is not an image that varve began; remove it")
+            }
+            // The loop device has a file of its own open, so the lock goes with the process that makes the store.
+            guard try attempt("lock", path, { [file] () throws(Errno) in try file.fd.tryLock(.exclusive) })
+            else {
+                throw StoreError(
+                    .failed, "another command makes the store \"\(store)\" just now; wait for it")
+            }
+            let current = try attempt("look at", path) { [directory, path] () throws(Errno) in
+                try directory.fd.statusIfPresent(of: path.lastComponent)
+            }
+            guard current?.inode == status.inode else { throw exists }
+            // Of an interrupted run: it may have got as far as to mount it.
+            if status.size > 0, try isMountPoint(store) { try unmount(store) }
+            try attempt("empty", path) { [file] () throws(Errno) in try file.fd.setSize(0) }
+        }
+
+        /// The image gets its name, and is on disk with it.
+        func finish() throws {
+            try attempt("put in place", path) { () throws(Errno) in
+                try file.fd.synchronize()
+                try directory.fd.rename(name, to: directory.fd, finished.lastComponent, replacing: false)
+                isFinished = true
+                try directory.fd.synchronize()
+            }
+        }
+
+        deinit {
+            if !isFinished { try? directory.fd.unlink(name) }
+        }
+    }
+
+    /// Mounts an existing loopback store, `noatime`. Does nothing if it is mounted.
+    public static func mount(at path: BytePath) throws { try mount(image(of: path), at: path) }
+
+    private static func mount(_ image: BytePath, at path: BytePath) throws {
+        let file: OwnedDescriptor
+        do throws(PlaceError) {
+            // Whoever could write to it could put any file system there.
+            file = try Place.ownFile(image, [.readWrite])
+        } catch {
+            guard let errno = error.errno else {
+                throw StoreError(error, "the store at \"\(path)\" is not safe to mount")
+            }
+            guard errno == .noSuchFileOrDirectory else {
+                throw StoreError.system("open the image file", image, errno)
+            }
+            throw StoreError(
+                .notFound,
+                "there is no loopback store at \"\(path)\" (\"\(image)\" is missing); make one with: varve store init \(path.shellWord) --loopback SIZE"
+            )
+        }
+        var made = MadeDirectories()
+        let directory = try SnapshotStore.makeOwnDirectory(path, noting: &made)
+        let isBtrfs = try attempt("look at", path) { () throws(Errno) in try directory.fd.fileSystem().isBtrfs
+        }
+        if isBtrfs, try isMountPoint(path) { return }
+        do throws(Errno) {
+            let device = try LoopDevice(image: file.fd)
+            // The kernel takes the device apart when it is unmounted: it is attached with autoclear.
+            try VarveSystem.mount(
+                device.path, at: path, type: "btrfs", flags: .noAccessTime, options: "user_subvol_rm_allowed")
+            extendLifetime(device)
+        } catch .notPermitted {
+            throw StoreError(.unsupported, "only root may mount \"\(image)\"; run as root")
+        } catch .permissionDenied {
+            throw StoreError(.unsupported, "only root may mount \"\(image)\"; run as root")
+        } catch  where error == Errno(rawValue: ENODEV) {
+            throw StoreError(
+                .unsupported, "this kernel has no btrfs; load it (modprobe btrfs) or use another kernel")
+        } catch .noSuchFileOrDirectory {
+            throw StoreError(.unsupported, "this host has no loop devices; load them (modprobe loop)")
+        } catch {
+            throw StoreError.system("mount the store at", path, error)
+        }
+    }
+
+    /// Unmounts a loopback store; the image stays.
+    public static func unmount(_ path: BytePath) throws {
+        guard try isMountPoint(path) else {
+            throw StoreError(.notFound, "no store is mounted at \"\(path)\"")
+        }
+        do throws(Errno) {
+            try VarveSystem.unmount(path)
+        } catch .resourceBusy {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" is in use; end what has files open there (lsof +f -- \(path.shellWord)) and try again"
+            )
+        } catch .notPermitted {
+            throw StoreError(.unsupported, "only root may unmount \"\(path)\"; run as root")
+        } catch {
+            throw StoreError.system("unmount", path, error)
+        }
+    }
+
+    private static func isMountPoint(_ path: BytePath) throws(StoreError) -> Bool {
+        let here = FileDescriptor.workingDirectory
+        return try attempt("look at", path) { () throws(Errno) in
+            let directory = try here.open(path, [.directory, .path])
+            let above = try directory.fd.status(of: "..")
+            let status = try directory.fd.status()
+            return above.device != status.device || above.inode == status.inode
+        }
+    }
+
+    /// mkfs.btrfs(8). There is no library that formats a btrfs.
+    private static func format(_ image: BytePath, _ cancellation: Cancellation) throws {
+        let outcome: SupervisedProgram.Outcome
+        do {
+            outcome = try SupervisedProgram(
+                arguments: ["mkfs.btrfs", "--quiet", "--label", "varve", "--", image], input: [],
+                outputLimit: 1 << 20, timeLimit: .seconds(600)
+            ).run(check: { try cancellation.check() })
+        } catch Errno.noSuchFileOrDirectory {
+            throw StoreError(
+                .unsupported, "mkfs.btrfs is not installed; install btrfs-progs (apt-get install btrfs-progs)"
+            )
+        } catch let error as Errno {
+            throw StoreError.system("run mkfs.btrfs on", image, error)
+        }
+        guard outcome.ending != .exited(status: 0) else { return }
+        // It does not say which error it met: where there is no room for what it writes, this meets it too.
+        try attempt("format", image) { () throws(Errno) in
+            let file = try FileDescriptor.workingDirectory.open(image, [.readWrite, .noFollow])
+            try file.fd.allocate(bytes: 16 << 20)
+        }
+        throw StoreError(
+            .failed,
+            "mkfs.btrfs cannot format \"\(image)\": \(outcome.lastWords ?? "\(outcome.ending)")")
+    }
+}

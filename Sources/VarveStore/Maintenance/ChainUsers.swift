@@ -1,0 +1,54 @@
+import VarveBtrfs
+import VarveSystem
+import SystemPackage
+
+/// Which chains something that exists descends from: every bundle, snapshot and work subvolume, wherever it lies on the
+/// file system and whether or not it can be reached through a mount.
+struct ChainUsers {
+    /// What has a subvolume made from it that is no chain.
+    private var parents: Set<SubvolumeUUID> = []
+    /// What a bundle's attribute names: one that was restored from a snapshot is no longer a child of its chain.
+    private var names: Set<ChainName> = []
+    /// What the store keeps of bundles that do not exist any more: it needs nothing.
+    private(set) var orphans: [(name: BytePath, id: UInt64)] = []
+
+    /// - Parameter chains: the subvolumes that are chains, which do not count as users of each other here.
+    init(of store: SnapshotStore, besides chains: [OpenChain]) throws {
+        let fileSystem = store.directory.fd
+        // A subvolume that was deleted is so in the tree of roots only after the next commit.
+        try fileSystem.commitTransaction()
+        var search = TreeSearch(fileSystem)
+        let alive = try search.subvolumes().filter { !$0.isDeleted }
+        orphans = try Self.orphans(of: store, Set(alive.map(\.uuid)))
+        let unasked = Set(chains.map(\.info.id) + orphans.map(\.id))
+        for root in alive where !unasked.contains(root.id) {
+            if let parent = root.parentUUID { parents.insert(parent) }
+            if let attribute = try search.rootAttribute(StoreLayout.chainAttribute, ofSubvolume: root.id) {
+                names.formUnion(ChainRecords(attribute).chains)
+            }
+        }
+    }
+
+    private static func orphans(of store: SnapshotStore, _ alive: Set<SubvolumeUUID>) throws -> [(
+        name: BytePath, id: UInt64
+    )] {
+        let entries = try attempt("list", StoreLayout.refreshed) { () throws(Errno) in
+            try store.refreshedDirectory.fd.entries()
+        }
+        var result: [(BytePath, UInt64)] = []
+        for entry in entries {
+            // `UUID-HEX`; what is named otherwise is not the store's.
+            guard let text = entry.name.string, let bundle = SubvolumeUUID(text.prefix(36)),
+                !alive.contains(bundle), entry.type == .directory,
+                let opened = try store.open(entry.name, in: store.refreshedDirectory),
+                try opened.fd.isSubvolume(), let info = try opened.fd.subvolumeInfoIfPresent()
+            else { continue }
+            result.append((entry.name, info.id))
+        }
+        return result
+    }
+
+    func contains(_ chain: OpenChain) -> Bool {
+        parents.contains(chain.info.uuid) || names.contains(chain.name)
+    }
+}

@@ -1,0 +1,101 @@
+import VarveArchive
+import VarveBtrfs
+import VarveLayers
+public import VarveOCI
+public import VarveSystem
+import SystemPackage
+
+extension StoreCheck {
+    /// What became of a comparison of chains with the layers that they are made of.
+    public struct DeepReport: Sendable {
+        public var findings: [Finding] = []
+        public var compared: [ChainName] = []
+    }
+
+    /// Derives every chain of `images` again, from its layers, and compares the tree with that in the store, byte for byte.
+    /// Chains of other images, or with options that are not known here, are not looked at.
+    public func compare(with images: [ResolvedImage], cancellation: Cancellation = Cancellation()) throws
+        -> DeepReport
+    {
+        var report = DeepReport()
+        for keepsDirlinks in [false, true] {
+            var options = ApplyOptions()
+            options.keepDirlinks = keepsDirlinks
+            for image in images {
+                try compare(image, options, &report, cancellation)
+            }
+        }
+        return report
+    }
+
+    private func compare(
+        _ image: ResolvedImage, _ options: ApplyOptions, _ report: inout DeepReport,
+        _ cancellation: Cancellation
+    ) throws {
+        let names = image.chainIDs.map { ChainName($0, variant: chainVariant(options)) }
+        let compared = Set(report.compared)
+        let wanted = try names.indices.filter { index in
+            try !compared.contains(names[index]) && store.leased(names[index]) != nil
+        }
+        guard let last = wanted.last else { return }
+        let work = try store.makeWork(for: store.path) { directory, name in
+            try store.makeEmptyTree(name, in: directory, owners: options.owners)
+        }
+        let workName = work.name
+        let opened = SharedDescriptor(
+            try attempt("open", workName) { () throws(Errno) in
+                try store.workDirectory.fd.openDirectory(workName)
+            })
+        let root = SharedDescriptor(
+            try attempt("open", workName) { () throws(Errno) in
+                try opened.fd.openDirectory(StoreLayout.rootfs)
+            })
+        for index in 0...last {
+            try cancellation.check()
+            let stream = try LayerStream(
+                image.layers[index], diffID: image.diffIDs[index], in: image.layout,
+                budget: MemoryBudget(bytes: 4 << 20), bytesRead: SharedCounter())
+            do {
+                try LayerApplier(root: root.fd, isBottom: index == 0, options: options).apply(
+                    TarReader(stream.source)
+                ) { try cancellation.check() }
+            } catch {
+                stream.source.cancel()
+                throw error
+            }
+            guard wanted.contains(index) else { continue }
+            try compare(names[index], opened, root, &report, cancellation)
+        }
+        extendLifetime(work)
+    }
+
+    private func compare(
+        _ name: ChainName, _ subvolume: SharedDescriptor, _ root: SharedDescriptor,
+        _ report: inout DeepReport, _ cancellation: Cancellation
+    ) throws {
+        // Gone since, by somebody else.
+        guard let chain = try store.leased(name) else { return }
+        let chainRoot = try attempt("open", name.path) { () throws(Errno) in
+            try chain.fd.openDirectory(StoreLayout.rootfs)
+        }
+        let delta = try Delta.compute(
+            old: DeltaTree(subvolume: subvolume.fd, root: root.fd),
+            new: DeltaTree(subvolume: chain.fd, root: chainRoot.fd), source: .walk
+        ) { try cancellation.check() }
+        report.compared.append(name)
+        guard let first = delta.changes.first else { return }
+        let path = StoreLayout.chains.appending(name.path)
+        try report.findings.append(
+            Finding(
+                path: path,
+                problem:
+                    "its tree is not that of its layers: \(delta.changes.count) paths differ, the first \"\(first.path)\" (\(first.kind))",
+                repair: repair("deleted it; it is built anew where it is needed") {
+                    // Our own lease would be in the way.
+                    try store.withRemovalLock(on: name) {
+                        _ = try store.delete(name.path, in: store.chainsDirectory.fd)
+                    }
+                }))
+        extendLifetime(chain)
+    }
+}

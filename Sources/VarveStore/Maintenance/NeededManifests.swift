@@ -1,0 +1,51 @@
+import VarveBtrfs
+public import VarveOCI
+import VarveSystem
+import SystemPackage
+
+extension SnapshotStore {
+    /// The manifests of the images that bundles and snapshots of the store came from: `repack` of one needs its manifest,
+    /// configuration and layers, whether or not a tag still leads to them.
+    ///
+    /// Root finds every subvolume of the file system. Anybody else may not search the trees, and finds those in the store's
+    /// own directories and in its `bundles/`.
+    public func neededManifests() throws -> Set<Digest> {
+        do throws(BtrfsError) {
+            return try manifestsOfAllSubvolumes()
+        } catch  where error.errno == .notPermitted {
+            return try manifestsInOwnDirectories()
+        }
+    }
+
+    private func manifestsOfAllSubvolumes() throws(BtrfsError) -> Set<Digest> {
+        // What was made a moment ago is in the trees only after a commit.
+        try directory.fd.commitTransaction()
+        var needed: Set<Digest> = []
+        var search = TreeSearch(directory.fd)
+        for root in try search.subvolumes() where !root.isDeleted {
+            if let value = try search.rootAttribute(StoreLayout.chainAttribute, ofSubvolume: root.id) {
+                needed.formUnion(ChainRecords(value).manifests)
+            }
+        }
+        return needed
+    }
+
+    private func manifestsInOwnDirectories() throws -> Set<Digest> {
+        var needed: Set<Digest> = []
+        var places = [snapshotsDirectory, refreshedDirectory]
+        if let bundles = try open(StoreLayout.bundles, in: directory) { places.append(bundles) }
+        for place in places {
+            let entries = try attempt("list a directory of the store", path) { () throws(Errno) in
+                try place.fd.entries()
+            }
+            for entry in entries where entry.type == .directory {
+                guard let opened = try open(entry.name, in: place) else { continue }
+                let value = try attempt("read the attributes of", entry.name) { () throws(Errno) in
+                    try opened.fd.extendedAttribute(StoreLayout.chainAttribute)
+                }
+                needed.formUnion(ChainRecords(value ?? []).manifests)
+            }
+        }
+        return needed
+    }
+}

@@ -1,0 +1,270 @@
+import VarveBtrfs
+import Glibc
+import VarveOCI
+public import VarveSystem
+import SystemPackage
+
+/// Looks whether a store is as it should be, and takes away what is wrong.
+///
+/// Only what the store made itself is ever removed: a chain can be built again, and what an interrupted command left is of
+/// no use. A user's snapshot, or a file that somebody put into the store, is named and left alone.
+public struct StoreCheck: Sendable {
+    public struct Finding: Sendable, Hashable {
+        /// Below the store's directory; empty for itself.
+        public var path: BytePath
+        public var problem: String
+        /// What was done about it; nil if nothing was.
+        public var repair: String?
+        /// What a person can do; nil if `--repair` does it.
+        public var remedy: String?
+        public var isRepaired: Bool { repair != nil }
+    }
+
+    let store: SnapshotStore
+    let repairs: Bool
+
+    public init(_ store: SnapshotStore, repairs: Bool = false) {
+        self.store = store
+        self.repairs = repairs
+    }
+
+    /// Everything but the content of the chains. Reads no tree.
+    public func run() throws -> [Finding] {
+        var findings: [Finding] = []
+        try checkDirectories(&findings)
+        try checkStubs(&findings)
+        try checkChains(&findings)
+        try checkSnapshots(&findings)
+        try checkRefreshed(&findings)
+        try checkLeftovers(&findings)
+        return findings
+    }
+
+    /// The store's own directories: nobody else may write to them.
+    private func checkDirectories(_ findings: inout [Finding]) throws {
+        let places: [(BytePath, SharedDescriptor)] = [
+            (.empty, store.directory), (StoreLayout.chains, store.chainsDirectory),
+            (StoreLayout.snapshots, store.snapshotsDirectory), (StoreLayout.work, store.workDirectory),
+            (StoreLayout.locks, store.locksDirectory), (StoreLayout.refreshed, store.refreshedDirectory),
+        ]
+        for (path, directory) in places {
+            let status = try attempt("look at", path) { () throws(Errno) in try directory.fd.status() }
+            if status.uid != geteuid(), status.uid != 0 {
+                findings.append(
+                    Finding(
+                        path: path, problem: "it belongs to the user \(status.uid)",
+                        remedy: "give it to yourself (chown), and do not trust what is in it"))
+            }
+            guard status.permissions & 0o022 != 0 else { continue }
+            let problem = "others may write to it (mode \(String(status.permissions, radix: 8)))"
+            try findings.append(
+                Finding(
+                    path: path, problem: problem,
+                    repair: repair("took that away") {
+                        try attempt("change the mode of", path) { () throws(Errno) in
+                            try directory.fd.changeMode(to: status.permissions & ~0o022)
+                        }
+                    }))
+        }
+    }
+
+    /// What a snapshot of the store has in place of its subvolumes. Every command takes it for nothing at all.
+    private func checkStubs(_ findings: inout [Finding]) throws {
+        var places: [(BytePath, SharedDescriptor)] = [
+            (StoreLayout.chains, store.chainsDirectory), (StoreLayout.snapshots, store.snapshotsDirectory),
+            (StoreLayout.refreshed, store.refreshedDirectory), (StoreLayout.work, store.workDirectory),
+        ]
+        // Not the store's own, but where bundles are put by custom.
+        if let bundles = try subdirectory(StoreLayout.bundles) {
+            places.append((StoreLayout.bundles, bundles))
+        }
+        for (place, directory) in places {
+            for entry in try entries(of: directory, place, withStubs: true)
+            where try isStub(entry.name, in: directory) {
+                let path = place.appending(entry.name)
+                try findings.append(
+                    Finding(
+                        path: path,
+                        problem:
+                            "it is the empty directory that a snapshot of the store has in place of a subvolume; it counts as absent",
+                        repair: repair("removed it") {
+                            try attempt("remove", path) { () throws(Errno) in
+                                _ = try directory.fd.removeSubvolumeStub(entry.name)
+                            }
+                        }))
+            }
+        }
+    }
+
+    private func isStub(_ name: BytePath, in directory: SharedDescriptor) throws -> Bool {
+        try attempt("look at", name) { () throws(Errno) in
+            try directory.fd.statusIfPresent(of: name)?.isSubvolumeStub == true
+        }
+    }
+
+    private func subdirectory(_ name: BytePath) throws -> SharedDescriptor? {
+        try attempt("open", name) { () throws(Errno) in
+            do throws(Errno) {
+                return SharedDescriptor(try store.directory.fd.openDirectory(name))
+            } catch .noSuchFileOrDirectory {
+                return nil
+            } catch .notDirectory {
+                return nil
+            } catch .tooManySymbolicLinkLevels {
+                return nil
+            }
+        }
+    }
+
+    private func checkChains(_ findings: inout [Finding]) throws {
+        for entry in try entries(of: store.chainsDirectory, StoreLayout.chains) {
+            let path = StoreLayout.chains.appending(entry.name)
+            guard let name = entry.name.string.flatMap({ ChainName($0) }) else {
+                findings.append(foreign(path, "it is not named as a chain"))
+                continue
+            }
+            guard let subvolume = try subvolume(entry.name, in: store.chainsDirectory) else {
+                findings.append(foreign(path, "it is not a subvolume, and cannot be a chain"))
+                continue
+            }
+            let chain = OpenChain(
+                name: name, subvolume: subvolume, info: try subvolume.fd.settledSubvolumeInfo())
+            guard let fault = try store.fault(of: chain) else { continue }
+            try findings.append(
+                Finding(
+                    path: path, problem: "\(fault); it is not used",
+                    repair: repair("deleted it; it is built anew where it is needed") {
+                        try store.removeChain(name)
+                    }))
+        }
+    }
+
+    private func checkSnapshots(_ findings: inout [Finding]) throws {
+        for entry in try entries(of: store.snapshotsDirectory, StoreLayout.snapshots) {
+            let path = StoreLayout.snapshots.appending(entry.name)
+            guard let subvolume = try subvolume(entry.name, in: store.snapshotsDirectory) else {
+                findings.append(foreign(path, "it is not a subvolume, and cannot be a snapshot"))
+                continue
+            }
+            switch try store.changeFault(subvolume.fd, subvolume.fd.settledSubvolumeInfo()) {
+            case nil: break
+            case .writable?:
+                try findings.append(
+                    Finding(
+                        path: path, problem: "it was made writable after it was taken",
+                        repair: repair("made it read-only") { try subvolume.fd.setSubvolumeReadOnly(true) }))
+            case let fault?:
+                findings.append(
+                    Finding(
+                        path: path, problem: "\(fault.description.replacingPublished)",
+                        remedy:
+                            "it is no longer what was kept; restore it if its content is wanted, and remove it (varve snapshot rm)"
+                    ))
+            }
+        }
+    }
+
+    private func checkRefreshed(_ findings: inout [Finding]) throws {
+        for entry in try entries(of: store.refreshedDirectory, StoreLayout.refreshed) {
+            let path = StoreLayout.refreshed.appending(entry.name)
+            guard entry.name.string.flatMap({ SubvolumeUUID($0.prefix(36)) }) != nil,
+                let subvolume = try subvolume(entry.name, in: store.refreshedDirectory)
+            else {
+                // On its way there, by a command that runs just now.
+                if (try? isLeftover(entry.name, in: store.refreshedDirectory)) == false { continue }
+                findings.append(foreign(path, "it is not the state of a refreshed bundle"))
+                continue
+            }
+            // That of a bundle which somebody deleted with rm(1) is no fault: garbage collection deletes it.
+            guard let fault = try store.changeFault(subvolume.fd, subvolume.fd.settledSubvolumeInfo()) else {
+                continue
+            }
+            try findings.append(
+                Finding(
+                    path: path, problem: "\(fault.description.replacingPublished); it is not used",
+                    repair: repair("deleted it") {
+                        try store.delete(entry.name, in: store.refreshedDirectory.fd)
+                    }))
+        }
+    }
+
+    /// What interrupted commands left. Opening the store has taken away what it could.
+    private func checkLeftovers(_ findings: inout [Finding]) throws {
+        for entry in try entries(of: store.workDirectory, StoreLayout.work) {
+            let path = StoreLayout.work.appending(entry.name)
+            guard try isLeftover(entry.name, in: store.workDirectory) else { continue }
+            findings.append(
+                Finding(
+                    path: path, problem: "an interrupted command left it, and it cannot be removed",
+                    remedy: "see why (varve --log debug store ls), and delete it: btrfs subvolume delete"))
+        }
+        for entry in try entries(of: store.directory, .empty)
+        where entry.name.hasPrefix(SnapshotStore.temporaryDescription) {
+            try findings.append(
+                Finding(
+                    path: entry.name, problem: "an interrupted command left it",
+                    repair: repair("deleted it") {
+                        try attempt("remove", entry.name) { () throws(Errno) in
+                            try store.directory.fd.unlink(entry.name)
+                        }
+                    }))
+        }
+    }
+
+    /// Whether something in `work/` is still there though nobody holds its lock.
+    private func isLeftover(_ name: BytePath, in directory: SharedDescriptor) throws -> Bool {
+        try attempt("lock", name) { () throws(Errno) in
+            guard let lock = try RemovalLock(SnapshotStore.lockName(name), of: store) else {
+                return false
+            }
+            let isThere = try directory.fd.statusIfPresent(of: name) != nil
+            extendLifetime(lock)
+            return isThere
+        }
+    }
+
+    // MARK: Parts
+
+    func repair(_ what: String, _ body: () throws -> Void) throws -> String? {
+        guard repairs else { return nil }
+        try body()
+        return what
+    }
+
+    private func foreign(_ path: BytePath, _ problem: String) -> Finding {
+        Finding(path: path, problem: problem, remedy: "the store did not make it; move it away")
+    }
+
+    /// By name; without stubs (`checkStubs`).
+    private func entries(of directory: SharedDescriptor, _ path: BytePath, withStubs: Bool = false) throws
+        -> [DirectoryEntry]
+    {
+        let all = try attempt("list", path) { () throws(Errno) in try directory.fd.entries() }
+            .sorted { $0.name < $1.name }
+        return withStubs ? all : try all.filter { try !isStub($0.name, in: directory) }
+    }
+
+    private func subvolume(_ name: BytePath, in directory: SharedDescriptor) throws -> SharedDescriptor? {
+        let opened = try attempt("open", name) { () throws(Errno) -> SharedDescriptor? in
+            do throws(Errno) {
+                return SharedDescriptor(try directory.fd.openDirectory(name))
+            } catch .notDirectory {
+                return nil
+            } catch .tooManySymbolicLinkLevels {
+                return nil
+            } catch .noSuchFileOrDirectory {
+                // Deleted since it was listed.
+                return nil
+            }
+        }
+        guard let opened, try opened.fd.isSubvolume() else { return nil }
+        return opened
+    }
+}
+
+extension String {
+    /// A snapshot was taken, not published.
+    fileprivate var replacingPublished: String {
+        hasSuffix("published") ? dropLast("published".count) + "taken" : self
+    }
+}

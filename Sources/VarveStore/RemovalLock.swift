@@ -1,0 +1,81 @@
+import VarveBtrfs
+import Glibc
+import VarveLayers
+import VarveSystem
+import SystemPackage
+
+/// What is held while something of a store is deleted: the lock of its name, or, where there is no room for the file of
+/// that, those of all names at once. A full disk is no reason not to delete.
+struct RemovalLock: ~Copyable {
+    private let file: FileLock?
+    private let everything: HeldLock?
+
+    /// Nil when somebody else holds it.
+    ///
+    /// - Parameter isForRemoval: false for the lock of that name alone.
+    init?(_ name: BytePath, of store: SnapshotStore, isForRemoval: Bool = true) throws(Errno) {
+        do throws(Errno) {
+            guard let lock = try store.tryLock(name) else { return nil }
+            file = consume lock
+            everything = nil
+        } catch  where isForRemoval && error.isOutOfSpace {
+            // Not waited for: whoever holds one of them may hold it for long, and cannot have been told.
+            guard let all = try FileLock.everything(in: store.locksDirectory) else { throw error }
+            file = nil
+            everything = all
+        }
+    }
+}
+
+extension Errno {
+    /// No room, or a quota is reached.
+    var isOutOfSpace: Bool { self == .noSpace || self == .diskQuotaExceeded }
+}
+
+extension SnapshotStore {
+    /// The exclusive lock of that name in `locks/`; nil when somebody holds it.
+    func tryLock(_ name: BytePath) throws(Errno) -> FileLock? {
+        try FileLock.tryExclusive(name, in: locksDirectory, isShared: true)
+    }
+
+    /// Runs `body` while this process alone may publish or delete the chain, also where the disk is full.
+    func withRemovalLock<R>(on name: ChainName, _ body: () throws -> R) throws -> R {
+        while true {
+            let lock = try attempt("lock the chain", name.path) { () throws(Errno) in
+                try RemovalLock(name.path, of: self)
+            }
+            if let lock {
+                let result = try body()
+                extendLifetime(lock)
+                return result
+            }
+            try cancellation.check()
+            usleep(50_000)
+        }
+    }
+}
+
+extension FileDescriptor {
+    /// Deletes a subvolume with those nested in it. Where a quota is reached the kernel may refuse that, as its record of
+    /// it counts too: what running transactions have set aside is given back first then.
+    ///
+    /// - Parameter isHidden: nobody looks for it any more, so that the files in it, which the kernel deletes even then, may
+    ///   go without it.
+    @discardableResult
+    func removeSubvolumeTree(_ name: BytePath, isHidden: Bool = false) throws(BtrfsError) -> [UInt64] {
+        do throws(BtrfsError) {
+            return try deleteSubvolumeTree(name)
+        } catch  where error.errno == .diskQuotaExceeded {
+            try? synchronizeFileSystem()
+        }
+        do throws(BtrfsError) {
+            return try deleteSubvolumeTree(name)
+        } catch  where error.errno == .diskQuotaExceeded && isHidden {
+            guard let root = try? openDirectory(name) else { throw error }
+            if try root.fd.subvolumeInfo().isReadOnly { try root.fd.setSubvolumeReadOnly(false) }
+            try? TreeRemoval.empty(root.fd, path: name)
+            try? synchronizeFileSystem()
+            return try deleteSubvolumeTree(name)
+        }
+    }
+}

@@ -1,0 +1,224 @@
+import VarveBtrfs
+import VarveOCI
+import Synchronization
+public import VarveSystem
+import SystemPackage
+
+public import Logging
+
+/// A store of layer chains on btrfs.
+///
+/// The file system is the database: which chains there are is which subvolumes `chains/` holds, and what a bundle came
+/// from is its subvolume's parent UUID. Several processes may use one store at once.
+public final class SnapshotStore: Sendable {
+    /// Where the store is, as it was named when it was opened.
+    public let path: BytePath
+    let directory: SharedDescriptor
+    let chainsDirectory: SharedDescriptor
+    let snapshotsDirectory: SharedDescriptor
+    let workDirectory: SharedDescriptor
+    let locksDirectory: SharedDescriptor
+    let refreshedDirectory: SharedDescriptor
+    let logger: Logger
+    /// Ends waits for locks.
+    let cancellation: Cancellation
+    /// Chains of which was said already that they are not used.
+    let warned = Mutex<[ChainName]>([])
+
+    /// How the name of `store.json` begins while it is written (`writeFileDurably`).
+    static let temporaryDescription = Array(".store.json.".utf8)
+
+    /// Makes a store in `path`: a directory on btrfs, or one that is yet to be made there. An existing store is left
+    /// as it is. An error leaves nothing behind.
+    public static func initialize(
+        at path: BytePath, logger: Logger, cancellation: Cancellation = Cancellation()
+    ) throws -> SnapshotStore {
+        var made = MadeDirectories()
+        do {
+            return try initialize(at: path, logger: logger, cancellation, &made)
+        } catch {
+            made.remove()
+            throw error
+        }
+    }
+
+    private static func initialize(
+        at path: BytePath, logger: Logger, _ cancellation: Cancellation, _ made: inout MadeDirectories
+    ) throws -> SnapshotStore {
+        let directory = try makeOwnDirectory(path, noting: &made)
+        try requireBtrfs(directory.fd, path)
+        try requireOwn(directory.fd, path)
+        let existing = try attempt("list the directory", path) { () throws(Errno) in
+            try directory.fd.entries()
+        }
+        if existing.contains(where: { $0.name == StoreLayout.description }) {
+            return try open(at: path, logger: logger, cancellation: cancellation)
+        }
+        // A store that was interrupted while it was made holds some of its own directories, and nothing else.
+        let own = Set(StoreLayout.directories)
+        if let other = existing.first(where: {
+            !own.contains($0.name) && !$0.name.hasPrefix(temporaryDescription)
+        }) {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" cannot be a store: it is not empty (\"\(other.name)\" is in it); name an empty directory"
+            )
+        }
+        try attempt("make a store in", path) { () throws(Errno) in
+            try directory.fd.changeMode(to: 0o700)
+            for name in StoreLayout.directories {
+                do throws(Errno) {
+                    try directory.fd.makeDirectory(name, mode: 0o700)
+                    made.add(name, in: directory)
+                    // The umask may have taken more than others' permissions.
+                    try directory.fd.changeMode(of: name, to: 0o700)
+                } catch .fileExists {}
+            }
+        }
+        for entry in existing where entry.name.hasPrefix(temporaryDescription) {
+            try attempt("remove what an interrupted run left in", path) { () throws(Errno) in
+                try directory.fd.unlink(entry.name)
+            }
+        }
+        let description: JSONValue = [
+            "formatVersion": .number(JSONNumber(StoreLayout.formatVersion)),
+            "uuid": .string(SubvolumeUUID.random().description),
+        ]
+        try attempt("write", path.appending(StoreLayout.description)) { () throws(Errno) in
+            try directory.fd.writeFileDurably(
+                StoreLayout.description, description.serialized() + [0x0a], mode: 0o600)
+        }
+        return try open(at: path, logger: logger, cancellation: cancellation)
+    }
+
+    /// Opens an existing store, and cleans up what dead processes left in it.
+    ///
+    /// - Parameter cancellation: ends the waits for locks of other processes.
+    public static func open(
+        at path: BytePath, logger: Logger, cancellation: Cancellation = Cancellation()
+    ) throws -> SnapshotStore {
+        let directory: SharedDescriptor
+        do throws(PlaceError) {
+            directory = SharedDescriptor(try Place.ownDirectory(path))
+        } catch {
+            guard let errno = error.errno else {
+                throw StoreError(error, "the store \"\(path)\" is not safe to use")
+            }
+            throw openFailure(path, errno)
+        }
+        let description: [UInt8]
+        do throws(Errno) {
+            description = try directory.fd.readFile(StoreLayout.description, limit: 1 << 16)
+        } catch {
+            throw openFailure(path, error)
+        }
+        let version = try? JSONValue(parsing: description).object?["formatVersion"]?.int64
+        guard let version else {
+            throw StoreError(
+                .invalidInput,
+                "\"\(path)/store.json\" is damaged: it names no formatVersion; restore it, or make a new store"
+            )
+        }
+        guard version == StoreLayout.formatVersion else {
+            throw StoreError(
+                .unsupported,
+                "the store in \"\(path)\" has format \(version), and this varve knows format \(StoreLayout.formatVersion); use a newer varve"
+            )
+        }
+        try requireBtrfs(directory.fd, path)
+        let store = try SnapshotStore(
+            path: path, directory: directory, logger: logger, cancellation: cancellation)
+        store.warnOfAccessTimes()
+        store.cleanWorkArea()
+        return store
+    }
+
+    private static func openFailure(_ path: BytePath, _ errno: Errno) -> StoreError {
+        switch errno {
+        case .noSuchFileOrDirectory where LoopbackStore.hasImage(path):
+            StoreError(
+                .notFound,
+                "the store at \"\(path)\" is not mounted; mount it with: varve store mount \(path.shellWord)")
+        case .noSuchFileOrDirectory:
+            StoreError(
+                .notFound,
+                "there is no store in \"\(path)\"; make one with: varve store init \(path.shellWord) [--loopback SIZE]"
+            )
+        case .permissionDenied:
+            StoreError(
+                .unsupported,
+                "the store in \"\(path)\" may be opened by its owner only; run as its owner, or name another with --store"
+            )
+        default: StoreError.system("open the store", path, errno)
+        }
+    }
+
+    private init(
+        path: BytePath, directory: SharedDescriptor, logger: Logger, cancellation: Cancellation
+    ) throws(StoreError) {
+        func open(_ name: BytePath) throws(StoreError) -> SharedDescriptor {
+            try attempt("open", path.appending(name)) { () throws(Errno) in
+                do throws(Errno) {
+                    return SharedDescriptor(try directory.fd.openDirectory(name))
+                } catch .noSuchFileOrDirectory {
+                    try directory.fd.makeDirectory(name, mode: 0o700)
+                    return SharedDescriptor(try directory.fd.openDirectory(name))
+                }
+            }
+        }
+        self.path = path
+        self.directory = directory
+        self.logger = logger
+        self.cancellation = cancellation
+        chainsDirectory = try open(StoreLayout.chains)
+        snapshotsDirectory = try open(StoreLayout.snapshots)
+        workDirectory = try open(StoreLayout.work)
+        locksDirectory = try open(StoreLayout.locks)
+        refreshedDirectory = try open(StoreLayout.refreshed)
+    }
+
+    private init(_ store: SnapshotStore, cancellation: Cancellation) {
+        path = store.path
+        directory = store.directory
+        logger = store.logger
+        self.cancellation = cancellation
+        chainsDirectory = store.chainsDirectory
+        snapshotsDirectory = store.snapshotsDirectory
+        workDirectory = store.workDirectory
+        locksDirectory = store.locksDirectory
+        refreshedDirectory = store.refreshedDirectory
+    }
+
+    /// This store for one operation: its waits for locks end when that is cancelled.
+    public func bound(to cancellation: Cancellation) -> SnapshotStore {
+        SnapshotStore(self, cancellation: cancellation)
+    }
+
+    private static func requireBtrfs(_ fd: FileDescriptor, _ path: BytePath) throws(StoreError) {
+        let isBtrfs = try attempt("look at", path) { () throws(Errno) in try fd.fileSystem().isBtrfs }
+        if !isBtrfs {
+            throw StoreError(
+                .unsupported,
+                "\"\(path)\" is not on btrfs; make a store in an image file with: varve store init \(path.shellWord) --loopback SIZE"
+            )
+        }
+        guard !Privileges.isRoot else { return }
+        // btrfs(5): without it, only root may delete subvolumes, and what is half done could not be taken away.
+        let options = try attempt("look at the mount of", path) { () throws(Errno) in
+            try fd.fileSystemOptions()
+        }
+        if !options.contains("user_subvol_rm_allowed") {
+            throw StoreError(
+                .unsupported,
+                "only root may delete subvolumes on the btrfs of \"\(path)\"; have it mounted with user_subvol_rm_allowed (mount -o remount,user_subvol_rm_allowed), or run as root"
+            )
+        }
+    }
+
+    private func warnOfAccessTimes() {
+        guard let info = try? directory.fd.fileSystem(), !info.isNoAccessTime else { return }
+        logger.debug(
+            "the store's file system is mounted with access times: every file read shows in the next delta's work; mount it noatime",
+            metadata: ["store": "\(path)"])
+    }
+}

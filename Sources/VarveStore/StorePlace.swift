@@ -1,0 +1,104 @@
+import Glibc
+import VarveSystem
+import SystemPackage
+
+extension StoreError {
+    /// - Parameter what: what cannot be because of that; a colon and the reason follow.
+    init(_ error: PlaceError, _ what: String) {
+        if case .system(let operation, let errno) = error.reason {
+            self = .system(operation, error.path, errno)
+        } else {
+            self.init(.failed, "\(what): \(error)")
+        }
+    }
+}
+
+/// Where a directory is to be that is yet to be made: its parent, which others cannot change, and its name there. Nothing is
+/// there, or an empty directory.
+struct NewPlace {
+    let path: BytePath
+    let parent: SharedDescriptor
+    let name: BytePath
+    let isEmptyDirectory: Bool
+
+    /// Makes what is missing above it.
+    ///
+    /// - Parameters:
+    ///   - noun: what it is to be, "bundle".
+    ///   - remedy: how to make room, where something is there.
+    init(_ path: BytePath, for noun: String, remedy: String = "remove it") throws(StoreError) {
+        self.path = path
+        name = try Self.name(path, for: noun)
+        var made = MadeDirectories()
+        do throws(PlaceError) {
+            parent = SharedDescriptor(
+                try Place.makeDirectory(
+                    path.parent.isEmpty ? .current : path.parent, .closedToOthers, noting: &made))
+        } catch {
+            made.remove()
+            throw StoreError(error, "\"\(path)\" cannot be a \(noun)")
+        }
+        let existing = try attempt("look at", path) { [parent, name] () throws(Errno) in
+            try parent.fd.statusIfPresent(of: name)
+        }
+        isEmptyDirectory = existing != nil
+        guard let existing else { return }
+        let isEmpty = try attempt("list the directory", path) { [parent, name] () throws(Errno) in
+            guard existing.isDirectory else { return false }
+            let opened = try parent.fd.openDirectory(name)
+            return try opened.fd.entries().isEmpty
+        }
+        guard isEmpty else {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" exists already; \(remedy) or name another \(noun == "bundle" ? noun : "directory")"
+            )
+        }
+    }
+
+    static func name(_ path: BytePath, for noun: String) throws(StoreError) -> BytePath {
+        let name = path.lastComponent
+        guard !name.isEmpty, name != .current, name != ".." else {
+            throw StoreError(
+                .usage, "\"\(path)\" cannot be a \(noun); name a directory that is yet to be made")
+        }
+        return name
+    }
+}
+
+/// Whether a place is the caller's own, so that nobody else can put something into a store or another in its place.
+/// Root is trusted, and so is who owns a directory on the way.
+extension SnapshotStore {
+    /// Makes the directory of a store and what is missing above it, and opens it. It is the caller's, and nobody else may write
+    /// to it or put another in its place.
+    ///
+    /// - Parameter noting: gets the directories that were made, also where this fails.
+    static func makeOwnDirectory(
+        _ path: BytePath, noting made: inout MadeDirectories
+    ) throws(StoreError) -> SharedDescriptor {
+        let directory: SharedDescriptor
+        do throws(PlaceError) {
+            directory = SharedDescriptor(try Place.makeDirectory(path, .closedToOthers, noting: &made))
+        } catch {
+            throw StoreError(error, "\"\(path)\" cannot be a store")
+        }
+        return directory
+    }
+
+    /// Throws unless the directory is the caller's, and nobody else may write to it.
+    static func requireOwn(_ directory: FileDescriptor, _ path: BytePath) throws(StoreError) {
+        let status = try attempt("look at", path) { () throws(Errno) in try directory.status() }
+        guard status.uid == geteuid() else {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" cannot be a store: it belongs to another user (uid \(status.uid)); name a directory of your own"
+            )
+        }
+        if status.mode & 0o022 != 0 {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" cannot be a store: others may write to it (mode \(String(status.permissions, radix: 8))); take that away with chmod go-w \(path.shellWord)"
+            )
+        }
+    }
+}

@@ -1,0 +1,190 @@
+import VarveBtrfs
+public import VarveLayers
+public import Logging
+public import VarveSystem
+import SystemPackage
+
+/// The exact changes between any two subvolumes of one btrfs.
+///
+/// A side is named by the path of its root directory or, where nothing has that path, by the name of a snapshot or a
+/// chain of the store. Of bundles, snapshots and chains the trees in `rootfs/` are compared, of any other subvolume all
+/// of it. A side that is writable is compared as it is now, by a snapshot for as long as it takes.
+public struct SubvolumeComparison: Sendable {
+    private let store: SnapshotStore?
+    private let logger: Logger
+
+    /// - Parameter store: for names, and for snapshots of what is writable; nil if there is none.
+    public init(store: SnapshotStore?, logger: Logger) {
+        self.store = store
+        self.logger = logger
+    }
+
+    /// - Parameter onEntry: called for each entry looked at; throws to stop.
+    public func delta(
+        from old: BytePath, to new: BytePath, source: DeltaSource = .auto,
+        onEntry: @escaping @Sendable () throws -> Void = {}
+    ) throws -> DeltaResult {
+        let oldSide = try side(old)
+        let newSide = try side(new)
+        guard try oldSide.subvolume.fd.fileSystemUUID() == newSide.subvolume.fd.fileSystemUUID() else {
+            throw StoreError(
+                .failed,
+                "\"\(old)\" and \"\(new)\" lie on different file systems; only subvolumes of one btrfs can be compared"
+            )
+        }
+        guard oldSide.hasRootfs == newSide.hasRootfs else {
+            let (bundle, other) = oldSide.hasRootfs ? (old, new) : (new, old)
+            throw StoreError(
+                .failed,
+                "\"\(bundle)\" holds its tree in rootfs/, and \"\(other)\" is a plain subvolume; compare two of the same kind"
+            )
+        }
+        do {
+            return try compare(oldSide, newSide, snapshots: false, source, onEntry)
+        } catch LayerError.treeChanged where canSnapshot(oldSide) && canSnapshot(newSide) {
+            logger.debug("a side is written to while it is compared; snapshots of both are compared instead")
+            return try compare(oldSide, newSide, snapshots: true, source, onEntry)
+        }
+    }
+
+    /// - Parameter snapshots: also of what is read-only. It takes longer; but a file that was opened before its subvolume was made
+    ///   read-only can still be written to.
+    private func compare(
+        _ old: Side, _ new: Side, snapshots: Bool, _ source: DeltaSource,
+        _ onEntry: @escaping @Sendable () throws -> Void
+    ) throws -> DeltaResult {
+        let oldTree = try frozen(old, snapshots: snapshots)
+        let newTree = try frozen(new, snapshots: snapshots)
+        let result = try Delta.compute(
+            old: oldTree.tree(), new: newTree.tree(), source: source, logger: logger, onEntry: onEntry)
+        extendLifetime(oldTree)
+        extendLifetime(newTree)
+        return result
+    }
+
+    private struct Side {
+        var path: BytePath
+        var subvolume: SharedDescriptor
+        var hasRootfs: Bool
+    }
+
+    private func side(_ path: BytePath) throws -> Side {
+        let opened: SharedDescriptor
+        do throws(Errno) {
+            opened = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
+        } catch .noSuchFileOrDirectory {
+            return try namedSide(path)
+        } catch .notDirectory {
+            throw StoreError(
+                .failed, "\"\(path)\" is not a directory; name the root directory of a subvolume")
+        } catch {
+            throw StoreError.system("open", path, error)
+        }
+        return try side(path, opened)
+    }
+
+    private func namedSide(_ path: BytePath) throws -> Side {
+        guard let store else {
+            throw StoreError(
+                .notFound,
+                "there is no subvolume \"\(path)\", and no store that could have a snapshot of that name")
+        }
+        var found: SharedDescriptor?
+        if path.components.count == 1, !path.isAbsolute, !path.hasPrefix([UInt8(ascii: ".")]) {
+            found = try store.open(path, in: store.snapshotsDirectory)
+            if found == nil, let name = path.string.flatMap({ ChainName($0) }) {
+                found = try store.chain(name)?.subvolume
+            }
+        }
+        guard let found else {
+            throw StoreError(
+                .notFound,
+                "there is no subvolume \"\(path)\", nor a snapshot or chain of that name in the store \"\(store.path)\""
+            )
+        }
+        return Side(path: path, subvolume: found, hasRootfs: true)
+    }
+
+    private func side(_ path: BytePath, _ directory: SharedDescriptor) throws -> Side {
+        guard try directory.fd.isBtrfs() else {
+            throw StoreError(
+                .unsupported, "\"\(path)\" is not on btrfs; only subvolumes of one btrfs can be compared")
+        }
+        guard try directory.fd.isSubvolume() else {
+            throw StoreError(
+                .failed,
+                "\"\(path)\" is not a subvolume; name the root directory of one (btrfs subvolume list shows them)"
+            )
+        }
+        return Side(path: path, subvolume: directory, hasRootfs: try hasRootfs(path, directory))
+    }
+
+    /// A bundle has `umoci.json` beside `rootfs/`; a chain or a snapshot lies in the store.
+    private func hasRootfs(_ path: BytePath, _ directory: SharedDescriptor) throws -> Bool {
+        try attempt("look into", path) { () throws(Errno) in
+            guard try directory.fd.statusIfPresent(of: StoreLayout.rootfs)?.isDirectory == true else {
+                return false
+            }
+            if try directory.fd.statusIfPresent(of: BundleMetadata.fileName) != nil { return true }
+            guard let store else { return false }
+            let parent = try directory.fd.status(of: "..")
+            for own in [store.chainsDirectory, store.snapshotsDirectory, store.refreshedDirectory] {
+                let status = try own.fd.status()
+                if status.device == parent.device, status.inode == parent.inode { return true }
+            }
+            return false
+        }
+    }
+
+    /// A side that does not change while it is compared, or of which the comparison tells if it did.
+    private final class FrozenSide {
+        private let subvolume: SharedDescriptor
+        private let root: SharedDescriptor
+        private let state: DeltaTree.State
+        /// Deleted with this value.
+        private let snapshot: WorkSubvolume?
+
+        init(_ side: Side, subvolume: SharedDescriptor, snapshot: consuming WorkSubvolume?) throws(StoreError)
+        {
+            self.subvolume = subvolume
+            state = if snapshot == nil { .unknown } else { .snapshot }
+            self.snapshot = consume snapshot
+            root = SharedDescriptor(
+                try attempt("open", side.path) { () throws(Errno) in
+                    try subvolume.fd.openDirectory(side.hasRootfs ? StoreLayout.rootfs : .current)
+                })
+        }
+
+        func tree() -> DeltaTree { DeltaTree(subvolume: subvolume.fd, root: root.fd, state: state) }
+    }
+
+    private func canSnapshot(_ side: Side) -> Bool {
+        guard let store else { return false }
+        return (try? store.directory.fd.fileSystemUUID() == side.subvolume.fd.fileSystemUUID()) == true
+    }
+
+    private func frozen(_ side: Side, snapshots: Bool) throws -> FrozenSide {
+        if !snapshots, try side.subvolume.fd.isReadOnlySubvolume() {
+            return try FrozenSide(side, subvolume: side.subvolume, snapshot: nil)
+        }
+        guard let store, canSnapshot(side) else {
+            throw StoreError(
+                .failed,
+                "\"\(side.path)\" is writable, and there is no store on its file system to take a snapshot in; make one yourself (btrfs subvolume snapshot -r) and compare that, or name such a store with --store"
+            )
+        }
+        let snapshot = try store.makeWork(for: side.path) { directory, name in
+            do throws(BtrfsError) {
+                try side.subvolume.fd.snapshot(to: directory, name, readOnly: true)
+            } catch {
+                throw ActiveSwapFile.explanation(of: error, in: side.subvolume.fd, side.path) ?? error
+            }
+        }
+        let name = snapshot.name
+        let opened = SharedDescriptor(
+            try attempt("open the snapshot of", side.path) { () throws(Errno) in
+                try store.workDirectory.fd.openDirectory(name)
+            })
+        return try FrozenSide(side, subvolume: opened, snapshot: snapshot)
+    }
+}

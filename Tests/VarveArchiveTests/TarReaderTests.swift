@@ -1,0 +1,362 @@
+import VarveArchive
+import VarveSystem
+import TestSupport
+import Testing
+
+/// What well-formed archives made by hand mean; each is read in runs of several lengths.
+@Suite struct TarReaderTests {
+    struct Case: CustomTestStringConvertible, Sendable {
+        var testDescription: String
+        var archive: [UInt8]
+        var expected: [TarFile]
+        init(_ name: String, _ archive: [UInt8], _ expected: [TarFile]) {
+            testDescription = name
+            self.archive = archive
+            self.expected = expected
+        }
+    }
+
+    static func file(
+        _ path: String, _ content: String = "", _ change: (inout TarEntry) -> Void = { _ in }
+    ) -> TarFile {
+        var entry = TarEntry(path: BytePath(path), kind: .regular, size: Int64(content.utf8.count))
+        change(&entry)
+        return TarFile(entry: entry, content: Array(content.utf8))
+    }
+
+    static func other(
+        _ kind: TarKind, _ path: String, _ target: String = "", device: (UInt32, UInt32) = (0, 0)
+    ) -> TarFile {
+        TarFile(
+            entry: TarEntry(
+                path: BytePath(path), kind: kind, linkTarget: BytePath(target), deviceMajor: device.0,
+                deviceMinor: device.1))
+    }
+
+    static func sparse(_ path: String, _ size: Int64, _ segments: [(Int64, String)]) -> TarFile {
+        var entry = TarEntry(path: BytePath(path), kind: .regular, size: size)
+        entry.sparse = segments.map { TarSegment(offset: $0.0, length: Int64($0.1.utf8.count)) }
+        var content = [UInt8](repeating: 0, count: Int(size))
+        for (offset, text) in segments {
+            content.replaceSubrange(Int(offset)..<(Int(offset) + text.utf8.count), with: text.utf8)
+        }
+        return TarFile(entry: entry, content: content)
+    }
+
+    /// The fields of an old GNU sparse header.
+    static func oldMap(_ pairs: [(Int, Int)], realSize: Int, extended: Bool = false) -> [Patch] {
+        oldPairs(pairs, at: 386) + [Patch(482, [extended ? 1 : 0]), Patch(483, octal(realSize, 11))]
+    }
+
+    static func oldPairs(_ pairs: [(Int, Int)], at start: Int) -> [Patch] {
+        pairs.enumerated().flatMap { index, pair in
+            [Patch(start + index * 24, octal(pair.0, 11)), Patch(start + index * 24 + 12, octal(pair.1, 11))]
+        }
+    }
+
+    static func oldExtension(_ pairs: [(Int, Int)], extended: Bool) -> [UInt8] {
+        var block = [UInt8](repeating: 0, count: 512)
+        for patch in oldPairs(pairs, at: 0) {
+            block.replaceSubrange(patch.at..<(patch.at + patch.bytes.count), with: patch.bytes)
+        }
+        block[504] = extended ? 1 : 0
+        return block
+    }
+
+    static let long = String(repeating: "directory/", count: 30) + "file"
+    static let sparse1 = [
+        ("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "real"),
+    ]
+    static let mapOfThreeBlocks = padded("200\n" + (0..<200).map { "\(10_000 + $0 * 10)\n1\n" }.joined())
+
+    /// With a checksum that takes bytes above 127 as negative.
+    static func signedHeader(_ name: String) -> [UInt8] {
+        var block = tarHeader(name)
+        let sum = (0..<512).reduce(0) {
+            (148..<156).contains($1) ? $0 + 32 : $0 + Int(Int8(bitPattern: block[$1]))
+        }
+        block.replaceSubrange(148..<154, with: octal(sum, 6))
+        return block
+    }
+
+    static let cases: [Case] = ends + headers + gnu + pax + sparseFiles
+
+    static let ends: [Case] = [
+        // What some tools make of an empty layer.
+        Case("no byte at all", [], []),
+        Case("end marker alone", endOfTar, []),
+        // Some tools leave the end marker out.
+        Case("no end marker", tarEntry("a", "0", "x"), [file("a", "x")]),
+        // umoci's insert, as Go's writer closed too early, leaves out what fills the last block too.
+        Case(
+            "nothing behind the content", Array(tarEntry("a", "0", "x").prefix(513)), [file("a", "x")]),
+        Case("half an end marker", tarEntry("a") + endOfTar.prefix(512), [file("a")]),
+        // GNU tar fills up to 10 KiB and ignores what comes there; it is still part of the DiffID.
+        Case(
+            "zeros and rubbish after the end", tarEntry("a") + endOfTar + endOfTar + [1, 2, 3], [file("a")]),
+    ]
+
+    static let headers: [Case] = [
+        // v7 had no type for directories, and no prefix.
+        Case("v7: directory", tarHeader("d/", "\u{0}", magic: ""), [other(.directory, "d/")]),
+        Case("v7: no prefix", tarHeader("n", "\u{0}", magic: "", prefix: "p"), [file("n")]),
+        // As GNU tar and libarchive have it.
+        Case("ustar: a directory by its slash", tarEntry("d/"), [other(.directory, "d/")]),
+        Case("ustar: prefix", tarHeader("n", prefix: "p/q"), [file("p/q/n")]),
+        // No NUL ends them.
+        Case(
+            "ustar: name and prefix that fill their fields",
+            tarHeader(String(repeating: "n", count: 100), prefix: String(repeating: "p", count: 155)),
+            [file(String(repeating: "p", count: 155) + "/" + String(repeating: "n", count: 100))]),
+        Case(
+            "star: a shorter prefix, and times",
+            tarHeader(
+                "n", prefix: "p", [Patch(476, octal(10, 11)), Patch(488, octal(11, 11)), Patch(508, "tar")]),
+            [
+                file("p/n") {
+                    ($0.accessTime, $0.changeTime) = (Timestamp(seconds: 10), Timestamp(seconds: 11))
+                }
+            ]),
+        // "Contiguous" means nothing on Linux.
+        Case("typeflag 7", tarEntry("c", "7", "x"), [file("c", "x")]),
+        // POSIX: the size field of these means nothing, and no data follows.
+        Case(
+            "all other types",
+            tarHeader("s", "2", size: 7, link: "t") + tarHeader("d", "5", size: 700)
+                + tarHeader("p", "6", size: 1)
+                + tarHeader("c", "3", size: 1, [Patch(329, octal(1, 7)), Patch(337, octal(3, 7))])
+                + tarHeader("b", "4", [Patch(329, octal(8, 7)), Patch(337, octal(1, 7))])
+                + tarHeader("h", "1", link: "c"),
+            [
+                other(.symbolicLink, "s", "t"), other(.directory, "d"), other(.fifo, "p"),
+                other(.characterDevice, "c", device: (1, 3)), other(.blockDevice, "b", device: (8, 1)),
+                other(.hardLink, "h", "c"),
+            ]),
+        // pax -o linkdata
+        Case(
+            "hard link with data",
+            tarEntry("a", "0", "abc") + tarEntry("h", "1", "abc", link: "a")
+                + tarEntry("i", "1", String(repeating: "x", count: 1500), link: "a") + tarEntry("b"),
+            [file("a", "abc"), other(.hardLink, "h", "a"), other(.hardLink, "i", "a"), file("b")]),
+        // As in archives of the seventies.
+        Case(
+            "numbers with spaces around them, and none at all",
+            tarHeader(
+                "a", "0",
+                [Patch(100, " 4755 \u{0}"), Patch(108, "   12 \u{0}"), Patch(116, [0, 0, 0, 0, 0, 0, 0])]),
+            [file("a") { ($0.mode, $0.uid) = (0o4755, 10) }]),
+        Case(
+            "a mode with type bits", tarHeader("a", "0", [Patch(100, "0100755")]),
+            [file("a") { $0.mode = 0o755 }]),
+        Case("signed checksum", signedHeader("a\u{e9}"), [file("a\u{e9}")]),
+    ]
+
+    static let gnu: [Case] = [
+        Case("volume label", tarHeader("label", "V", magic: gnuMagic) + tarEntry("a"), [file("a")]),
+        Case(
+            "base 256, large and negative",
+            tarHeader(
+                "a", magic: gnuMagic,
+                [
+                    Patch(108, [0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xfe]),
+                    Patch(136, [UInt8](repeating: 0xff, count: 11) + [0xfe]),
+                ]),
+            [file("a") { ($0.uid, $0.modificationTime) = (4_294_967_294, Timestamp(seconds: -2)) }]),
+        Case(
+            "long name and link",
+            gnuLong("K", long + "x") + gnuLong("L", long) + tarHeader("cut", "2", link: "cut"),
+            [other(.symbolicLink, long, long + "x")]),
+        // tar --incremental
+        Case(
+            "no prefix, but times there",
+            tarHeader("n", magic: gnuMagic, [Patch(345, octal(10, 11)), Patch(357, octal(11, 11))]),
+            [file("n") { ($0.accessTime, $0.changeTime) = (Timestamp(seconds: 10), Timestamp(seconds: 11)) }]),
+        // Go before 1.8, and the Docker layers that it made.
+        Case(
+            "a prefix all the same", tarHeader("n", magic: gnuMagic, prefix: "usr/share"),
+            [file("usr/share/n")]),
+    ]
+
+    static let pax: [Case] = [
+        Case(
+            "pax before GNU before ustar",
+            paxHeader([("path", "pax")]) + gnuLong("L", "gnu") + tarHeader("ustar") + gnuLong("L", "gnu")
+                + tarHeader("ustar") + tarHeader("ustar"),
+            [file("pax"), file("gnu"), file("ustar")]),
+        Case(
+            "an empty value brings the header's field back",
+            paxHeader([("path", "p"), ("path", ""), ("uid", "7"), ("uid", ""), ("size", "9"), ("size", "")])
+                + tarEntry("a", "0", "abc"),
+            [file("a", "abc")]),
+        // Numbers above what the header holds, the last of two attributes, an empty one, GNU tar's escapes in
+        // a name.
+        Case(
+            "everything",
+            paxHeader([
+                ("path", "p/\u{e9}"), ("size", "3"), ("uid", "4294967294"), ("gid", "3000000"),
+                ("mtime", "12345678901.000000001"), ("atime", "-0.25"), ("ctime", "5"),
+                ("comment", "nothing"),
+                ("SCHILY.acl.access", "user::rw-\n"), ("SCHILY.acl.default", "user::r--\n"),
+                ("SCHILY.xattr.user.b", "1\n2=\u{0}"), ("SCHILY.xattr.user.a", ""),
+                ("SCHILY.xattr.user.b", "last"),
+                ("SCHILY.xattr.user.c%3Dd%25", "x"), ("unknown.key", "y"),
+            ]) + tarHeader("a") + padded("abc"),
+            [
+                file("p/\u{e9}", "abc") {
+                    ($0.uid, $0.gid) = (4_294_967_294, 3_000_000)
+                    $0.modificationTime = Timestamp(seconds: 12_345_678_901, nanoseconds: 1)
+                    $0.accessTime = Timestamp(seconds: -1, nanoseconds: 750_000_000)
+                    $0.changeTime = Timestamp(seconds: 5)
+                    ($0.accessACL, $0.defaultACL) = (Array("user::rw-\n".utf8), Array("user::r--\n".utf8))
+                    $0.extendedAttributes = [("user.a", ""), ("user.b", "last"), ("user.c=d%", "x")].map {
+                        ExtendedAttribute(name: BytePath($0.0), value: Array($0.1.utf8))
+                    }
+                }
+            ]),
+        Case(
+            "attribute values hold any byte",
+            paxHeader(raw: paxRecord("SCHILY.xattr.user.a", Array(0...255))) + tarHeader("a"),
+            [
+                file("a") {
+                    $0.extendedAttributes = [
+                        ExtendedAttribute(name: BytePath("user.a"), value: Array(0...255))
+                    ]
+                }
+            ]),
+        // Base 64 with and without padding, names percent-encoded.
+        Case(
+            "libarchive's attributes",
+            paxHeader([
+                ("LIBARCHIVE.xattr.user.a%20b", "AP8K"), ("LIBARCHIVE.xattr.user.c", "YQ"),
+                ("LIBARCHIVE.xattr.user.d", "YQ=="), ("LIBARCHIVE.xattr.user.e", ""),
+            ]) + tarHeader("a"),
+            [
+                file("a") {
+                    $0.extendedAttributes = [
+                        ExtendedAttribute(name: BytePath("user.a b"), value: [0, 255, 10]),
+                        ExtendedAttribute(name: BytePath("user.c"), value: [97]),
+                        ExtendedAttribute(name: BytePath("user.d"), value: [97]),
+                        ExtendedAttribute(name: BytePath("user.e"), value: []),
+                    ]
+                }
+            ]),
+        Case(
+            "device numbers",
+            paxHeader([("SCHILY.devmajor", "511"), ("SCHILY.devminor", "4294967295")]) + tarHeader("c", "3"),
+            [other(.characterDevice, "c", device: (511, .max))]),
+        Case(
+            "times below a nanosecond are rounded down",
+            paxHeader([
+                ("mtime", "1.9999999999"), ("atime", "-1.0000000001"), ("ctime", "-9223372036854775808"),
+            ])
+                + tarHeader("a"),
+            [
+                file("a") {
+                    $0.modificationTime = Timestamp(seconds: 1, nanoseconds: 999_999_999)
+                    $0.accessTime = Timestamp(seconds: -2, nanoseconds: 999_999_999)
+                    $0.changeTime = Timestamp(seconds: .min)
+                }
+            ]),
+        // And the entry's own records stand before them.
+        Case(
+            "global records hold until replaced",
+            paxHeader([("uid", "7"), ("gid", "8"), ("comment", "0123")], "g") + tarHeader("a")
+                + paxHeader([("uid", "9"), ("gid", "")]) + tarHeader("b") + paxHeader([("uid", "")], "g")
+                + tarHeader("c"),
+            [file("a") { ($0.uid, $0.gid) = (7, 8) }, file("b") { $0.uid = 9 }, file("c") { $0.gid = 8 }]),
+        Case(
+            "NULs after the records", paxHeader(raw: Array("9 uid=77\n".utf8) + [0, 0, 0]) + tarHeader("a"),
+            [file("a") { $0.uid = 77 }]),
+    ]
+
+    static let sparseFiles: [Case] = [
+        Case(
+            "GNU sparse 0.0",
+            paxHeader([
+                ("GNU.sparse.size", "2000"), ("GNU.sparse.numblocks", "2"), ("GNU.sparse.offset", "10"),
+                ("GNU.sparse.numbytes", "3"), ("GNU.sparse.offset", "1000"), ("GNU.sparse.numbytes", "2"),
+            ]) + tarEntry("a", "0", "abcde"),
+            [sparse("a", 2000, [(10, "abc"), (1000, "de")])]),
+        Case(
+            "GNU sparse 0.1",
+            paxHeader([
+                ("GNU.sparse.size", "2000"), ("GNU.sparse.numblocks", "2"), ("GNU.sparse.map", "10,3,1000,2"),
+                ("GNU.sparse.name", "real"),
+            ]) + tarEntry("a", "0", "abcde") + tarEntry("b", "0", "x"),
+            [sparse("real", 2000, [(10, "abc"), (1000, "de")]), file("b", "x")]),
+        // The map is the first block of the data; its last segment only says where the file ends.
+        Case(
+            "GNU sparse 1.0",
+            paxHeader(sparse1 + [("GNU.sparse.realsize", "2000")]) + tarHeader("a", size: 517)
+                + padded("3\n10\n3\n1000\n2\n2000\n0\n") + padded("abcde"),
+            [sparse("real", 2000, [(10, "abc"), (1000, "de")])]),
+        Case(
+            "GNU sparse 1.0 with a map of several blocks",
+            paxHeader(sparse1 + [("GNU.sparse.realsize", "20000")])
+                + tarHeader("a", size: mapOfThreeBlocks.count + 200) + mapOfThreeBlocks
+                + padded(String(repeating: "x", count: 200)),
+            [sparse("real", 20_000, (0..<200).map { (Int64(10_000 + $0 * 10), "x") })]),
+        Case(
+            "all of it a hole",
+            paxHeader([("GNU.sparse.size", "2000"), ("GNU.sparse.numblocks", "0")]) + tarHeader("a"),
+            [sparse("a", 2000, [])]),
+        Case(
+            "all of it a hole, 1.0",
+            paxHeader(sparse1 + [("GNU.sparse.realsize", "2000")]) + tarHeader("a", size: 512)
+                + padded("0\n"),
+            [sparse("real", 2000, [])]),
+        Case(
+            "old GNU sparse with two more blocks",
+            tarHeader(
+                "a", "S", size: 30, magic: gnuMagic,
+                oldMap((0..<4).map { ($0 * 10, 1) }, realSize: 5000, extended: true))
+                + oldExtension((4..<25).map { ($0 * 10, 1) }, extended: true)
+                + oldExtension((25..<30).map { ($0 * 10, 1) }, extended: false)
+                + padded(String(repeating: "x", count: 30)),
+            [sparse("a", 5000, (0..<30).map { (Int64($0 * 10), "x") })]),
+    ]
+
+    @Test(arguments: cases) func reads(_ test: Case) throws {
+        for run in [1 << 16, 512, 513, 100, 7, 1] {
+            #expect(try readTar(test.archive, run: run) == test.expected, "in runs of \(run)")
+        }
+    }
+
+    @Test func contentNotReadIsPassedOver() throws {
+        let archive =
+            tarEntry("a", "0", String(repeating: "a", count: 5000)) + tarEntry("b", "0", "b") + endOfTar
+        let reader = TarReader(MemorySource(archive, run: 700))
+        #expect(try reader.nextEntry()?.path == BytePath("a"))
+        let first = try unsafe reader.nextContent()
+        #expect(unsafe first?.offset == 0)
+        #expect(unsafe first?.bytes.count == 188)
+        #expect(try reader.nextEntry()?.path == BytePath("b"))
+        #expect(try reader.nextEntry() == nil)
+        let last = try unsafe reader.nextContent()
+        #expect(unsafe last == nil)
+        #expect(reader.offset == archive.count)
+    }
+
+    @Test func contentIsLentWhereItLies() throws {
+        let archive = tarEntry("a", "0", String(repeating: "a", count: 100_000))
+        let reader = TarReader(MemorySource(archive, run: archive.count))
+        _ = try reader.nextEntry()
+        let content = try unsafe reader.nextContent()
+        #expect(unsafe content?.bytes.count == 100_000)
+    }
+
+    @Test func anErrorStays() throws {
+        let reader = TarReader(MemorySource(tarHeader("a", breakSum: true) + tarEntry("b"), run: 4096))
+        let first = #expect(throws: TarError.self) { try reader.nextEntry() }
+        let second = #expect(throws: TarError.self) { try reader.nextEntry() }
+        let third = #expect(throws: TarError.self) { _ = try unsafe reader.nextContent() }
+        #expect(first == second && second == third)
+    }
+
+    @Test func anErrorOfTheSourceComesThrough() {
+        final class Failing: ByteSource {
+            func next() throws -> UnsafeRawBufferPointer { throw TestFailure("broken pipe") }
+        }
+        #expect(throws: TestFailure.self) { try TarReader(Failing()).nextEntry() }
+    }
+}

@@ -1,0 +1,144 @@
+import VarveOCI
+import VarveSystem
+import Testing
+
+@Suite struct ReferenceTests {
+    struct Case: Sendable {
+        var text: String
+        var path: String?
+        var tag = ""
+    }
+
+    @Test(arguments: [
+        Case(text: "image", path: "image", tag: "latest"),
+        Case(text: "image:1.0", path: "image", tag: "1.0"),
+        Case(text: "/a/b:c/image:t", path: "/a/b:c/image", tag: "t"),
+        // The colon belongs to a directory.
+        Case(text: "/a:b/image", path: "/a:b/image", tag: "latest"),
+        // Only the last colon of the last part counts.
+        Case(text: "a:b:c", path: "a:b", tag: "c"),
+        Case(text: ":tag", path: nil),
+        Case(text: "image:", path: nil),
+        Case(text: "image:-x", path: nil),
+        Case(text: "", path: nil),
+    ])
+    func splits(_ test: Case) throws {
+        guard let path = test.path else {
+            expectError(.usage) { _ = try ImageReference(parsing: BytePath(test.text)) }
+            return
+        }
+        let reference = try ImageReference(parsing: BytePath(test.text))
+        #expect(reference.path == BytePath(path))
+        #expect(reference.tag == test.tag)
+    }
+
+    /// Paths are bytes, tags are text.
+    @Test func takesAPathThatIsNotUTF8() throws {
+        let path = try #require(BytePath([0x2f, 0xff] + Array(":x".utf8)))
+        #expect(try ImageReference(parsing: path).path == BytePath([0x2f, 0xff]))
+        let tag = try #require(BytePath(Array("a:".utf8) + [0xff]))
+        expectError(.usage) { _ = try ImageReference(parsing: tag) }
+    }
+
+    @Test(arguments: [
+        ("latest", true), ("1.0", true), ("a--b", true), ("debian/12:slim", true), ("a@b+c_d", true),
+        ("a---b", false), ("a..b", false), ("-a", false), ("a-", false), ("/a", false), ("a//b", false),
+        ("a/", false),
+        ("", false), ("é", false), ("a b", false), ("a-.b", false), ("a\n", false),
+    ])
+    func checksTags(_ tag: String, isValid: Bool) { #expect(ImageReference.isValidTag(tag) == isValid) }
+
+    /// umoci splits at the first colon, so its users have tags with slashes and colons.
+    @Test func findsTagsWithSlashesWhereTheLayoutIs() throws {
+        let directory = try TemporaryDirectory()
+        let layout = try directory.layout()
+        for (suffix, tag) in [("debian/12:slim", "debian/12:slim"), ("a:b", "a:b"), ("plain", "plain")] {
+            let reference = try ImageReference.locating(BytePath("\(layout.path):\(suffix)"))
+            #expect(reference.path == layout.path)
+            #expect(reference.tag == tag)
+        }
+        // A tag that looks like a digest, and a digest.
+        let digest = Digest(of: [1])
+        #expect(try ImageReference.locating(BytePath("\(layout.path)@\(digest)")).digest == digest)
+        // With no layout anywhere, the rule of the documentation.
+        #expect(try ImageReference.locating(BytePath("/nowhere/x:y:z")).path == BytePath("/nowhere/x:y"))
+    }
+
+    /// What people type first: each is told what it is, and the line that makes a layout of it.
+    @Test(arguments: [
+        ("docker://alpine", "skopeo copy docker://alpine oci:alpine:latest, and then name it alpine:latest"),
+        ("docker://quay.io/a/b:1.2", "skopeo copy docker://quay.io/a/b:1.2 oci:b:1.2"),
+        ("docker.io/library/alpine:3", "skopeo copy docker://docker.io/library/alpine:3 oci:alpine:3"),
+        ("localhost:5000/x@sha256:\(String(repeating: "a", count: 64))", "oci:x:latest"),
+        ("oci:images:debian", "write images:debian"),
+        ("docker-daemon:web:dev", "skopeo copy docker-daemon:web:dev oci:web:dev"),
+        ("containers-storage:localhost/web", "skopeo copy containers-storage:localhost/web oci:web:latest"),
+        ("docker-archive:/tmp/none.tar", "skopeo copy docker-archive:/tmp/none.tar oci:none:latest"),
+        ("oci-archive:a b.tar", "skopeo copy 'oci-archive:a b.tar' 'oci:a b:latest'"),
+        ("dir:it's", "skopeo copy 'dir:it'\\''s' 'oci:it'\\''s:latest'"),
+        ("-", "skopeo copy docker-archive:/dev/stdin oci:image:latest"),
+        ("ARCHIVE/docker.tar", "an archive of docker save"),
+        ("ARCHIVE/docker.tar:x", "an archive of docker save"),
+        ("ARCHIVE/oci.tar", "skopeo copy oci-archive:ARCHIVE/oci.tar oci:oci:latest"),
+    ])
+    func saysWhatIsNoLayout(_ text: String, _ expected: String) throws {
+        let directory = try TemporaryDirectory()
+        try shell(
+            """
+            cd \(directory.path); mkdir -p blobs/sha256 x; echo '{}' > x/json; touch index.json oci-layout
+            tar cf oci.tar blobs index.json oci-layout; tar cf docker.tar x
+            """)
+        let reference = text.replacing("ARCHIVE", with: directory.path)
+        let message = expectError(.usage) { _ = try ImageReference.locating(BytePath(reference)) }
+        #expect(message.contains(expected.replacing("ARCHIVE", with: directory.path)), "\(message)")
+    }
+
+    /// A layout of such a name is one, and so is a path that may be one yet to be made.
+    @Test func doesNotMistakeLayouts() throws {
+        for text in ["./images:x", "images", "/a.b/c", "../docker.io/x", "a/b.c/d:e"] {
+            #expect(throws: Never.self) { try ImageReference.locating(BytePath(text)) }
+        }
+    }
+
+    @Test(arguments: [
+        ("linux/amd64", "linux/amd64"), ("linux/aarch64", "linux/arm64"), ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm", "linux/arm/v7"), ("linux/arm/6", "linux/arm/v6"), ("linux/x86_64", "linux/amd64"),
+    ])
+    func bringsPlatformsToOneForm(_ text: String, _ form: String) throws {
+        #expect(try Platform(parsing: text).description == form)
+    }
+
+    @Test(arguments: ["linux", "linux/", "/amd64", "a/b/c/d", ""])
+    func refusesPlatforms(_ text: String) { expectError(.usage) { _ = try Platform(parsing: text) } }
+}
+
+@Suite struct TimeTests {
+    @Test(arguments: [
+        ("1970-01-01T00:00:00Z", 0, 0 as UInt32), ("2020-01-02T03:04:05Z", 1_577_934_245, 0),
+        ("2000-02-29T23:59:59.5Z", 951_868_799, 500_000_000), ("1969-12-31T23:59:59.000000001Z", -1, 1),
+        ("0000-01-01T00:00:00Z", -62_167_219_200, 0), ("9999-12-31T23:59:59Z", 253_402_300_799, 0),
+        ("2100-03-01T00:00:00Z", 4_107_542_400, 0),
+    ])
+    func formatsAndParses(_ text: String, _ seconds: Int64, _ nanoseconds: UInt32) {
+        let time = Timestamp(seconds: seconds, nanoseconds: nanoseconds)
+        #expect(RFC3339.format(time) == text)
+        #expect(RFC3339.parse(text) == time)
+    }
+
+    @Test func clampsWhatFourDigitsCannotSay() {
+        #expect(RFC3339.format(Timestamp(seconds: .max)) == "9999-12-31T23:59:59Z")
+        #expect(RFC3339.format(Timestamp(seconds: .min)) == "0000-01-01T00:00:00Z")
+    }
+
+    @Test func readsOffsets() {
+        #expect(RFC3339.parse("2020-01-02T05:04:05+02:00")?.seconds == 1_577_934_245)
+        #expect(RFC3339.parse("2020-01-01T22:04:05.123456789123-05:00")?.nanoseconds == 123_456_789)
+    }
+
+    @Test(arguments: [
+        "2020-02-30T00:00:00Z", "2019-02-29T00:00:00Z", "2020-13-01T00:00:00Z", "2020-01-01T24:00:00Z",
+        "2020-01-01T00:00:00", "2020-01-01", "2020-01-01T00:00:00.Z", "2020-01-01T00:00:00+0200", "now", "",
+        "2020-01-01T00:00:00Zx", "2020-01-01T00:00:00.5",
+    ])
+    func refuses(_ text: String) { #expect(RFC3339.parse(text) == nil) }
+}
