@@ -66,7 +66,7 @@ extension HostileCase {
                 "a sparse file whose own name has ..", .refused("\"..\""),
                 layers: paxHeader([
                     ("GNU.sparse.name", "../../canary/file"), ("GNU.sparse.size", "5"),
-                    ("GNU.sparse.map", "0,1"),
+                    ("GNU.sparse.numblocks", "2"), ("GNU.sparse.map", "0,1,5,0"),
                 ]) + entry("f", "0", "x")),
         ]
 
@@ -178,7 +178,9 @@ extension HostileCase {
         HostileCase("a type that is not known", .refused("type"), layers: entry("f", "Z")),
         HostileCase(
             "an entry that only some readers see", .refused("hard link"),
-            layers: entry("f", "0", "x") + tarHeader("h", "1", size: 512, link: "f") + entry("hidden")),
+            layers: paxHeader([("comment", "")]) + entry("f", "0", "x")
+                + tarHeader("h", "1", size: 512, link: "f")
+                + entry("hidden")),
         // Sizes and numbers.
         HostileCase(
             "a negative size", .refused("size"),
@@ -267,7 +269,10 @@ extension HostileCase {
         HostileCase(
             "sparse files of 2^62 bytes, four times", .refused("--max-size"),
             layers: [0, 1, 2, 3].flatMap { number in
-                paxHeader([("GNU.sparse.size", "\(1 << 62)"), ("GNU.sparse.map", "0,1")])
+                paxHeader([
+                    ("GNU.sparse.size", "\(1 << 62)"), ("GNU.sparse.numblocks", "2"),
+                    ("GNU.sparse.map", "0,1,\(1 << 62),0"),
+                ])
                     + entry("f\(number)", "0", "x")
             }),
         HostileCase(
@@ -332,7 +337,10 @@ extension HostileCase {
     private static let gzipLayer = "application/vnd.oci.image.layer.v1.tar+gzip"
 
     private static let sparse =
-        paxHeader([("GNU.sparse.size", "10737418240"), ("GNU.sparse.map", "5000000000,1")])
+        paxHeader([
+            ("GNU.sparse.size", "10737418240"), ("GNU.sparse.numblocks", "2"),
+            ("GNU.sparse.map", "5000000000,1,10737418240,0"),
+        ])
         + entry("f", "0", "x")
 
     /// A layer of `before` and 128 MiB of zeros, packed by gzip(1); the DiffID is that of something else.

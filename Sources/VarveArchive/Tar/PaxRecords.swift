@@ -19,6 +19,8 @@ struct PaxRecords {
     /// In the order of the records; the last one of a name counts.
     var extendedAttributes: [ExtendedAttribute] = []
     var sparse: PaxSparse?
+    /// `SCHILY.realsize`: bytes of the file, holes included, as star and libarchive have it.
+    var schilyRealSize: Int64?
 }
 
 /// The records `GNU.sparse.*` of the formats 0.0, 0.1 and 1.0.
@@ -26,11 +28,15 @@ struct PaxSparse {
     var major: Int64?
     var minor: Int64?
     var name: BytePath?
-    /// `GNU.sparse.size` or `GNU.sparse.realsize`: bytes of the file with its holes.
+    /// `GNU.sparse.size`: bytes of the file with its holes, before format 1.0.
+    var size: Int64?
+    /// `GNU.sparse.realsize`: the same, from format 1.0 on.
     var realSize: Int64?
     var segmentCount: Int64?
     /// Offset and length in turns.
     var numbers: [Int64] = []
+    /// Whether `numbers` come from `GNU.sparse.map`.
+    var hasMap = false
 }
 
 /// Reads the records of one pax header.
@@ -45,13 +51,6 @@ struct PaxSparse {
         var start = 0
         var kept = 0
         while start < body.count {
-            // Some writers fill the rest of the block with NULs and count them.
-            if unsafe body[start] == 0 {
-                guard unsafe body[start...].allSatisfy({ $0 == 0 }) else {
-                    throw .paxRecord("it has no length")
-                }
-                break
-            }
             var index = start
             var length = 0
             while index < body.count, case let digit = unsafe body[index] &- UInt8(ascii: "0"), digit <= 9 {
@@ -78,6 +77,10 @@ struct PaxSparse {
                 throw .paxRecord("it has no keyword")
             }
             let key = unsafe UnsafeRawBufferPointer(rebasing: text[..<equals])
+            // GNU tar passes over spaces here, others do not; Go takes no keyword with a NUL.
+            guard unsafe key[0] != 0x20, unsafe key[0] != 0x09, unsafe !key.contains(0) else {
+                throw .paxRecord("its keyword starts with a space or holds a NUL")
+            }
             let value = unsafe UnsafeRawBufferPointer(rebasing: text[(equals &+ 1)...])
             if try unsafe apply(key, value, to: &records) { kept &+= length }
             start &+= length
@@ -89,7 +92,7 @@ struct PaxSparse {
     private func apply(
         _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, to records: inout PaxRecords
     ) throws(TarError.Reason) -> Bool {
-        // An empty value takes back what an earlier record said, so that the header's own field counts.
+        // By POSIX an empty value takes back what an earlier record said; GNU tar takes it for a mistake.
         switch key.count {
         case 3 where unsafe key.equals("uid"): records.uid = try unsafe owner("uid", value)
         case 3 where unsafe key.equals("gid"): records.gid = try unsafe owner("gid", value)
@@ -100,11 +103,18 @@ struct PaxSparse {
         case 5 where unsafe key.equals("mtime"): records.modificationTime = try unsafe time("mtime", value)
         case 5 where unsafe key.equals("atime"): records.accessTime = try unsafe time("atime", value)
         case 5 where unsafe key.equals("ctime"): records.changeTime = try unsafe time("ctime", value)
+        case 5 where unsafe key.equals("uname") || key.equals("gname"):
+            // Owners are numbers.
+            if unsafe value.contains(0) { throw unsafe invalid(key, value) }
+            return false
         case 8 where unsafe key.equals("linkpath"): records.linkPath = try unsafe name("linkpath", value)
         case 15 where unsafe key.equals("SCHILY.devmajor"):
             records.deviceMajor = try unsafe device("SCHILY.devmajor", value)
         case 15 where unsafe key.equals("SCHILY.devminor"):
             records.deviceMinor = try unsafe device("SCHILY.devminor", value)
+        case 15 where unsafe key.equals("SCHILY.realsize"):
+            try unsafe notGlobal("SCHILY.realsize")
+            records.schilyRealSize = try unsafe natural("SCHILY.realsize", value)
         case 17 where unsafe key.equals("SCHILY.acl.access"):
             records.accessACL = unsafe value.isEmpty ? nil : Array(value)
         case 18 where unsafe key.equals("SCHILY.acl.default"):
@@ -138,21 +148,23 @@ struct PaxSparse {
         case 5 where unsafe key.equals("major"): sparse.major = try unsafe natural("GNU.sparse.major", value)
         case 5 where unsafe key.equals("minor"): sparse.minor = try unsafe natural("GNU.sparse.minor", value)
         case 4 where unsafe key.equals("name"): sparse.name = try unsafe name("GNU.sparse.name", value)
-        case 4 where unsafe key.equals("size"): sparse.realSize = try unsafe natural("GNU.sparse.size", value)
+        case 4 where unsafe key.equals("size"): sparse.size = try unsafe natural("GNU.sparse.size", value)
         case 8 where unsafe key.equals("realsize"):
             sparse.realSize = try unsafe natural("GNU.sparse.realsize", value)
         case 9 where unsafe key.equals("numblocks"):
             sparse.segmentCount = try unsafe natural("GNU.sparse.numblocks", value)
         case 6 where unsafe key.equals("offset"):
+            if sparse.hasMap { throw .sparse("there are two of them") }
             guard sparse.numbers.count % 2 == 0 else { throw .sparse("an offset follows an offset") }
             try unsafe append(unsafe natural("GNU.sparse.offset", value), to: &sparse)
         case 8 where unsafe key.equals("numbytes"):
             guard sparse.numbers.count % 2 == 1 else { throw .sparse("a length follows a length") }
             try unsafe append(unsafe natural("GNU.sparse.numbytes", value), to: &sparse)
         case 3 where unsafe key.equals("map"):
-            sparse.numbers.removeAll()
+            guard !sparse.hasMap, sparse.numbers.isEmpty else { throw .sparse("there are two of them") }
+            sparse.hasMap = true
             var start = 0
-            while start < value.count {
+            while start <= value.count {
                 let end = unsafe value[start...].firstIndex(of: UInt8(ascii: ",")) ?? value.count
                 let number = unsafe UnsafeRawBufferPointer(rebasing: value[start..<end])
                 try unsafe append(unsafe natural("GNU.sparse.map", number), to: &sparse)
@@ -162,8 +174,7 @@ struct PaxSparse {
         }
     }
 
-    private func append(_ number: Int64?, to sparse: inout PaxSparse) throws(TarError.Reason) {
-        guard let number else { throw .sparse("a number is missing") }
+    private func append(_ number: Int64, to sparse: inout PaxSparse) throws(TarError.Reason) {
         guard unsafe sparse.numbers.count < limits.sparseSegments &* 2 else {
             throw unsafe .tooManySegments(limit: limits.sparseSegments)
         }
@@ -184,9 +195,9 @@ struct PaxSparse {
 
     private func name(
         _ key: StaticString, _ value: UnsafeRawBufferPointer
-    ) throws(TarError.Reason) -> BytePath? {
+    ) throws(TarError.Reason) -> BytePath {
         try unsafe notGlobal(key.description)
-        if unsafe value.isEmpty { return nil }
+        if unsafe value.isEmpty { throw unsafe invalid(key, value) }
         guard unsafe value.count <= limits.path else {
             throw unsafe .nameTooLong(key.description, bytes: value.count, limit: limits.path)
         }
@@ -197,33 +208,32 @@ struct PaxSparse {
     }
 
     private func natural(_ key: StaticString, _ value: UnsafeRawBufferPointer) throws(TarError.Reason)
-        -> Int64?
+        -> Int64
     {
-        if unsafe value.isEmpty { return nil }
         guard let number = unsafe Self.decimal(value) else { throw unsafe invalid(key, value) }
         return number
     }
 
-    private func owner(_ key: StaticString, _ value: UnsafeRawBufferPointer) throws(TarError.Reason)
-        -> UInt32?
+    private func owner(_ key: StaticString, _ value: UnsafeRawBufferPointer) throws(TarError.Reason) -> UInt32
     {
-        guard let number = try unsafe natural(key, value) else { return nil }
-        guard let id = TarReader.owner(number) else { throw unsafe invalid(key, value) }
+        guard let id = try unsafe TarReader.owner(natural(key, value)) else {
+            throw unsafe invalid(key, value)
+        }
         return id
     }
 
     private func device(_ key: StaticString, _ value: UnsafeRawBufferPointer) throws(TarError.Reason)
-        -> UInt32?
+        -> UInt32
     {
-        guard let number = try unsafe natural(key, value) else { return nil }
-        guard let id = UInt32(exactly: number) else { throw unsafe invalid(key, value) }
+        guard let id = try unsafe UInt32(exactly: natural(key, value)) else {
+            throw unsafe invalid(key, value)
+        }
         return id
     }
 
     private func time(_ key: StaticString, _ value: UnsafeRawBufferPointer) throws(TarError.Reason)
-        -> Timestamp?
+        -> Timestamp
     {
-        if unsafe value.isEmpty { return nil }
         guard let time = unsafe Self.timestamp(value) else { throw unsafe invalid(key, value) }
         return time
     }

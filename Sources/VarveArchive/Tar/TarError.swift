@@ -48,6 +48,8 @@ public struct TarError: Error, Hashable, CustomStringConvertible {
         case tooLarge
         /// What the entry says about its data can be understood in two ways, and tools differ.
         case ambiguousData(String)
+        /// What the entry says about its name or its target can be understood in two ways, and tools differ.
+        case ambiguousName(String)
         /// The entry to write cannot be put into an archive, or its content is not what it said.
         case unwritable(String)
     }
@@ -78,7 +80,7 @@ public struct TarError: Error, Hashable, CustomStringConvertible {
             "the pax record \(TarError.excerpt(name.utf8)) holds \"\(TarError.excerpt(value))\", "
                 + "which is not valid there"
         case .globalRecord(let name):
-            "a global pax header sets \(name) for every entry that follows, which no entry can share"
+            "a global pax header sets \(name), which some tools take for every entry that follows, and some do not"
         case .unknownType(let type):
             "the entry is of type '\(BytePath.escape([type]))', which is not supported"
         case .misplacedHeader(let why): why
@@ -91,7 +93,7 @@ public struct TarError: Error, Hashable, CustomStringConvertible {
         case .tooManySegments(let limit): "the sparse file has more than \(limit) segments"
         case .tooManyEntries: "there are more entries than are allowed"
         case .tooLarge: "it unpacks to more bytes than are allowed"
-        case .ambiguousData(let why): why
+        case .ambiguousData(let why), .ambiguousName(let why): why
         case .unwritable(let why): why
         }
     }

@@ -56,6 +56,8 @@ enum TarLayout {
 /// Which fields the second half of a header has.
 enum TarDialect {
     case v7, ustar, star, gnu
+    /// "ustar" with something behind it that nobody wrote: some readers take it for ustar, some for v7.
+    case unknown
 }
 
 /// A header block of 512 bytes, read where it lies. Valid as long as its memory.
@@ -77,8 +79,9 @@ enum TarDialect {
         case 0:
             let trailer = unsafe base.loadUnaligned(fromByteOffset: 508, as: UInt32.self)
             return UInt32(littleEndian: trailer) == 0x0072_6174 ? .star : .ustar
-        case UInt8(ascii: " "): return .gnu
-        default: return .v7
+        case UInt8(ascii: " ")
+        where unsafe byte(TarLayout.magic + 6) == 0x20 && byte(TarLayout.magic + 7) == 0: return .gnu
+        default: return .unknown
         }
     }
 
@@ -124,15 +127,17 @@ enum TarDialect {
         unsafe Array(UnsafeRawBufferPointer(start: base + field.offset, count: field.length))
     }
 
-    /// A number: octal digits with spaces or NULs around them, or, with the top bit set, big-endian two's
-    /// complement (GNU tar manual, "Extensions to the archive format"). An empty field is 0.
+    /// A number as every reader has it: octal digits, which spaces may stand before and spaces and NULs behind, or, with
+    /// the top bit set, big-endian two's complement (GNU tar manual, "Extensions to the archive format"). A field of NULs
+    /// is 0. NULs before digits and anything behind them are read in several ways, and are no number.
     func number(_ field: TarField) -> Int64? { unsafe number(at: field.offset, field.length) }
 
     func number(at offset: Int, _ length: Int) -> Int64? {
         var index = offset
         let end = offset &+ length
         if unsafe byte(index) & 0x80 != 0 { return unsafe base256(at: offset, length) }
-        while index < end, unsafe byte(index) == 0x20 || byte(index) == 0 { index &+= 1 }
+        while index < end, unsafe byte(index) == 0x20 { index &+= 1 }
+        let start = index
         var value: Int64 = 0
         // Twelve digits of three bits: no overflow.
         while index < end {
@@ -141,11 +146,20 @@ enum TarDialect {
             value = value &<< 3 | Int64(digit)
             index &+= 1
         }
-        if index < end, unsafe byte(index) != 0, unsafe byte(index) != 0x20 { return nil }
+        if index == start {
+            while index < end, unsafe byte(index) == 0 { index &+= 1 }
+            return start == offset && index == end ? 0 : nil
+        }
+        while index < end {
+            guard unsafe byte(index) == 0 || byte(index) == 0x20 else { return nil }
+            index &+= 1
+        }
         return value
     }
 
     private func base256(at offset: Int, _ length: Int) -> Int64? {
+        // GNU tar has no other marks; other readers take the rest of the byte for a part of the number.
+        guard unsafe byte(offset) == 0x80 || byte(offset) == 0xff else { return nil }
         let invert: UInt8 = unsafe byte(offset) & 0x40 != 0 ? 0xff : 0
         var magnitude: UInt64 = 0
         for index in 0..<length {

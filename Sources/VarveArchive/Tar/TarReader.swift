@@ -4,6 +4,9 @@ import VarveSystem
 /// Reads a tar archive from its first byte to its last: v7, ustar, star, pax and GNU, as POSIX.1-2017 (pax),
 /// star(4) and the GNU tar manual describe them.
 ///
+/// What Go's archive/tar, GNU tar and libarchive all read in the same way is read as they do; what they read in
+/// different ways is refused, so that no tool sees another archive (Docs/limits.md has the table).
+///
 /// Call `nextEntry`, then `nextContent` until it gives nil or as often as wanted, then `nextEntry` again.
 /// Content is lent where it lies in the source. What was wrong once stays wrong: after an error every call
 /// throws it again.
@@ -30,6 +33,10 @@ public final class TarReader {
     private var global = PaxRecords()
     private var hasGlobal = false
     private var globalBytes = 0
+    /// Whether libarchive takes the archive for a pax archive by now, in which hard links have data.
+    private var isPax = false
+    /// Set where some readers have seen the end: nothing but zeros may follow.
+    private var endsHere = false
 
     // The entry in hand.
     private var entryOffset: Int64 = 0
@@ -39,8 +46,6 @@ public final class TarReader {
     private var padding = 0
     /// True while the data is content of a file; false for data that is only passed over.
     private var hasContent = false
-    /// True for the data of a hard link, before its first block was looked at.
-    private var isLinkData = false
     private var fileOffset: Int64 = 0
     private var segmentLeft: Int64 = 0
     private var segments: [TarSegment] = []
@@ -223,25 +228,6 @@ public final class TarReader {
     // MARK: - Entries
 
     private func passOverRest() throws {
-        if isLinkData, dataLeft > 0 {
-            isLinkData = false
-            // POSIX lets a hard link carry its file's data; old tars gave the size and no data, and most
-            // readers assume that. A header where data should be says that they would see entries that we
-            // would not.
-            guard let block = try unsafe takeBlock() else { throw endsEarly() }
-            let sum = unsafe block.rawSum
-            if sum != 0, unsafe block.checksumFailure(rawSum: sum) == nil {
-                throw fail(
-                    .ambiguousData("a hard link has a size, but a header follows it where its data should be")
-                )
-            }
-            if dataLeft >= TarLayout.block {
-                dataLeft &-= Int64(TarLayout.block)
-            } else {
-                dataLeft = 0
-                padding = 0
-            }
-        }
         if dataLeft > 0 { try skip(dataLeft) }
         if padding > 0 {
             // Layers that umoci inserts files with end here: without padding and without the blocks of the end.
@@ -254,7 +240,6 @@ public final class TarReader {
         dataLeft = 0
         padding = 0
         hasContent = false
-        isLinkData = false
     }
 
     private func advance() throws -> TarEntry? {
@@ -282,12 +267,16 @@ public final class TarReader {
                 ended = true
                 return nil
             }
+            if endsHere {
+                throw fail(.ambiguousData("it follows a sparse file that goes on after the end of its map"))
+            }
             if let reason = unsafe header.checksumFailure(rawSum: sum) { throw fail(reason) }
 
             switch unsafe header.typeflag {
             case UInt8(ascii: "x"):
                 if pax != nil { throw fail(.misplacedHeader("two pax headers stand before one entry")) }
-                pax = try unsafe records(header, isGlobal: false, startingWith: global)
+                pax = try unsafe records(header, isGlobal: false, startingWith: PaxRecords())
+                isPax = true
             case UInt8(ascii: "g"):
                 if isPending {
                     throw fail(
@@ -295,16 +284,10 @@ public final class TarReader {
                 }
                 global = try unsafe records(header, isGlobal: true, startingWith: global)
                 hasGlobal = true
-            case UInt8(ascii: "L"):
-                if longName != nil {
-                    throw fail(.misplacedHeader("two GNU long names stand before one entry"))
-                }
-                longName = try unsafe longText(header, "path")
-            case UInt8(ascii: "K"):
-                if longLink != nil {
-                    throw fail(.misplacedHeader("two GNU long links stand before one entry"))
-                }
-                longLink = try unsafe longText(header, "link target")
+                isPax = true
+            // Of several the last counts.
+            case UInt8(ascii: "L"): longName = try unsafe longText(header, "path")
+            case UInt8(ascii: "K"): longLink = try unsafe longText(header, "link target")
             case UInt8(ascii: "V"):
                 // The label of a GNU tar volume is no file.
                 if isPending {
@@ -315,7 +298,7 @@ public final class TarReader {
                 try skip(Int64(TarLayout.padding(size)))
             default:
                 do throws(TarError.Reason) { try allowance?.takeEntry() } catch { throw fail(error) }
-                return try unsafe entry(header, pax ?? (hasGlobal ? global : nil), longName, longLink)
+                return try unsafe entry(header, pax, longName, longLink)
             }
         }
     }
@@ -406,31 +389,34 @@ public final class TarReader {
     /// The name in the header itself, with the times that two dialects keep in the prefix's place.
     private func headerName(
         _ header: TarHeader, _ access: inout Timestamp?, _ change: inout Timestamp?
-    ) -> BytePath {
+    ) throws(TarError) -> BytePath {
         let name = unsafe header.text(.name)
         switch unsafe header.dialect {
         case .v7: return unsafe Self.path(name)
+        case .unknown:
+            guard unsafe header.text(.prefix).isEmpty else {
+                throw fail(.ambiguousName("its header is of no known kind and has a prefix"))
+            }
+            return unsafe Self.path(name)
         case .ustar: return unsafe join(header.text(.prefix), name)
         case .star:
-            if let seconds = unsafe header.number(.starAccessTime) { access = Timestamp(seconds: seconds) }
-            if let seconds = unsafe header.number(.starChangeTime) { change = Timestamp(seconds: seconds) }
+            guard unsafe header.text(.starPrefix).count < TarField.starPrefix.length else {
+                throw fail(.ambiguousName("its prefix fills the field that star has for it"))
+            }
+            access = Timestamp(seconds: try unsafe number(header, .starAccessTime))
+            change = Timestamp(seconds: try unsafe number(header, .starChangeTime))
             return unsafe join(header.text(.starPrefix), name)
         case .gnu:
-            // Only incremental archives have these.
-            let accessed = unsafe header.number(.gnuAccessTime)
-            let changed = unsafe header.number(.gnuChangeTime)
-            if accessed == nil || changed == nil, unsafe header.typeflag != UInt8(ascii: "S") {
-                // Go before 1.8 (and Docker made with it) wrote a prefix under the GNU magic when a number
-                // needed base 256. Such layers exist; text that is no time is that prefix.
-                let prefix = unsafe header.text(.prefix)
-                if unsafe prefix.allSatisfy({ $0 < 0x80 }) { return unsafe join(prefix, name) }
+            // Only incremental archives have these. Go before 1.8 wrote a prefix here when a number needed base 256, and
+            // Go reads it so to this day; nobody else does.
+            func time(_ field: TarField) throws(TarError) -> Timestamp? {
+                if unsafe header.byte(field.offset) == 0 { return nil }
+                if let seconds = unsafe header.number(field) { return Timestamp(seconds: seconds) }
+                guard unsafe header.text(.prefix).allSatisfy({ $0 < 0x80 }) else { return nil }
+                throw fail(.ambiguousName("its header of GNU tar has a prefix, which GNU tar does not have"))
             }
-            if unsafe header.byte(TarField.gnuAccessTime.offset) != 0, let accessed {
-                access = Timestamp(seconds: accessed)
-            }
-            if unsafe header.byte(TarField.gnuChangeTime.offset) != 0, let changed {
-                change = Timestamp(seconds: changed)
-            }
+            access = try time(.gnuAccessTime)
+            change = try time(.gnuChangeTime)
             return unsafe Self.path(name)
         }
     }
@@ -442,8 +428,15 @@ public final class TarReader {
         // pax before GNU before the header's own.
         var access: Timestamp?
         var change: Timestamp?
-        let ownName = unsafe headerName(header, &access, &change)
-        let path = pax?.sparse?.name ?? pax?.path ?? longName ?? ownName
+        let ownName = try unsafe headerName(header, &access, &change)
+        let paxName = pax?.sparse?.name ?? pax?.path
+        if let longName, let paxName, longName != paxName {
+            throw fail(.ambiguousName("a GNU long name and a pax record give it two names"))
+        }
+        if let longLink, let paxLink = pax?.linkPath, longLink != paxLink {
+            throw fail(.ambiguousName("a GNU long link and a pax record give it two targets"))
+        }
+        let path = paxName ?? longName ?? ownName
         guard !path.isEmpty else { throw fail(.name("the entry has no name")) }
         entryPath = path
 
@@ -482,38 +475,88 @@ public final class TarReader {
             entry.linkTarget = unsafe pax?.linkPath ?? longLink ?? Self.path(header.text(.linkName))
             guard !entry.linkTarget.isEmpty else { throw fail(.name("the link has no target")) }
         case .characterDevice, .blockDevice:
-            entry.deviceMajor = try unsafe pax?.deviceMajor ?? device(header, .deviceMajor)
-            entry.deviceMinor = try unsafe pax?.deviceMinor ?? device(header, .deviceMinor)
+            // v7 had no field for them.
+            switch unsafe header.dialect {
+            case .v7, .unknown: break
+            case .ustar, .star, .gnu:
+                entry.deviceMajor = try unsafe device(header, .deviceMajor)
+                entry.deviceMinor = try unsafe device(header, .deviceMinor)
+            }
+            // libarchive alone reads the records.
+            if pax?.deviceMajor ?? entry.deviceMajor != entry.deviceMajor
+                || pax?.deviceMinor ?? entry.deviceMinor != entry.deviceMinor
+            {
+                throw fail(.ambiguousData("a pax record gives it other device numbers than its header"))
+            }
         default: break
         }
 
-        // Of the other types POSIX says that no data follows, whatever stands in the size field.
-        if entry.kind == .hardLink {
-            dataLeft = try unsafe pax?.size ?? size(header)
-            padding = TarLayout.padding(dataLeft)
-            isLinkData = true
-        }
-        if pax?.sparse != nil, entry.kind != .regular {
-            throw fail(.sparse("it is given for an entry that is no regular file"))
-        }
+        if hasGlobal { try checkGlobal(pax, entry) }
+        let dialect = unsafe header.dialect
+        let size = try unsafe size(header)
         if entry.kind == .regular {
-            try unsafe content(header, pax, isStoredSparse, &entry)
+            try unsafe content(header, pax, pax?.size ?? size, isStoredSparse, &entry)
         }
+        if entry.kind != .regular {
+            if pax?.sparse != nil { throw fail(.sparse("it is given for an entry that is no regular file")) }
+            // What a header says is nothing to all of them but for libarchive at a hard link, which POSIX lets have its
+            // file's data in a pax archive. What a record says is bytes to pass over for some.
+            if let recorded = pax?.size, recorded != 0 {
+                throw fail(.ambiguousData("a pax record gives a size to an entry that has no data"))
+            }
+            if entry.kind == .hardLink, pax?.size == nil, size != 0, isPax,
+                dialect == .ustar || dialect == .star
+            {
+                throw fail(.ambiguousData("a hard link has a size, which in a pax archive may mean data"))
+            }
+        }
+        if let recorded = pax?.schilyRealSize, recorded != entry.size {
+            throw fail(.ambiguousData("the pax record SCHILY.realsize gives it another size"))
+        }
+        if dialect != .ustar && dialect != .star && dialect != .unknown { isPax = false }
         return entry
     }
 
-    /// Size, sparse map and place of the content of a regular file.
+    /// Refuses records of a global header that would change `entry`: GNU tar obeys them, Go and libarchive do not.
+    private func checkGlobal(_ pax: PaxRecords?, _ entry: TarEntry) throws(TarError) {
+        func check<Value: Equatable>(
+            _ key: String, _ global: Value?, _ own: Value?, _ value: Value
+        ) throws(TarError) {
+            if let global, own == nil, global != value { throw fail(.globalRecord(key)) }
+        }
+        try check("uid", global.uid, pax?.uid, entry.uid)
+        try check("gid", global.gid, pax?.gid, entry.gid)
+        try check("mtime", global.modificationTime, pax?.modificationTime, entry.modificationTime)
+        // No reader sets attributes from a global header, and GNU tar tries to and fails.
+        if global.accessACL != nil, pax?.accessACL == nil { throw fail(.globalRecord("SCHILY.acl.access")) }
+        if global.defaultACL != nil, pax?.defaultACL == nil {
+            throw fail(.globalRecord("SCHILY.acl.default"))
+        }
+    }
+
+    /// Size, sparse map and place of the content of a regular file that has `stored` bytes of data.
     private func content(
-        _ header: TarHeader, _ pax: PaxRecords?, _ isStoredSparse: Bool, _ entry: inout TarEntry
+        _ header: TarHeader, _ pax: PaxRecords?, _ stored: Int64, _ isStoredSparse: Bool,
+        _ entry: inout TarEntry
     ) throws {
-        let stored = try unsafe pax?.size ?? size(header)
         if entry.path.bytes.last == UInt8(ascii: "/") {
-            // As v7 told a directory from a file.
-            guard stored == 0, !isStoredSparse, pax?.sparse == nil else {
-                throw fail(.ambiguousData("a regular file's name ends in a slash, and it has content"))
+            // As v7 told a directory from a file; Go does so for its type alone.
+            guard unsafe header.typeflag == 0, pax?.sparse == nil else {
+                throw fail(
+                    .ambiguousData("it is a file whose name ends in a slash, which some take for a directory")
+                )
             }
             entry.kind = .directory
             return
+        }
+        if unsafe header.dialect == .gnu, !isStoredSparse {
+            // libarchive believes these fields of any file.
+            let hasMap = unsafe header.byte(TarLayout.gnuSparse) != 0
+            let hasSize = unsafe header.byte(TarField.gnuRealSize.offset) != 0
+            if hasMap || hasSize, unsafe hasMap || header.number(.gnuRealSize) != stored {
+                throw fail(
+                    .ambiguousData("its header has the fields of a sparse file, and its type is another"))
+            }
         }
         dataLeft = stored
         padding = TarLayout.padding(stored)
@@ -522,7 +565,10 @@ public final class TarReader {
             let realSize = try unsafe number(header, .gnuRealSize)
             try unsafe setSparse(readOldMap(unsafe header), realSize, &entry)
         } else if let sparse = pax?.sparse {
-            try setSparse(map(sparse), sparse.realSize ?? -1, &entry)
+            guard unsafe header.typeflag == UInt8(ascii: "0") else {
+                throw fail(.sparse("it is given for an entry that is no regular file"))
+            }
+            try setSparse(map(sparse), realSize(sparse, stored: stored), &entry)
         } else {
             entry.size = stored
             segments.removeAll(keepingCapacity: false)
@@ -557,6 +603,7 @@ public final class TarReader {
         guard realSize >= 0 else { throw fail(.sparse("the size of the file is missing or negative")) }
         var end: Int64 = 0
         var total: Int64 = 0
+        var isAligned = true
         for segment in map {
             guard segment.offset >= 0, segment.length >= 0 else {
                 throw fail(.sparse("a number is negative"))
@@ -564,12 +611,21 @@ public final class TarReader {
             guard segment.offset >= end else { throw fail(.sparse("segments overlap or are not in order")) }
             let (next, overflow) = segment.offset.addingReportingOverflow(segment.length)
             guard !overflow, next <= realSize else { throw fail(.sparse("a segment ends after the file")) }
+            // GNU tar takes the data of each from a new block.
+            guard isAligned || segment.length == 0 else {
+                throw fail(.sparse("a segment that is no whole number of blocks stands before another"))
+            }
+            if segment.length % Int64(TarLayout.block) != 0 { isAligned = false }
             end = next
             // At most `end` by now: segments do not overlap.
             total &+= segment.length
         }
         guard total == dataLeft else {
             throw fail(.sparse("its segments have \(total) bytes, but \(dataLeft) bytes of data are stored"))
+        }
+        // GNU tar makes the file end there.
+        guard end == realSize else {
+            throw fail(.sparse("it ends at byte \(end), and the file at byte \(realSize)"))
         }
         // Its holes.
         do throws(TarError.Reason) {
@@ -603,24 +659,48 @@ public final class TarReader {
             var isClosed = false
             for index in 0..<count {
                 let at = place &+ index &* 24
+                // The first NUL of either ends it, for some readers of the one and for some of the other.
                 if unsafe block.byte(at) == 0, unsafe block.byte(at &+ 12) == 0 {
                     isClosed = true
                     break
                 }
-                guard let offset = unsafe block.number(at: at, 12),
+                guard unsafe block.byte(at) != 0, unsafe block.byte(at &+ 12) != 0,
+                    let offset = unsafe block.number(at: at, 12),
                     let length = unsafe block.number(at: at &+ 12, 12)
                 else { throw fail(.sparse("an offset or a length is no number")) }
                 try checkCount(map.count)
                 map.append(TarSegment(offset: offset, length: length))
             }
             if unsafe block.byte(flag) == 0 { return map }
-            if isClosed { throw fail(.sparse("it goes on after its end")) }
             guard let next = try unsafe takeBlock() else { throw endsEarly() }
+            if isClosed {
+                // GNU tar takes the block for what follows the file, and nothing of it for the end of the archive.
+                guard dataLeft == 0, unsafe next.rawSum == 0 else {
+                    throw fail(.sparse("it goes on after its end"))
+                }
+                endsHere = true
+                return map
+            }
             unsafe block = next
             place = 0
             count = TarLayout.gnuExtensionCount
             flag = TarLayout.gnuExtensionIsExtended
         }
+    }
+
+    /// The size that pax records give to a sparse file of `stored` bytes of data.
+    private func realSize(_ sparse: PaxSparse, stored: Int64) throws(TarError) -> Int64 {
+        if sparse.major == 1 {
+            // What `GNU.sparse.size` is there, readers do not agree on.
+            guard let size = sparse.realSize, sparse.size == nil else {
+                throw fail(.sparse("the size of the file is missing or given twice"))
+            }
+            return size
+        }
+        if let size = sparse.size, let realSize = sparse.realSize, size != realSize {
+            throw fail(.sparse("there are two sizes of the file"))
+        }
+        return sparse.size ?? sparse.realSize ?? stored
     }
 
     /// The map that pax records give, or that the first blocks of the data hold.
@@ -631,9 +711,11 @@ public final class TarReader {
         default: throw fail(.sparse("its format is none of 0.0, 0.1 and 1.0"))
         }
         let numbers = sparse.numbers
-        guard numbers.count % 2 == 0 else { throw fail(.sparse("a length is missing")) }
+        guard !numbers.isEmpty, numbers.count % 2 == 0 else {
+            throw fail(.sparse("it is missing, or a length in it"))
+        }
         let count = numbers.count / 2
-        guard sparse.segmentCount ?? Int64(count) == Int64(count) else {
+        guard sparse.segmentCount == Int64(count) else {
             throw fail(.sparse("it has another number of segments than it says"))
         }
         return (0..<count).map { TarSegment(offset: numbers[$0 * 2], length: numbers[$0 * 2 + 1]) }

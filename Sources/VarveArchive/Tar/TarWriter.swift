@@ -67,8 +67,7 @@ public final class TarWriter {
             size: entry.size <= Self.elevenDigits ? entry.size : 0,
             modificationTime: Self.fits(entry.modificationTime.seconds) ? entry.modificationTime.seconds : 0,
             type: Self.typeflag(entry.kind),
-            deviceMajor: entry.deviceMajor <= Self.sevenDigits ? entry.deviceMajor : 0,
-            deviceMinor: entry.deviceMinor <= Self.sevenDigits ? entry.deviceMinor : 0)
+            deviceMajor: entry.deviceMajor, deviceMinor: entry.deviceMinor)
         try putBlock()
         dataLeft = entry.size
         padding = TarLayout.padding(entry.size)
@@ -146,6 +145,10 @@ public final class TarWriter {
             throw fail("it cannot have \(entry.size) bytes of content")
         }
         guard entry.mode <= 0o7777 else { throw fail("its mode has more than permission bits") }
+        // Linux has none so large, and readers do not agree on the records that could hold them.
+        guard entry.deviceMajor <= Self.sevenDigits, entry.deviceMinor <= Self.sevenDigits else {
+            throw fail("its device numbers are larger than a header can hold")
+        }
         guard entry.uid != .max, entry.gid != .max else { throw fail("no file can be owned by 4294967295") }
         let nanoseconds = max(
             entry.modificationTime.nanoseconds, entry.accessTime?.nanoseconds ?? 0,
@@ -206,8 +209,6 @@ public final class TarWriter {
         if modified.nanoseconds != 0 || !Self.fits(modified.seconds) { add("mtime", Self.decimal(modified)) }
         if let time = entry.accessTime { add("atime", Self.decimal(time)) }
         if let time = entry.changeTime { add("ctime", Self.decimal(time)) }
-        if entry.deviceMajor > Self.sevenDigits { add("SCHILY.devmajor", String(entry.deviceMajor).utf8) }
-        if entry.deviceMinor > Self.sevenDigits { add("SCHILY.devminor", String(entry.deviceMinor).utf8) }
         if let text = entry.accessACL, !text.isEmpty { add("SCHILY.acl.access", text) }
         if let text = entry.defaultACL, !text.isEmpty { add("SCHILY.acl.default", text) }
         var last: BytePath?
