@@ -104,6 +104,10 @@ let package = Package(
         .executableTarget(
             name: "crowd", dependencies: ["Varve", "VarveStore", "VarveSystem", system], path: "Tests/Crowd",
             swiftSettings: rules),
+        .executableTarget(
+            name: "peak-memory", dependencies: ["VarveCommands", "VarveSystem", system],
+            path: "Tests/PeakMemory",
+            swiftSettings: rules),
         .target(
             name: "TestSupport",
             dependencies: ["VarveSystem", "VarveBtrfs", "CVarveBtrfsUtil", "CLinux", system],
@@ -127,7 +131,9 @@ let package = Package(
             dependencies: ["VarveArchive", "VarveSystem", "CCodecs", "TestSupport", system],
             swiftSettings: rules),
         .testTarget(
-            name: "VarveOCITests", dependencies: ["VarveOCI", "VarveSystem", system], swiftSettings: rules),
+            name: "VarveOCITests",
+            dependencies: ["VarveOCI", "VarveSystem", "TestSupport", "peak-memory", system],
+            swiftSettings: rules),
         .target(
             name: "DeltaChecks",
             dependencies: ["VarveLayers", "VarveArchive", "VarveSystem", "TestSupport", logging, system],

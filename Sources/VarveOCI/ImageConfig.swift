@@ -14,6 +14,10 @@ public struct ImageConfig: Hashable, Sendable {
     public let diffIDs: [DiffID]
     public let history: [HistoryEntry]
 
+    /// Entries of history, variables, arguments, labels, ports and volumes together that an image may have. What is made of one
+    /// takes up to 1 KiB of memory: a volume becomes a mount with six options.
+    public static let maximumEntries = 50_000
+
     /// The member `config`: what a container of the image runs with. Keys of sets are in the order of the
     /// document.
     public struct Execution: Hashable, Sendable {
@@ -29,6 +33,11 @@ public struct ImageConfig: Hashable, Sendable {
         public var stopSignal: String?
 
         public init() {}
+
+        fileprivate var entryCount: Int {
+            exposedPorts.count + environment.count + entrypoint.count + command.count + volumes.count
+                + labels.count
+        }
     }
 
     public struct Label: Hashable, Sendable {
@@ -58,6 +67,13 @@ public struct ImageConfig: Hashable, Sendable {
         guard try rootfs.string("type", of: what) == "layers" else {
             throw .invalid("\(what) is invalid: the type of its \"rootfs\" must be \"layers\"")
         }
+        let entries = try json.array("history", of: what) ?? []
+        let count = execution.entryCount + entries.count
+        guard count <= Self.maximumEntries else {
+            throw .invalid(
+                "\(what) is invalid: its lists have \(count) entries together, but \(Self.maximumEntries) are the most "
+                    + "that are taken")
+        }
         var diffIDs = [DiffID]()
         for text in try rootfs.strings("diff_ids", of: what) ?? [] {
             guard let digest = Digest(text) else {
@@ -67,7 +83,8 @@ public struct ImageConfig: Hashable, Sendable {
         }
         self.diffIDs = diffIDs
         var history = [HistoryEntry]()
-        for entry in try json.array("history", of: what) ?? [] {
+        history.reserveCapacity(entries.count)
+        for entry in entries {
             history.append(try HistoryEntry(entry, of: what))
         }
         self.history = history
@@ -113,7 +130,9 @@ extension ImageConfig.Execution {
         command = try json.strings("Cmd", of: what) ?? []
         volumes = try json.object("Volumes", of: what)?.members.map(\.key) ?? []
         workingDirectory = try json.string("WorkingDir", of: what) ?? ""
-        for label in try json.object("Labels", of: what)?.members ?? [] {
+        let members = try json.object("Labels", of: what)?.members ?? []
+        labels.reserveCapacity(members.count)
+        for label in members {
             guard let value = label.value.string else {
                 throw .invalid(
                     "\(what) is invalid: the label \"\(shown(label.key))\" is "
@@ -128,18 +147,37 @@ extension ImageConfig.Execution {
 
 /// What made one layer, or changed the configuration only (image-spec config.md, `history`).
 public struct HistoryEntry: Hashable, Sendable {
+    /// The members that have a name here, as they stand: an image may have very many entries, and this is the size of a pointer.
+    private var members: JSONObject
+
     /// RFC 3339.
-    public var created: String?
-    public var createdBy: String?
-    public var author: String?
-    public var comment: String?
+    public var created: String? {
+        get { members["created"]?.string }
+        set { members["created"] = newValue.map { .string($0) } }
+    }
+    public var createdBy: String? {
+        get { members["created_by"]?.string }
+        set { members["created_by"] = newValue.map { .string($0) } }
+    }
+    public var author: String? {
+        get { members["author"]?.string }
+        set { members["author"] = newValue.map { .string($0) } }
+    }
+    public var comment: String? {
+        get { members["comment"]?.string }
+        set { members["comment"] = newValue.map { .string($0) } }
+    }
     /// The entry stands for no layer.
-    public var isEmptyLayer: Bool
+    public var isEmptyLayer: Bool {
+        get { members["empty_layer"]?.bool ?? false }
+        set { members["empty_layer"] = newValue ? true : nil }
+    }
 
     public init(
         created: String? = nil, createdBy: String? = nil, author: String? = nil, comment: String? = nil,
         isEmptyLayer: Bool = false
     ) {
+        members = JSONObject()
         self.created = created
         self.createdBy = createdBy
         self.author = author
@@ -147,15 +185,16 @@ public struct HistoryEntry: Hashable, Sendable {
         self.isEmptyLayer = isEmptyLayer
     }
 
+    public static func == (left: HistoryEntry, right: HistoryEntry) -> Bool { left.json == right.json }
+    public func hash(into hasher: inout Hasher) { hasher.combine(json) }
+
     init(_ value: JSONValue, of what: String) throws(OCIError) {
         guard let json = value.object else {
             throw .invalid("\(what) is invalid: an entry of its history is \(value.kind), not an object")
         }
-        created = try json.string("created", of: what)
-        createdBy = try json.string("created_by", of: what)
-        author = try json.string("author", of: what)
-        comment = try json.string("comment", of: what)
-        isEmptyLayer = try json.bool("empty_layer", of: what) ?? false
+        for key in ["created", "created_by", "author", "comment"] { _ = try json.string(key, of: what) }
+        _ = try json.bool("empty_layer", of: what)
+        members = json
     }
 
     /// The entry in the member order of image-spec's own types; what is nil or empty is left out.

@@ -112,16 +112,17 @@ public struct ImageConfigEdit: Sendable {
     private func setEnvironment(_ execution: inout JSONObject) {
         if environment.isEmpty { return }
         var all = execution["Env"]?.array ?? []
-        var places = [[UInt8]: Int]()
+        var places = [ByteText: Int]()
         for (place, variable) in all.enumerated().reversed() {
             if let name = variable.string.flatMap(Environment.name) { places[name] = place }
         }
         for variable in environment {
             let text = JSONValue.string("\(variable.name)=\(variable.value)")
-            if let place = places[Array(variable.name.utf8)] {
+            let name = ByteText(variable.name)
+            if let place = places[name] {
                 all[place] = text
             } else {
-                places[Array(variable.name.utf8)] = all.count
+                places[name] = all.count
                 all.append(text)
             }
         }

@@ -55,33 +55,40 @@ extension ImageLayout {
         }
     }
 
+    /// A blob that is to be followed as one of its media types.
     private struct Visit: Hashable {
         var digest: Digest
+        var size: Int64
         var following: Following
     }
 
     /// The digests of all blobs that `index.json` and the manifests in `kept` lead to, held by the layout or not.
     func reachableBlobs(keeping kept: Set<Digest> = []) throws(OCIError) -> Set<Digest> {
         var reachable = Set<Digest>()
-        // One blob may be referred to under several media types, and is followed as each of them.
+        // One blob may be referred to under several media types, and is followed as each of them. Only what is to be followed is
+        // kept, and only what following needs: there may be very many.
         var visited = Set<Visit>()
-        var pending = [Descriptor]()
+        var pending = [Visit]()
+        func follow(_ descriptor: Descriptor) {
+            let following = Following(descriptor.mediaType)
+            if following == .leaf { return }
+            let visit = Visit(digest: descriptor.digest, size: descriptor.size, following: following)
+            if visited.insert(visit).inserted { pending.append(visit) }
+        }
         func collect(_ document: JSONValue, isKnown: Bool, _ what: String) throws(OCIError) {
             // A descriptor in a known place that is not understood could lead anywhere: it ends the
             // collection.
             if isKnown, let object = document.object {
                 for key in ["manifests", "layers", "blobs"] {
-                    for entry in object[key]?.array ?? [] { pending.append(try Descriptor(entry, of: what)) }
+                    for entry in object[key]?.array ?? [] { _ = try Descriptor(entry, of: what) }
                 }
                 for key in ["config", "subject"] {
-                    if let entry = object[key], !entry.isNull {
-                        pending.append(try Descriptor(entry, of: what))
-                    }
+                    if let entry = object[key], !entry.isNull { _ = try Descriptor(entry, of: what) }
                 }
             }
             Self.forEachDigest(in: document) { object, digest in
                 reachable.insert(digest)
-                if let descriptor = try? Descriptor(.object(object), of: what) { pending.append(descriptor) }
+                if let descriptor = try? Descriptor(.object(object), of: what) { follow(descriptor) }
             }
         }
         try collect(.object(try index().json), isKnown: true, "\(path.appending(Self.indexName))")
@@ -90,22 +97,19 @@ extension ImageLayout {
                 try blobStatus(digest)
             }
             guard let status else { continue }
-            pending.append(Descriptor(mediaType: MediaType.ociManifest, digest: digest, size: status.size))
+            reachable.insert(digest)
+            follow(Descriptor(mediaType: MediaType.ociManifest, digest: digest, size: status.size))
         }
-        while let descriptor = pending.popLast() {
-            reachable.insert(descriptor.digest)
-            let following = Following(descriptor.mediaType)
-            guard visited.insert(Visit(digest: descriptor.digest, following: following)).inserted,
-                let document = try followed(descriptor, following)
-            else { continue }
-            try collect(document, isKnown: following == .known, describe(descriptor))
+        while let next = pending.popLast() {
+            let descriptor = Descriptor(mediaType: "", digest: next.digest, size: next.size)
+            guard let document = try followed(descriptor, next.following) else { continue }
+            try collect(document, isKnown: next.following == .known, describe(descriptor))
         }
         return reachable
     }
 
     /// The document that a reachable blob is; nil for a blob that refers to nothing or is not in the layout.
     private func followed(_ descriptor: Descriptor, _ following: Following) throws(OCIError) -> JSONValue? {
-        if following == .leaf { return nil }
         let status = try attempt("look at", blobPath(descriptor.digest)) { () throws(Errno) in
             try blobStatus(descriptor.digest)
         }

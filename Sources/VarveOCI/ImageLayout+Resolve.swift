@@ -79,8 +79,31 @@ extension ImageLayout {
     private func leaf(of reference: ImageReference, platform: Platform?) throws(OCIError) -> (
         leaf: Leaf, tag: String?
     ) {
-        let (ways, name, tag) = try ways(of: reference)
+        try leaf(of: reference, below: try index(), platform: platform)
+    }
+
+    private func leaf(
+        of reference: ImageReference, below top: ImageIndex, platform: Platform?
+    ) throws(OCIError) -> (leaf: Leaf, tag: String?) {
+        let (ways, name, tag) = try ways(of: reference, below: top)
         return (try choose(from: leaves(below: ways), name: name, tag: tag, platform: platform), tag)
+    }
+
+    /// What a tag stands for, as it is: an index of images for several platforms stays one.
+    ///
+    /// - Throws: `notFound` if there is no such tag.
+    public func descriptor(of reference: ImageReference) throws(OCIError) -> Descriptor {
+        let top = try index()
+        var found: [Descriptor] = []
+        // By the tag first: an index may have very many entries.
+        for entry in top.entries where ImageIndex.referenceName(of: entry) == reference.tag {
+            if let descriptor = try? Descriptor(entry, of: "an index") { found.append(descriptor) }
+        }
+        if found.count == 1, let only = found.first { return only }
+        let leaf = try leaf(of: reference, below: top, platform: nil)
+        let image = try image(leaf.leaf, tag: leaf.tag)
+        return image.path.first { $0.referenceName == reference.tag } ?? image.path.first
+            ?? image.manifestDescriptor
     }
 
     private func image(_ leaf: Leaf, tag: String?) throws(OCIError) -> ResolvedImage {
@@ -88,16 +111,20 @@ extension ImageLayout {
     }
 
     /// The ways to what a reference names, what to call it in a message, and the tag that it was found by.
-    private func ways(of reference: ImageReference) throws(OCIError) -> (
+    private func ways(of reference: ImageReference, below top: ImageIndex) throws(OCIError) -> (
         ways: [[Descriptor]], name: String, tag: String?
     ) {
-        if let digest = reference.digest { return (try ways(to: digest), "the digest \(digest)", nil) }
+        if let digest = reference.digest {
+            return (try ways(to: digest, below: top), "the digest \(digest)", nil)
+        }
         do throws(OCIError) {
-            return (try roots(of: reference.tag), "the tag \"\(reference.tag)\"", reference.tag)
+            return (try roots(of: reference.tag, below: top), "the tag \"\(reference.tag)\"", reference.tag)
         } catch {
-            guard error.kind == .notFound, !reference.isTagGiven, try listTags().isEmpty else { throw error }
+            guard error.kind == .notFound, !reference.isTagGiven, try listTags(below: top).isEmpty else {
+                throw error
+            }
             var ways = [[Descriptor]]()
-            for entry in try index().entries {
+            for entry in top.entries {
                 ways.append([try Descriptor(entry, of: "\(path.appending(Self.indexName))")])
             }
             guard !ways.isEmpty else { throw error }
@@ -106,16 +133,16 @@ extension ImageLayout {
     }
 
     /// The way to what has the digest, by `index.json` or an index nested in it.
-    private func ways(to digest: Digest) throws(OCIError) -> [[Descriptor]] {
+    private func ways(to digest: Digest, below top: ImageIndex) throws(OCIError) -> [[Descriptor]] {
         var way: [Descriptor]?
         func look(at entries: [JSONValue], below path: [Descriptor], _ what: String) throws(OCIError) {
             for entry in entries where way == nil && entry.object?["digest"]?.string == digest.description {
                 way = path + [try Descriptor(entry, of: what)]
             }
         }
-        try look(at: try index().entries, below: [], "\(path.appending(Self.indexName))")
+        try look(at: top.entries, below: [], "\(path.appending(Self.indexName))")
         if way == nil {
-            try visitNestedIndexes { (path, index, what) throws(OCIError) in
+            try visitNestedIndexes(below: top) { (path, index, what) throws(OCIError) in
                 try look(at: index.entries, below: path, what)
             }
         }
@@ -127,7 +154,7 @@ extension ImageLayout {
 
     /// Finds the image tagged `tag`; see `resolve(_:platform:)` of a reference.
     public func resolve(_ tag: String, platform: Platform? = nil) throws(OCIError) -> ResolvedImage {
-        let roots = try roots(of: tag)
+        let roots = try roots(of: tag, below: try index())
         return try image(
             choose(from: leaves(below: roots), name: "the tag \"\(tag)\"", tag: tag, platform: platform),
             tag: tag)
@@ -139,7 +166,7 @@ extension ImageLayout {
         var ways = [[Descriptor]]()
         var tag: String?
         if let reference {
-            (ways, _, tag) = try self.ways(of: reference)
+            (ways, _, tag) = try self.ways(of: reference, below: try index())
         } else {
             for entry in try index().entries {
                 ways.append([try Descriptor(entry, of: "\(path.appending(Self.indexName))")])
@@ -159,21 +186,21 @@ extension ImageLayout {
     }
 
     /// The ways to what bears the tag: in `index.json`, else in the indexes nested in it.
-    private func roots(of tag: String) throws(OCIError) -> [[Descriptor]] {
+    private func roots(of tag: String, below top: ImageIndex) throws(OCIError) -> [[Descriptor]] {
         try ImageReference.checkTag(tag)
         var roots = [[Descriptor]]()
-        for entry in try index().entries(named: tag, of: "\(path.appending(Self.indexName))") {
+        for entry in try top.entries(named: tag, of: "\(path.appending(Self.indexName))") {
             roots.append([entry.descriptor])
         }
         if roots.isEmpty {
-            try visitNestedIndexes { (path, index, what) throws(OCIError) in
+            try visitNestedIndexes(below: top) { (path, index, what) throws(OCIError) in
                 for entry in try index.entries(named: tag, of: what) {
                     roots.append(path + [entry.descriptor])
                 }
             }
         }
         guard !roots.isEmpty else {
-            let tags = try listTags()
+            let tags = try listTags(below: top)
             let hint =
                 tags.isEmpty
                 ? "it has no tags at all"
@@ -185,7 +212,9 @@ extension ImageLayout {
     }
 
     /// The tags of `index.json` in its order, then those of nested indexes; each once.
-    public func listTags() throws(OCIError) -> [String] {
+    public func listTags() throws(OCIError) -> [String] { try listTags(below: try index()) }
+
+    private func listTags(below top: ImageIndex) throws(OCIError) -> [String] {
         var tags = [String]()
         var seen = Set<String>()
         func add(_ entries: [JSONValue]) {
@@ -195,15 +224,15 @@ extension ImageLayout {
                 }
             }
         }
-        add(try index().entries)
-        try visitNestedIndexes { (_, index, _) in add(index.entries) }
+        add(top.entries)
+        try visitNestedIndexes(below: top) { (_, index, _) in add(index.entries) }
         return tags
     }
 
-    /// The indexes below `index.json` in document order, each once. One whose blob the layout does not hold,
+    /// The indexes below `top`, which is `index.json`, in document order, each once. One whose blob the layout does not hold,
     /// or an entry that is no valid descriptor, is passed over: it is not what the caller looks for.
     func visitNestedIndexes(
-        _ visit: ([Descriptor], ImageIndex, String) throws(OCIError) -> Void
+        below top: ImageIndex, _ visit: ([Descriptor], ImageIndex, String) throws(OCIError) -> Void
     ) throws(OCIError) {
         var seen = Set<Digest>()
         var pending = [[Descriptor]]()
@@ -217,7 +246,7 @@ extension ImageLayout {
                 pending.append(path + [descriptor])
             }
         }
-        try push(try index().entries, below: [])
+        try push(top.entries, below: [])
         while let path = pending.popLast(), let last = path.last {
             guard seen.insert(last.digest).inserted else { continue }
             let what = "the image index \(last.digest) in \(self.path)"

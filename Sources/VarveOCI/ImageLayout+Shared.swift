@@ -21,8 +21,9 @@ extension ImageLayout {
                 if count > 0, count < own.count { result.insert(count) }
             }
         }
-        look(at: try index().entries)
-        try visitNestedIndexes { (_, index, _) in look(at: index.entries) }
+        let top = try index()
+        look(at: top.entries)
+        try visitNestedIndexes(below: top) { (_, index, _) in look(at: index.entries) }
         return result
     }
 }

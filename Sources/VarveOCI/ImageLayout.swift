@@ -8,9 +8,9 @@ internal import SystemPackage
 /// be used from several threads.
 public final class ImageLayout: Sendable {
     public static let version = "1.0.0"
-    /// Bytes of a manifest, a nested index or a configuration that are read at most; registries take no more
-    /// than 4 MiB of a manifest.
-    public static let documentLimit = 8 << 20
+    /// Bytes of a manifest, a nested index or a configuration that are read at most: as many as registries take, and as
+    /// containers/image reads.
+    public static let documentLimit = 4 << 20
     /// Bytes of `index.json` that are read at most: it may hold very many tags.
     public static let indexLimit = 64 << 20
 

@@ -121,11 +121,8 @@ extension Descriptor {
 extension JSONObject {
     /// By the bytes of their keys, as Go writes maps.
     public var sortedByKey: JSONObject {
-        var sorted = JSONObject()
-        for member in members.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
-            sorted[member.key] = member.value
-        }
-        return sorted
+        JSONObject(
+            unique: members.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }))
     }
 }
 

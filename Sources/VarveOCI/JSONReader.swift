@@ -10,11 +10,11 @@ extension JSONValue {
     /// Deeper nesting than this is refused. Image documents have a handful of levels.
     public static let maximumDepth = 512
 
-    /// Bytes in memory that a document of an image may take for each of its own, `documentAllowance` apart. Descriptors and
-    /// configurations take 2 to 3. While it is read, a document may take twice as much.
+    /// Bytes in memory that the value of a document of an image may take for each of the document's own. Descriptors and
+    /// configurations take 1 to 3. Reading takes no more than that and the document itself.
     public static let documentExpansion = 4
-    /// Bytes in memory that any document may take.
-    static let documentAllowance = 1 << 20
+    /// Bytes in memory that the value of any document may take, however small the document is.
+    public static let documentAllowance = 4 << 20
 
     /// Reads one JSON document (RFC 8259) in UTF-8. Refused are duplicate keys, invalid UTF-8, lone
     /// surrogates, more than `maximumDepth` levels, and anything after the document. How many bytes there may
@@ -37,16 +37,25 @@ extension JSONValue {
 /// A reader with a stack of its own: how deep a document nests never decides how deep the machine's stack
 /// goes.
 private struct JSONReader {
-    /// What is being read of an object or array. Its values lie at the end of `elements` or `members`.
+    /// What is being read of an object or array.
     private struct Container {
         let isObject: Bool
-        /// Where its values begin.
-        let start: Int
+        var elements: [JSONValue] = []
+        var members: [JSONObject.Member] = []
+        /// Of the member that is being read.
         var key = ""
+
+        /// - Parameter count: of its values. Room for exactly as many is taken: arrays that grow take up to three times as much.
+        init(isObject: Bool, count: Int) {
+            self.isObject = isObject
+            if isObject { members.reserveCapacity(count) } else { elements.reserveCapacity(count) }
+        }
     }
 
-    /// Bytes of a heap object beside what is in it: Swift's header of an array or a string, and malloc's.
+    /// Bytes of a heap object beside what is in it: Swift's header of an array or a string (32), and malloc's with its rounding.
     private static let objectCost = 48
+    /// Strings of up to as many bytes lie in the value itself.
+    private static let inlineCount = 15
     /// More keys than this are not compared one by one.
     private static let fewKeys = 16
 
@@ -54,12 +63,12 @@ private struct JSONReader {
     private let maximumDepth: Int
     private var position = 0
     private var open: [Container] = []
-    /// The values of all open arrays, and the members of all open objects, the innermost last: each becomes an array of exactly
-    /// its size when it is closed.
-    private var elements: [JSONValue] = []
-    private var members: [JSONObject.Member] = []
+    /// How many values each object and array has that has any, in the order in which they begin.
+    private var counts: [UInt32] = []
+    private var nextCount = 0
     /// Bytes in memory that the document may yet take.
     private var memory: Int
+    private var repeated = RepeatedStrings()
 
     init(bytes: [UInt8], maximumDepth: Int, memory: Int) {
         self.bytes = bytes
@@ -74,6 +83,11 @@ private struct JSONReader {
         }
     }
 
+    private mutating func takeString(_ count: Int) throws(JSONSyntaxError) {
+        // Swift rounds the bytes and the NUL behind them up to 16.
+        if count > Self.inlineCount { try take(Self.objectCost + (count + 16) & ~15) }
+    }
+
     private func failure(_ reason: String) -> JSONSyntaxError {
         JSONSyntaxError(offset: position, reason: reason)
     }
@@ -84,7 +98,52 @@ private struct JSONReader {
         while let byte = next, byte == 0x20 || byte == 0x0a || byte == 0x0d || byte == 0x09 { position += 1 }
     }
 
+    /// Counts the values of each object and array, and takes the memory that they need, before any of it is used. What is wrong
+    /// with the document is found when it is read: here it may lead to a wrong count, which does no harm.
+    private mutating func countValues() throws(JSONSyntaxError) {
+        /// Those that are open, by their place in `counts`.
+        var open: [(place: Int, isObject: Bool)] = []
+        /// What was opened just now: it has a value if anything but its end follows.
+        var opened: UInt8?
+        var index = 0
+        while index < bytes.count {
+            let byte = bytes[index]
+            index += 1
+            if byte == 0x20 || byte == 0x0a || byte == 0x0d || byte == 0x09 { continue }
+            let isEnd = byte == UInt8(ascii: "]") || byte == UInt8(ascii: "}")
+            if let bracket = opened {
+                opened = nil
+                if isEnd { continue }
+                // Deeper documents are refused when they are read.
+                guard open.count < maximumDepth else { return }
+                open.append((counts.count, bracket == UInt8(ascii: "{")))
+                counts.append(0)
+                try take(Self.objectCost)
+                try takeValue(of: open)
+            }
+            switch byte {
+            case UInt8(ascii: "["), UInt8(ascii: "{"): opened = byte
+            case UInt8(ascii: ","): try takeValue(of: open)
+            case UInt8(ascii: "\""):
+                while index < bytes.count, bytes[index] != UInt8(ascii: "\"") {
+                    index += bytes[index] == UInt8(ascii: "\\") ? 2 : 1
+                }
+                index += 1
+            default: if isEnd { _ = open.popLast() }
+            }
+        }
+    }
+
+    /// Counts one more value of the innermost of `open`.
+    private mutating func takeValue(of open: [(place: Int, isObject: Bool)]) throws(JSONSyntaxError) {
+        guard let last = open.last else { return }
+        counts[last.place] += 1
+        try take(
+            last.isObject ? MemoryLayout<JSONObject.Member>.stride : MemoryLayout<JSONValue>.stride)
+    }
+
     mutating func document() throws(JSONSyntaxError) -> JSONValue {
+        try countValues()
         while true {
             guard var value = try startOfValue() else { continue }
             // The value is whole: hand it to what encloses it, and close whatever ends here.
@@ -95,11 +154,9 @@ private struct JSONReader {
                     return value
                 }
                 if open[top].isObject {
-                    try take(MemoryLayout<JSONObject.Member>.stride)
-                    members.append(JSONObject.Member(key: open[top].key, value: value))
+                    open[top].members.append(JSONObject.Member(key: open[top].key, value: value))
                 } else {
-                    try take(MemoryLayout<JSONValue>.stride)
-                    elements.append(value)
+                    open[top].elements.append(value)
                 }
                 skipWhitespace()
                 let byte = next
@@ -128,14 +185,14 @@ private struct JSONReader {
             }
             let isObject = next == UInt8(ascii: "{")
             position += 1
-            open.append(Container(isObject: isObject, start: isObject ? members.count : elements.count))
             skipWhitespace()
             if next == (isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")) {
                 position += 1
-                open.removeLast()
                 return isObject ? .object(JSONObject()) : .array([])
             }
-            try take(Self.objectCost)
+            let count = nextCount < counts.count ? Int(counts[nextCount]) : 0
+            nextCount += 1
+            open.append(Container(isObject: isObject, count: count))
             if isObject { try key() }
             return nil
         case UInt8(ascii: "\""): return .string(try string())
@@ -153,18 +210,14 @@ private struct JSONReader {
     /// The innermost object or array, which has something in it.
     private mutating func close() throws(JSONSyntaxError) -> JSONValue {
         let container = open.removeLast()
-        guard container.isObject else {
-            defer { elements.removeLast(elements.count - container.start) }
-            return .array(Array(elements[container.start...]))
-        }
-        if members.count - container.start > Self.fewKeys { try checkKeys(from: container.start) }
-        defer { members.removeLast(members.count - container.start) }
-        return .object(JSONObject(unique: Array(members[container.start...])))
+        guard container.isObject else { return .array(container.elements) }
+        if container.members.count > Self.fewKeys { try checkKeys(of: container.members) }
+        return .object(JSONObject(unique: container.members))
     }
 
     /// Throws if two of very many keys are the same. Sorting takes less memory than a set of them.
-    private func checkKeys(from start: Int) throws(JSONSyntaxError) {
-        var order = Array(UInt32(start)..<UInt32(members.count))
+    private func checkKeys(of members: [JSONObject.Member]) throws(JSONSyntaxError) {
+        var order = Array(0..<UInt32(members.count))
         order.sort { members[Int($0)].key.utf8.lexicographicallyPrecedes(members[Int($1)].key.utf8) }
         for (one, next) in zip(order, order.dropFirst())
         where sameBytes(members[Int(one)].key, members[Int(next)].key) {
@@ -180,8 +233,8 @@ private struct JSONReader {
         guard next == UInt8(ascii: "\"") else { throw failure("a key in quotes was expected") }
         let key = try string()
         let top = open.count - 1
-        let earlier = members[open[top].start...]
-        guard earlier.count > Self.fewKeys || !earlier.contains(where: { sameBytes($0.key, key) }) else {
+        let count = open[top].members.count
+        guard count > Self.fewKeys || !open[top].members.contains(where: { sameBytes($0.key, key) }) else {
             position = start
             throw failure("the key \"\(shown(key))\" stands twice in one object")
         }
@@ -215,7 +268,7 @@ private struct JSONReader {
             if next == UInt8(ascii: "+") || next == UInt8(ascii: "-") { position += 1 }
             try digits()
         }
-        if position - start > 15 { try take(Self.objectCost + position - start) }
+        try takeString(position - start)
         return JSONNumber(validated: String(decoding: bytes[start..<position], as: UTF8.self))
     }
 
@@ -244,6 +297,10 @@ private struct JSONReader {
         let text: String?
         if unescaped.isEmpty {
             let plain = bytes[runStart..<position]
+            if let known = repeated.find(plain) {
+                position += 1
+                return known
+            }
             // Validating takes ten times as long, and nothing in ASCII is invalid.
             text =
                 isASCII
@@ -257,8 +314,8 @@ private struct JSONReader {
             throw failure("a string is not valid UTF-8")
         }
         position += 1
-        // Up to 15 bytes lie in the string itself.
-        if text.utf8.count > 15 { try take(Self.objectCost + text.utf8.count) }
+        try takeString(text.utf8.count)
+        repeated.note(text)
         return text
     }
 
@@ -314,5 +371,30 @@ private struct JSONReader {
             position += 1
         }
         return code
+    }
+}
+
+/// Strings of a document that may come again: media types, keys of annotations. Each is kept in memory once.
+private struct RepeatedStrings {
+    /// What is shorter lies in the value itself; what is longer seldom comes twice.
+    private static let counts = 16...128
+    private var slots = [String?](repeating: nil, count: 64)
+
+    /// By the count and the last bytes, in which digests differ, and keys of one name space too.
+    private static func slot(_ text: some BidirectionalCollection<UInt8>) -> Int {
+        var hash = text.count
+        for byte in text.suffix(4) { hash = hash &* 31 &+ Int(byte) }
+        return hash & 63
+    }
+
+    func find(_ text: ArraySlice<UInt8>) -> String? {
+        guard Self.counts.contains(text.count), let known = slots[Self.slot(text)],
+            known.utf8.count == text.count, known.utf8.elementsEqual(text)
+        else { return nil }
+        return known
+    }
+
+    mutating func note(_ text: String) {
+        if Self.counts.contains(text.utf8.count) { slots[Self.slot(text.utf8)] = text }
     }
 }

@@ -173,16 +173,17 @@ extension JSONObject {
 /// found by hash, so that n of them cost n.
 struct JSONMembers {
     private var members: [JSONObject.Member]
-    private var places: [[UInt8]: Int]
+    private var places: [ByteText: Int]
 
     init(_ object: JSONObject = JSONObject()) {
         members = object.members
         places = [:]
-        for (place, member) in members.enumerated() { places[Array(member.key.utf8)] = place }
+        places.reserveCapacity(members.count)
+        for (place, member) in members.enumerated() { places[ByteText(member.key)] = place }
     }
 
     mutating func set(_ key: String, _ value: JSONValue) {
-        let name = Array(key.utf8)
+        let name = ByteText(key)
         if let place = places[name] {
             members[place].value = value
         } else {
@@ -192,6 +193,15 @@ struct JSONMembers {
     }
 
     var object: JSONObject { JSONObject(unique: members) }
+}
+
+/// A text as a key, equal where its bytes are. It shares the memory of the string that it was made of.
+struct ByteText: Hashable {
+    let text: String
+    init(_ text: String) { self.text = text }
+
+    static func == (left: ByteText, right: ByteText) -> Bool { sameBytes(left.text, right.text) }
+    func hash(into hasher: inout Hasher) { hashBytes(text, into: &hasher) }
 }
 
 func sameBytes(_ left: String, _ right: String) -> Bool {

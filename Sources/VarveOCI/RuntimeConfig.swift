@@ -112,11 +112,11 @@ public enum RuntimeConfig {
     /// The defaults, changed by the image's variables: each name stands once, where it came first.
     private static func environment(_ image: [String], home: String?) throws(OCIError) -> [String] {
         // By the bytes of the names, of which a configuration may have very many.
-        var places = [[UInt8]: Int]()
+        var places = [ByteText: Int]()
         var result = [String]()
         func set(_ variable: String) throws(OCIError) {
             try checkText(variable)
-            guard let name = Environment.name(of: variable), !name.isEmpty else {
+            guard let name = Environment.name(of: variable), !name.text.isEmpty else {
                 throw .invalid(
                     "the variable \"\(shown(variable))\" of the image configuration is not of the form "
                         + "NAME=VALUE"
@@ -133,7 +133,7 @@ public enum RuntimeConfig {
         try set("TERM=xterm")
         for variable in image { try set(variable) }
         // A home that the image names wins against that of the passwd file.
-        if let home, places[Array("HOME".utf8)] == nil { try set("HOME=" + home) }
+        if let home, places[ByteText("HOME")] == nil { try set("HOME=" + home) }
         return result
     }
 
@@ -209,8 +209,8 @@ public enum RuntimeConfig {
 /// The variables of an image configuration, `NAME=VALUE`.
 enum Environment {
     /// What stands before the first equals sign; nil without one.
-    static func name(of variable: String) -> [UInt8]? {
+    static func name(of variable: String) -> ByteText? {
         guard let equals = variable.utf8.firstIndex(of: UInt8(ascii: "=")) else { return nil }
-        return Array(variable.utf8[..<equals])
+        return ByteText(String(variable[..<equals]))
     }
 }

@@ -69,6 +69,10 @@ import Testing
                 complete.apply(to: &mutation)
             }
         },
+        Shape("labels that are sorted", 1000) { count in
+            let labels = try object("{\(list(count) { "\"label.\($0)\":\"value\"" })}")
+            return { _ = labels.sortedByKey }
+        },
         Shape("names of layers as stacker has them", 500) { count in
             let layers = (0..<count).map { number in
                 Descriptor(mediaType: "x", digest: Digest(of: Array("\(number % 400)".utf8)), size: 1)
@@ -115,7 +119,7 @@ import Testing
             [
                 "schemaVersion": 2, "mediaType": .string(MediaType.ociIndex),
                 "manifests": [.object(image.json)],
-                "annotations": ["x": .string(String(repeating: "x", count: 7 << 20))],
+                "annotations": ["x": .string(String(repeating: "x", count: 3 << 20))],
             ], mediaType: MediaType.ociIndex)
         let tagged = JSONValue.object(large.annotated(Descriptor.referenceNameKey, "x").json)
         try layout.setEntries(Array(repeating: tagged, count: 1000))

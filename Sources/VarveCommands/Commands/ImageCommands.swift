@@ -68,27 +68,12 @@ struct TagCommand: ExecutableCommand {
     func execute(_ context: CommandContext) throws {
         let reference = try ImageReference.locating(image.path)
         let layout = try ImageLayout(opening: reference.path, cancellation: context.cancellation)
-        try layout.tag(newTag.text, try Self.descriptor(reference, in: layout))
+        try layout.tag(newTag.text, try layout.descriptor(of: reference))
         context.inform(
             "\(reference) has the tag \"\(newTag.text)\" too",
             umoci: [
                 "created new tag: \(GoQuoting.quote(newTag.text)) -> \(GoQuoting.quote(reference.tag))"
             ])
-    }
-
-    /// What the tag stands for as it is: an index of images for several platforms stays one.
-    private static func descriptor(_ reference: ImageReference, in layout: ImageLayout) throws -> Descriptor {
-        var found: [Descriptor] = []
-        for entry in try layout.index().entries {
-            guard let descriptor = try? Descriptor(entry, of: "an index"),
-                descriptor.referenceName == reference.tag
-            else { continue }
-            found.append(descriptor)
-        }
-        if found.count == 1, let only = found.first { return only }
-        let image = try ImageLayout.resolve(reference)
-        return image.path.first { $0.referenceName == reference.tag } ?? image.path.first
-            ?? image.manifestDescriptor
     }
 }
 
