@@ -29,6 +29,7 @@ let package = Package(
     name: "varve",
     products: [
         .library(name: "Varve", targets: ["Varve"]),
+        .library(name: "VarveDriverKit", targets: ["VarveDriverKit"]),
         .library(name: "BtrfsSendStream", targets: ["BtrfsSendStream"]),
         .executable(name: "varve", targets: ["varve"]),
     ],
@@ -86,6 +87,10 @@ let package = Package(
             ],
             swiftSettings: rules),
         .target(
+            name: "VarveDriverKit",
+            dependencies: ["Varve", "VarveStore", "VarveLayers", "VarveOCI", "VarveSystem", system],
+            swiftSettings: rules),
+        .target(
             name: "VarveCommands",
             dependencies: [
                 "Varve", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveBtrfs",
@@ -99,7 +104,8 @@ let package = Package(
             name: "embedding-example", dependencies: ["Varve", system], path: "Tests/EmbeddingExample",
             swiftSettings: rules),
         .executableTarget(
-            name: "driver-example", dependencies: ["Varve", system], path: "Tests/DriverExample",
+            name: "driver-example", dependencies: ["Varve", "VarveDriverKit", system],
+            path: "Tests/DriverExample",
             swiftSettings: rules),
         .executableTarget(
             name: "crowd", dependencies: ["Varve", "VarveStore", "VarveSystem", system], path: "Tests/Crowd",

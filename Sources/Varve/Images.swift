@@ -17,9 +17,14 @@ import SystemPackage
 /// leaves the images of a layout as they were.
 public struct Images: Sendable {
     /// The threads and the memory of the calls.
-    public let workshop: Workshop
+    let workshop: Workshop
     let logger: Logger
 
+    /// The images of any number of layouts.
+    ///
+    /// - Parameters:
+    ///   - workshop: the threads and the memory of the calls.
+    ///   - logger: takes warnings.
     public init(workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")) {
         self.workshop = workshop
         self.logger = logger

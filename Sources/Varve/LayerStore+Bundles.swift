@@ -11,13 +11,6 @@ extension LayerStore {
         try await run("list bundles") { store, _ in try store.bundles() }
     }
 
-    /// Deletes a bundle of any kind, with the subvolumes nested in it.
-    ///
-    /// - Throws: `StoreError`: `notFound` if it is no bundle.
-    public func removeBundle(_ bundle: BytePath) async throws {
-        try await removeBundles([bundle])
-    }
-
     /// Deletes bundles. One that cannot be deleted does not keep the others; the first error is thrown at the end.
     ///
     /// - Parameter progress: told how many are deleted.

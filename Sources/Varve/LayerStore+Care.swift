@@ -9,13 +9,14 @@ public import VarveSystem
 extension LayerStore {
     /// A chain of a store: the tree of a layer prefix, as a read-only subvolume.
     public struct Chain: Sendable, Hashable, CustomStringConvertible {
+        /// The ChainID, with what the options of the unpack add to it.
         public var name: ChainName
         /// When it was made.
         public var created: Timestamp
         /// The UUID of its subvolume, as `btrfs subvolume show` prints it.
         public var uuid: String
 
-        public init(name: ChainName, created: Timestamp, uuid: String) {
+        init(name: ChainName, created: Timestamp, uuid: String) {
             self.name = name
             self.created = created
             self.uuid = uuid
@@ -120,16 +121,16 @@ extension LayerStore {
     /// Answers a request of another tool that has the store as its hook program (Docs/hooks.md). Needs a btrfs store.
     ///
     /// - Parameters:
-    ///   - hook: what is asked.
+    ///   - hook: what is asked, such as `unpack.ociv1.layer.try-skip`.
     ///   - bundle: the bundle of the tool.
     ///   - request: one JSON object.
+    /// - Returns: one JSON object.
     /// - Throws: `StoreError`: `invalidInput` for a request that is not one of the protocol.
-    public func answerHook(
-        _ hook: HookName, bundle: BytePath, request: [UInt8]
-    ) async throws -> BtrfsHook.Answer {
+    public func answerHook(_ hook: String, bundle: BytePath, request: [UInt8]) async throws -> [UInt8] {
         try await run("be a hook program") { store, work in
             try BtrfsHook(store: store, cancellation: work.cancellation).answer(
-                hook, bundle: bundle, request: request)
+                try HookName(named: hook), bundle: bundle, request: request
+            ).bytes
         }
     }
 

@@ -30,7 +30,7 @@ public struct LayerStore: Sendable {
     let store: SnapshotStore?
     let logger: Logger
     /// The threads and the memory of the calls.
-    public let workshop: Workshop
+    let workshop: Workshop
 
     /// Opens the btrfs store in a directory.
     ///

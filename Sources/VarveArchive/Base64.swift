@@ -1,10 +1,10 @@
 /// The standard alphabet, RFC 4648, section 4.
-public enum Base64 {
+package enum Base64 {
     private static let alphabet = Array(
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
 
     /// With padding.
-    public static func encode(_ bytes: some Collection<UInt8>) -> [UInt8] {
+    package static func encode(_ bytes: some Collection<UInt8>) -> [UInt8] {
         let bytes = Array(bytes)
         var result: [UInt8] = []
         result.reserveCapacity((bytes.count + 2) / 3 * 4)
@@ -20,12 +20,12 @@ public enum Base64 {
         return result
     }
 
-    public static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
+    package static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
         unsafe Array(text).withUnsafeBytes { unsafe decode($0) }
     }
 
     /// Nil for what is not base64. Padding may be left out, as libarchive does.
-    public static func decode(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
+    package static func decode(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
         var end = text.count
         while end > 0, text.count &- end < 2, unsafe text[end &- 1] == UInt8(ascii: "=") { end &-= 1 }
         if end & 3 == 1 { return nil }

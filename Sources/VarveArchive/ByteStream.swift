@@ -1,7 +1,7 @@
 /// Bytes that are pulled: a blob being read, inflated or passed on by another thread.
 ///
 /// The runs are borrowed from the source, so that a byte is copied only where it is transformed.
-public protocol ByteSource: AnyObject {
+package protocol ByteSource: AnyObject {
     /// The next run of bytes, valid until the next call; empty at the end, and on every call after it.
     ///
     /// Runs may have any length; all but the last are, where the source can choose, multiples of 512 bytes.
@@ -9,7 +9,7 @@ public protocol ByteSource: AnyObject {
 }
 
 /// Bytes that are pushed: a layer being written, compressed and hashed.
-public protocol ByteSink: AnyObject {
+package protocol ByteSink: AnyObject {
     /// Takes all of `bytes`, which stay the caller's after the call.
     func write(_ bytes: UnsafeRawBufferPointer) throws
 

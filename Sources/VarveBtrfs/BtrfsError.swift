@@ -1,11 +1,11 @@
 @_exported public import BtrfsSendStream
 import Glibc
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// An operation on btrfs that failed: what was being done, to which path, why, and what helps.
-public struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
-    public enum Operation: Hashable, Sendable {
+package struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
+    package enum Operation: Hashable, Sendable {
         case createSubvolume
         case snapshot
         case deleteSubvolume
@@ -20,12 +20,12 @@ public struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
         case search
     }
 
-    public var operation: Operation
+    package var operation: Operation
     /// The path at the time of the error, as far as the kernel tells (`/proc/self/fd`).
-    public var path: BytePath
-    public var errno: Errno
+    package var path: BytePath
+    package var errno: Errno
 
-    public init(_ operation: Operation, path: BytePath, errno: Errno) {
+    package init(_ operation: Operation, path: BytePath, errno: Errno) {
         self.operation = operation
         self.path = path
         self.errno = errno
@@ -40,7 +40,7 @@ public struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
         (try? descriptor.path()) ?? BytePath("descriptor \(descriptor.rawValue)")
     }
 
-    public var description: String {
+    package var description: String {
         let what =
             switch operation {
             case .createSubvolume: "create the subvolume"
@@ -61,7 +61,7 @@ public struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 
     /// What a person can do about it; nil if nothing but the error itself helps.
-    public var remedy: String? {
+    package var remedy: String? {
         switch errno {
         case .inappropriateIOCTLForDevice:
             return "it is not on btrfs"

@@ -1,13 +1,13 @@
 import CBtrfs
 import Glibc
-public import BtrfsSendStream
+package import BtrfsSendStream
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 extension FileDescriptor {
     /// The UUID of the btrfs that holds this descriptor (`BTRFS_IOC_FS_INFO`): the same for all its subvolumes and
     /// mounts, which `st_dev` and `f_fsid` are not.
-    public func fileSystemUUID() throws(BtrfsError) -> SubvolumeUUID {
+    package func fileSystemUUID() throws(BtrfsError) -> SubvolumeUUID {
         var bytes: (UInt64, UInt64) = (0, 0)
         let result = unsafe withUnsafeMutableBytes(of: &bytes) { raw in
             unsafe raw.baseAddress.map {

@@ -2,10 +2,10 @@ import VarveSystem
 import SystemPackage
 
 /// What a quota group counts, in bytes on disk, data and metadata.
-public struct QuotaUsage: Hashable, Sendable {
-    public var referenced: UInt64
+package struct QuotaUsage: Hashable, Sendable {
+    package var referenced: UInt64
     /// What would be freed if the subvolume alone went.
-    public var exclusive: UInt64
+    package var exclusive: UInt64
 }
 
 extension TreeSearch {
@@ -14,7 +14,7 @@ extension TreeSearch {
     /// The level-0 quota groups by the id of their subvolume; nil where quotas are off, are being counted anew, are said to
     /// be wrong, or are simple ones (which count by who wrote, not by who shares; Linux 6.7). The figures are those of the
     /// last commit.
-    public mutating func quotaUsage() throws(BtrfsError) -> [UInt64: QuotaUsage]? {
+    package mutating func quotaUsage() throws(BtrfsError) -> [UInt64: QuotaUsage]? {
         var isRight = false
         var result: [UInt64: QuotaUsage] = [:]
         let range = Range(

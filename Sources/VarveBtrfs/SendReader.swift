@@ -1,20 +1,20 @@
-public import BtrfsSendStream
+package import BtrfsSendStream
 import CBtrfs
 import CLinux
 import Glibc
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// How a subvolume is sent.
-public struct SendOptions: Sendable {
+package struct SendOptions: Sendable {
     /// With the contents of files; without, every write is an `update_extent` (`BTRFS_SEND_FLAG_NO_FILE_DATA`).
-    public var fileData = false
+    package var fileData = false
     /// 1, 2 or 3; the kernel answers EPROTO to one that it does not know.
-    public var version: UInt32 = 1
+    package var version: UInt32 = 1
     /// Data as it is packed on disk, from version 2 (`BTRFS_SEND_FLAG_COMPRESSED`).
-    public var compressed = false
+    package var compressed = false
 
-    public init(fileData: Bool = false, version: UInt32 = 1, compressed: Bool = false) {
+    package init(fileData: Bool = false, version: UInt32 = 1, compressed: Bool = false) {
         self.fileData = fileData
         self.version = version
         self.compressed = compressed
@@ -26,13 +26,13 @@ public struct SendOptions: Sendable {
 /// The ioctl blocks until somebody has read everything, so it runs in a thread of its own and writes to a pipe. When
 /// this value goes away, the pipe is closed, which ends the ioctl at its next write, and the thread is awaited: from
 /// then on the subvolumes can be deleted again.
-public struct SendReader: ~Copyable {
+package struct SendReader: ~Copyable {
     private let send: SendThread
 
     /// Starts to send `subvolume`, the root of a read-only subvolume: whole, or as the difference to `parent`, the root
     /// of another one. `cloneSources` are further read-only subvolumes that the receiver has. The descriptors are
     /// duplicated. Needs `CAP_SYS_ADMIN` in the first user namespace.
-    public init(
+    package init(
         _ subvolume: FileDescriptor, parent: FileDescriptor? = nil, cloneSources: [FileDescriptor] = [],
         options: SendOptions = SendOptions()
     ) throws(BtrfsError) {
@@ -53,7 +53,7 @@ public struct SendReader: ~Copyable {
     }
 
     /// Reads up to `buffer.count` bytes; 0 when the stream has ended, well or not: `finish` tells.
-    public func read(into buffer: UnsafeMutableRawBufferPointer) throws(BtrfsError) -> Int {
+    package func read(into buffer: UnsafeMutableRawBufferPointer) throws(BtrfsError) -> Int {
         do throws(Errno) {
             return try unsafe send.read(into: buffer)
         } catch {
@@ -63,13 +63,13 @@ public struct SendReader: ~Copyable {
 
     /// Stops reading, waits for the kernel, and throws if it did not come to its end without an error; EPIPE if there
     /// was more to read.
-    public consuming func finish() throws(BtrfsError) {
+    package consuming func finish() throws(BtrfsError) {
         if let errno = send.finish() { throw send.error(errno) }
     }
 
     /// Reads and parses the whole stream. Throws `BtrfsError` if the kernel failed, `SendStreamError` if the stream is
     /// wrong, or what `body` throws.
-    public consuming func forEachCommand(_ body: (SendCommand) throws -> Void) throws {
+    package consuming func forEachCommand(_ body: (SendCommand) throws -> Void) throws {
         var parser = SendStreamParser(bufferSize: 1 << 20)
         var ended = false
         while !ended {

@@ -1,37 +1,37 @@
-public import BtrfsSendStream
+package import BtrfsSendStream
 import CBtrfs
 import Glibc
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// What btrfs records of a subvolume (`BTRFS_IOC_GET_SUBVOL_INFO`, Linux 4.18).
-public struct SubvolumeInfo: Hashable, Sendable {
+package struct SubvolumeInfo: Hashable, Sendable {
     /// The number of its tree, unique in the file system, never used again.
-    public var id: UInt64
+    package var id: UInt64
     /// The subvolume in which it lies; 0 for the top level, and for one that is deleted.
-    public var parentID: UInt64
+    package var parentID: UInt64
     /// The inode number of the directory in which it lies.
-    public var directory: UInt64
+    package var directory: UInt64
     /// The transaction that last changed its tree.
-    public var generation: UInt64
-    public var isReadOnly: Bool
-    public var uuid: SubvolumeUUID
+    package var generation: UInt64
+    package var isReadOnly: Bool
+    package var uuid: SubvolumeUUID
     /// The subvolume of which it was a snapshot when it was made; nil if it was none.
-    public var parentUUID: SubvolumeUUID?
+    package var parentUUID: SubvolumeUUID?
     /// The sender's subvolume, if `btrfs receive` made it.
-    public var receivedUUID: SubvolumeUUID?
+    package var receivedUUID: SubvolumeUUID?
     /// The transactions of the last change of an inode, of creation, and of sending and receiving.
-    public var changeTransaction: UInt64
-    public var originTransaction: UInt64
-    public var sendTransaction: UInt64
-    public var receiveTransaction: UInt64
-    public var changeTime: Timestamp
-    public var originTime: Timestamp
+    package var changeTransaction: UInt64
+    package var originTransaction: UInt64
+    package var sendTransaction: UInt64
+    package var receiveTransaction: UInt64
+    package var changeTime: Timestamp
+    package var originTime: Timestamp
 }
 
 extension FileDescriptor {
     /// What btrfs records of the subvolume in which this descriptor lies. Needs no privilege.
-    public func subvolumeInfo() throws(BtrfsError) -> SubvolumeInfo {
+    package func subvolumeInfo() throws(BtrfsError) -> SubvolumeInfo {
         var raw = varve_subvolume_info()
         guard unsafe varve_btrfs_subvolume_info(rawValue, &raw) == 0 else {
             throw BtrfsError(.readInfo, self, errno: Errno(rawValue: errno))
@@ -40,7 +40,7 @@ extension FileDescriptor {
     }
 
     /// The same; nil if the subvolume was deleted since the descriptor was opened, for which the kernel says ENOENT.
-    public func subvolumeInfoIfPresent() throws(BtrfsError) -> SubvolumeInfo? {
+    package func subvolumeInfoIfPresent() throws(BtrfsError) -> SubvolumeInfo? {
         do throws(BtrfsError) {
             return try subvolumeInfo()
         } catch  where error.errno == .noSuchFileOrDirectory {
@@ -59,7 +59,7 @@ extension FileDescriptor {
     /// The last data may be written in place and leave nothing but a changed inode, which the kernel keeps back until the
     /// transaction is committed (`btrfs_delayed_update_inode`). At each commit that changes the tree, `generation` becomes that of
     /// the transaction (`commit_fs_roots`, fs/btrfs/transaction.c), so a later `changeTransaction` says that one is due.
-    public func settledSubvolumeInfo() throws(BtrfsError) -> SubvolumeInfo {
+    package func settledSubvolumeInfo() throws(BtrfsError) -> SubvolumeInfo {
         let before = try subvolumeInfo()
         if !before.isReadOnly || varve_btrfs_write_out(rawValue, before.id) != 0 {
             do throws(Errno) {
@@ -78,7 +78,7 @@ extension FileDescriptor {
 
     /// The subvolume with that UUID, anywhere on the file system of this descriptor; nil if there is none. Needs
     /// `CAP_SYS_ADMIN`: it looks in the UUID tree and the root tree.
-    public func subvolume(withUUID uuid: SubvolumeUUID) throws(BtrfsError) -> SubvolumeInfo? {
+    package func subvolume(withUUID uuid: SubvolumeUUID) throws(BtrfsError) -> SubvolumeInfo? {
         var raw = varve_subvolume_info()
         let result = unsafe uuid.bytes.withUnsafeBufferPointer { bytes in
             unsafe varve_btrfs_subvolume_by_uuid(rawValue, bytes.baseAddress, &raw)
@@ -91,7 +91,7 @@ extension FileDescriptor {
     }
 
     /// Whether this descriptor lies on btrfs (fstatfs(2)).
-    public func isBtrfs() throws(BtrfsError) -> Bool {
+    package func isBtrfs() throws(BtrfsError) -> Bool {
         let result = varve_btrfs_is(rawValue)
         guard result >= 0 else { throw BtrfsError(.identify, self, errno: Errno(rawValue: errno)) }
         return result == 1
@@ -99,7 +99,7 @@ extension FileDescriptor {
 
     /// Whether this descriptor is the root of a subvolume: on btrfs, a directory with inode number 256
     /// (`BTRFS_FIRST_FREE_OBJECTID`). The stub that a snapshot has in place of a nested subvolume has number 2.
-    public func isSubvolume() throws(BtrfsError) -> Bool {
+    package func isSubvolume() throws(BtrfsError) -> Bool {
         guard try isBtrfs() else { return false }
         do throws(Errno) {
             let status = try status()
@@ -114,14 +114,14 @@ extension FileDescriptor {
     ///
     /// - Returns: whether there was one.
     @discardableResult
-    public func removeSubvolumeStub(_ name: BytePath) throws(Errno) -> Bool {
+    package func removeSubvolumeStub(_ name: BytePath) throws(Errno) -> Bool {
         guard try statusIfPresent(of: name)?.isSubvolumeStub == true else { return false }
         try removeDirectory(name)
         return true
     }
 
     /// Whether the subvolume of which this descriptor is the root is read-only (`BTRFS_IOC_SUBVOL_GETFLAGS`).
-    public func isReadOnlySubvolume() throws(BtrfsError) -> Bool {
+    package func isReadOnlySubvolume() throws(BtrfsError) -> Bool {
         let result = varve_btrfs_get_read_only(rawValue)
         guard result >= 0 else { throw BtrfsError(.readFlags, self, errno: Errno(rawValue: errno)) }
         return result == 1
@@ -130,7 +130,7 @@ extension FileDescriptor {
     /// Makes the subvolume of which this descriptor is the root read-only, or writable again. EPERM during a send of
     /// it, and without ownership; EROFS on a read-only mount; ETXTBSY is not raised: files that are open for writing
     /// stay so, and their writes still arrive.
-    public func setSubvolumeReadOnly(_ readOnly: Bool) throws(BtrfsError) {
+    package func setSubvolumeReadOnly(_ readOnly: Bool) throws(BtrfsError) {
         guard varve_btrfs_set_read_only(rawValue, readOnly ? 1 : 0) == 0 else {
             throw BtrfsError(.setReadOnly, self, errno: Errno(rawValue: errno))
         }
@@ -141,7 +141,7 @@ extension FileDescriptor {
 extension FileStatus {
     /// Whether this, on btrfs, is the empty directory that a snapshot has in place of a subvolume that lay in its source: it has
     /// inode number 2 (`BTRFS_EMPTY_SUBVOL_DIR_OBJECTID`), and nothing can be made in it.
-    public var isSubvolumeStub: Bool { isDirectory && inode == 2 }
+    package var isSubvolumeStub: Bool { isDirectory && inode == 2 }
 }
 
 extension SubvolumeInfo {

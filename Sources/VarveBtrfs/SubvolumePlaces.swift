@@ -1,4 +1,4 @@
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 extension TreeSearch {
@@ -11,7 +11,7 @@ extension TreeSearch {
 
     /// The names that lead from the top level of the file system to a directory of a subvolume, by default to its root;
     /// nil if it is gone. It does not matter what is mounted where.
-    public mutating func names(
+    package mutating func names(
         toSubvolume id: UInt64, directory: UInt64 = TreeSearch.firstInode
     ) throws(BtrfsError) -> [BytePath]? {
         var names: [BytePath] = []

@@ -1,24 +1,24 @@
 import Glibc
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// A subvolume as the tree of roots has it (`struct btrfs_root_item`), wherever it lies and whether or not it can be
 /// reached through a mount.
-public struct SubvolumeRoot: Hashable, Sendable {
-    public var id: UInt64
-    public var uuid: SubvolumeUUID
+package struct SubvolumeRoot: Hashable, Sendable {
+    package var id: UInt64
+    package var uuid: SubvolumeUUID
     /// The subvolume of which it was a snapshot when it was made; nil if it was none.
-    public var parentUUID: SubvolumeUUID?
-    public var isReadOnly: Bool
+    package var parentUUID: SubvolumeUUID?
+    package var isReadOnly: Bool
     /// Nothing names it any more, and the cleaner has not freed it yet.
-    public var isDeleted: Bool
+    package var isDeleted: Bool
 }
 
 extension TreeSearch {
     static let rootTree: UInt64 = 1
 
     /// All subvolumes of the file system but the top level, in ascending order of id.
-    public mutating func subvolumes() throws(BtrfsError) -> [SubvolumeRoot] {
+    package mutating func subvolumes() throws(BtrfsError) -> [SubvolumeRoot] {
         var result: [SubvolumeRoot] = []
         let range = Range(
             tree: Self.rootTree, first: Key(object: Self.firstInode, type: ItemType.root, offset: 0),
@@ -33,7 +33,7 @@ extension TreeSearch {
     }
 
     /// An extended attribute of the root directory of any subvolume; nil if it has none, or is gone.
-    public mutating func rootAttribute(_ name: BytePath, ofSubvolume id: UInt64) throws(BtrfsError)
+    package mutating func rootAttribute(_ name: BytePath, ofSubvolume id: UInt64) throws(BtrfsError)
         -> [UInt8]?
     {
         var result: [UInt8]?
@@ -54,7 +54,7 @@ extension TreeSearch {
 
     /// Whether any inode of the subvolume was changed by a transaction later than `transaction`. Leaves that are older are
     /// not read, so it costs next to nothing where nothing was changed, unless a balance has moved the tree since.
-    public mutating func hasInode(changedAfter transaction: UInt64) throws(BtrfsError) -> Bool {
+    package mutating func hasInode(changedAfter transaction: UInt64) throws(BtrfsError) -> Bool {
         var found = false
         let range = Range(
             first: Key(object: Self.firstInode, type: ItemType.inode, offset: 0),
@@ -71,7 +71,7 @@ extension TreeSearch {
 
     /// Calls `body` with the place and the length on disk, in bytes, of every extent that a file of the subvolume refers to,
     /// once for each reference; content in the metadata itself has none. A subvolume that is gone has none either.
-    public mutating func forEachDataExtent(
+    package mutating func forEachDataExtent(
         ofSubvolume id: UInt64, _ body: (_ start: UInt64, _ length: UInt64) throws(BtrfsError) -> Void
     ) throws(BtrfsError) {
         let range = Range(

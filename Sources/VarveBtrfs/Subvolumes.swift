@@ -1,21 +1,21 @@
 import CBtrfs
 import Glibc
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// A subvolume that lies in another one.
-public struct NestedSubvolume: Hashable, Sendable {
-    public var id: UInt64
+package struct NestedSubvolume: Hashable, Sendable {
+    package var id: UInt64
     /// The directory in which it lies, relative to the root of the outer subvolume; empty for that itself.
-    public var directory: BytePath
-    public var name: BytePath
-    public var path: BytePath { directory.appending(name) }
+    package var directory: BytePath
+    package var name: BytePath
+    package var path: BytePath { directory.appending(name) }
 }
 
 /// Making, listing and deleting, each anchored at the descriptor of a directory. Names are single components.
 extension FileDescriptor {
     /// Makes an empty subvolume `name` in this directory (`BTRFS_IOC_SUBVOL_CREATE_V2`). Needs write permission only.
-    public func createSubvolume(_ name: BytePath) throws(BtrfsError) {
+    package func createSubvolume(_ name: BytePath) throws(BtrfsError) {
         guard unsafe name.withCString({ unsafe varve_btrfs_create_subvolume(rawValue, $0) }) == 0 else {
             throw BtrfsError(.createSubvolume, self, name, errno: Errno(rawValue: errno))
         }
@@ -25,7 +25,7 @@ extension FileDescriptor {
     /// Makes `name` in `directory` a snapshot of the subvolume of which this descriptor is the root
     /// (`BTRFS_IOC_SNAP_CREATE_V2`). The kernel writes delayed data of the source first. Nested subvolumes are not
     /// taken along: empty directories stand in their place.
-    public func snapshot(to directory: FileDescriptor, _ name: BytePath, readOnly: Bool) throws(BtrfsError) {
+    package func snapshot(to directory: FileDescriptor, _ name: BytePath, readOnly: Bool) throws(BtrfsError) {
         durabilityPoint()
         let result = unsafe name.withCString {
             unsafe varve_btrfs_snapshot(rawValue, directory.rawValue, $0, readOnly ? 1 : 0)
@@ -36,7 +36,7 @@ extension FileDescriptor {
 
     /// Deletes the subvolume `name` in this directory (`BTRFS_IOC_SNAP_DESTROY`), whatever is in it but other
     /// subvolumes, for which it fails with ENOTEMPTY. The kernel's cleaner frees the space later.
-    public func deleteSubvolume(_ name: BytePath) throws(BtrfsError) {
+    package func deleteSubvolume(_ name: BytePath) throws(BtrfsError) {
         durabilityPoint()
         guard unsafe name.withCString({ unsafe varve_btrfs_delete_subvolume(rawValue, $0) }) == 0 else {
             throw BtrfsError(.deleteSubvolume, self, name, errno: Errno(rawValue: errno))
@@ -47,7 +47,7 @@ extension FileDescriptor {
     /// Deletes the subvolume `name` in this directory and those that lie in it, however deep, the innermost first.
     /// One that is read-only is made writable if others lie in it, or the caller has no privileges. Returns the ids of all that were deleted.
     @discardableResult
-    public func deleteSubvolumeTree(_ name: BytePath) throws(BtrfsError) -> [UInt64] {
+    package func deleteSubvolumeTree(_ name: BytePath) throws(BtrfsError) -> [UInt64] {
         struct Frame {
             var root: SharedDescriptor
             var id: UInt64
@@ -109,7 +109,7 @@ extension FileDescriptor {
     /// The subvolumes that lie directly in the one of which this descriptor is the root, not those nested deeper
     /// (`BTRFS_IOC_GET_SUBVOL_ROOTREF`, `BTRFS_IOC_INO_LOOKUP_USER`; Linux 4.18). Needs no privilege, but search
     /// permission on the way to each. EINVAL if it is not the root.
-    public func nestedSubvolumes() throws(BtrfsError) -> [NestedSubvolume] {
+    package func nestedSubvolumes() throws(BtrfsError) -> [NestedSubvolume] {
         guard try isSubvolume() else { throw BtrfsError(.listSubvolumes, self, errno: .invalidArgument) }
         var result = [NestedSubvolume]()
         var ids = [UInt64](repeating: 0, count: Int(VARVE_ROOTREFS))

@@ -2,12 +2,12 @@ import CBtrfs
 import CVarveBtrfsUtil
 import Glibc
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 extension FileDescriptor {
     /// Returns when the running transaction is on disk (`BTRFS_IOC_START_SYNC`, `BTRFS_IOC_WAIT_SYNC`). Data that is
     /// still to be written is not part of it.
-    public func commitTransaction() throws(BtrfsError) {
+    package func commitTransaction() throws(BtrfsError) {
         var transaction: UInt64 = 0
         if unsafe varve_btrfs_start_sync(rawValue, &transaction) == 0,
             varve_btrfs_wait_sync(rawValue, transaction) == 0
@@ -26,7 +26,7 @@ extension FileDescriptor {
     }
 
     /// The ids of subvolumes that are deleted and that the cleaner has not freed yet. Needs `CAP_SYS_ADMIN`.
-    public func deletedSubvolumes() throws(BtrfsError) -> [UInt64] {
+    package func deletedSubvolumes() throws(BtrfsError) -> [UInt64] {
         var ids: UnsafeMutablePointer<UInt64>?
         var count = 0
         guard unsafe btrfs_util_deleted_subvolumes_fd(rawValue, &ids, &count) == BTRFS_UTIL_OK else {
@@ -38,7 +38,7 @@ extension FileDescriptor {
 
     /// Waits until the cleaner has freed these deleted subvolumes. False if some are left after `seconds`. Needs
     /// `CAP_SYS_ADMIN`. The cleaner works at commits, so one is started first.
-    public func waitForCleaner(of ids: [UInt64], seconds: Double) throws(BtrfsError) -> Bool {
+    package func waitForCleaner(of ids: [UInt64], seconds: Double) throws(BtrfsError) -> Bool {
         var waiting = Set(ids)
         var search = TreeSearch(self, bufferSize: 0)
         let start = monotonicSeconds()

@@ -1,48 +1,48 @@
 import Glibc
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// The item of an inode (`struct btrfs_inode_item`).
-public struct InodeItem: Hashable, Sendable {
-    public var inode: UInt64
+package struct InodeItem: Hashable, Sendable {
+    package var inode: UInt64
     /// The transaction that made the inode: with it, a number that is used again is told apart.
-    public var generation: UInt64
+    package var generation: UInt64
     /// The transaction that last changed the item.
-    public var transaction: UInt64
+    package var transaction: UInt64
     /// Bytes.
-    public var size: UInt64
+    package var size: UInt64
     /// Bytes of storage in use.
-    public var allocatedSize: UInt64
-    public var linkCount: UInt32
-    public var uid: UInt32
-    public var gid: UInt32
+    package var allocatedSize: UInt64
+    package var linkCount: UInt32
+    package var uid: UInt32
+    package var gid: UInt32
     /// Type and permission bits.
-    public var mode: UInt32
-    public var device: UInt64
-    public var flags: UInt64
-    public var sequence: UInt64
-    public var accessTime: Timestamp
-    public var changeTime: Timestamp
-    public var modificationTime: Timestamp
-    public var originTime: Timestamp
+    package var mode: UInt32
+    package var device: UInt64
+    package var flags: UInt64
+    package var sequence: UInt64
+    package var accessTime: Timestamp
+    package var changeTime: Timestamp
+    package var modificationTime: Timestamp
+    package var originTime: Timestamp
 
-    public var type: VarveSystem.FileType? { VarveSystem.FileType(rawValue: mode & 0o170000) }
+    package var type: VarveSystem.FileType? { VarveSystem.FileType(rawValue: mode & 0o170000) }
 }
 
 /// One name of an inode: the inode number of the directory, and the name in it.
-public struct InodeName: Hashable, Sendable {
-    public var parent: UInt64
-    public var name: BytePath
+package struct InodeName: Hashable, Sendable {
+    package var parent: UInt64
+    package var name: BytePath
 
-    public init(parent: UInt64, name: BytePath) {
+    package init(parent: UInt64, name: BytePath) {
         self.parent = parent
         self.name = name
     }
 }
 
 /// One extent of a file (`struct btrfs_file_extent_item`).
-public struct FileExtent: Hashable, Sendable {
-    public enum Storage: Hashable, Sendable {
+package struct FileExtent: Hashable, Sendable {
+    package enum Storage: Hashable, Sendable {
         /// The bytes, as they are stored, in the metadata.
         case inline([UInt8])
         /// `length` bytes from `offset` of the (unpacked) extent at `diskStart` of `diskLength` bytes; a hole if
@@ -53,21 +53,21 @@ public struct FileExtent: Hashable, Sendable {
     }
 
     /// Where in the file, in bytes.
-    public var fileOffset: UInt64
+    package var fileOffset: UInt64
     /// The transaction that made the extent.
-    public var generation: UInt64
+    package var generation: UInt64
     /// Bytes of the whole extent unpacked; at least that many where it was split.
-    public var unpackedSize: UInt64
+    package var unpackedSize: UInt64
     /// 0 none, 1 zlib, 2 lzo, 3 zstd.
-    public var compression: UInt8
-    public var encryption: UInt8
-    public var otherEncoding: UInt16
-    public var storage: Storage
+    package var compression: UInt8
+    package var encryption: UInt8
+    package var otherEncoding: UInt16
+    package var storage: Storage
 
     /// Whether both files read the same here up to the end of the extent, as far as this proves it: it is true if the
     /// items are equal but for their generation. Both subvolumes must exist while this is asked, as a freed place on
     /// disk is used again. False says nothing.
-    public func provesEqualContent(with other: FileExtent) -> Bool {
+    package func provesEqualContent(with other: FileExtent) -> Bool {
         var same = other
         same.generation = generation
         return same == self

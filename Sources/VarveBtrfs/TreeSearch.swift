@@ -1,26 +1,26 @@
 import CBtrfs
 import Glibc
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// Reads the items of a subvolume's tree (`BTRFS_IOC_TREE_SEARCH_V2`). Needs `CAP_SYS_ADMIN` in the first user namespace.
 ///
 /// It sees the tree in memory, so data that was written but not yet given an extent is not in it: search read-only
 /// snapshots, or after a synchronization.
-@safe public struct TreeSearch: ~Copyable {
+@safe package struct TreeSearch: ~Copyable {
     /// An item is smaller than a node, which has at most 64 KiB (`BTRFS_MAX_METADATA_BLOCKSIZE`); any of them fits.
     private static let leastBufferSize = 66 << 10
     /// Below 16 MiB, which the kernel allows at most.
-    public static let defaultBufferSize = 256 << 10
+    package static let defaultBufferSize = 256 << 10
     /// `BTRFS_FIRST_FREE_OBJECTID` and `BTRFS_LAST_FREE_OBJECTID`: the inodes of a subvolume.
-    public static let firstInode: UInt64 = 256
-    public static let lastInode = UInt64.max - 255
+    package static let firstInode: UInt64 = 256
+    package static let lastInode = UInt64.max - 255
 
     let descriptor: FileDescriptor
     private let buffer: UnsafeMutableRawBufferPointer
 
     /// Searches the subvolume in which `descriptor` lies; it must stay open. The buffer, in bytes, is made once.
-    public init(_ descriptor: FileDescriptor, bufferSize: Int = defaultBufferSize) {
+    package init(_ descriptor: FileDescriptor, bufferSize: Int = defaultBufferSize) {
         self.descriptor = descriptor
         unsafe buffer = UnsafeMutableRawBufferPointer.allocate(
             byteCount: min(max(bufferSize, Self.leastBufferSize), 16 << 20), alignment: 16)
@@ -36,7 +36,7 @@ public import SystemPackage
     /// The kernel skips leaves whose generation is lower (`min_transid`); of the others, each item's own `transid`
     /// decides. For the changes since a snapshot, give its `originTransaction`: what was written in that transaction
     /// after it carries the same number, so the comparison is "at least".
-    public mutating func forEachInode(
+    package mutating func forEachInode(
         changedSince transaction: UInt64, _ body: (InodeItem) -> Void
     ) throws(BtrfsError) {
         try forEachInodeWithNames(changedSince: transaction) { inode, _ in body(inode) }
@@ -45,7 +45,7 @@ public import SystemPackage
     /// The same, with the names that lie beside the inode's item in the leaves that are read anyway. They are all of its
     /// names if there are as many as its link count says (1 for a directory); else some may be missing, and
     /// `names(ofInode:)` has them.
-    public mutating func forEachInodeWithNames(
+    package mutating func forEachInodeWithNames(
         changedSince transaction: UInt64, _ body: (InodeItem, [InodeName]) -> Void
     ) throws(BtrfsError) {
         var current: InodeItem?
@@ -72,7 +72,7 @@ public import SystemPackage
     }
 
     /// The inode's item; nil if the subvolume has no such inode.
-    public mutating func inodeItem(_ inode: UInt64) throws(BtrfsError) -> InodeItem? {
+    package mutating func inodeItem(_ inode: UInt64) throws(BtrfsError) -> InodeItem? {
         var result: InodeItem?
         let key = Key(object: inode, type: ItemType.inode, offset: 0)
         try search(Range(first: key, last: key)) { item throws(BtrfsError) in
@@ -84,7 +84,7 @@ public import SystemPackage
 
     /// Every name of an inode, however many: its `INODE_REF` and `INODE_EXTREF` items. Empty if there is no such inode;
     /// the root has the one name `..` in itself, which is left out.
-    public mutating func names(ofInode inode: UInt64) throws(BtrfsError) -> [InodeName] {
+    package mutating func names(ofInode inode: UInt64) throws(BtrfsError) -> [InodeName] {
         var result = [InodeName]()
         let range = Range(
             first: Key(object: inode, type: ItemType.inodeReference, offset: 0),
@@ -98,7 +98,7 @@ public import SystemPackage
 
     /// The extents of a file in ascending order of offset. Ranges without one, and those whose `diskStart` is 0, are
     /// holes.
-    public mutating func fileExtents(ofInode inode: UInt64) throws(BtrfsError) -> [FileExtent] {
+    package mutating func fileExtents(ofInode inode: UInt64) throws(BtrfsError) -> [FileExtent] {
         var result = [FileExtent]()
         let range = Range(
             first: Key(object: inode, type: ItemType.extentData, offset: 0),

@@ -1,8 +1,8 @@
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// What can go wrong while a layer is applied, compared or packed.
-public enum LayerError: Error, Sendable, CustomStringConvertible {
+package enum LayerError: Error, Sendable, CustomStringConvertible {
     /// The layer asks for something that no valid layer asks for. `path` is the entry's, as the archive has it.
     case invalidEntry(path: BytePath, reason: String)
     /// A tree holds something that a layer cannot carry.
@@ -22,11 +22,11 @@ public enum LayerError: Error, Sendable, CustomStringConvertible {
     /// The caller asked to stop.
     case cancelled
 
-    public enum OwnerKind: String, Sendable {
+    package enum OwnerKind: String, Sendable {
         case user, group
     }
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .invalidEntry(let path, let reason):
             "the layer's entry \"\(path)\" is not valid: \(reason); get the image again from where it was made"

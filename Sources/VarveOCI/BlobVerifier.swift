@@ -1,17 +1,17 @@
 /// Checks the size and digest of a blob as its bytes come by. What was read counts only once `finish` did not
 /// throw.
-public struct BlobVerifier {
-    public let descriptor: Descriptor
+package struct BlobVerifier {
+    package let descriptor: Descriptor
     private var hasher: DigestHasher
     private var count: Int64 = 0
 
-    public init(_ descriptor: Descriptor) {
+    package init(_ descriptor: Descriptor) {
         self.descriptor = descriptor
         hasher = DigestHasher(descriptor.digest.algorithm)
     }
 
     /// Throws `invalidInput` as soon as there are more bytes than the descriptor says.
-    public mutating func update(_ bytes: UnsafeRawBufferPointer) throws(OCIError) {
+    package mutating func update(_ bytes: UnsafeRawBufferPointer) throws(OCIError) {
         count += Int64(bytes.count)
         if count > descriptor.size {
             throw .invalid(
@@ -22,7 +22,7 @@ public struct BlobVerifier {
     }
 
     /// Throws `invalidInput` unless all bytes have come by and their digest is the descriptor's.
-    public func finish() throws(OCIError) {
+    package func finish() throws(OCIError) {
         if count != descriptor.size {
             throw .invalid(
                 "the blob \(descriptor.digest) ends after \(count) bytes, but its descriptor says "

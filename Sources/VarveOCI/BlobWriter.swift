@@ -7,7 +7,7 @@ internal import SystemPackage
 /// whole and on disk. A writer that goes away unfinished removes its file.
 ///
 /// Each `write` is one system call: whoever has many small pieces gathers them first.
-public final class BlobWriter {
+package final class BlobWriter {
     /// The start of every name that is not yet part of a layout.
     static let temporaryPrefix = ".varve-blob-"
 
@@ -20,11 +20,11 @@ public final class BlobWriter {
     private var count: Int64 = 0
     private var early = EarlyWriting()
     /// What `finish` stored; nil before.
-    public private(set) var blob: (digest: Digest, size: Int64)?
+    package private(set) var blob: (digest: Digest, size: Int64)?
 
     /// Keeps garbage collection away from the layout until `layout` itself goes away, so that the blob lives
     /// until something refers to it.
-    public init(_ layout: ImageLayout, algorithm: DigestAlgorithm = .sha256) throws(OCIError) {
+    package init(_ layout: ImageLayout, algorithm: DigestAlgorithm = .sha256) throws(OCIError) {
         lock = try layout.beginWriting()
         self.layout = layout
         hasher = DigestHasher(algorithm)
@@ -41,7 +41,7 @@ public final class BlobWriter {
     }
 
     /// Takes all of `bytes`.
-    public func write(_ bytes: UnsafeRawBufferPointer) throws(OCIError) {
+    package func write(_ bytes: UnsafeRawBufferPointer) throws(OCIError) {
         guard let fd = file?.descriptor.fd else {
             preconditionFailure("a blob is written after it was finished")
         }
@@ -55,7 +55,7 @@ public final class BlobWriter {
         }
     }
 
-    public func write(_ bytes: [UInt8]) throws(OCIError) {
+    package func write(_ bytes: [UInt8]) throws(OCIError) {
         let outcome: Result<Void, OCIError> = unsafe bytes.withUnsafeBytes { buffer in
             Result { () throws(OCIError) in try unsafe write(buffer) }
         }
@@ -64,7 +64,7 @@ public final class BlobWriter {
 
     /// Stores the blob durably; `blob` then says what it is. A second call does nothing. An equal blob that
     /// is there already stays as it is; a damaged one is replaced.
-    public func finish() throws(OCIError) {
+    package func finish() throws(OCIError) {
         guard let file else { return }
         self.file = nil
         let descriptor = Descriptor(mediaType: "", digest: hasher.finish(), size: count)
@@ -135,7 +135,7 @@ struct TemporaryFile {
 
 extension ImageLayout {
     /// Stores a document and returns its descriptor.
-    public func putJSON(
+    package func putJSON(
         _ object: JSONObject, mediaType: String, platform: Platform? = nil
     ) throws(OCIError) -> Descriptor {
         let writer = try BlobWriter(self)

@@ -3,17 +3,19 @@ private import VarveSystem
 /// A reference to a blob (image-spec descriptor.md). Members that are not known here are kept.
 public struct Descriptor: Hashable, Sendable {
     /// The annotation that holds a tag (annotations.md).
-    public static let referenceNameKey = "org.opencontainers.image.ref.name"
+    package static let referenceNameKey = "org.opencontainers.image.ref.name"
 
-    public private(set) var json: JSONObject
+    package private(set) var json: JSONObject
+    /// The type of the blob, such as `application/vnd.oci.image.manifest.v1+json`.
     public let mediaType: String
+    /// The digest of the blob.
     public let digest: Digest
     /// Bytes.
     public let size: Int64
     /// What the blob runs on, where an index says so.
     public let platform: Platform?
 
-    public init(mediaType: String, digest: Digest, size: Int64, platform: Platform? = nil) {
+    package init(mediaType: String, digest: Digest, size: Int64, platform: Platform? = nil) {
         self.mediaType = mediaType
         self.digest = digest
         self.size = size
@@ -32,7 +34,7 @@ public struct Descriptor: Hashable, Sendable {
     }
 
     /// `what` names the document that holds the descriptor, for messages.
-    public init(_ value: JSONValue, of what: String) throws(OCIError) {
+    package init(_ value: JSONValue, of what: String) throws(OCIError) {
         guard let json = value.object else {
             throw .invalid("\(what) is invalid: a descriptor is \(value.kind)")
         }
@@ -66,16 +68,16 @@ public struct Descriptor: Hashable, Sendable {
         }
     }
 
-    public func annotation(_ key: String) -> String? { json["annotations"]?.object?[key]?.string }
+    package func annotation(_ key: String) -> String? { json["annotations"]?.object?[key]?.string }
 
     /// The annotations whose value is a string, in order.
     public var annotations: [(key: String, value: String)] { json["annotations"]?.object?.strings ?? [] }
 
     /// The tag that this entry of an index has.
-    public var referenceName: String? { annotation(Self.referenceNameKey) }
+    package var referenceName: String? { annotation(Self.referenceNameKey) }
 
     /// The same with an annotation set, or removed by nil. Annotations that become empty go away.
-    public func annotated(_ key: String, _ value: String?) -> Descriptor {
+    package func annotated(_ key: String, _ value: String?) -> Descriptor {
         var copy = self
         copy.json.setAnnotation(key, value)
         return copy

@@ -2,12 +2,12 @@ private import VarveSystem
 
 /// The digest algorithms that image-spec registers and Varve computes (descriptor.md, "Registered
 /// algorithms").
-public enum DigestAlgorithm: String, Hashable, Sendable, CaseIterable {
+@usableFromInline package enum DigestAlgorithm: String, Hashable, Sendable, CaseIterable {
     case sha256
     case sha512
 
     /// Digits of a digest in lower-case hexadecimal.
-    public var hexCount: Int {
+    package var hexCount: Int {
         switch self {
         case .sha256: 64
         case .sha512: 128
@@ -29,16 +29,18 @@ public enum DigestAlgorithm: String, Hashable, Sendable, CaseIterable {
 /// A content digest, `ALGORITHM:HEX` (image-spec descriptor.md, "Digests"). Only a registered algorithm with
 /// exactly as many lower-case digits as it has can be made, so its text is safe as part of a path.
 public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
-    public let algorithm: DigestAlgorithm
+    package let algorithm: DigestAlgorithm
     /// Lower-case hexadecimal.
     public let hex: String
 
     /// Nil unless `text` is a digest in exactly the form above.
-    @inlinable
-    public init?(_ text: some StringProtocol) { self.init(utf8: Array(text.utf8)) }
+    public init?(_ text: String) { self.init(utf8: Array(text.utf8)) }
 
     /// Nil unless `text` is a digest in exactly the form above.
-    public init?(utf8 text: [UInt8]) {
+    package init?(_ text: Substring) { self.init(utf8: Array(text.utf8)) }
+
+    /// Nil unless `text` is a digest in exactly the form above.
+    package init?(utf8 text: [UInt8]) {
         let algorithm = text.starts(with: DigestAlgorithm.sha256.prefix) ? DigestAlgorithm.sha256 : .sha512
         guard text.starts(with: algorithm.prefix) else { return nil }
         self.init(algorithm: algorithm, hexDigits: text[algorithm.prefix.count...])
@@ -46,7 +48,7 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
 
     /// Nil unless `hex` has the length of the algorithm and only lower-case digits.
     @inlinable
-    public init?(algorithm: DigestAlgorithm, hex: some StringProtocol) {
+    package init?(algorithm: DigestAlgorithm, hex: some StringProtocol) {
         self.init(algorithm: algorithm, hexDigits: Array(hex.utf8)[...])
     }
 
@@ -67,13 +69,13 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
     }
 
     /// Nil unless there are 32 of them.
-    public init?(sha256 bytes: [UInt8]) {
+    package init?(sha256 bytes: [UInt8]) {
         guard bytes.count * 2 == DigestAlgorithm.sha256.hexCount else { return nil }
         self = unsafe bytes.withUnsafeBytes { unsafe Digest(algorithm: .sha256, hashed: $0) }
     }
 
     /// The digest as it was computed: half as many bytes as it has digits.
-    public var bytes: [UInt8] {
+    package var bytes: [UInt8] {
         var result = [UInt8]()
         result.reserveCapacity(hex.utf8.count / 2)
         var high: UInt8?
@@ -90,7 +92,7 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
     }
 
     /// The digest of bytes in memory.
-    public init(of bytes: some Sequence<UInt8>, algorithm: DigestAlgorithm = .sha256) {
+    package init(of bytes: some Sequence<UInt8>, algorithm: DigestAlgorithm = .sha256) {
         var hasher = DigestHasher(algorithm)
         hasher.update(Array(bytes))
         self = hasher.finish()
@@ -104,7 +106,7 @@ public struct Digest: Hashable, Comparable, Sendable, CustomStringConvertible {
     public var description: String { algorithm.rawValue + ":" + hex }
 
     /// `sha256-HEX`: the digest as the name of a file.
-    public var fileName: String { algorithm.rawValue + "-" + hex }
+    package var fileName: String { algorithm.rawValue + "-" + hex }
 
     /// Appends the bytes of its text.
     func write(to text: inout [UInt8]) {
@@ -134,7 +136,9 @@ extension Digest: Codable {
 
 /// The digest of a layer's uncompressed tar archive (image-spec config.md, "Layer DiffID").
 public struct DiffID: Hashable, Sendable, Codable, CustomStringConvertible {
+    /// The digest of the layer before it was compressed.
     public let digest: Digest
+    /// The DiffID with this digest.
     public init(_ digest: Digest) { self.digest = digest }
     public var description: String { digest.description }
 
@@ -144,17 +148,19 @@ public struct DiffID: Hashable, Sendable, Codable, CustomStringConvertible {
 
 /// The name of a stack of layers (image-spec config.md, "Layer ChainID").
 public struct ChainID: Hashable, Sendable, Codable, CustomStringConvertible {
+    /// The digest that is computed from the DiffIDs of the layers (image-spec config.md, "Layer ChainID").
     public let digest: Digest
+    /// The ChainID with this digest.
     public init(_ digest: Digest) { self.digest = digest }
     public var description: String { digest.description }
     /// `sha256-HEX`.
-    public var fileName: String { digest.fileName }
+    package var fileName: String { digest.fileName }
 
     public init(from decoder: any Decoder) throws { digest = try Digest(from: decoder) }
     public func encode(to encoder: any Encoder) throws { try digest.encode(to: encoder) }
 
     /// The chain that has `diffID` on top of `self`: SHA-256 of both in text with a space between.
-    public func appending(_ diffID: DiffID) -> ChainID {
+    package func appending(_ diffID: DiffID) -> ChainID {
         var text = [UInt8]()
         text.reserveCapacity(2 * 71 + 1)
         digest.write(to: &text)
@@ -164,7 +170,7 @@ public struct ChainID: Hashable, Sendable, Codable, CustomStringConvertible {
     }
 
     /// The ChainIDs of every prefix, lowest first: the element at `i` names the layers `0 … i`.
-    public static func prefixes(of diffIDs: [DiffID]) -> [ChainID] {
+    package static func prefixes(of diffIDs: [DiffID]) -> [ChainID] {
         var result = [ChainID]()
         result.reserveCapacity(diffIDs.count)
         for diffID in diffIDs {

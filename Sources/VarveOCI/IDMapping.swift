@@ -1,11 +1,14 @@
 /// A range of ids in the container and where it lies on the host (runtime-spec config-linux.md, "User namespace
 /// mappings").
 public struct IDMapping: Hashable, Sendable {
+    /// The first id in the image.
     public var containerID: UInt32
+    /// The first id on the host.
     public var hostID: UInt32
     /// How many ids there are, at least one.
     public var size: UInt32
 
+    /// Maps `size` ids, one after the other.
     public init(containerID: UInt32, hostID: UInt32, size: UInt32) {
         self.containerID = containerID
         self.hostID = hostID
@@ -14,7 +17,7 @@ public struct IDMapping: Hashable, Sendable {
 
     /// `CONTAINER:HOST[:SIZE]`, as umoci's `--uid-map` takes it; the size is 1 unless it is given. Nil for anything else,
     /// and for a range that is empty or goes beyond the highest id.
-    public init?(parsing text: String) {
+    package init?(parsing text: String) {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
         guard parts.count == 2 || parts.count == 3, let container = Self.number(parts[0]),
             let host = Self.number(parts[1]), let size = parts.count == 3 ? Self.number(parts[2]) : 1
@@ -24,7 +27,7 @@ public struct IDMapping: Hashable, Sendable {
     }
 
     /// As runtime-spec and umoci.json write it. Nil for anything else.
-    public init?(_ json: JSONValue) {
+    package init?(_ json: JSONValue) {
         guard let object = json.object,
             let container = object["containerID"]?.int64.flatMap({ UInt32(exactly: $0) }),
             let host = object["hostID"]?.int64.flatMap({ UInt32(exactly: $0) }),
@@ -34,7 +37,7 @@ public struct IDMapping: Hashable, Sendable {
         guard isValid else { return nil }
     }
 
-    public var json: JSONValue {
+    package var json: JSONValue {
         [
             "containerID": .number(JSONNumber(containerID)), "hostID": .number(JSONNumber(hostID)),
             "size": .number(JSONNumber(size)),
@@ -55,7 +58,7 @@ public struct IDMapping: Hashable, Sendable {
 
 extension [IDMapping] {
     /// The id on the host; nil if no range has it. Without ranges every id stands for itself.
-    public func host(_ id: UInt32) -> UInt32? {
+    package func host(_ id: UInt32) -> UInt32? {
         if isEmpty { return id }
         for range in self where id >= range.containerID && id - range.containerID < range.size {
             return range.hostID + (id - range.containerID)
@@ -64,7 +67,7 @@ extension [IDMapping] {
     }
 
     /// The id in the container; nil if no range has it.
-    public func container(_ id: UInt32) -> UInt32? {
+    package func container(_ id: UInt32) -> UInt32? {
         if isEmpty { return id }
         for range in self where id >= range.hostID && id - range.hostID < range.size {
             return range.containerID + (id - range.hostID)

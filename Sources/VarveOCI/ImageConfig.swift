@@ -1,18 +1,18 @@
-public import VarveSystem
+package import VarveSystem
 
 /// An image configuration (image-spec config.md), or Docker's, of which it is a subset.
-public struct ImageConfig: Hashable, Sendable {
-    public let json: JSONObject
-    public let architecture: String
-    public let os: String
-    public let variant: String?
+package struct ImageConfig: Hashable, Sendable {
+    package let json: JSONObject
+    package let architecture: String
+    package let os: String
+    package let variant: String?
     /// As written: RFC 3339, section 5.6.
-    public let created: String?
-    public let author: String?
-    public let execution: Execution
+    package let created: String?
+    package let author: String?
+    package let execution: Execution
     /// Lowest first.
-    public let diffIDs: [DiffID]
-    public let history: [HistoryEntry]
+    package let diffIDs: [DiffID]
+    package let history: [HistoryEntry]
 
     /// Entries of history, variables, arguments, labels, ports and volumes together that an image may have. What is made of one
     /// takes up to 1 KiB of memory: a volume becomes a mount with six options.
@@ -20,19 +20,19 @@ public struct ImageConfig: Hashable, Sendable {
 
     /// The member `config`: what a container of the image runs with. Keys of sets are in the order of the
     /// document.
-    public struct Execution: Hashable, Sendable {
-        public var user = ""
-        public var exposedPorts: [String] = []
+    package struct Execution: Hashable, Sendable {
+        package var user = ""
+        package var exposedPorts: [String] = []
         /// `NAME=VALUE`.
-        public var environment: [String] = []
-        public var entrypoint: [String] = []
-        public var command: [String] = []
-        public var volumes: [String] = []
-        public var workingDirectory = ""
-        public var labels: [Label] = []
-        public var stopSignal: String?
+        package var environment: [String] = []
+        package var entrypoint: [String] = []
+        package var command: [String] = []
+        package var volumes: [String] = []
+        package var workingDirectory = ""
+        package var labels: [Label] = []
+        package var stopSignal: String?
 
-        public init() {}
+        package init() {}
 
         fileprivate var entryCount: Int {
             exposedPorts.count + environment.count + entrypoint.count + command.count + volumes.count
@@ -40,16 +40,16 @@ public struct ImageConfig: Hashable, Sendable {
         }
     }
 
-    public struct Label: Hashable, Sendable {
-        public var key: String
-        public var value: String
-        public init(key: String, value: String) {
+    package struct Label: Hashable, Sendable {
+        package var key: String
+        package var value: String
+        package init(key: String, value: String) {
             self.key = key
             self.value = value
         }
     }
 
-    public init(_ value: JSONValue, of what: String) throws(OCIError) {
+    package init(_ value: JSONValue, of what: String) throws(OCIError) {
         guard let json = value.object else {
             throw .invalid("\(what) is invalid: it is \(value.kind), not an object")
         }
@@ -91,16 +91,16 @@ public struct ImageConfig: Hashable, Sendable {
     }
 
     /// Nil if the configuration names no operating system or no architecture.
-    public var platform: Platform? {
+    package var platform: Platform? {
         if os.isEmpty || architecture.isEmpty { return nil }
         return Platform(os: os, architecture: architecture, variant: variant)
     }
 
     /// The ChainIDs of all prefixes of the image's layers, lowest first.
-    public var chainIDs: [ChainID] { ChainID.prefixes(of: diffIDs) }
+    package var chainIDs: [ChainID] { ChainID.prefixes(of: diffIDs) }
 
     /// The same for root: what can be said where users cannot be looked up.
-    public func withoutUser() throws(OCIError) -> ImageConfig {
+    package func withoutUser() throws(OCIError) -> ImageConfig {
         var json = json
         var execution = json["config"]?.object ?? JSONObject()
         execution["User"] = nil
@@ -109,7 +109,7 @@ public struct ImageConfig: Hashable, Sendable {
     }
 
     /// A configuration with no layers, as `umoci new` makes it.
-    public static func empty(platform: Platform = .host, created: Timestamp) -> JSONObject {
+    package static func empty(platform: Platform = .host, created: Timestamp) -> JSONObject {
         var json: JSONObject = [
             "created": .string(RFC3339.format(created)), "architecture": .string(platform.architecture),
         ]
@@ -146,34 +146,34 @@ extension ImageConfig.Execution {
 }
 
 /// What made one layer, or changed the configuration only (image-spec config.md, `history`).
-public struct HistoryEntry: Hashable, Sendable {
+package struct HistoryEntry: Hashable, Sendable {
     /// The members that have a name here, as they stand: an image may have very many entries, and this is the size of a pointer.
     private var members: JSONObject
 
     /// RFC 3339.
-    public var created: String? {
+    package var created: String? {
         get { members["created"]?.string }
         set { members["created"] = newValue.map { .string($0) } }
     }
-    public var createdBy: String? {
+    package var createdBy: String? {
         get { members["created_by"]?.string }
         set { members["created_by"] = newValue.map { .string($0) } }
     }
-    public var author: String? {
+    package var author: String? {
         get { members["author"]?.string }
         set { members["author"] = newValue.map { .string($0) } }
     }
-    public var comment: String? {
+    package var comment: String? {
         get { members["comment"]?.string }
         set { members["comment"] = newValue.map { .string($0) } }
     }
     /// The entry stands for no layer.
-    public var isEmptyLayer: Bool {
+    package var isEmptyLayer: Bool {
         get { members["empty_layer"]?.bool ?? false }
         set { members["empty_layer"] = newValue ? true : nil }
     }
 
-    public init(
+    package init(
         created: String? = nil, createdBy: String? = nil, author: String? = nil, comment: String? = nil,
         isEmptyLayer: Bool = false
     ) {
@@ -198,7 +198,7 @@ public struct HistoryEntry: Hashable, Sendable {
     }
 
     /// The entry in the member order of image-spec's own types; what is nil or empty is left out.
-    public var json: JSONObject {
+    package var json: JSONObject {
         var json = JSONObject()
         for (key, value) in [
             ("created", created), ("created_by", createdBy), ("author", author), ("comment", comment),

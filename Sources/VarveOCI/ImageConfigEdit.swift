@@ -5,12 +5,19 @@ public import VarveSystem
 public struct ImageConfigEdit: Sendable {
     /// What can be emptied as a whole.
     public enum Clearable: String, Sendable, CaseIterable {
+        /// `Labels`.
         case labels = "config.labels"
+        /// The annotations of the manifest.
         case annotations = "manifest.annotations"
+        /// `ExposedPorts`.
         case exposedPorts = "config.exposedports"
+        /// `Env`.
         case environment = "config.env"
+        /// `Entrypoint`.
         case entrypoint = "config.entrypoint"
+        /// `Cmd`.
         case command = "config.cmd"
+        /// `Volumes`.
         case volumes = "config.volume"
 
         /// Nil for the annotations, which the configuration does not hold.
@@ -29,11 +36,19 @@ public struct ImageConfigEdit: Sendable {
 
     /// `NAME=VALUE`.
     public struct Pair: Sendable, Hashable {
+        /// What is set.
         public var name: String
+        /// What it is set to.
         public var value: String
 
+        /// A name and its value.
+        public init(name: String, value: String) {
+            self.name = name
+            self.value = value
+        }
+
         /// Nil without an equals sign or without a name.
-        public init?(parsing text: String) {
+        package init?(parsing text: String) {
             guard let equals = text.utf8.firstIndex(of: UInt8(ascii: "=")), equals != text.startIndex else {
                 return nil
             }
@@ -42,31 +57,43 @@ public struct ImageConfigEdit: Sendable {
         }
     }
 
+    /// What is emptied before anything is set.
     public var cleared: Set<Clearable> = []
+    /// When the image was made; nil leaves it to the call.
     public var created: Timestamp?
     /// Nil leaves a text as it is, an empty one takes it away.
     public var author: String?
+    /// `User`: `USER` or `USER:GROUP`, by name or number. Nil leaves it as it is.
     public var user: String?
+    /// `WorkingDir`. Nil leaves it as it is.
     public var workingDirectory: String?
+    /// `StopSignal`, such as `SIGTERM`. Nil leaves it as it is.
     public var stopSignal: String?
     /// These two must not be empty: no image is without them (image-spec config.md).
     public var os: String?
+    /// The architecture, as Go names it (`GOARCH`). Nil leaves it as it is.
     public var architecture: String?
+    /// The variant of the architecture, such as `v7`. Nil leaves it as it is.
     public var variant: String?
     /// Added to what is there.
     public var exposedPorts: [String] = []
+    /// Paths that are added to `Volumes`.
     public var volumes: [String] = []
+    /// Labels that are set; each takes the place of the label of its name.
     public var labels: [Pair] = []
+    /// Annotations of the manifest that are set; each takes the place of the one of its name.
     public var annotations: [Pair] = []
     /// Each takes the place of the variable of its name, or comes last.
     public var environment: [Pair] = []
     /// In place of the whole list; nil leaves it as it is.
     public var entrypoint: [String]?
+    /// `Cmd`, in place of the whole list. Nil leaves it as it is.
     public var command: [String]?
 
+    /// An edit that changes nothing yet.
     public init() {}
 
-    public func apply(to image: inout ImageMutation) {
+    package func apply(to image: inout ImageMutation) {
         image.updateConfig { config in
             var execution = config["config"]?.object ?? JSONObject()
             for member in cleared.compactMap(\.member) { execution[member] = nil }

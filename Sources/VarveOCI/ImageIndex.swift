@@ -1,20 +1,20 @@
 /// An image index (image-spec image-index.md) or a Docker manifest list. `index.json` is one too.
-public struct ImageIndex: Hashable, Sendable {
-    public private(set) var json: JSONObject
+package struct ImageIndex: Hashable, Sendable {
+    package private(set) var json: JSONObject
 
     /// The entries as they stand. One that nobody needs is never parsed, so an entry of a kind that is not
     /// known here does not keep the others from being read.
-    public var entries: [JSONValue] {
+    package var entries: [JSONValue] {
         get { json["manifests"]?.array ?? [] }
         set { json["manifests"] = .array(newValue) }
     }
 
     /// An index with nothing in it.
-    public init() {
+    package init() {
         json = ["schemaVersion": 2, "mediaType": .string(MediaType.ociIndex), "manifests": []]
     }
 
-    public init(_ value: JSONValue, of what: String) throws(OCIError) {
+    package init(_ value: JSONValue, of what: String) throws(OCIError) {
         json = try documentObject(value, what)
         try checkMediaType(json, MediaType.isIndex, "an image index", what)
         // A document that can be read as two things means different images to different tools
@@ -46,7 +46,7 @@ public struct ImageIndex: Hashable, Sendable {
     ///
     /// Other entries of that name go, as umoci does it; an index among them stays without the name, so that
     /// the images of other platforms that it holds are not lost.
-    public mutating func tag(_ name: String, _ descriptor: Descriptor) {
+    package mutating func tag(_ name: String, _ descriptor: Descriptor) {
         let tagged = JSONValue.object(descriptor.annotated(Descriptor.referenceNameKey, name).json)
         var result = [JSONValue]()
         var isPlaced = false
@@ -68,7 +68,7 @@ public struct ImageIndex: Hashable, Sendable {
     }
 
     /// Removes every entry tagged `name`; false if there was none.
-    public mutating func removeTag(_ name: String) -> Bool {
+    package mutating func removeTag(_ name: String) -> Bool {
         let kept = entries.filter { Self.referenceName(of: $0) != name }
         guard kept.count != entries.count else { return false }
         entries = kept

@@ -24,7 +24,7 @@ extension ImageLayout {
     /// until it has tagged what refers to it, and looks after locking whether the file still has its name
     /// (`hold`); here the exclusive lock is taken first, without waiting, and what a tag leads to by then stays. Tools
     /// without these locks may lose a blob by this just as by a garbage collection, and only one that both wrote at once.
-    public func change<T, E: Error>(_ body: (ImageLayout) throws(E) -> T) throws(E) -> T {
+    package func change<T, E: Error>(_ body: (ImageLayout) throws(E) -> T) throws(E) -> T {
         let own = ImageLayout(path: path, directory: directory, cancellation: cancellation)
         do throws(E) {
             return try body(own)

@@ -3,7 +3,9 @@ internal import SystemPackage
 
 /// What a garbage collection of a layout did.
 public struct CollectionReport: Sendable {
+    /// The blobs that were deleted, or would be.
     public var removed: [(digest: Digest, size: Int64)] = []
+    /// How many blobs stay.
     public var kept = 0
     /// Bytes of the removed blobs.
     public var freed: Int64 { removed.reduce(0) { $0 &+ $1.size } }
@@ -19,7 +21,7 @@ extension ImageLayout {
     ///
     /// - Parameter kept: digests of manifests that are needed though no tag leads to them; those that the layout does not hold
     ///   do not matter.
-    public func collectGarbage(dryRun: Bool = false, keeping kept: Set<Digest> = []) throws(OCIError)
+    package func collectGarbage(dryRun: Bool = false, keeping kept: Set<Digest> = []) throws(OCIError)
         -> CollectionReport
     {
         try exclusively { () throws(OCIError) in

@@ -61,7 +61,7 @@ extension ImageLayout {
     /// Reads `index.json`, changes it and replaces it durably, alone among all processes that do so by this
     /// call. Nothing is written if `change` throws or leaves it as it was.
     @discardableResult
-    public func updateIndex<T>(_ change: (inout ImageIndex) throws(OCIError) -> T) throws(OCIError) -> T {
+    package func updateIndex<T>(_ change: (inout ImageIndex) throws(OCIError) -> T) throws(OCIError) -> T {
         let lock = try attempt("lock", path.appending(Self.indexLock)) { () throws(Errno) in
             try FileLock.exclusive(Self.indexLock, in: directory, cancellation)
         }
@@ -90,14 +90,14 @@ extension ImageLayout {
     }
 
     /// Gives a descriptor the tag `name` in `index.json`; see `ImageIndex.tag`. Everything else there stays.
-    public func tag(_ name: String, _ descriptor: Descriptor) throws(OCIError) {
+    package func tag(_ name: String, _ descriptor: Descriptor) throws(OCIError) {
         try ImageReference.checkTag(name)
         try updateIndex { (index) throws(OCIError) in index.tag(name, descriptor) }
     }
 
     /// Removes a tag from `index.json`; its blobs stay until they are collected. False if it is not there; a
     /// tag inside a nested index cannot be removed, since that is content with a digest.
-    public func removeTag(_ name: String) throws(OCIError) -> Bool {
+    package func removeTag(_ name: String) throws(OCIError) -> Bool {
         try updateIndex { (index) throws(OCIError) in index.removeTag(name) }
     }
 }

@@ -1,4 +1,4 @@
-public import VarveSystem
+package import VarveSystem
 
 extension ImageLayout {
     /// Indexes in indexes deeper than this are refused; image-spec names no limit, and real images have one
@@ -61,7 +61,7 @@ extension ImageLayout {
     ///
     /// Throws `notFound` without such a tag, digest or platform; `invalidInput` when a tag means several images, or
     /// for documents that are invalid.
-    public static func resolve(
+    package static func resolve(
         _ reference: ImageReference, platform: Platform? = nil, cancellation: Cancellation = Cancellation()
     ) throws(OCIError) -> ResolvedImage {
         let layout = try ImageLayout(opening: reference.path, cancellation: cancellation)
@@ -70,7 +70,7 @@ extension ImageLayout {
     }
 
     /// Finds the manifest that a reference names as `resolve` does; it may be that of an artifact, which is no image.
-    public func manifest(of reference: ImageReference, platform: Platform? = nil) throws(OCIError)
+    package func manifest(of reference: ImageReference, platform: Platform? = nil) throws(OCIError)
         -> Descriptor
     {
         try leaf(of: reference, platform: platform).leaf.descriptor
@@ -153,7 +153,7 @@ extension ImageLayout {
     }
 
     /// Finds the image tagged `tag`; see `resolve(_:platform:)` of a reference.
-    public func resolve(_ tag: String, platform: Platform? = nil) throws(OCIError) -> ResolvedImage {
+    package func resolve(_ tag: String, platform: Platform? = nil) throws(OCIError) -> ResolvedImage {
         let roots = try roots(of: tag, below: try index())
         return try image(
             choose(from: leaves(below: roots), name: "the tag \"\(tag)\"", tag: tag, platform: platform),
@@ -162,7 +162,7 @@ extension ImageLayout {
 
     /// Every image that the reference leads to, whatever its platform; without one, every image of the layout. What a layout
     /// does not hold is left out, as tools copy single platforms.
-    public func images(of reference: ImageReference?) throws(OCIError) -> [ResolvedImage] {
+    package func images(of reference: ImageReference?) throws(OCIError) -> [ResolvedImage] {
         var ways = [[Descriptor]]()
         var tag: String?
         if let reference {
@@ -212,7 +212,7 @@ extension ImageLayout {
     }
 
     /// The tags of `index.json` in its order, then those of nested indexes; each once.
-    public func listTags() throws(OCIError) -> [String] { try listTags(below: try index()) }
+    package func listTags() throws(OCIError) -> [String] { try listTags(below: try index()) }
 
     private func listTags(below top: ImageIndex) throws(OCIError) -> [String] {
         var tags = [String]()

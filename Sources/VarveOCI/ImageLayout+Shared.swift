@@ -6,7 +6,7 @@ extension ImageLayout {
     /// that both have, if it is neither none nor all of those of `image`. Layers are the same if their blobs are.
     ///
     /// Manifests that cannot be read are passed over.
-    public func sharedPrefixes(with image: ResolvedImage) throws(OCIError) -> Set<Int> {
+    package func sharedPrefixes(with image: ResolvedImage) throws(OCIError) -> Set<Int> {
         var seen: Set<Digest> = [image.manifestDescriptor.digest]
         var result: Set<Int> = []
         let own = image.layers.map(\.digest)

@@ -1,25 +1,25 @@
 internal import Synchronization
-public import VarveSystem
+package import VarveSystem
 internal import SystemPackage
 
 /// An OCI image layout in a directory (image-spec image-layout.md).
 ///
 /// Everything below the directory is reached from its descriptor; no blob path leads out of it. The value may
 /// be used from several threads.
-public final class ImageLayout: Sendable {
-    public static let version = "1.0.0"
+package final class ImageLayout: Sendable {
+    package static let version = "1.0.0"
     /// Bytes of a manifest, a nested index or a configuration that are read at most: as many as registries take, and as
     /// containers/image reads.
-    public static let documentLimit = 4 << 20
+    package static let documentLimit = 4 << 20
     /// Bytes of `index.json` that are read at most: it may hold very many tags.
-    public static let indexLimit = 64 << 20
+    package static let indexLimit = 64 << 20
 
     static let versionName = BytePath("oci-layout")
     static let indexName = BytePath("index.json")
     static let blobsName = BytePath("blobs")
 
     /// As the caller gave it, for messages.
-    public let path: BytePath
+    package let path: BytePath
     let directory: SharedDescriptor
     /// Ends waits for locks.
     let cancellation: Cancellation
@@ -38,7 +38,7 @@ public final class ImageLayout: Sendable {
     /// Opens an existing layout and checks its version.
     ///
     /// - Parameter cancellation: ends the waits for locks of others, with an error of kind `cancelled`.
-    public init(opening path: BytePath, cancellation: Cancellation = Cancellation()) throws(OCIError) {
+    package init(opening path: BytePath, cancellation: Cancellation = Cancellation()) throws(OCIError) {
         self.cancellation = cancellation
         do throws(Errno) {
             directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
@@ -71,7 +71,7 @@ public final class ImageLayout: Sendable {
 
     /// Makes an empty layout, parent directories included. Throws `alreadyExists` unless `path` is free or an
     /// empty directory. An error leaves nothing behind.
-    public static func create(at path: BytePath) throws(OCIError) -> ImageLayout {
+    package static func create(at path: BytePath) throws(OCIError) -> ImageLayout {
         let doing = "make the image layout"
         var made = MadeDirectories()
         do throws(OCIError) {
@@ -117,7 +117,7 @@ public final class ImageLayout: Sendable {
     /// The blob and the folders that it lies in may be symbolic links, as build systems make layouts of their outputs; what they
     /// lead to is not opened before it is known to be a regular file. No error says anything of its content: whoever owns the
     /// layout need not be allowed to read it.
-    public func openBlob(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
+    package func openBlob(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
         let name = blobPath(descriptor.digest)
         let place = try openBlobPlace(descriptor)
         let status = try attempt("look at", name) { () throws(Errno) in try place.fd.status() }
@@ -152,7 +152,7 @@ public final class ImageLayout: Sendable {
     }
 
     /// A whole blob with its size and digest checked. Throws `invalidInput` above `limit` bytes.
-    public func readBlob(_ descriptor: Descriptor, limit: Int = documentLimit) throws(OCIError) -> [UInt8] {
+    package func readBlob(_ descriptor: Descriptor, limit: Int = documentLimit) throws(OCIError) -> [UInt8] {
         guard descriptor.size <= Int64(limit) else {
             throw .invalid(
                 "the blob \(descriptor.digest) in \(path) has \(descriptor.size) bytes, but a document of "
@@ -175,12 +175,12 @@ public final class ImageLayout: Sendable {
     }
 
     /// A JSON blob with its size and digest checked.
-    public func readDocument(_ descriptor: Descriptor) throws(OCIError) -> JSONValue {
+    package func readDocument(_ descriptor: Descriptor) throws(OCIError) -> JSONValue {
         try Self.parse(try readBlob(descriptor), "the blob \(descriptor.digest) in \(path)")
     }
 
     /// The current `index.json`.
-    public func index() throws(OCIError) -> ImageIndex {
+    package func index() throws(OCIError) -> ImageIndex {
         let name = path.appending(Self.indexName)
         let bytes: [UInt8]
         do throws(Errno) {

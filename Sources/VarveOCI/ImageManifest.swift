@@ -1,11 +1,11 @@
 /// An image manifest (image-spec manifest.md) or a Docker manifest of version 2, schema 2.
-public struct ImageManifest: Hashable, Sendable {
-    public private(set) var json: JSONObject
-    public let config: Descriptor
+package struct ImageManifest: Hashable, Sendable {
+    package private(set) var json: JSONObject
+    package let config: Descriptor
     /// Lowest first. Their sizes add up to no more than `Int64.max`.
-    public let layers: [Descriptor]
+    package let layers: [Descriptor]
 
-    public init(_ value: JSONValue, of what: String) throws(OCIError) {
+    package init(_ value: JSONValue, of what: String) throws(OCIError) {
         json = try documentObject(value, what)
         try checkMediaType(json, MediaType.isManifest, "an image manifest", what)
         for key in ["manifests", "fsLayers"] where json[key] != nil {
@@ -29,10 +29,10 @@ public struct ImageManifest: Hashable, Sendable {
     }
 
     /// The annotations of the manifest itself.
-    public var annotations: [(key: String, value: String)] { json["annotations"]?.object?.strings ?? [] }
+    package var annotations: [(key: String, value: String)] { json["annotations"]?.object?.strings ?? [] }
 
     /// A manifest of an OCI image.
-    public init(config: Descriptor, layers: [Descriptor]) {
+    package init(config: Descriptor, layers: [Descriptor]) {
         self.init(json: ["schemaVersion": 2], config: config, layers: layers)
     }
 

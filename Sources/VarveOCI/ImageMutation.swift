@@ -1,23 +1,23 @@
-public import VarveSystem
+package import VarveSystem
 
 /// A new image made of another: layers on top, another configuration. Nothing is written before `commit`.
 ///
 /// The result is an OCI image even where the source is a Docker one: the media types of manifest,
 /// configuration and layers are converted together. Members that are not known here stay.
-public struct ImageMutation: Sendable {
+package struct ImageMutation: Sendable {
     private let source: Descriptor?
     private let manifest: ImageManifest?
     /// The configuration document.
-    public private(set) var config: JSONObject
+    package private(set) var config: JSONObject
     /// Lowest first.
-    public private(set) var layers: [Descriptor]
+    package private(set) var layers: [Descriptor]
     /// Of the manifest.
-    public private(set) var annotations: JSONObject
+    package private(set) var annotations: JSONObject
     private var diffIDs: [DiffID]
     private var isPlatformChanged = false
 
     /// Starts from an image as it is.
-    public init(_ image: ResolvedImage) throws(OCIError) {
+    package init(_ image: ResolvedImage) throws(OCIError) {
         source = image.manifestDescriptor
         manifest = image.manifest
         config = image.config.json
@@ -31,7 +31,7 @@ public struct ImageMutation: Sendable {
     }
 
     /// Starts from an image with no layers, as `umoci new` makes it.
-    public init(emptyFor platform: Platform = .host, created: Timestamp) {
+    package init(emptyFor platform: Platform = .host, created: Timestamp) {
         source = nil
         manifest = nil
         config = ImageConfig.empty(platform: platform, created: created)
@@ -41,7 +41,7 @@ public struct ImageMutation: Sendable {
     }
 
     /// Puts a layer on top. `history` nil adds no entry, which some tools are confused by.
-    public mutating func append(layer: Descriptor, diffID: DiffID, history: HistoryEntry?) throws(OCIError) {
+    package mutating func append(layer: Descriptor, diffID: DiffID, history: HistoryEntry?) throws(OCIError) {
         layers.append(layer.retyped(try LayerMediaType(layer.mediaType).ociMediaType))
         diffIDs.append(diffID)
         var rootfs = config["rootfs"]?.object ?? ["type": "layers"]
@@ -54,17 +54,17 @@ public struct ImageMutation: Sendable {
     }
 
     /// Says what was done; for a change that adds no layer the entry is one of an empty layer.
-    public mutating func append(history: HistoryEntry) {
+    package mutating func append(history: HistoryEntry) {
         var entries = config["history"]?.array ?? []
         entries.append(.object(history.json))
         config["history"] = .array(entries)
     }
 
     /// Sets when the image was made. Whoever wants equal bytes from equal input gives `SOURCE_DATE_EPOCH`.
-    public mutating func setCreated(_ time: Timestamp) { config["created"] = .string(RFC3339.format(time)) }
+    package mutating func setCreated(_ time: Timestamp) { config["created"] = .string(RFC3339.format(time)) }
 
     /// Changes the configuration. `rootfs` and `history` belong to the layers and are put back as they were.
-    public mutating func updateConfig<E: Error>(_ change: (inout JSONObject) throws(E) -> Void) throws(E) {
+    package mutating func updateConfig<E: Error>(_ change: (inout JSONObject) throws(E) -> Void) throws(E) {
         let (rootfs, history) = (config["rootfs"], config["history"])
         try change(&config)
         config["rootfs"] = rootfs
@@ -73,7 +73,7 @@ public struct ImageMutation: Sendable {
 
     /// Sets what is not nil; a variant that is empty is taken away. The entry of the index says the same afterwards, where
     /// it says what the image is for.
-    public mutating func updatePlatform(os: String?, architecture: String?, variant: String?) {
+    package mutating func updatePlatform(os: String?, architecture: String?, variant: String?) {
         if os == nil, architecture == nil, variant == nil { return }
         isPlatformChanged = true
         updateConfig { config in
@@ -83,11 +83,11 @@ public struct ImageMutation: Sendable {
         }
     }
 
-    public mutating func updateAnnotations(_ change: (inout JSONObject) -> Void) { change(&annotations) }
+    package mutating func updateAnnotations(_ change: (inout JSONObject) -> Void) { change(&annotations) }
 
     /// Writes the configuration and the manifest; returns the manifest's descriptor with the platform and the
     /// annotations of the one the image was found by. Its tag is given by `ImageLayout.tag`. Old blobs stay.
-    public func commit(to layout: ImageLayout) throws(OCIError) -> Descriptor {
+    package func commit(to layout: ImageLayout) throws(OCIError) -> Descriptor {
         _ = try ImageConfig(.object(config), of: "the new image configuration")
         let stored = try layout.putJSON(config, mediaType: MediaType.ociConfig)
         let configDescriptor =
@@ -107,7 +107,7 @@ public struct ImageMutation: Sendable {
 extension ResolvedImage {
     /// Writes this image with one more layer: the configuration gets the DiffID, the history entry and
     /// `created`; nil leaves when the image was made. Returns the new manifest's descriptor, which has no tag yet.
-    public func appendingLayer(
+    package func appendingLayer(
         _ layer: Descriptor, diffID: DiffID, history: HistoryEntry?, created: Timestamp?
     ) throws(OCIError) -> Descriptor {
         var mutation = try ImageMutation(self)
@@ -120,7 +120,7 @@ extension ResolvedImage {
 extension ImageLayout {
     /// Makes an image with no layers and tags it, as `umoci new` does.
     @discardableResult
-    public func newImage(
+    package func newImage(
         tag name: String, platform: Platform = .host, created: Timestamp
     ) throws(OCIError) -> Descriptor {
         try ImageReference.checkTag(name)

@@ -1,24 +1,24 @@
-public import VarveSystem
+package import VarveSystem
 private import SystemPackage
 
 /// An image as a user names it, `PATH[:TAG]` or `PATH@DIGEST`: an image layout and a tag in it, or the digest of a manifest or
 /// an index.
-public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
-    public static let defaultTag = "latest"
+package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
+    package static let defaultTag = "latest"
 
-    public let path: BytePath
-    public let tag: String
+    package let path: BytePath
+    package let tag: String
     /// False if the tag is `latest` because none was written.
-    public let isTagGiven: Bool
+    package let isTagGiven: Bool
     /// The image is meant that has this digest, whatever the tag is.
-    public let digest: Digest?
+    package let digest: Digest?
 
     /// An image by its digest.
-    public init(path: BytePath, digest: Digest) throws(OCIError) {
+    package init(path: BytePath, digest: Digest) throws(OCIError) {
         try self.init(path: path, tag: nil, digest: digest)
     }
 
-    public init(path: BytePath, tag: String? = nil) throws(OCIError) {
+    package init(path: BytePath, tag: String? = nil) throws(OCIError) {
         try self.init(path: path, tag: tag, digest: nil)
     }
 
@@ -35,7 +35,7 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// The tag to set or remove. Throws `usage` for a reference with a digest: what has a digest does not change.
-    public func tagToChange() throws(OCIError) -> String {
+    package func tagToChange() throws(OCIError) -> String {
         guard digest == nil else {
             throw .usage(
                 "\"\(self)\" names an image by its digest, but a tag is to be changed: write \(path):TAG")
@@ -45,7 +45,7 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
 
     /// Splits at the last `@` if a digest follows it, else at the last colon behind the last slash. A path whose name holds a
     /// colon is written with its tag.
-    public init(parsing text: BytePath) throws(OCIError) {
+    package init(parsing text: BytePath) throws(OCIError) {
         let bytes = Array(text.bytes)
         if let at = bytes.lastIndex(of: UInt8(ascii: "@")),
             let digest = Digest(utf8: Array(bytes[(at + 1)...])),
@@ -67,7 +67,7 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     /// `debian/12:slim`.
     ///
     /// Throws `usage` where no layout is meant but something that other tools know, and says how to make a layout of it.
-    public static func locating(_ text: BytePath) throws(OCIError) -> ImageReference {
+    package static func locating(_ text: BytePath) throws(OCIError) -> ImageReference {
         let first = Result { () throws(OCIError) in try ImageReference(parsing: text) }
         if case .success(let reference) = first, isLayout(reference.path) { return reference }
         let bytes = Array(text.bytes)
@@ -104,7 +104,7 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     ///     component ::= alphanum (separator alphanum)*
     ///     alphanum  ::= [A-Za-z0-9]+
     ///     separator ::= [-._:@+] | "--"
-    public static func isValidTag(_ tag: String) -> Bool {
+    package static func isValidTag(_ tag: String) -> Bool {
         // How many separator characters stand since the last letter or digit; -1 at the start of a component.
         var separators = -1
         var isDash = false
@@ -130,9 +130,9 @@ public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Throws `usage` for what can be no tag.
-    public static func checkTag(_ tag: String) throws(OCIError) {
+    package static func checkTag(_ tag: String) throws(OCIError) {
         guard isValidTag(tag) else { throw .usage("\"\(shown(tag))\" is no valid tag: \(grammar)") }
     }
 
-    public var description: String { digest.map { "\(path)@\($0)" } ?? "\(path):\(tag)" }
+    package var description: String { digest.map { "\(path)@\($0)" } ?? "\(path):\(tag)" }
 }

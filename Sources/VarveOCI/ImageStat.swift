@@ -3,35 +3,38 @@ private import VarveSystem
 /// The manifest, the configuration and the history of an image, with the layers that the entries of the history made, as
 /// `umoci stat` shows them (umoci 0.6, utils.go). An artifact, whose configuration is that of no image, has no history.
 public struct ImageStat: Hashable, Sendable {
-    public struct Entry: Hashable, Sendable {
+    package struct Entry: Hashable, Sendable {
         /// Nil for an entry that made none.
-        public var layer: Descriptor?
-        public var diffID: DiffID?
-        public var history: HistoryEntry
+        package var layer: Descriptor?
+        package var diffID: DiffID?
+        package var history: HistoryEntry
     }
 
     /// A document and what refers to it.
     public struct Document: Hashable, Sendable {
+        /// The descriptor that refers to the document.
         public var descriptor: Descriptor
-        public var json: JSONObject
+        package var json: JSONObject
         /// As it lies in the layout.
         public var bytes: [UInt8]
     }
 
+    /// The manifest of the image.
     public let manifest: Document
     /// Nil for an artifact whose configuration is of a type that is not known here.
     public let config: Document?
+    /// Whether it is an image; false for an OCI artifact, whose configuration is of another type.
     public let isImage: Bool
     /// Oldest first: the entries that the configuration has, and nothing for layers that none of them speaks of. An entry
     /// for which there is no layer has none.
-    public let history: [Entry]
+    package let history: [Entry]
 
     /// The empty document that artifacts have for a configuration (image-spec manifest.md, "Guidance for an Empty
     /// Descriptor").
     static let emptyType = "application/vnd.oci.empty.v1+json"
 
     /// - Parameter platform: which image of a multi-platform index; by default this host's.
-    public init(_ reference: ImageReference, platform: Platform? = nil) throws(OCIError) {
+    package init(_ reference: ImageReference, platform: Platform? = nil) throws(OCIError) {
         let layout = try ImageLayout(opening: reference.path)
         let descriptor = try layout.manifest(of: reference, platform: platform)
         let document = try Document(descriptor, in: layout)
@@ -120,7 +123,7 @@ extension Descriptor {
 
 extension JSONObject {
     /// By the bytes of their keys, as Go writes maps.
-    public var sortedByKey: JSONObject {
+    package var sortedByKey: JSONObject {
         JSONObject(
             unique: members.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }))
     }

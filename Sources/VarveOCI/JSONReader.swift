@@ -1,20 +1,20 @@
 /// Why bytes are not a JSON document that is taken here.
-public struct JSONSyntaxError: Error, CustomStringConvertible, Sendable {
+package struct JSONSyntaxError: Error, CustomStringConvertible, Sendable {
     /// Bytes from the start of the document.
-    public var offset: Int
-    public var reason: String
-    public var description: String { "\(reason) at byte \(offset)" }
+    package var offset: Int
+    package var reason: String
+    package var description: String { "\(reason) at byte \(offset)" }
 }
 
 extension JSONValue {
     /// Deeper nesting than this is refused. Image documents have a handful of levels.
-    public static let maximumDepth = 512
+    package static let maximumDepth = 512
 
     /// Bytes in memory that the value of a document of an image may take for each of the document's own. Descriptors and
     /// configurations take 1 to 3. Reading takes no more than that and the document itself.
-    public static let documentExpansion = 4
+    package static let documentExpansion = 4
     /// Bytes in memory that the value of any document may take, however small the document is.
-    public static let documentAllowance = 4 << 20
+    package static let documentAllowance = 4 << 20
 
     /// Reads one JSON document (RFC 8259) in UTF-8. Refused are duplicate keys, invalid UTF-8, lone
     /// surrogates, more than `maximumDepth` levels, and anything after the document. How many bytes there may
@@ -22,7 +22,7 @@ extension JSONValue {
     ///
     /// - Parameter expansion: how many times its size the document may take in memory, so that very many very small values are
     ///   refused; nil if it may take what it takes.
-    public init(
+    package init(
         parsing bytes: [UInt8], maximumDepth: Int = JSONValue.maximumDepth,
         expansion: Int? = JSONValue.documentExpansion
     ) throws(JSONSyntaxError) {

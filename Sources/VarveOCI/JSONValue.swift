@@ -1,6 +1,6 @@
 /// A JSON document as it stands: the members of an object in their order, numbers as they were written, and
 /// whatever nobody here knows. What is read and written back loses nothing (`Docs/decisions/oci-json.md`).
-public enum JSONValue: Hashable, Sendable {
+package enum JSONValue: Hashable, Sendable {
     case null
     case bool(Bool)
     case number(JSONNumber)
@@ -8,13 +8,13 @@ public enum JSONValue: Hashable, Sendable {
     case array([JSONValue])
     case object(JSONObject)
 
-    public var string: String? { if case .string(let value) = self { value } else { nil } }
-    public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
-    public var array: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
-    public var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
+    package var string: String? { if case .string(let value) = self { value } else { nil } }
+    package var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+    package var array: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
+    package var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
     /// Nil unless it is written as a plain integer that fits.
-    public var int64: Int64? { if case .number(let value) = self { value.int64 } else { nil } }
-    public var isNull: Bool { if case .null = self { true } else { false } }
+    package var int64: Int64? { if case .number(let value) = self { value.int64 } else { nil } }
+    package var isNull: Bool { if case .null = self { true } else { false } }
 
     /// A word for messages.
     var kind: String {
@@ -30,7 +30,7 @@ public enum JSONValue: Hashable, Sendable {
 
     // Strings are compared by their bytes: Swift's `==` would take two spellings of one accented letter for
     // the same.
-    public static func == (left: JSONValue, right: JSONValue) -> Bool {
+    package static func == (left: JSONValue, right: JSONValue) -> Bool {
         switch (left, right) {
         case (.null, .null): true
         case (.bool(let a), .bool(let b)): a == b
@@ -42,7 +42,7 @@ public enum JSONValue: Hashable, Sendable {
         }
     }
 
-    public func hash(into hasher: inout Hasher) {
+    package func hash(into hasher: inout Hasher) {
         switch self {
         case .null: hasher.combine(0)
         case .bool(let value): hasher.combine(value)
@@ -55,45 +55,45 @@ public enum JSONValue: Hashable, Sendable {
 }
 
 /// A number in the digits it was written with.
-public struct JSONNumber: Hashable, Sendable {
+package struct JSONNumber: Hashable, Sendable {
     /// As in RFC 8259, section 6.
-    public let text: String
+    package let text: String
 
     init(validated text: String) { self.text = text }
-    public init(_ value: some FixedWidthInteger) { text = String(value) }
+    package init(_ value: some FixedWidthInteger) { text = String(value) }
 
     /// Nil for a fraction, an exponent, or what does not fit.
-    public var int64: Int64? { Int64(text) }
+    package var int64: Int64? { Int64(text) }
 }
 
 /// The members of a JSON object in their order; each key stands once. Equal means the same members in the
 /// same order.
-public struct JSONObject: Hashable, Sendable {
-    public struct Member: Hashable, Sendable {
-        public let key: String
-        public internal(set) var value: JSONValue
+package struct JSONObject: Hashable, Sendable {
+    package struct Member: Hashable, Sendable {
+        package let key: String
+        package internal(set) var value: JSONValue
 
-        public static func == (left: Member, right: Member) -> Bool {
+        package static func == (left: Member, right: Member) -> Bool {
             sameBytes(left.key, right.key) && left.value == right.value
         }
 
-        public func hash(into hasher: inout Hasher) {
+        package func hash(into hasher: inout Hasher) {
             hashBytes(key, into: &hasher)
             hasher.combine(value)
         }
     }
 
-    public private(set) var members: [Member]
+    package private(set) var members: [Member]
 
-    public init() { members = [] }
+    package init() { members = [] }
 
     /// The caller knows that no key stands twice.
     init(unique members: [Member]) { self.members = members }
 
-    public var isEmpty: Bool { members.isEmpty }
+    package var isEmpty: Bool { members.isEmpty }
 
     /// Setting replaces a value where it stands, or appends a member; nil removes it.
-    public subscript(key: String) -> JSONValue? {
+    package subscript(key: String) -> JSONValue? {
         get { members.first { sameBytes($0.key, key) }?.value }
         set {
             guard let index = members.firstIndex(where: { sameBytes($0.key, key) }) else {
@@ -109,7 +109,7 @@ public struct JSONObject: Hashable, Sendable {
     }
 
     /// The members whose value is a string, in order.
-    public var strings: [(key: String, value: String)] {
+    package var strings: [(key: String, value: String)] {
         members.compactMap { member in member.value.string.map { (member.key, $0) } }
     }
 }
@@ -214,14 +214,14 @@ private func hashBytes(_ string: String, into hasher: inout Hasher) {
 }
 
 extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral {
-    public init(stringLiteral value: String) { self = .string(value) }
-    public init(integerLiteral value: Int64) { self = .number(JSONNumber(value)) }
-    public init(booleanLiteral value: Bool) { self = .bool(value) }
+    package init(stringLiteral value: String) { self = .string(value) }
+    package init(integerLiteral value: Int64) { self = .number(JSONNumber(value)) }
+    package init(booleanLiteral value: Bool) { self = .bool(value) }
 }
 
 extension JSONValue: ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral {
-    public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
-    public init(dictionaryLiteral elements: (String, JSONValue)...) {
+    package init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
+    package init(dictionaryLiteral elements: (String, JSONValue)...) {
         var object = JSONObject()
         for (key, value) in elements { object[key] = value }
         self = .object(object)
@@ -229,7 +229,7 @@ extension JSONValue: ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral {
 }
 
 extension JSONObject: ExpressibleByDictionaryLiteral {
-    public init(dictionaryLiteral elements: (String, JSONValue)...) {
+    package init(dictionaryLiteral elements: (String, JSONValue)...) {
         self.init()
         for (key, value) in elements { self[key] = value }
     }

@@ -4,7 +4,7 @@ extension JSONValue {
     /// The document in UTF-8, members in their order: the same value always gives the same bytes.
     ///
     /// `pretty` puts each member on a line of its own, indented by tabs, with a newline at the end.
-    public func serialized(pretty: Bool = false) -> [UInt8] {
+    package func serialized(pretty: Bool = false) -> [UInt8] {
         var writer = JSONWriter(pretty: pretty)
         writer.write(self)
         return writer.output

@@ -1,26 +1,29 @@
 /// The media types of image-spec 1.1 (media-types.md) and those of Docker's registry format that stand for
 /// the same.
-public enum MediaType {
-    public static let ociIndex = "application/vnd.oci.image.index.v1+json"
-    public static let ociManifest = "application/vnd.oci.image.manifest.v1+json"
-    public static let ociConfig = "application/vnd.oci.image.config.v1+json"
-    public static let dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
-    public static let dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-    public static let dockerConfig = "application/vnd.docker.container.image.v1+json"
+package enum MediaType {
+    package static let ociIndex = "application/vnd.oci.image.index.v1+json"
+    package static let ociManifest = "application/vnd.oci.image.manifest.v1+json"
+    package static let ociConfig = "application/vnd.oci.image.config.v1+json"
+    package static let dockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
+    package static let dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+    package static let dockerConfig = "application/vnd.docker.container.image.v1+json"
 
-    public static func isIndex(_ type: String) -> Bool { type == ociIndex || type == dockerManifestList }
-    public static func isManifest(_ type: String) -> Bool { type == ociManifest || type == dockerManifest }
-    public static func isConfig(_ type: String) -> Bool { type == ociConfig || type == dockerConfig }
+    package static func isIndex(_ type: String) -> Bool { type == ociIndex || type == dockerManifestList }
+    package static func isManifest(_ type: String) -> Bool { type == ociManifest || type == dockerManifest }
+    package static func isConfig(_ type: String) -> Bool { type == ociConfig || type == dockerConfig }
 }
 
 /// How the tar archive of a layer is compressed in its blob.
 public enum LayerCompression: String, Hashable, Sendable, CaseIterable {
+    /// A plain tar archive.
     case none
+    /// gzip (RFC 1952).
     case gzip
+    /// Zstandard (RFC 8878).
     case zstd
 
     /// The media type of an OCI layer compressed so.
-    public var mediaType: String {
+    package var mediaType: String {
         switch self {
         case .none: LayerMediaType.ociBase
         case .gzip: LayerMediaType.ociBase + "+gzip"
@@ -30,19 +33,19 @@ public enum LayerCompression: String, Hashable, Sendable, CaseIterable {
 }
 
 /// What the media type of a layer says.
-public struct LayerMediaType: Hashable, Sendable {
+package struct LayerMediaType: Hashable, Sendable {
     static let ociBase = "application/vnd.oci.image.layer.v1.tar"
     private static let ociNondistributableBase = "application/vnd.oci.image.layer.nondistributable.v1.tar"
     private static let dockerBase = "application/vnd.docker.image.rootfs.diff.tar"
     private static let dockerForeignBase = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 
-    public let compression: LayerCompression
+    package let compression: LayerCompression
     /// Deprecated by image-spec 1.1, but still readable.
-    public let isNondistributable: Bool
-    public let isDocker: Bool
+    package let isNondistributable: Bool
+    package let isDocker: Bool
 
     /// Throws `invalidInput` for what is not a layer that can be read here.
-    public init(_ type: String) throws(OCIError) {
+    package init(_ type: String) throws(OCIError) {
         func suffix(_ base: String, _ separator: String) -> LayerCompression? {
             if type == base { return LayerCompression.none }
             if type == base + separator + "gzip" { return .gzip }
@@ -71,7 +74,7 @@ public struct LayerMediaType: Hashable, Sendable {
     }
 
     /// The OCI media type for the same archive.
-    public var ociMediaType: String {
+    package var ociMediaType: String {
         guard isNondistributable else { return compression.mediaType }
         return Self.ociNondistributableBase + (compression == .none ? "" : "+" + compression.rawValue)
     }

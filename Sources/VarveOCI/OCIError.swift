@@ -1,10 +1,10 @@
 internal import VarveSystem
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// Why an image or an image layout could not be read or written.
-public struct OCIError: Error, CustomStringConvertible, Sendable {
-    public enum Kind: Hashable, Sendable {
+package struct OCIError: Error, CustomStringConvertible, Sendable {
+    package enum Kind: Hashable, Sendable {
         /// The caller wrote something that can never be right: a reference or a platform that does not parse.
         case usage
         /// The layout, or a blob in it, breaks its format, or its digest or size does not match.
@@ -21,12 +21,12 @@ public struct OCIError: Error, CustomStringConvertible, Sendable {
         case io(Errno)
     }
 
-    public var kind: Kind
+    package var kind: Kind
     /// One sentence for a person: what was being done, to what, why it failed and, where there is one, the
     /// remedy.
-    public var description: String
+    package var description: String
 
-    public init(_ kind: Kind, _ description: String) {
+    package init(_ kind: Kind, _ description: String) {
         self.kind = kind
         self.description = description
     }

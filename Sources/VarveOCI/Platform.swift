@@ -1,6 +1,8 @@
 /// What an image runs on (image-spec image-index.md, "platform"; the values are Go's GOOS and GOARCH).
 public struct Platform: Hashable, Sendable, CustomStringConvertible {
+    /// The operating system, as Go names it (`GOOS`).
     public let os: String
+    /// The architecture, as Go names it (`GOARCH`).
     public let architecture: String
     /// Nil where it is the usual one of its architecture.
     public let variant: String?
@@ -29,7 +31,7 @@ public struct Platform: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// `OS/ARCH` or `OS/ARCH/VARIANT`.
-    public init(parsing text: String) throws(OCIError) {
+    package init(parsing text: String) throws(OCIError) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
         guard (2...3).contains(parts.count), parts.allSatisfy({ !$0.isEmpty }) else {
             throw .usage(

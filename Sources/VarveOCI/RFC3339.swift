@@ -1,13 +1,13 @@
-public import VarveSystem
+package import VarveSystem
 
 /// Times as image-spec writes them: RFC 3339, section 5.6.
-public enum RFC3339 {
+package enum RFC3339 {
     // 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z: the format has four digits for the year.
     private static let range: ClosedRange<Int64> = -62_167_219_200...253_402_300_799
 
     /// In UTC, with as many digits of the second as it needs: `2020-01-02T03:04:05.5Z`. A time outside the
     /// years 0000 to 9999 becomes the nearest that can be written.
-    public static func format(_ time: Timestamp) -> String {
+    package static func format(_ time: Timestamp) -> String {
         let seconds = min(max(time.seconds, range.lowerBound), range.upperBound)
         let (days, rest) = floorDivide(seconds, 86_400)
         let (year, month, day) = civil(fromDays: days)
@@ -23,7 +23,7 @@ public enum RFC3339 {
 
     /// Nil for what is not RFC 3339 or is no time, such as 30 February. Digits beyond nanoseconds are
     /// dropped; a leap second is taken for the one before it.
-    public static func parse(_ text: String) -> Timestamp? {
+    package static func parse(_ text: String) -> Timestamp? {
         let bytes = Array(text.utf8)
         guard bytes.count >= 20, bytes.count <= 64 else { return nil }
         func number(_ start: Int, _ count: Int) -> Int64? {
@@ -76,7 +76,7 @@ public enum RFC3339 {
 
     /// A time with its zone as it is, and no more digits of the second than it needs: what Go makes of one that it read.
     /// Text that is no time stays.
-    public static func shortened(_ text: String) -> String {
+    package static func shortened(_ text: String) -> String {
         guard parse(text) != nil, let dot = text.firstIndex(of: ".") else { return text }
         let zone = text[dot...].firstIndex { "Zz+-".contains($0) } ?? text.endIndex
         var fraction = text[dot..<zone].prefix(10)

@@ -1,16 +1,17 @@
 /// An image found in a layout, with everything that was read on the way checked.
 public struct ResolvedImage: Sendable {
-    public private(set) var layout: ImageLayout
+    package private(set) var layout: ImageLayout
     /// The tag by which it was found; nil where it was taken as the only image of a layout without tags.
     public let tag: String?
     /// From the entry of `index.json` through nested indexes to the manifest.
     public let path: [Descriptor]
+    /// The descriptor of the manifest.
     public let manifestDescriptor: Descriptor
-    public let manifest: ImageManifest
-    public let config: ImageConfig
+    package let manifest: ImageManifest
+    package let config: ImageConfig
 
     /// The same image, by another value for its layout.
-    public func within(_ layout: ImageLayout) -> ResolvedImage {
+    package func within(_ layout: ImageLayout) -> ResolvedImage {
         var image = self
         image.layout = layout
         return image
@@ -18,6 +19,7 @@ public struct ResolvedImage: Sendable {
 
     /// Lowest first, as many as `config.diffIDs`.
     public var layers: [Descriptor] { manifest.layers }
+    /// The DiffID of each layer, the bottom one first.
     public var diffIDs: [DiffID] { config.diffIDs }
     /// The ChainIDs of all prefixes, lowest first.
     public var chainIDs: [ChainID] { config.chainIDs }
@@ -26,7 +28,7 @@ public struct ResolvedImage: Sendable {
 
     /// How a layer on top of the others is compressed if nobody says how: as the topmost one that is, and with gzip if
     /// none is. A layer is not left uncompressed for the sake of another.
-    public var usualCompression: LayerCompression {
+    package var usualCompression: LayerCompression {
         for layer in layers.reversed() {
             if let type = try? LayerMediaType(layer.mediaType), type.compression != .none {
                 return type.compression
@@ -64,11 +66,11 @@ public struct ResolvedImage: Sendable {
 
 extension ImageLayout {
     /// Whether the layout holds a blob under that digest, whatever its content is.
-    public func holdsBlob(_ digest: Digest) -> Bool { ((try? blobStatus(digest)) ?? nil) != nil }
+    package func holdsBlob(_ digest: Digest) -> Bool { ((try? blobStatus(digest)) ?? nil) != nil }
 
     /// The image at the end of a path of descriptors, as `ResolvedImage.path` gives it and bundles record it. Nothing is
     /// looked up: the tag may mean another image by now. Throws `notFound` if the layout does not hold it.
-    public func image(at path: [Descriptor]) throws(OCIError) -> ResolvedImage {
+    package func image(at path: [Descriptor]) throws(OCIError) -> ResolvedImage {
         guard let manifest = path.last else {
             throw .invalid("a path of descriptors to an image in \(self.path) is empty")
         }

@@ -10,26 +10,26 @@ internal import VarveSystem
 /// * capabilities are not inheritable or ambient (CVE-2022-29162: programs with inheritable file capabilities
 ///   would gain them), and more paths of /proc are masked;
 /// * a relative working directory, which runtimes refuse, is taken from the root.
-public enum RuntimeConfig {
+package enum RuntimeConfig {
     /// What the bundle is made for.
-    public struct Options: Hashable, Sendable {
-        public var uidMappings: [IDMapping] = []
-        public var gidMappings: [IDMapping] = []
+    package struct Options: Hashable, Sendable {
+        package var uidMappings: [IDMapping] = []
+        package var gidMappings: [IDMapping] = []
         /// For a runtime without privileges: no network namespace, no groups, /sys from the host.
-        public var isRootless = false
-        public var hostname = "varve"
-        public init() {}
+        package var isRootless = false
+        package var hostname = "varve"
+        package init() {}
     }
 
     /// Bytes of a passwd or group file that callers should read at most.
-    public static let accountFileLimit = 8 << 20
+    package static let accountFileLimit = 8 << 20
 
     /// The document for a bundle whose root file system is `rootfs`, relative to it. `passwd` and `group` are
     /// the bytes of the image's /etc/passwd and /etc/group, nil where it has none.
     ///
     /// Throws `invalidInput` for a user that is not in them, a variable without a name or a value, an
     /// operating system other than Linux, and text with NUL, which no process can be given.
-    public static func make(
+    package static func make(
         _ config: ImageConfig, passwd: [UInt8]?, group: [UInt8]?, rootfs: String = "rootfs",
         options: Options = Options()
     ) throws(OCIError) -> JSONValue {

@@ -1,13 +1,13 @@
 /// Whom a container runs as.
-public struct ContainerUser: Hashable, Sendable {
-    public var uid: UInt32 = 0
-    public var gid: UInt32 = 0
+package struct ContainerUser: Hashable, Sendable {
+    package var uid: UInt32 = 0
+    package var gid: UInt32 = 0
     /// Supplementary groups, in the order of the group file.
-    public var additionalGIDs: [UInt32] = []
+    package var additionalGIDs: [UInt32] = []
     /// The home directory in the passwd file, if there is one.
-    public var home: String?
+    package var home: String?
 
-    public init() {}
+    package init() {}
 
     /// Looks up the `User` of an image configuration: `""`, `USER`, `UID`, `USER:GROUP`, `UID:GID` and their
     /// mixtures (image-spec config.md).
@@ -16,7 +16,7 @@ public struct ContainerUser: Hashable, Sendable {
     /// itself. A user without a group gets the one of the passwd file and all in whose member list they
     /// stand; one with a group gets that alone. Throws `invalidInput` for a name that is not there and a
     /// number above 4294967294.
-    public init(_ spec: String, passwd: [UInt8]?, group: [UInt8]?) throws(OCIError) {
+    package init(_ spec: String, passwd: [UInt8]?, group: [UInt8]?) throws(OCIError) {
         let parts = spec.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
         let userPart = String(parts[0])
         let groupPart = parts.count > 1 ? String(parts[1]) : ""

@@ -1,5 +1,5 @@
-public import VarveOCI
-public import VarveSystem
+package import VarveOCI
+package import VarveSystem
 import SystemPackage
 
 /// The names under which stores have a layer prefix of an image.
@@ -15,7 +15,7 @@ public struct LayerName: Sendable, Hashable, CustomStringConvertible {
     /// Whether stacker's directory holds it; nil if none was given.
     public var isInStacker: Bool?
 
-    public init(
+    package init(
         layers: Int, chain: ChainName, isPresent: Bool, stackerName: String, isInStacker: Bool? = nil
     ) {
         self.layers = layers
@@ -35,7 +35,7 @@ public struct LayerName: Sendable, Hashable, CustomStringConvertible {
     ///   - store: the store that is asked; nil if there is none.
     ///   - stacker: the directory where stacker keeps its trees.
     /// - Throws: `StoreError` if that directory cannot be opened.
-    public static func all(
+    package static func all(
         of image: ResolvedImage, in store: SnapshotStore?, stacker: BytePath? = nil
     ) throws -> [LayerName] {
         let others = try stacker.map { path in

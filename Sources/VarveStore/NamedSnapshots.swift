@@ -4,13 +4,14 @@ import SystemPackage
 
 /// A snapshot of a bundle that a user has named.
 public struct NamedSnapshot: Sendable {
+    /// The name that it was given.
     public var name: String
     /// When it was made.
     public var created: Timestamp
     /// The chain that the bundle came from; nil if that cannot be told any more.
     public var chain: ChainName?
 
-    public init(name: String, created: Timestamp, chain: ChainName? = nil) {
+    package init(name: String, created: Timestamp, chain: ChainName? = nil) {
         self.name = name
         self.created = created
         self.chain = chain
@@ -19,7 +20,7 @@ public struct NamedSnapshot: Sendable {
 
 extension SnapshotStore {
     /// Keeps the bundle as it is now, under `name`: at once, whatever its size.
-    public func createSnapshot(of bundlePath: BytePath, name: String) throws {
+    package func createSnapshot(of bundlePath: BytePath, name: String) throws {
         let target = try Self.snapshotName(name)
         guard ShownText.isPlain(name) else {
             throw StoreError(
@@ -40,7 +41,7 @@ extension SnapshotStore {
     }
 
     /// All named snapshots, by name.
-    public func snapshots() throws -> [NamedSnapshot] {
+    package func snapshots() throws -> [NamedSnapshot] {
         let entries = try attempt("list the snapshots of", path) { () throws(Errno) in
             try snapshotsDirectory.fd.entries()
         }
@@ -63,7 +64,7 @@ extension SnapshotStore {
     /// Makes a bundle of a snapshot. The snapshot stays.
     ///
     /// - Parameter mode: the permissions of the bundle's directory, whatever those of the bundle were that the snapshot is of.
-    public func restoreSnapshot(
+    package func restoreSnapshot(
         _ name: String, to bundle: BytePath, mode: UInt32 = UnpackContext.closedBundleMode
     ) throws {
         let source = try snapshot(name)
@@ -79,7 +80,7 @@ extension SnapshotStore {
         try place.put(&copy, mode: mode)
     }
 
-    public func removeSnapshot(_ name: String) throws {
+    package func removeSnapshot(_ name: String) throws {
         _ = try snapshot(name)
         try delete(try Self.snapshotName(name), in: snapshotsDirectory.fd)
     }

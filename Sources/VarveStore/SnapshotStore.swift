@@ -1,18 +1,18 @@
 import VarveBtrfs
 import VarveOCI
 import Synchronization
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
-public import Logging
+package import Logging
 
 /// A store of layer chains on btrfs.
 ///
 /// The file system is the database: which chains there are is which subvolumes `chains/` holds, and what a bundle came
 /// from is its subvolume's parent UUID. Several processes may use one store at once.
-public final class SnapshotStore: Sendable {
+package final class SnapshotStore: Sendable {
     /// Where the store is, as it was named when it was opened.
-    public let path: BytePath
+    package let path: BytePath
     let directory: SharedDescriptor
     let chainsDirectory: SharedDescriptor
     let snapshotsDirectory: SharedDescriptor
@@ -30,7 +30,7 @@ public final class SnapshotStore: Sendable {
 
     /// Makes a store in `path`: a directory on btrfs, or one that is yet to be made there. An existing store is left
     /// as it is. An error leaves nothing behind.
-    public static func initialize(
+    package static func initialize(
         at path: BytePath, logger: Logger, cancellation: Cancellation = Cancellation()
     ) throws -> SnapshotStore {
         var made = MadeDirectories()
@@ -94,7 +94,7 @@ public final class SnapshotStore: Sendable {
     /// Opens an existing store, and cleans up what dead processes left in it.
     ///
     /// - Parameter cancellation: ends the waits for locks of other processes.
-    public static func open(
+    package static func open(
         at path: BytePath, logger: Logger, cancellation: Cancellation = Cancellation()
     ) throws -> SnapshotStore {
         let directory: SharedDescriptor
@@ -190,7 +190,7 @@ public final class SnapshotStore: Sendable {
     }
 
     /// This store for one operation: its waits for locks end when that is cancelled.
-    public func bound(to cancellation: Cancellation) -> SnapshotStore {
+    package func bound(to cancellation: Cancellation) -> SnapshotStore {
         SnapshotStore(self, cancellation: cancellation)
     }
 

@@ -1,11 +1,11 @@
 import Glibc
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// What went wrong with a store, a bundle or an operation on them, in one sentence for a person.
-public struct StoreError: Error, Sendable, CustomStringConvertible {
+package struct StoreError: Error, Sendable, CustomStringConvertible {
     /// What the command's exit code says of it (see `cli.md`).
-    public enum Kind: Sendable, Hashable {
+    package enum Kind: Sendable, Hashable {
         /// The operation failed.
         case failed
         /// The caller wrote something that can never be right.
@@ -24,16 +24,16 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case cancelled
     }
 
-    public var kind: Kind
-    public var description: String
+    package var kind: Kind
+    package var description: String
 
-    public init(_ kind: Kind, _ description: String) {
+    package init(_ kind: Kind, _ description: String) {
         self.kind = kind
         self.description = description
     }
 
     /// A system call failed: what was being done, to which path, and why.
-    public static func system(_ operation: String, _ path: BytePath, _ errno: Errno) -> StoreError {
+    package static func system(_ operation: String, _ path: BytePath, _ errno: Errno) -> StoreError {
         // A wait for a lock was given up.
         if errno == .canceled { return cancelled }
         let (kind, remedy): (Kind, String) =

@@ -1,7 +1,7 @@
 import VarveBtrfs
-public import VarveLayers
-public import Logging
-public import VarveSystem
+package import VarveLayers
+package import Logging
+package import VarveSystem
 import SystemPackage
 
 /// The exact changes between any two subvolumes of one btrfs.
@@ -9,18 +9,18 @@ import SystemPackage
 /// A side is named by the path of its root directory or, where nothing has that path, by the name of a snapshot or a
 /// chain of the store. Of bundles, snapshots and chains the trees in `rootfs/` are compared, of any other subvolume all
 /// of it. A side that is writable is compared as it is now, by a snapshot for as long as it takes.
-public struct SubvolumeComparison: Sendable {
+package struct SubvolumeComparison: Sendable {
     private let store: SnapshotStore?
     private let logger: Logger
 
     /// - Parameter store: for names, and for snapshots of what is writable; nil if there is none.
-    public init(store: SnapshotStore?, logger: Logger) {
+    package init(store: SnapshotStore?, logger: Logger) {
         self.store = store
         self.logger = logger
     }
 
     /// - Parameter onEntry: called for each entry looked at; throws to stop.
-    public func delta(
+    package func delta(
         from old: BytePath, to new: BytePath, source: DeltaSource = .auto,
         onEntry: @escaping @Sendable () throws -> Void = {}
     ) throws -> DeltaResult {

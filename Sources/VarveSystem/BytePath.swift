@@ -8,8 +8,8 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
 
     /// The bytes of a path without the closing NUL.
     public var bytes: ArraySlice<UInt8> { storage[..<(storage.count - 1)] }
-    public var count: Int { storage.count - 1 }
-    public var isEmpty: Bool { storage.count == 1 }
+    package var count: Int { storage.count - 1 }
+    package var isEmpty: Bool { storage.count == 1 }
 
     /// Fails if a byte is NUL: no file can have such a name.
     @inlinable
@@ -36,7 +36,7 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
     private init(terminated: [UInt8]) { storage = terminated }
 
     /// The names with a slash between each two.
-    public init(joining names: [BytePath]) {
+    package init(joining names: [BytePath]) {
         var joined = [UInt8]()
         joined.reserveCapacity(names.reduce(1) { $0 + $1.count + 1 })
         for name in names {
@@ -47,13 +47,13 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         storage = joined
     }
 
-    public static let empty = BytePath("")
+    package static let empty = BytePath("")
     /// The directory itself, as the last argument of an `*at` call.
-    public static let current = BytePath(".")
+    package static let current = BytePath(".")
 
     /// Calls `body` with the path as a C string, valid during the call.
     @inlinable
-    public func withCString<R, E: Error>(_ body: (UnsafePointer<CChar>) throws(E) -> R) throws(E) -> R {
+    package func withCString<R, E: Error>(_ body: (UnsafePointer<CChar>) throws(E) -> R) throws(E) -> R {
         var result: Result<R, E>?
         unsafe terminatedBytes.withUnsafeBytes { buffer in
             do throws(E) {
@@ -83,21 +83,21 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         return BytePath(terminated: joined)
     }
 
-    public func appending(_ name: String) -> BytePath { appending(BytePath(name)) }
+    package func appending(_ name: String) -> BytePath { appending(BytePath(name)) }
 
     /// This path and the bytes of `suffix`, with no slash between them.
-    public func appendingBytes(_ suffix: BytePath) -> BytePath {
+    package func appendingBytes(_ suffix: BytePath) -> BytePath {
         BytePath(terminated: bytes + suffix.storage)
     }
 
     /// The parts between slashes, empty ones left out; `.` and `..` are not resolved.
-    public var components: [BytePath] {
+    package var components: [BytePath] {
         bytes.split(separator: UInt8(ascii: "/")).map { BytePath(terminated: Array($0) + [0]) }
     }
 
     /// The components without `.`, each `..` taken away with the one before it: the path below a root that it cannot leave.
     /// Relative, and empty for the root itself. Symbolic links are not asked for.
-    public var cleaned: BytePath {
+    package var cleaned: BytePath {
         var parts: [BytePath] = []
         for part in components where part != .current {
             if part == ".." { _ = parts.popLast() } else { parts.append(part) }
@@ -105,7 +105,7 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         return parts.reduce(.empty) { $0.appending($1) }
     }
 
-    public var isAbsolute: Bool { storage[0] == UInt8(ascii: "/") }
+    package var isAbsolute: Bool { storage[0] == UInt8(ascii: "/") }
 
     /// The last part between slashes; empty for the empty path and for `/`.
     public var lastComponent: BytePath { BytePath(terminated: Array(storage[placeOfLastComponent]) + [0]) }
@@ -126,10 +126,10 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
     }
 
     @inlinable
-    public func hasPrefix(_ prefix: some Collection<UInt8>) -> Bool { bytes.starts(with: prefix) }
+    package func hasPrefix(_ prefix: some Collection<UInt8>) -> Bool { bytes.starts(with: prefix) }
 
     /// Without its first `count` bytes.
-    public func dropFirst(_ count: Int) -> BytePath {
+    package func dropFirst(_ count: Int) -> BytePath {
         BytePath(terminated: Array(storage.dropFirst(min(count, self.count))))
     }
 
@@ -140,16 +140,16 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
     public var description: String { ShownText.of(bytes) }
 
     /// Bytes as text for a person (`ShownText`).
-    public static func escape(_ bytes: some Collection<UInt8>) -> String { ShownText.of(Array(bytes)[...]) }
+    package static func escape(_ bytes: some Collection<UInt8>) -> String { ShownText.of(Array(bytes)[...]) }
 
     /// Bytes as text for a message, cut to `limit` bytes: what comes from outside does not decide how long a message is.
-    public static func excerpt(_ bytes: some Collection<UInt8>, limit: Int = 200) -> String {
+    package static func excerpt(_ bytes: some Collection<UInt8>, limit: Int = 200) -> String {
         bytes.count <= limit ? escape(bytes) : escape(bytes.prefix(limit)) + "…"
     }
 
     /// The path as one word of a shell's command line: as it is where no shell gives a byte of it a meaning, else in quotes;
     /// with control bytes or what is not UTF-8 in the form `$'\ooo'` of bash and POSIX.1-2024.
-    public var shellWord: String {
+    package var shellWord: String {
         let isPlain = { (byte: UInt8) in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),

@@ -7,9 +7,11 @@ import SystemPackage
 public final class Cancellation: Sendable {
     private let flag = Atomic<Bool>(false)
 
+    /// Nobody has asked to stop yet.
     public init() {}
 
-    public func cancel() { flag.store(true, ordering: .relaxed) }
+    package func cancel() { flag.store(true, ordering: .relaxed) }
+    /// Whether somebody asked to stop.
     public var isCancelled: Bool { flag.load(ordering: .relaxed) }
 
     /// Waits for `microseconds` before the next look at something that somebody else holds.

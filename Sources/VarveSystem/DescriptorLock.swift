@@ -1,26 +1,26 @@
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// A lock of flock(2) on an open file or directory, given back when its last owner goes away: at once, also where a child
 /// process that was forked a moment ago has the descriptor until it executes its program.
-public final class HeldLock: Sendable {
+package final class HeldLock: Sendable {
     private let descriptor: SharedDescriptor
 
     /// The descriptor has the lock already.
-    public init(on descriptor: SharedDescriptor) { self.descriptor = descriptor }
+    package init(on descriptor: SharedDescriptor) { self.descriptor = descriptor }
 
     deinit { _ = flock(descriptor.fd.rawValue, LOCK_UN) }
 }
 
 /// flock(2) on what is open already: the lock goes with the last descriptor of the open file, and with the process.
 extension FileDescriptor {
-    public enum LockKind: Sendable {
+    package enum LockKind: Sendable {
         case shared
         case exclusive
     }
 
     /// False when somebody holds a lock that excludes this one.
-    public func tryLock(_ kind: LockKind) throws(Errno) -> Bool {
+    package func tryLock(_ kind: LockKind) throws(Errno) -> Bool {
         while flock(rawValue, (kind == .shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 {
             if errno == EWOULDBLOCK { return false }
             if errno != EINTR { throw Errno(rawValue: errno) }
@@ -30,7 +30,7 @@ extension FileDescriptor {
 
     /// Takes the lock, waiting for as long as it takes.
     /// - Throws: `Errno.canceled` if the wait was given up.
-    public func lock(_ kind: LockKind, _ cancellation: Cancellation) throws(Errno) {
+    package func lock(_ kind: LockKind, _ cancellation: Cancellation) throws(Errno) {
         while try !tryLock(kind) { try cancellation.pause(microseconds: 2_000) }
     }
 }

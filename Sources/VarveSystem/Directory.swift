@@ -1,17 +1,17 @@
 import CLinux
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// One entry of a directory as getdents64(2) gives it.
-public struct DirectoryEntry: Sendable {
-    public var name: BytePath
+package struct DirectoryEntry: Sendable {
+    package var name: BytePath
     /// The inode number in the directory item. For a nested subvolume or a mount point it is not the number that
     /// stat(2) gives.
-    public var inode: UInt64
+    package var inode: UInt64
     /// Nil where the file system does not say.
-    public var type: FileType?
+    package var type: FileType?
 
-    public init(name: BytePath, inode: UInt64, type: FileType?) {
+    package init(name: BytePath, inode: UInt64, type: FileType?) {
         self.name = name
         self.inode = inode
         self.type = type
@@ -21,7 +21,7 @@ public struct DirectoryEntry: Sendable {
 extension FileDescriptor {
     /// The entries of this directory, `.` and `..` left out, in the order of the file system. The descriptor must be
     /// open for reading (not `O_PATH`) and stands at the end afterwards; its position is set to the start first.
-    public func entries() throws(Errno) -> [DirectoryEntry] {
+    package func entries() throws(Errno) -> [DirectoryEntry] {
         guard Glibc.lseek(rawValue, 0, SEEK_SET) >= 0 else { throw Errno(rawValue: errno) }
         var result = [DirectoryEntry]()
         let outcome: Errno? = unsafe withUnsafeTemporaryAllocation(byteCount: 32_768, alignment: 8) {

@@ -11,7 +11,7 @@
 /// for the disk. In debug builds, the process stops itself (SIGSTOP) at the one whose number is in the environment variable
 /// VARVE_STOP_AT, so that `Scripts/crash` can end it there, or cut the power; in release builds this is nothing.
 @inline(__always)
-public func durabilityPoint() {
+package func durabilityPoint() {
     #if DEBUG
         guard stop > 0 else { return }
         if count.wrappingAdd(1, ordering: .relaxed).newValue == stop { raise(SIGSTOP) }
@@ -22,7 +22,7 @@ public func durabilityPoint() {
 /// (SIGSTOP) at those whose name is in the environment variable VARVE_STOP_AT, so that a test can play the attack with
 /// certainty; in release builds this is nothing.
 @inline(__always)
-public func racePoint(_ name: StaticString) {
+package func racePoint(_ name: StaticString) {
     #if DEBUG
         if let variable, variable == "\(name)" { raise(SIGSTOP) }
     #endif

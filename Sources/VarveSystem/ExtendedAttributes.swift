@@ -1,12 +1,12 @@
 import CLinux
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// An extended attribute: a name with its namespace (`user.`, `security.` …, xattr(7)) and any bytes.
-public struct ExtendedAttribute: Hashable, Sendable {
-    public var name: BytePath
-    public var value: [UInt8]
-    public init(name: BytePath, value: [UInt8]) {
+package struct ExtendedAttribute: Hashable, Sendable {
+    package var name: BytePath
+    package var value: [UInt8]
+    package init(name: BytePath, value: [UInt8]) {
         self.name = name
         self.value = value
     }
@@ -20,12 +20,12 @@ extension FileDescriptor {
     }
 
     /// flistxattr(2), in byte order. The descriptor may not be `O_PATH`.
-    public func extendedAttributeNames() throws(Errno) -> [BytePath] {
+    package func extendedAttributeNames() throws(Errno) -> [BytePath] {
         try unsafe Self.names { buffer, size in unsafe flistxattr(rawValue, buffer, size) }
     }
 
     /// llistxattr(2) of a name in this directory, in byte order.
-    public func extendedAttributeNames(of name: BytePath) throws(Errno) -> [BytePath] {
+    package func extendedAttributeNames(of name: BytePath) throws(Errno) -> [BytePath] {
         let path = procPath(of: name)
         return try unsafe Self.names { buffer, size in
             unsafe path.withCString { unsafe llistxattr($0, buffer, size) }
@@ -33,14 +33,14 @@ extension FileDescriptor {
     }
 
     /// fgetxattr(2); nil if the attribute is not there.
-    public func extendedAttribute(_ attribute: BytePath) throws(Errno) -> [UInt8]? {
+    package func extendedAttribute(_ attribute: BytePath) throws(Errno) -> [UInt8]? {
         try unsafe Self.value { buffer, size in
             unsafe attribute.withCString { unsafe fgetxattr(rawValue, $0, buffer, size) }
         }
     }
 
     /// lgetxattr(2) of a name in this directory; nil if the attribute is not there.
-    public func extendedAttribute(_ attribute: BytePath, of name: BytePath) throws(Errno) -> [UInt8]? {
+    package func extendedAttribute(_ attribute: BytePath, of name: BytePath) throws(Errno) -> [UInt8]? {
         let path = procPath(of: name)
         return try unsafe Self.value { buffer, size in
             unsafe path.withCString { path in
@@ -50,7 +50,7 @@ extension FileDescriptor {
     }
 
     /// All attributes of a name in this directory, in byte order of their names.
-    public func extendedAttributes(of name: BytePath) throws(Errno) -> [ExtendedAttribute] {
+    package func extendedAttributes(of name: BytePath) throws(Errno) -> [ExtendedAttribute] {
         var result = [ExtendedAttribute]()
         for attribute in try extendedAttributeNames(of: name) {
             // One that vanished between the two calls is not there.
@@ -61,7 +61,7 @@ extension FileDescriptor {
     }
 
     /// All attributes of this open file, in byte order of their names.
-    public func extendedAttributes() throws(Errno) -> [ExtendedAttribute] {
+    package func extendedAttributes() throws(Errno) -> [ExtendedAttribute] {
         var result = [ExtendedAttribute]()
         for attribute in try extendedAttributeNames() {
             guard let value = try extendedAttribute(attribute) else { continue }
@@ -71,7 +71,7 @@ extension FileDescriptor {
     }
 
     /// fsetxattr(2).
-    public func setExtendedAttribute(_ attribute: ExtendedAttribute) throws(Errno) {
+    package func setExtendedAttribute(_ attribute: ExtendedAttribute) throws(Errno) {
         let result = unsafe attribute.name.withCString { name in
             unsafe attribute.value.withUnsafeBytes {
                 unsafe fsetxattr(rawValue, name, $0.baseAddress, $0.count, 0)
@@ -81,7 +81,7 @@ extension FileDescriptor {
     }
 
     /// lsetxattr(2) of a name in this directory.
-    public func setExtendedAttribute(_ attribute: ExtendedAttribute, of name: BytePath) throws(Errno) {
+    package func setExtendedAttribute(_ attribute: ExtendedAttribute, of name: BytePath) throws(Errno) {
         let path = procPath(of: name)
         let result = unsafe path.withCString { path in
             unsafe attribute.name.withCString { name in
@@ -94,13 +94,13 @@ extension FileDescriptor {
     }
 
     /// fremovexattr(2).
-    public func removeExtendedAttribute(_ attribute: BytePath) throws(Errno) {
+    package func removeExtendedAttribute(_ attribute: BytePath) throws(Errno) {
         let result = unsafe attribute.withCString { unsafe fremovexattr(rawValue, $0) }
         if result != 0 { throw Errno(rawValue: errno) }
     }
 
     /// lremovexattr(2) of a name in this directory.
-    public func removeExtendedAttribute(_ attribute: BytePath, of name: BytePath) throws(Errno) {
+    package func removeExtendedAttribute(_ attribute: BytePath, of name: BytePath) throws(Errno) {
         let path = procPath(of: name)
         let result = unsafe path.withCString { path in
             unsafe attribute.withCString { unsafe lremovexattr(path, $0) }

@@ -1,15 +1,15 @@
 import CLinux
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// The `*at` family, each anchored at a directory descriptor. The last component of a path is never followed when it
 /// is a symbolic link; where links in the middle count, `open` with a `Resolution` is the way.
 extension FileDescriptor {
     /// `AT_FDCWD`: paths are relative to the working directory of the process.
-    public static let workingDirectory = FileDescriptor(rawValue: AT_FDCWD)
+    package static let workingDirectory = FileDescriptor(rawValue: AT_FDCWD)
 
     /// openat2(2). EAGAIN and EINTR are tried again.
-    public func open(
+    package func open(
         _ path: BytePath, _ flags: OpenFlags, mode: UInt32 = 0, resolve: Resolution = []
     ) throws(Errno) -> OwnedDescriptor {
         let fd = unsafe path.withCString { name in
@@ -22,25 +22,25 @@ extension FileDescriptor {
     }
 
     /// Opens a directory below this one for listing, following no symbolic link.
-    public func openDirectory(_ path: BytePath) throws(Errno) -> OwnedDescriptor {
+    package func openDirectory(_ path: BytePath) throws(Errno) -> OwnedDescriptor {
         try open(path, [.directory, .noFollow])
     }
 
     /// Opens the file that this descriptor, which may be `O_PATH`, stands for: that very file, whatever has its name by now
     /// (proc_pid_fd(5)).
-    public func reopened(_ flags: OpenFlags) throws(Errno) -> OwnedDescriptor {
+    package func reopened(_ flags: OpenFlags) throws(Errno) -> OwnedDescriptor {
         try FileDescriptor.workingDirectory.open(BytePath("/proc/self/fd/\(rawValue)"), flags)
     }
 
     /// fstat(2).
-    public func status() throws(Errno) -> FileStatus {
+    package func status() throws(Errno) -> FileStatus {
         var raw = Glibc.stat()
         guard unsafe Glibc.fstat(rawValue, &raw) == 0 else { throw Errno(rawValue: errno) }
         return FileStatus(raw)
     }
 
     /// The number of the mount that this file was reached through (statx(2), `STATX_MNT_ID`), as the mount table has it.
-    public func mountID() throws(Errno) -> UInt64 {
+    package func mountID() throws(Errno) -> UInt64 {
         var raw = Glibc.stat()
         var id: UInt64 = 0
         try unsafe check(varve_status_and_mount(rawValue, "", &raw, &id))
@@ -48,7 +48,7 @@ extension FileDescriptor {
     }
 
     /// fstatat(2) with AT_SYMLINK_NOFOLLOW.
-    public func status(of name: BytePath) throws(Errno) -> FileStatus {
+    package func status(of name: BytePath) throws(Errno) -> FileStatus {
         var raw = Glibc.stat()
         let result = unsafe name.withCString { unsafe fstatat(rawValue, $0, &raw, AT_SYMLINK_NOFOLLOW) }
         guard result == 0 else { throw Errno(rawValue: errno) }
@@ -58,7 +58,7 @@ extension FileDescriptor {
     /// What `name` in this directory is, and on which mount: one system call, statx(2) with AT_SYMLINK_NOFOLLOW. A mount on the
     /// name, of a file too, is looked at and not what it hides; its number (`STATX_MNT_ID`, Linux 5.8) is another than that of
     /// the directory. `.` is the directory itself. Nil if nothing has that name.
-    public func mountedStatusIfPresent(of name: BytePath) throws(Errno) -> MountedStatus? {
+    package func mountedStatusIfPresent(of name: BytePath) throws(Errno) -> MountedStatus? {
         var raw = Glibc.stat()
         var mount: UInt64 = 0
         let result = unsafe name.withCString { unsafe varve_status_and_mount(rawValue, $0, &raw, &mount) }
@@ -70,7 +70,7 @@ extension FileDescriptor {
     }
 
     /// fstatat(2) with AT_SYMLINK_NOFOLLOW; nil if nothing has that name.
-    public func statusIfPresent(of name: BytePath) throws(Errno) -> FileStatus? {
+    package func statusIfPresent(of name: BytePath) throws(Errno) -> FileStatus? {
         do {
             return try status(of: name)
         } catch .noSuchFileOrDirectory {
@@ -79,22 +79,22 @@ extension FileDescriptor {
     }
 
     /// mkdirat(2); the process's umask applies.
-    public func makeDirectory(_ name: BytePath, mode: UInt32) throws(Errno) {
+    package func makeDirectory(_ name: BytePath, mode: UInt32) throws(Errno) {
         try unsafe check(name.withCString { unsafe mkdirat(rawValue, $0, mode) })
     }
 
     /// unlinkat(2) of anything but a directory.
-    public func unlink(_ name: BytePath) throws(Errno) {
+    package func unlink(_ name: BytePath) throws(Errno) {
         try unsafe check(name.withCString { unsafe unlinkat(rawValue, $0, 0) })
     }
 
     /// unlinkat(2) with AT_REMOVEDIR.
-    public func removeDirectory(_ name: BytePath) throws(Errno) {
+    package func removeDirectory(_ name: BytePath) throws(Errno) {
         try unsafe check(name.withCString { unsafe unlinkat(rawValue, $0, AT_REMOVEDIR) })
     }
 
     /// renameat2(2).
-    public func rename(
+    package func rename(
         _ name: BytePath, to directory: FileDescriptor, _ newName: BytePath, replacing: Bool = true
     ) throws(Errno) {
         let flags = replacing ? 0 : VARVE_RENAME_NOREPLACE
@@ -109,7 +109,7 @@ extension FileDescriptor {
     }
 
     /// renameat2(2) with RENAME_EXCHANGE.
-    public func exchange(_ name: BytePath, with directory: FileDescriptor, _ other: BytePath) throws(Errno) {
+    package func exchange(_ name: BytePath, with directory: FileDescriptor, _ other: BytePath) throws(Errno) {
         try unsafe check(
             name.withCString { from in
                 unsafe other.withCString { to in
@@ -119,7 +119,7 @@ extension FileDescriptor {
     }
 
     /// linkat(2); a symbolic link is linked itself, not followed.
-    public func link(_ name: BytePath, to directory: FileDescriptor, _ newName: BytePath) throws(Errno) {
+    package func link(_ name: BytePath, to directory: FileDescriptor, _ newName: BytePath) throws(Errno) {
         try unsafe check(
             name.withCString { from in
                 unsafe newName.withCString { to in unsafe linkat(rawValue, from, directory.rawValue, to, 0) }
@@ -127,31 +127,31 @@ extension FileDescriptor {
     }
 
     /// symlinkat(2).
-    public func makeSymbolicLink(_ name: BytePath, target: BytePath) throws(Errno) {
+    package func makeSymbolicLink(_ name: BytePath, target: BytePath) throws(Errno) {
         try unsafe check(
             target.withCString { target in unsafe name.withCString { unsafe symlinkat(target, rawValue, $0) }
             })
     }
 
     /// mknodat(2). `mode` holds the type bits; the process's umask applies.
-    public func makeNode(_ name: BytePath, mode: UInt32, major: UInt32, minor: UInt32) throws(Errno) {
+    package func makeNode(_ name: BytePath, mode: UInt32, major: UInt32, minor: UInt32) throws(Errno) {
         try unsafe check(name.withCString { unsafe varve_mknodat(rawValue, $0, mode, major, minor) })
     }
 
     /// The absolute path of what this descriptor has open (proc_pid_fd(5)). The kernel appends " (deleted)" to that of
     /// what has no name any more.
-    public func path() throws(Errno) -> BytePath {
+    package func path() throws(Errno) -> BytePath {
         try FileDescriptor.workingDirectory.readSymbolicLink(BytePath("/proc/self/fd/\(rawValue)"))
     }
 
     /// Whether the caller may write to `name` in this directory (faccessat2(2), AT_EACCESS); EROFS if it lies in a read-only
     /// subvolume or mount, also for root.
-    public func checkWritable(_ name: BytePath) throws(Errno) {
+    package func checkWritable(_ name: BytePath) throws(Errno) {
         try unsafe check(name.withCString { unsafe faccessat(rawValue, $0, W_OK, AT_EACCESS) })
     }
 
     /// readlinkat(2), however long the target is (`PATH_MAX` at most on Linux).
-    public func readSymbolicLink(_ name: BytePath) throws(Errno) -> BytePath {
+    package func readSymbolicLink(_ name: BytePath) throws(Errno) -> BytePath {
         var buffer = [UInt8](repeating: 0, count: 4097)
         let length = unsafe name.withCString { name in
             unsafe buffer.withUnsafeMutableBytes { bytes in
@@ -166,23 +166,23 @@ extension FileDescriptor {
     }
 
     /// fchownat(2) with AT_SYMLINK_NOFOLLOW. The kernel clears set-ID bits and file capabilities of a regular file.
-    public func changeOwner(of name: BytePath, uid: UInt32, gid: UInt32) throws(Errno) {
+    package func changeOwner(of name: BytePath, uid: UInt32, gid: UInt32) throws(Errno) {
         try unsafe check(name.withCString { unsafe fchownat(rawValue, $0, uid, gid, AT_SYMLINK_NOFOLLOW) })
     }
 
     /// fchown(2).
-    public func changeOwner(uid: UInt32, gid: UInt32) throws(Errno) { try check(fchown(rawValue, uid, gid)) }
+    package func changeOwner(uid: UInt32, gid: UInt32) throws(Errno) { try check(fchown(rawValue, uid, gid)) }
 
     /// fchmodat(3) with AT_SYMLINK_NOFOLLOW. EOPNOTSUPP for a symbolic link, whose mode means nothing on Linux.
-    public func changeMode(of name: BytePath, to permissions: UInt32) throws(Errno) {
+    package func changeMode(of name: BytePath, to permissions: UInt32) throws(Errno) {
         try unsafe check(name.withCString { unsafe fchmodat(rawValue, $0, permissions, AT_SYMLINK_NOFOLLOW) })
     }
 
     /// fchmod(2).
-    public func changeMode(to permissions: UInt32) throws(Errno) { try check(fchmod(rawValue, permissions)) }
+    package func changeMode(to permissions: UInt32) throws(Errno) { try check(fchmod(rawValue, permissions)) }
 
     /// utimensat(2) with AT_SYMLINK_NOFOLLOW.
-    public func setTimes(of name: BytePath, access: Timestamp, modification: Timestamp) throws(Errno) {
+    package func setTimes(of name: BytePath, access: Timestamp, modification: Timestamp) throws(Errno) {
         var times = (access.timespec, modification.timespec)
         let result = unsafe name.withCString { name in
             unsafe withUnsafeBytes(of: &times) { raw in
@@ -195,7 +195,7 @@ extension FileDescriptor {
     }
 
     /// futimens(3).
-    public func setTimes(access: Timestamp, modification: Timestamp) throws(Errno) {
+    package func setTimes(access: Timestamp, modification: Timestamp) throws(Errno) {
         var times = (access.timespec, modification.timespec)
         let result = unsafe withUnsafeBytes(of: &times) { raw in
             unsafe futimens(rawValue, raw.baseAddress?.assumingMemoryBound(to: timespec.self))
@@ -204,22 +204,22 @@ extension FileDescriptor {
     }
 
     /// fsync(2): a file's data and metadata, or a directory's entries, are on disk when it returns.
-    public func synchronize() throws(Errno) {
+    package func synchronize() throws(Errno) {
         try check(fsync(rawValue))
         durabilityPoint()
     }
 
     /// syncfs(2): the whole file system is on disk when it returns.
-    public func synchronizeFileSystem() throws(Errno) { try check(varve_syncfs(rawValue)) }
+    package func synchronizeFileSystem() throws(Errno) { try check(varve_syncfs(rawValue)) }
 
     /// posix_fallocate(3) of the first `bytes`: they take room from now on, and what they hold stays.
-    public func allocate(bytes: Int64) throws(Errno) {
+    package func allocate(bytes: Int64) throws(Errno) {
         let error = posix_fallocate(rawValue, 0, Int(bytes))
         if error != 0 { throw Errno(rawValue: error) }
     }
 
     /// ftruncate(2).
-    public func setSize(_ bytes: Int64) throws(Errno) { try check(ftruncate(rawValue, Int(bytes))) }
+    package func setSize(_ bytes: Int64) throws(Errno) { try check(ftruncate(rawValue, Int(bytes))) }
 
     private func check(_ result: CInt) throws(Errno) {
         if result != 0 { throw Errno(rawValue: errno) }

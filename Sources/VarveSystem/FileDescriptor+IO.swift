@@ -1,11 +1,11 @@
 import CLinux
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// Whole reads and writes: short counts and EINTR are handled here and nowhere else.
 extension FileDescriptor {
     /// read(2) until `buffer` is full or the file ends; returns the bytes read.
-    public func readFull(into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+    package func readFull(into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
         var done = 0
         while done < buffer.count {
             let slice = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
@@ -21,7 +21,7 @@ extension FileDescriptor {
     }
 
     /// One read(2), EINTR tried again; 0 at the end.
-    public func readSome(into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+    package func readSome(into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
         while true {
             let count = unsafe Glibc.read(rawValue, buffer.baseAddress, buffer.count)
             if count >= 0 { return count }
@@ -30,7 +30,7 @@ extension FileDescriptor {
     }
 
     /// pread(2) until `buffer` is full or the file ends; returns the bytes read.
-    public func readFull(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) throws(Errno) -> Int {
+    package func readFull(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) throws(Errno) -> Int {
         var done = 0
         while done < buffer.count {
             let slice = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
@@ -46,7 +46,7 @@ extension FileDescriptor {
     }
 
     /// write(2) until everything is written.
-    public func writeFull(_ buffer: UnsafeRawBufferPointer) throws(Errno) {
+    package func writeFull(_ buffer: UnsafeRawBufferPointer) throws(Errno) {
         var done = 0
         while done < buffer.count {
             let slice = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
@@ -60,7 +60,7 @@ extension FileDescriptor {
     }
 
     /// pwrite(2) until everything is written.
-    public func writeFull(_ buffer: UnsafeRawBufferPointer, at offset: Int64) throws(Errno) {
+    package func writeFull(_ buffer: UnsafeRawBufferPointer, at offset: Int64) throws(Errno) {
         var done = 0
         while done < buffer.count {
             let slice = unsafe UnsafeRawBufferPointer(rebasing: buffer[done...])
@@ -78,7 +78,7 @@ extension FileDescriptor {
     func startWriting() { _ = varve_start_writing(rawValue) }
 
     /// write(2) until every byte of `bytes` is written.
-    public func writeFull(_ bytes: some Sequence<UInt8>) throws(Errno) {
+    package func writeFull(_ bytes: some Sequence<UInt8>) throws(Errno) {
         let array = Array(bytes)
         let result: Result<Void, Errno> = unsafe array.withUnsafeBytes { buffer in
             do throws(Errno) {
@@ -92,7 +92,7 @@ extension FileDescriptor {
 
     /// The whole of a file from where the descriptor stands. EFBIG if it has more than `limit` bytes: input from
     /// outside never decides how much memory is used.
-    public func readAll(limit: Int) throws(Errno) -> [UInt8] {
+    package func readAll(limit: Int) throws(Errno) -> [UInt8] {
         var result = [UInt8]()
         let size = min(Int((try? status().size) ?? 0), limit)
         result.reserveCapacity(size + 1)
@@ -113,7 +113,7 @@ extension FileDescriptor {
     }
 
     /// The whole regular file `name` in this directory (`openRegularFile`). EFBIG above `limit` bytes.
-    public func readFile(_ name: BytePath, limit: Int) throws(Errno) -> [UInt8] {
+    package func readFile(_ name: BytePath, limit: Int) throws(Errno) -> [UInt8] {
         let file = try openRegularFile(name)
         return try file.fd.readAll(limit: limit)
     }
@@ -122,7 +122,7 @@ extension FileDescriptor {
     /// temporary file, write, fsync, rename, fsync of the directory.
     ///
     /// - Parameter prepare: is given the new file before it has its name.
-    public func writeFileDurably(
+    package func writeFileDurably(
         _ name: BytePath, _ contents: [UInt8], mode: UInt32 = 0o644,
         prepare: (FileDescriptor) -> Void = { _ in }
     ) throws(Errno) {
@@ -143,7 +143,7 @@ extension FileDescriptor {
 }
 
 /// Twelve lower-case letters and digits from the kernel's random source: a name that nobody can guess and plant.
-public func randomName() -> String {
+package func randomName() -> String {
     var generator = SystemRandomNumberGenerator()
     let letters = Array("abcdefghijklmnopqrstuvwxyz0123456789")
     return String((0..<12).map { _ in letters[Int.random(in: 0..<letters.count, using: &generator)] })

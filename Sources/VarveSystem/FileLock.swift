@@ -1,11 +1,11 @@
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// An flock(2) on a file of its own, held until the value goes away. The kernel drops it when the process dies.
 ///
 /// A lock can be one of many in its directory that all share a lock of the directory itself: where there is no room for
 /// their files, `everything` takes the place of all of them.
-public struct FileLock: ~Copyable {
+package struct FileLock: ~Copyable {
     private let file: OwnedDescriptor
     private let directory: SharedDescriptor
     private let name: BytePath
@@ -23,7 +23,7 @@ public struct FileLock: ~Copyable {
     /// Takes the exclusive lock `name` in `directory`, making its file if there is none; nil when somebody holds it.
     ///
     /// - Parameter isShared: nil also when somebody holds `everything` in `directory`.
-    public static func tryExclusive(
+    package static func tryExclusive(
         _ name: BytePath, in directory: SharedDescriptor, isShared: Bool = false
     ) throws(Errno) -> FileLock? {
         var shared: HeldLock?
@@ -47,7 +47,7 @@ public struct FileLock: ~Copyable {
 
     /// The same, waiting for whoever holds it. `whileWaiting` is called about 20 times a second meanwhile, so that a
     /// wait can be shown and be given up; what it throws ends the wait.
-    public static func exclusive(
+    package static func exclusive(
         _ name: BytePath, in directory: SharedDescriptor, isShared: Bool = false,
         whileWaiting: () throws -> Void
     ) throws -> FileLock {
@@ -60,7 +60,7 @@ public struct FileLock: ~Copyable {
 
     /// Takes the exclusive lock, waiting for as long as it takes.
     /// - Throws: `Errno.canceled` if the wait was given up.
-    public static func exclusive(
+    package static func exclusive(
         _ name: BytePath, in directory: SharedDescriptor, _ cancellation: Cancellation
     ) throws(Errno) -> FileLock {
         while true {
@@ -70,7 +70,7 @@ public struct FileLock: ~Copyable {
     }
 
     /// Takes the place of all shared locks in `directory` at once, without making a file; nil when somebody holds one.
-    public static func everything(in directory: SharedDescriptor) throws(Errno) -> HeldLock? {
+    package static func everything(in directory: SharedDescriptor) throws(Errno) -> HeldLock? {
         try lock(directory, .exclusive)
     }
 

@@ -1,21 +1,21 @@
 import CLinux
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// Flags of an inode that forbid to change or delete it, which only root sets and takes away (chattr(1), ioctl_iflags(2)).
-public struct FileProtection: OptionSet, Sendable {
-    public let rawValue: UInt32
-    public init(rawValue: UInt32) { self.rawValue = rawValue }
+package struct FileProtection: OptionSet, Sendable {
+    package let rawValue: UInt32
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
 
     /// `chattr +i`
-    public static let immutable = FileProtection(rawValue: VARVE_FLAG_IMMUTABLE)
+    package static let immutable = FileProtection(rawValue: VARVE_FLAG_IMMUTABLE)
     /// `chattr +a`
-    public static let appendOnly = FileProtection(rawValue: VARVE_FLAG_APPEND)
+    package static let appendOnly = FileProtection(rawValue: VARVE_FLAG_APPEND)
 }
 
 extension FileDescriptor {
     /// The protection of `name` in this directory, by statx(2): nothing is opened, no link followed.
-    public func protection(of name: BytePath) throws(Errno) -> FileProtection {
+    package func protection(of name: BytePath) throws(Errno) -> FileProtection {
         var flags: UInt32 = 0
         guard unsafe name.withCString({ unsafe varve_protection(rawValue, $0, &flags) }) == 0 else {
             throw Errno(rawValue: errno)
@@ -27,7 +27,7 @@ extension FileDescriptor {
     ///
     /// - Returns: whether it had one.
     @discardableResult
-    public func clearProtection() throws(Errno) -> Bool {
+    package func clearProtection() throws(Errno) -> Bool {
         let result = varve_clear_protection(rawValue)
         guard result >= 0 else { throw Errno(rawValue: errno) }
         return result == 1
@@ -38,7 +38,7 @@ extension FileDescriptor {
     ///
     /// - Returns: whether it had one.
     @discardableResult
-    public func clearProtection(of name: BytePath) throws(Errno) -> Bool {
+    package func clearProtection(of name: BytePath) throws(Errno) -> Bool {
         guard try !protection(of: name).isEmpty else { return false }
         let place = try open(name, [.path, .noFollow])
         let status = try place.fd.status()

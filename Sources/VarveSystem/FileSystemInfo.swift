@@ -1,21 +1,21 @@
 import CLinux
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// What statfs(2) says of a file system.
-public struct FileSystemInfo: Sendable {
+package struct FileSystemInfo: Sendable {
     /// `f_type`, the magic number of statfs(2).
-    public var magic: UInt64
+    package var magic: UInt64
     /// The mount's flags, `ST_*`.
-    public var flags: UInt64
+    package var flags: UInt64
 
-    public var isBtrfs: Bool { magic == VARVE_BTRFS_SUPER_MAGIC }
-    public var isNoAccessTime: Bool { flags & VARVE_ST_NOATIME != 0 }
+    package var isBtrfs: Bool { magic == VARVE_BTRFS_SUPER_MAGIC }
+    package var isNoAccessTime: Bool { flags & VARVE_ST_NOATIME != 0 }
 }
 
 extension FileDescriptor {
     /// Bytes that the caller may still write to the file system on which this file lies (fstatvfs(3), `f_bavail`).
-    public func freeBytes() throws(Errno) -> Int64 {
+    package func freeBytes() throws(Errno) -> Int64 {
         var raw = statvfs()
         guard unsafe fstatvfs(rawValue, &raw) == 0 else { throw Errno(rawValue: errno) }
         let (bytes, overflows) = UInt64(raw.f_bavail).multipliedReportingOverflow(by: UInt64(raw.f_frsize))
@@ -23,7 +23,7 @@ extension FileDescriptor {
     }
 
     /// fstatfs(2).
-    public func fileSystem() throws(Errno) -> FileSystemInfo {
+    package func fileSystem() throws(Errno) -> FileSystemInfo {
         var magic: UInt64 = 0
         var flags: UInt64 = 0
         guard unsafe varve_fstatfs(rawValue, &magic, &flags) == 0 else { throw Errno(rawValue: errno) }

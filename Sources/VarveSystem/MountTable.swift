@@ -1,19 +1,19 @@
-public import SystemPackage
+package import SystemPackage
 
 /// The mounts that this process sees (proc_pid_mountinfo(5)): those of its mount name space that lie below its root.
-public enum MountTable {
+package enum MountTable {
     /// One mount: a line of `/proc/self/mountinfo`.
-    public struct Mount: Sendable {
+    package struct Mount: Sendable {
         /// As statx(2) gives it with `STATX_MNT_ID`.
-        public var id: UInt64
+        package var id: UInt64
         /// The absolute path of the mount point. Several mounts may lie on one, the newest on top.
-        public var point: BytePath
+        package var point: BytePath
         /// Those that hold for all mounts of the file system (the last field).
-        public var fileSystemOptions: [String]
+        package var fileSystemOptions: [String]
     }
 
     /// All mounts, the oldest first.
-    public static func read() throws(Errno) -> [Mount] {
+    package static func read() throws(Errno) -> [Mount] {
         let bytes = try FileDescriptor.workingDirectory.readFile("/proc/self/mountinfo", limit: 64 << 20)
         return bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
             let fields = line.split(separator: UInt8(ascii: " "))
@@ -30,7 +30,7 @@ public enum MountTable {
 
     /// The mounts on the directory `path` itself and below it, the oldest first. `path` is absolute and holds no symbolic
     /// link, as `FileDescriptor.path()` gives it.
-    public static func mounts(below path: BytePath) throws(Errno) -> [Mount] {
+    package static func mounts(below path: BytePath) throws(Errno) -> [Mount] {
         let components = path.components
         return try read().filter { $0.point.components.starts(with: components) }
     }
@@ -39,7 +39,7 @@ public enum MountTable {
 extension FileDescriptor {
     /// The options of the file system on which this file lies: those that hold for all its mounts. Empty where the mount
     /// table does not have its mount.
-    public func fileSystemOptions() throws(Errno) -> [String] {
+    package func fileSystemOptions() throws(Errno) -> [String] {
         let id = try mountID()
         return try MountTable.read().first { $0.id == id }?.fileSystemOptions ?? []
     }

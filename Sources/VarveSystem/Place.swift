@@ -1,9 +1,9 @@
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// Why a place is not used: what stands on the way to it, and what is wrong with that.
-public struct PlaceError: Error, Sendable, CustomStringConvertible {
-    public enum Reason: Sendable, Hashable {
+package struct PlaceError: Error, Sendable, CustomStringConvertible {
+    package enum Reason: Sendable, Hashable {
         /// Users other than its owner may write to a directory on the way, which has no sticky bit: they could put something
         /// else in the place of what is in it.
         case openToOthers(permissions: UInt32)
@@ -20,20 +20,20 @@ public struct PlaceError: Error, Sendable, CustomStringConvertible {
     }
 
     /// The file, directory or link that is wrong.
-    public var path: BytePath
-    public var reason: Reason
+    package var path: BytePath
+    package var reason: Reason
 
-    public init(path: BytePath, reason: Reason) {
+    package init(path: BytePath, reason: Reason) {
         self.path = path
         self.reason = reason
     }
 
     /// Nil where it is not a system call that failed.
-    public var errno: Errno? {
+    package var errno: Errno? {
         if case .system(_, let errno) = reason { errno } else { nil }
     }
 
-    public var description: String {
+    package var description: String {
         switch reason {
         case .openToOthers(let permissions):
             "others may write to \"\(path)\" (mode \(String(permissions, radix: 8))) and could put something else in the place of what is in it; take that away with chmod go-w \(path.shellWord), or give it the sticky bit with chmod +t \(path.shellWord)"
@@ -50,15 +50,15 @@ public struct PlaceError: Error, Sendable, CustomStringConvertible {
 }
 
 /// Directories that were made for something that may yet fail.
-public struct MadeDirectories: Sendable {
+package struct MadeDirectories: Sendable {
     private var made: [(parent: SharedDescriptor, name: BytePath)] = []
 
-    public init() {}
+    package init() {}
 
-    public mutating func add(_ name: BytePath, in parent: SharedDescriptor) { made.append((parent, name)) }
+    package mutating func add(_ name: BytePath, in parent: SharedDescriptor) { made.append((parent, name)) }
 
     /// Takes those away again that are still empty, the last made first.
-    public func remove() {
+    package func remove() {
         for (parent, name) in made.reversed() { try? parent.fd.removeDirectory(name) }
     }
 }
@@ -69,9 +69,9 @@ public struct MadeDirectories: Sendable {
 /// directory that others may write to is refused, unless it has the sticky bit (with it, as in /tmp, nobody can move
 /// what is another's), and so is a symbolic link that belongs neither to root nor to the caller nor to the owner of its
 /// directory. That holds also for the directories to which symbolic links lead, and for those above the working directory.
-public struct Place {
+package struct Place {
     /// What is asked of the way.
-    public enum Trust: Sendable {
+    package enum Trust: Sendable {
         /// Nothing.
         case any
         /// Others cannot change it.
@@ -96,7 +96,7 @@ public struct Place {
     private static let procMagic: UInt64 = 0x9fa0
 
     /// Finds a directory and opens it for listing.
-    public static func directory(_ path: BytePath, _ trust: Trust) throws(PlaceError) -> OwnedDescriptor {
+    package static func directory(_ path: BytePath, _ trust: Trust) throws(PlaceError) -> OwnedDescriptor {
         var place = try Place(path, trust)
         return try place.directory()
     }
@@ -104,7 +104,7 @@ public struct Place {
     /// Finds a directory, makes what is missing of the way to it (mode 0755), and opens it for listing.
     ///
     /// - Parameter made: gets what was made, also where this fails.
-    public static func makeDirectory(
+    package static func makeDirectory(
         _ path: BytePath, _ trust: Trust, noting made: inout MadeDirectories
     ) throws(PlaceError) -> OwnedDescriptor {
         var place = try Place(path, trust)
@@ -115,7 +115,7 @@ public struct Place {
     }
 
     /// Finds a file that is no directory and opens it.
-    public static func file(_ path: BytePath, _ trust: Trust, _ flags: OpenFlags) throws(PlaceError)
+    package static func file(_ path: BytePath, _ trust: Trust, _ flags: OpenFlags) throws(PlaceError)
         -> OwnedDescriptor
     {
         var place = try Place(path, trust)
@@ -128,7 +128,7 @@ public struct Place {
 
     /// Finds a regular file that says what this process is to do, or that it is to run, and opens it: others can change
     /// neither the way to it nor the file, and it belongs to root or to the caller.
-    public static func ownFile(_ path: BytePath, _ flags: OpenFlags) throws(PlaceError) -> OwnedDescriptor {
+    package static func ownFile(_ path: BytePath, _ flags: OpenFlags) throws(PlaceError) -> OwnedDescriptor {
         // Not to wait for a writer, if it is a FIFO; O_PATH opens nothing, and takes no such flag.
         let file = try file(path, .closedToOthers, flags.contains(.path) ? flags : flags.union(.nonBlocking))
         try requireOwn(file.fd, path) { $0.isRegular }
@@ -137,7 +137,7 @@ public struct Place {
 
     /// Finds a directory that belongs to root or to the caller, and that others cannot write to or put another in the place
     /// of.
-    public static func ownDirectory(_ path: BytePath) throws(PlaceError) -> OwnedDescriptor {
+    package static func ownDirectory(_ path: BytePath) throws(PlaceError) -> OwnedDescriptor {
         let directory = try directory(path, .closedToOthers)
         try requireOwn(directory.fd, path) { _ in true }
         return directory
@@ -324,7 +324,7 @@ public struct Place {
 extension FileDescriptor {
     /// Whether users other than root, its owner and the caller may write to this file or directory, whose status is `status`.
     /// The group of root and the caller's own are taken for ones that nobody else is in, as many hosts have it.
-    public func isWritableByOthers(_ status: FileStatus) throws(Errno) -> Bool {
+    package func isWritableByOthers(_ status: FileStatus) throws(Errno) -> Bool {
         if status.mode & 0o002 != 0 { return true }
         if status.mode & 0o020 == 0 { return false }
         if status.gid != 0, status.gid != getegid() { return true }

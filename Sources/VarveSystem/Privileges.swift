@@ -1,11 +1,11 @@
 import CLinux
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// What this process may do, as the kernel sees it.
-public enum Privileges {
+package enum Privileges {
     /// Root of the host, not of a user name space: the first name space maps all ids (user_namespaces(7)).
-    public static var isRoot: Bool {
+    package static var isRoot: Bool {
         guard geteuid() == 0 else { return false }
         guard let map = try? FileDescriptor.workingDirectory.readFile("/proc/self/uid_map", limit: 4096)
         else {
@@ -17,13 +17,13 @@ public enum Privileges {
 
     /// Puts a process without privileges, while it has one thread, into a user name space of its own: its own files can
     /// then be read and changed whatever their modes are, as root can with all files. Nothing else changes for it.
-    public static func enterUserNamespace() throws(Errno) {
+    package static func enterUserNamespace() throws(Errno) {
         if varve_enter_user_namespace() != 0 { throw Errno(rawValue: errno) }
     }
 }
 
 /// What helps against EPERM and EACCES, for messages.
-public func permissionRemedy() -> String {
+package func permissionRemedy() -> String {
     geteuid() == 0
         ? "root of a user name space or of a container may not do it: run as root of the host"
         : "run as root, or with --rootless on files of your own and a host that allows user name spaces"

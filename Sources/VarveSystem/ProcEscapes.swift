@@ -1,7 +1,7 @@
 extension BytePath {
     /// A path as the tables of /proc write it (proc_swaps(5), proc_pid_mountinfo(5)): blanks, tabs, newlines and backslashes are a
     /// backslash and three octal digits (`mangle_path`, fs/seq_file.c). Nil if a NUL is among them.
-    public init?(unescapingOctal field: ArraySlice<UInt8>) {
+    package init?(unescapingOctal field: ArraySlice<UInt8>) {
         var result: [UInt8] = []
         result.reserveCapacity(field.count)
         var rest = field

@@ -1,5 +1,5 @@
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// Reading files that somebody else may have made: those of an image, a bundle or a layout.
 extension FileDescriptor {
@@ -16,7 +16,7 @@ extension FileDescriptor {
     ///   - keepsAccessTime: reads without a trace in the access time, where that is allowed (O_NOATIME).
     /// - Throws: `notRegularFile` for a device, FIFO or socket, EISDIR for a directory, ELOOP for a symbolic link, `wasReplaced` if it
     ///   is not the file expected.
-    public func openRegularFile(
+    package func openRegularFile(
         _ path: BytePath, expecting expected: FileStatus? = nil, resolve: Resolution = [],
         followsLinks: Bool = false, keepsAccessTime: Bool = false
     ) throws(Errno) -> OwnedDescriptor {
@@ -42,12 +42,12 @@ extension FileDescriptor {
 
 extension Errno {
     /// EMEDIUMTYPE, which no call made here gives: what should be a regular file is something else.
-    public static let notRegularFile = Errno(rawValue: Glibc.EMEDIUMTYPE)
+    package static let notRegularFile = Errno(rawValue: Glibc.EMEDIUMTYPE)
     /// ESTALE: what has the name is another file than before.
-    public static let wasReplaced = Errno(rawValue: Glibc.ESTALE)
+    package static let wasReplaced = Errno(rawValue: Glibc.ESTALE)
 
     /// What went wrong, for a message.
-    public var explanation: String {
+    package var explanation: String {
         switch self {
         case .notRegularFile: "it is not a regular file"
         case .wasReplaced: "another file was put in its place meanwhile"

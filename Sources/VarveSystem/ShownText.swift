@@ -7,13 +7,13 @@
 /// * the controls of the bidirectional algorithm (Unicode Standard Annex 9, section 2), which turn the order of what is seen
 ///   around: U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069;
 /// * what is not UTF-8.
-public enum ShownText {
+package enum ShownText {
     /// Appends `bytes` as they are shown.
     ///
     /// - Parameters:
     ///   - escapesBackslash: so that the bytes can be told from what is shown. False for text that holds such escapes already.
     ///   - keepsNewlines: for whole lines.
-    public static func append(
+    package static func append(
         _ bytes: ArraySlice<UInt8>, to buffer: inout [UInt8], escapesBackslash: Bool = true,
         keepsNewlines: Bool = false
     ) {
@@ -44,7 +44,7 @@ public enum ShownText {
     }
 
     /// `bytes` as they are shown.
-    public static func of(
+    package static func of(
         _ bytes: ArraySlice<UInt8>, escapesBackslash: Bool = true, keepsNewlines: Bool = false
     ) -> String {
         var buffer: [UInt8] = []
@@ -54,7 +54,7 @@ public enum ShownText {
     }
 
     /// Whether something in `text` would be shown in another way than it is, a backslash not counted.
-    public static func isPlain(_ text: String) -> Bool {
+    package static func isPlain(_ text: String) -> Bool {
         let bytes = Array(text.utf8)
         var shown: [UInt8] = []
         append(bytes[...], to: &shown, escapesBackslash: false)

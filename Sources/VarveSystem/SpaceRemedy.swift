@@ -1,7 +1,7 @@
 import SystemPackage
 
 /// What helps against ENOSPC, for messages: which mount is full that holds `path`, or is to hold it.
-public func spaceRemedy(near path: BytePath) -> String {
+package func spaceRemedy(near path: BytePath) -> String {
     let unknown = "free space on this file system or enlarge it"
     var place = path
     // A name alone may be one in a directory that only the caller knows.

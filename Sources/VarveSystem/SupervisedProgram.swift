@@ -8,20 +8,20 @@ import SystemPackage
 /// Whatever happens, nothing of it is left when `run` returns: the group is killed (SIGTERM, and SIGKILL `grace` later
 /// if that was not enough) and the program reaped. What it left running in the background in its group goes too; a
 /// daemon that made a session of its own (setsid(2)) stays.
-public struct SupervisedProgram: Sendable {
+package struct SupervisedProgram: Sendable {
     /// The program, found by `PATH` if it holds no slash, and its arguments.
-    public var arguments: [BytePath]
+    package var arguments: [BytePath]
     /// Its standard input, whole.
-    public var input: [UInt8]
+    package var input: [UInt8]
     /// Bytes of standard output; one more, and the program is killed.
-    public var outputLimit: Int
+    package var outputLimit: Int
     /// Bytes of standard error that are passed on; what comes after them is thrown away.
-    public var errorLimit = 1 << 20
-    public var timeLimit: Duration
+    package var errorLimit = 1 << 20
+    package var timeLimit: Duration
     /// Between asking the program to end and ending it.
-    public var grace = Duration.seconds(2)
+    package var grace = Duration.seconds(2)
 
-    public init(arguments: [BytePath], input: [UInt8], outputLimit: Int, timeLimit: Duration) {
+    package init(arguments: [BytePath], input: [UInt8], outputLimit: Int, timeLimit: Duration) {
         self.arguments = arguments
         self.input = input
         self.outputLimit = outputLimit
@@ -29,7 +29,7 @@ public struct SupervisedProgram: Sendable {
     }
 
     /// How the program ended.
-    public enum Ending: Sendable, Hashable {
+    package enum Ending: Sendable, Hashable {
         case exited(status: Int32)
         case killed(signal: Int32)
         /// It was still running when its time was up.
@@ -38,16 +38,16 @@ public struct SupervisedProgram: Sendable {
         case flooded
     }
 
-    public struct Outcome: Sendable {
-        public var ending: Ending
-        public var output: [UInt8]
+    package struct Outcome: Sendable {
+        package var ending: Ending
+        package var output: [UInt8]
         /// The last line of standard error that says something.
-        public var lastWords: String?
+        package var lastWords: String?
     }
 
     /// The path of a program that is root's or the caller's, and that others can change neither by itself nor by putting another
     /// in its place. One without a slash is looked for in the directories of `PATH`, as execvp(3) does.
-    public static func ownProgram(_ name: BytePath) throws(PlaceError) -> BytePath {
+    package static func ownProgram(_ name: BytePath) throws(PlaceError) -> BytePath {
         if name.bytes.contains(UInt8(ascii: "/")) {
             _ = try Place.ownFile(name, .path)
             return name
@@ -71,11 +71,11 @@ public struct SupervisedProgram: Sendable {
     }
 
     /// Makes what `killRunning` uses.
-    public static func prepareKilling() { RunningGroup.clear(-1) }
+    package static func prepareKilling() { RunningGroup.clear(-1) }
 
     /// Kills the group of the program that runs just now, without a word to it. Safe in a signal handler: for a process that
     /// ends at once.
-    public static func killRunning() { RunningGroup.killNow() }
+    package static func killRunning() { RunningGroup.killNow() }
 
     /// Runs the program.
     ///
@@ -83,7 +83,7 @@ public struct SupervisedProgram: Sendable {
     ///   - onErrorOutput: gets whole lines of standard error, newlines included, as they come; the last may have none.
     ///   - check: called about 20 times a second; what it throws ends the program, and is thrown again.
     /// - Throws: `Errno` if the program cannot be started; what `check` throws.
-    public func run(
+    package func run(
         onErrorOutput: ([UInt8]) -> Void = { _ in }, check: () throws -> Void = {}
     ) throws -> Outcome {
         try check()

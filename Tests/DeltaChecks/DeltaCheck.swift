@@ -1,19 +1,19 @@
 import VarveArchive
-public import VarveLayers
+package import VarveLayers
 import VarveSystem
-public import SystemPackage
-public import TestSupport
+package import SystemPackage
+package import TestSupport
 
 /// What must hold for any two snapshots: every source that can be used gives what the oracle gives, and the layer
 /// packed from it, applied to the old tree, gives the new one.
-public final class DeltaCheck {
+package final class DeltaCheck {
     /// How often a source could not be used, with the last reason.
-    public private(set) var unusable: [String: (count: Int, reason: String)] = [:]
-    public private(set) var comparisons = 0
+    package private(set) var unusable: [String: (count: Int, reason: String)] = [:]
+    package private(set) var comparisons = 0
     private let caller: Caller
 
     /// Who takes the delta.
-    public enum Caller: Sendable {
+    package enum Caller: Sendable {
         /// May do everything; all sources are compared, and the layer is applied.
         case root
         /// May not ask btrfs (`dropSystemAdministration`), so that `auto` must walk. The oracle sees what this caller
@@ -28,10 +28,10 @@ public final class DeltaCheck {
         }
     }
 
-    public init(caller: Caller = .root) { self.caller = caller }
+    package init(caller: Caller = .root) { self.caller = caller }
 
     /// Nil if all holds; else what does not.
-    public func check(_ old: FileDescriptor, _ new: FileDescriptor, _ pair: HistoryPair) throws -> String? {
+    package func check(_ old: FileDescriptor, _ new: FileDescriptor, _ pair: HistoryPair) throws -> String? {
         let expected = try Oracle.findings(old: old, new: new)
         var changes: [Change] = []
         // The first one is asked while data may still be in memory alone; each has its turn at that.
@@ -108,7 +108,7 @@ public final class DeltaCheck {
 }
 
 extension OracleChange {
-    public init(_ change: Change) {
+    package init(_ change: Change) {
         let kind: Kind =
             switch change.kind {
             case .added: .added

@@ -1,23 +1,23 @@
-public import VarveArchive
+package import VarveArchive
 
 /// An archive in memory: written first, read afterwards.
-public final class MemoryArchive: ByteSink {
-    public private(set) var bytes: [UInt8] = []
-    public init() {}
-    public func write(_ piece: UnsafeRawBufferPointer) { unsafe bytes.append(contentsOf: piece) }
-    public func finish() {}
+package final class MemoryArchive: ByteSink {
+    package private(set) var bytes: [UInt8] = []
+    package init() {}
+    package func write(_ piece: UnsafeRawBufferPointer) { unsafe bytes.append(contentsOf: piece) }
+    package func finish() {}
 
-    public func reader() -> TarReader { TarReader(MemorySource(bytes)) }
+    package func reader() -> TarReader { TarReader(MemorySource(bytes)) }
 }
 
 /// Bytes of memory as a source, given out in pieces.
 @safe
-public final class MemorySource: ByteSource {
+package final class MemorySource: ByteSource {
     private let memory: UnsafeMutableRawBufferPointer
     private var offset = 0
     private let piece: Int
 
-    public init(_ bytes: [UInt8], piece: Int = 64 << 10) {
+    package init(_ bytes: [UInt8], piece: Int = 64 << 10) {
         unsafe memory = .allocate(byteCount: max(bytes.count, 1), alignment: 16)
         unsafe memory.copyBytes(from: bytes)
         size = bytes.count
@@ -27,7 +27,7 @@ public final class MemorySource: ByteSource {
     private let size: Int
     deinit { unsafe memory.deallocate() }
 
-    public func next() -> UnsafeRawBufferPointer {
+    package func next() -> UnsafeRawBufferPointer {
         let end = min(offset + piece, size)
         defer { offset = end }
         return unsafe UnsafeRawBufferPointer(rebasing: memory[offset..<end])

@@ -1,5 +1,6 @@
 import SystemPackage
 import Varve
+import VarveDriverKit
 
 /// Unpack, change, repack, all through a driver of one's own.
 @main
@@ -8,13 +9,15 @@ struct Example {
         guard CommandLine.arguments.count == 3 else {
             return print("usage: driver-example LAYOUT:TAG BUNDLE")
         }
-        let image = BytePath(CommandLine.arguments[1])
-        let bundle = BytePath(CommandLine.arguments[2])
+        let image = CommandLine.arguments[1]
+        let bundle = CommandLine.arguments[2]
         let store = LayerStore(driver: FolderDriver())
-        try await store.unpack(image, into: bundle)
-        let rootfs = try FileDescriptor.workingDirectory.openDirectory(bundle.appending("rootfs"))
-        try rootfs.fd.writeFileDurably("greeting", Array("hello\n".utf8))
-        let repacked = try await store.repack(bundle, into: image.appendingBytes("-greeted"))
+        try await store.unpack(BytePath(image), into: BytePath(bundle))
+        let file = try FileDescriptor.open(
+            FilePath("\(bundle)/rootfs/greeting"), .writeOnly, options: [.create, .exclusiveCreate],
+            permissions: [.ownerReadWrite, .groupRead, .otherRead])
+        try file.closeAfter { _ = try file.writeAll("hello\n".utf8) }
+        let repacked = try await store.repack(BytePath(bundle), into: BytePath("\(image)-greeted"))
         print("\(repacked.changes) changes, new manifest \(repacked.manifest.digest)")
     }
 }

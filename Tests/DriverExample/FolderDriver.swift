@@ -1,5 +1,5 @@
-import SystemPackage
-import Varve
+import Glibc
+import VarveDriverKit
 
 /// The driver of Docs/embedding.md: bundles are plain directories, and what changed in one is found by comparing it with
 /// its image, unpacked once more.
@@ -7,7 +7,7 @@ struct FolderDriver: StorageDriver {
     let name = "folder"
 
     func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
-        try FolderUnpack(context.bundle)
+        try FolderUnpack(context.bundle, mode: context.bundleMode)
     }
     func freeze(_ context: RepackContext) throws -> any FrozenBundle {
         try FolderBundle(context, driver: self)
@@ -19,34 +19,32 @@ final class FolderUnpack: UnpackTransaction {
     let layersInPlace = 0
     private let place: BytePath
     private let unfinished: BytePath
-    private let directory: SharedDescriptor
+    private let root: SharedDescriptor
     private var isFinished = false
 
-    init(_ place: BytePath) throws {
+    init(_ place: BytePath, mode: UInt32) throws {
         self.place = place
-        unfinished = place.appendingBytes(BytePath(".unfinished-\(randomName())"))
-        try FileDescriptor.workingDirectory.makeDirectory(unfinished, mode: 0o755)
-        directory = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(unfinished))
-        try directory.fd.makeDirectory("rootfs", mode: 0o755)
-        try directory.fd.setTimes(of: "rootfs", access: .epoch, modification: .epoch)
+        unfinished = place.besides("unfinished")
+        try check(unsafe mkdir(try text(unfinished), mode), "make", unfinished)
+        root = try Trees.createRoot(unfinished.appending("rootfs"))
     }
 
-    func rootfs() throws -> SharedDescriptor { SharedDescriptor(try directory.fd.openDirectory("rootfs")) }
+    func rootfs() throws -> SharedDescriptor { root }
 
     func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget? {
-        ExtractionTarget(root: try rootfs(), isBottom: index == 0)
+        ExtractionTarget(root: root, isBottom: index == 0)
     }
 
     func didExtract(layer index: Int) {}
 
     func finish(files: [BundleFile]) throws {
-        for file in files { try directory.fd.writeFileDurably(file.name, file.contents) }
-        let here = FileDescriptor.workingDirectory
-        try here.rename(unfinished, to: here, place, replacing: false)
+        let directory = try Trees.open(unfinished)
+        for file in files { try file.write(into: directory) }
+        try check(unsafe rename(try text(unfinished), try text(place)), "rename", unfinished)
         isFinished = true
     }
 
-    deinit { if !isFinished { removeFolder(unfinished) } }
+    deinit { if !isFinished { try? Trees.remove(unfinished) } }
 }
 
 final class FolderBundle: FrozenBundle {
@@ -57,31 +55,39 @@ final class FolderBundle: FrozenBundle {
     init(_ context: RepackContext, driver: FolderDriver) throws {
         self.context = context
         self.driver = driver
-        root = SharedDescriptor(
-            try FileDescriptor.workingDirectory.openDirectory(context.bundle.appending("rootfs")))
+        root = try Trees.open(context.bundle.appending("rootfs"))
     }
 
     func delta(onEntry: @escaping @Sendable () throws -> Void) throws -> DeltaResult {
-        guard let image = context.image else { throw StoreError(.unsupported, "name the image") }
-        let original = context.bundle.appendingBytes(BytePath(".original-\(randomName())"))
-        defer { removeFolder(original) }
-        _ = try Unpacking(driver: driver, cancellation: context.cancellation).unpack(image, into: original)
-        let old = try FileDescriptor.workingDirectory.openDirectory(original.appending("rootfs"))
-        return try Delta.compareWhole(old: old.fd, new: root.fd, onEntry: onEntry)
+        let original = context.bundle.besides("original")
+        defer { try? Trees.remove(original) }
+        try context.unpackImage(into: original, with: driver)
+        return try Trees.compare(old: Trees.open(original.appending("rootfs")), new: root, onEntry: onEntry)
     }
 
     func publish(chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void) -> Bool
     { false }
 
     func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
-        throw StoreError(.unsupported, "unpack the new image instead")
+        throw FolderError(description: "a folder cannot be refreshed; unpack the new image instead")
     }
 }
 
-private func removeFolder(_ path: BytePath) {
-    guard
-        let parent = try? FileDescriptor.workingDirectory.openDirectory(
-            path.parent.isEmpty ? .current : path.parent)
-    else { return }
-    try? TreeRemoval.removeTree(path.lastComponent, in: parent.fd, path: path)
+struct FolderError: Error, CustomStringConvertible { var description: String }
+
+extension BytePath {
+    /// A name beside this one that nobody else uses.
+    fileprivate func besides(_ what: String) -> BytePath {
+        let number = String(UInt64.random(in: .min ... .max), radix: 36)
+        return parent.appending(".\(lastComponent).\(what)-\(number)")
+    }
+}
+
+private func text(_ path: BytePath) throws -> String {
+    guard let text = path.string else { throw FolderError(description: "\"\(path)\" is not UTF-8") }
+    return text
+}
+
+private func check(_ result: CInt, _ what: String, _ path: BytePath) throws {
+    if result != 0 { throw FolderError(description: "cannot \(what) \"\(path)\": error \(errno)") }
 }

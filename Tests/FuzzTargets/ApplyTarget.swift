@@ -10,7 +10,7 @@ extension FuzzTarget {
     /// The first byte says whether the rest is one layer as it stands or the recipe of several. A tree or an error that
     /// blames the layer; nothing beside the root changes; no whiteout and no property of btrfs gets into the tree. Needs
     /// root.
-    public static let apply = FuzzTarget(
+    package static let apply = FuzzTarget(
         name: "apply",
         seeds: { TarSeeds.all.map { [0x01] + $0 } + applySeeds },
         run: { try ApplyPlace.run($0) })

@@ -3,7 +3,7 @@ import VarveArchive
 extension FuzzTarget {
     /// Gzip. The first byte says in runs of which length the stream comes, and whether it is one as it stands or the
     /// recipe of a valid one, whose content is then known exactly.
-    public static let gzip = FuzzTarget(
+    package static let gzip = FuzzTarget(
         name: "gzip",
         seeds: {
             [[0x80, 0x1f, 1, 2, 3], [0x81, 0x0a, 200, 9, 9, 0x04, 5, 1], [0x82, 0, 0, 0]]
@@ -12,7 +12,7 @@ extension FuzzTarget {
         run: { try runCodec(.gzip, $0) })
 
     /// Zstandard, in the same way.
-    public static let zstd = FuzzTarget(
+    package static let zstd = FuzzTarget(
         name: "zstd",
         seeds: {
             [[0x80, 3, 3, 7, 7, 7], [0x81, 5, 0, 200, 1]] + codecSeeds(.zstd)

@@ -8,7 +8,7 @@ extension FuzzTarget {
     ///
     /// An error that names a line of it in few words, or a table that is the same when it is written and read again; hooks
     /// that can be run as they are told.
-    public static let configuration = FuzzTarget(
+    package static let configuration = FuzzTarget(
         name: "configuration",
         seeds: { tomlSeeds.map { Array($0.utf8) } },
         run: { bytes in
@@ -50,7 +50,7 @@ extension FuzzTarget {
     /// `umoci.json` of a bundle.
     ///
     /// An error that blames the file, or what is the same when it is written and read again, with no member lost.
-    public static let bundles = FuzzTarget(
+    package static let bundles = FuzzTarget(
         name: "bundles",
         seeds: { bundleSeeds.map { Array($0.utf8) } },
         run: { bytes in

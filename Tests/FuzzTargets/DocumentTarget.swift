@@ -5,7 +5,7 @@ extension FuzzTarget {
     /// JSON, and the index, manifest, configuration and runtime configuration that it may be.
     ///
     /// An error of the reader's own, or a value that is the same after it was written and read again; documents too.
-    public static let documents = FuzzTarget(
+    package static let documents = FuzzTarget(
         name: "documents",
         seeds: { documentSeeds.map { Array($0.utf8) } },
         run: { bytes in
@@ -41,7 +41,7 @@ extension FuzzTarget {
 
     /// Users in an image's passwd and group files, references, platforms and times: short texts from outside, each
     /// behind a byte 0xff.
-    public static let accounts = FuzzTarget(
+    package static let accounts = FuzzTarget(
         name: "accounts",
         seeds: {
             [

@@ -12,7 +12,7 @@ extension FuzzTarget {
     ///
     /// A `StoreError` that blames the hook in few words; or changes that fit the tree as it is, each once and in order,
     /// and the same when they are told again; directories in the bundle or the store alone; the names of chains.
-    public static let hooks = FuzzTarget(
+    package static let hooks = FuzzTarget(
         name: "hooks", seeds: { hookSeeds }, run: { try HooksPlace.shared.get().run($0) })
 }
 

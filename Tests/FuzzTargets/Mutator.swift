@@ -1,17 +1,17 @@
 import TestSupport
 
 /// Changes inputs at random, the same way for the same seed; for where there is no libFuzzer.
-public struct Mutator {
+package struct Mutator {
     private var random: HistoryRandom
     /// Inputs to cut and paste from.
     private let corpus: [[UInt8]]
 
-    public init(seed: UInt64, corpus: [[UInt8]]) {
+    package init(seed: UInt64, corpus: [[UInt8]]) {
         random = HistoryRandom(seed: seed)
         self.corpus = corpus
     }
 
-    public mutating func next() -> [UInt8] {
+    package mutating func next() -> [UInt8] {
         var bytes = random.pick(corpus) ?? []
         for _ in 0...random.below(4) { mutate(&bytes) }
         return bytes

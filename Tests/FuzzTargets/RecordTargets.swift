@@ -8,7 +8,7 @@ extension FuzzTarget {
     /// mtree files, and names encoded by vis(3).
     ///
     /// A tree or a `RecordError`; a tree is the same when it is written and read again, also as a record.
-    public static let mtree = FuzzTarget(
+    package static let mtree = FuzzTarget(
         name: "mtree",
         seeds: { mtreeSeeds.map { Array($0.utf8) } },
         run: { bytes in
@@ -38,7 +38,7 @@ extension FuzzTarget {
     ///
     /// A tree or a `RecordError`; a tree is the same when it is written and read again, also as an mtree file, but for what
     /// such a file does not tell.
-    public static let record = FuzzTarget(
+    package static let record = FuzzTarget(
         name: "record",
         seeds: { recordSeeds() },
         run: { bytes in

@@ -5,7 +5,7 @@ extension FuzzTarget {
     /// Send streams. The first byte says in pieces of which length they come, and whether checksums are made right first.
     ///
     /// Commands or a `SendStreamError`, the same ones however the input is cut; bounded memory; and each command prints.
-    public static let stream = FuzzTarget(
+    package static let stream = FuzzTarget(
         name: "stream",
         seeds: {
             (1...3).flatMap { version in

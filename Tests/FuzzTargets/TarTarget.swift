@@ -7,7 +7,7 @@ extension FuzzTarget {
     ///
     /// Entries or a `TarError`; never more entries or content than the bytes can hold; each entry one that its docs
     /// allow; and what was read is the same after it was written and read again.
-    public static let tar = FuzzTarget(
+    package static let tar = FuzzTarget(
         name: "tar",
         seeds: { TarSeeds.all.flatMap { [[0x80] + $0, [0x83] + $0] } },
         run: { bytes in

@@ -2,7 +2,7 @@ import VarveSystem
 import SystemPackage
 
 /// The path of a program that the package builds beside its tests.
-public func builtProgram(_ name: String) throws -> String {
+package func builtProgram(_ name: String) throws -> String {
     for path in ["/proc/self/exe", CommandLine.arguments[0]] {
         let resolved =
             (try? FileDescriptor.workingDirectory.readSymbolicLink(BytePath(path))) ?? BytePath(path)
@@ -15,7 +15,7 @@ public func builtProgram(_ name: String) throws -> String {
 }
 
 /// The path of a file of the repository, which the tests were compiled in.
-public func repositoryFile(_ name: String) -> String {
+package func repositoryFile(_ name: String) -> String {
     var path = BytePath(#filePath)
     for _ in 0..<3 { path = path.parent }
     return path.appending(BytePath(name)).description

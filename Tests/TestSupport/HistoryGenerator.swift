@@ -3,7 +3,7 @@ import VarveSystem
 extension History {
     /// The history of a seed: always the same one. A base tree of some 5 to 60 files and a snapshot, then one
     /// to four stretches of changes with a snapshot behind each.
-    public init(generating seed: UInt64) {
+    package init(generating seed: UInt64) {
         var generator = HistoryGenerator(seed: seed)
         generator.generate()
         self.init(seed: seed, generator.operations)

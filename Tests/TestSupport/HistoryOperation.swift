@@ -1,12 +1,12 @@
-public import VarveSystem
+package import VarveSystem
 
 /// One step of a history, recorded with every value it needs: it can be carried out again with any other step
 /// left out. A step whose ground is gone fails with an errno, which is part of the history and no failure.
 ///
 /// Its text is one line, `rename a/b c` or `quietly write f 4096 100 7`: words are paths, with every byte
 /// that is not printable ASCII as `\xHH` and long runs of one byte as `\{255n}`.
-public struct HistoryOperation: Hashable, Sendable, LosslessStringConvertible {
-    public enum Verb: String, Sendable, CaseIterable {
+package struct HistoryOperation: Hashable, Sendable, LosslessStringConvertible {
+    package enum Verb: String, Sendable, CaseIterable {
         // Files and what is in them. SEED chooses the bytes.
         /// `create FILE SIZE SEED MODE`
         case create
@@ -148,15 +148,15 @@ public struct HistoryOperation: Hashable, Sendable, LosslessStringConvertible {
         }
     }
 
-    public var verb: Verb
+    package var verb: Verb
     /// Afterwards the mtimes of the paths named and of their directories are set back to what they were, so
     /// that only the operation itself can be seen.
-    public var isQuiet: Bool
+    package var isQuiet: Bool
     private var words: [BytePath]
     private var numbers: [Int64]
 
     /// The operands must be as many as `verb` takes.
-    public init(_ verb: Verb, _ words: [BytePath] = [], _ numbers: [Int] = [], isQuiet: Bool = false) {
+    package init(_ verb: Verb, _ words: [BytePath] = [], _ numbers: [Int] = [], isQuiet: Bool = false) {
         precondition(words.count == verb.shape.words && numbers.count == verb.shape.numbers, "\(verb)")
         self.verb = verb
         self.words = words
@@ -177,7 +177,7 @@ public struct HistoryOperation: Hashable, Sendable, LosslessStringConvertible {
         }
     }
 
-    public init?(_ line: String) {
+    package init?(_ line: String) {
         var parts = line.split(separator: " ").map(String.init)
         isQuiet = parts.first == "quietly"
         if isQuiet { parts.removeFirst() }
@@ -192,7 +192,7 @@ public struct HistoryOperation: Hashable, Sendable, LosslessStringConvertible {
         guard words.count == shape.words, numbers.count == shape.numbers else { return nil }
     }
 
-    public var description: String {
+    package var description: String {
         var parts = isQuiet ? ["quietly", verb.rawValue] : [verb.rawValue]
         parts += words.map(Self.escape)
         for (index, number) in numbers.enumerated() {
@@ -252,19 +252,19 @@ public struct HistoryOperation: Hashable, Sendable, LosslessStringConvertible {
 }
 
 /// A list of operations in the course of which snapshots are taken.
-public struct History: Hashable, Sendable, LosslessStringConvertible {
+package struct History: Hashable, Sendable, LosslessStringConvertible {
     /// What it was generated from; nil for one that was written or shrunk.
-    public var seed: UInt64?
-    public var operations: [HistoryOperation]
+    package var seed: UInt64?
+    package var operations: [HistoryOperation]
 
-    public init(seed: UInt64? = nil, _ operations: [HistoryOperation]) {
+    package init(seed: UInt64? = nil, _ operations: [HistoryOperation]) {
         self.seed = seed
         self.operations = operations
     }
 
     /// One operation a line; empty lines and lines that begin with `#` are passed over. Nil if a line is
     /// none.
-    public init?(_ text: String) {
+    package init?(_ text: String) {
         operations = []
         for line in text.split(separator: "\n") {
             let trimmed = line.drop { $0 == " " }
@@ -274,5 +274,5 @@ public struct History: Hashable, Sendable, LosslessStringConvertible {
         }
     }
 
-    public var description: String { operations.map { "\($0)\n" }.joined() }
+    package var description: String { operations.map { "\($0)\n" }.joined() }
 }

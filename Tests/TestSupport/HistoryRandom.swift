@@ -1,11 +1,11 @@
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): the same numbers
 /// for the same seed on every machine and in every version of the standard library.
-public struct HistoryRandom: Sendable {
+package struct HistoryRandom: Sendable {
     private var state: UInt64
 
-    public init(seed: UInt64) { state = seed }
+    package init(seed: UInt64) { state = seed }
 
-    public mutating func next() -> UInt64 {
+    package mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
         var mixed = state
         mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
@@ -15,19 +15,19 @@ public struct HistoryRandom: Sendable {
 
     /// A number in `0 ..< bound`; 0 if `bound` is not positive. The bias of the remainder does not matter
     /// here.
-    public mutating func below(_ bound: Int) -> Int {
+    package mutating func below(_ bound: Int) -> Int {
         bound > 0 ? Int(truncatingIfNeeded: next() % UInt64(bound)) : 0
     }
 
     /// True in `percent` of 100 cases.
-    public mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
+    package mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
 
-    public mutating func pick<Element>(_ elements: [Element]) -> Element? {
+    package mutating func pick<Element>(_ elements: [Element]) -> Element? {
         elements.isEmpty ? nil : elements[below(elements.count)]
     }
 
     /// One of the elements, each as likely as its weight.
-    public mutating func pick<Element>(weighted elements: [(Element, Int)]) -> Element? {
+    package mutating func pick<Element>(weighted elements: [(Element, Int)]) -> Element? {
         var left = below(elements.reduce(0) { $0 + $1.1 })
         for (element, weight) in elements {
             if left < weight { return element }
@@ -37,7 +37,7 @@ public struct HistoryRandom: Sendable {
     }
 
     /// `count` bytes, the same for the same seed.
-    public static func bytes(_ count: Int, seed: Int64) -> [UInt8] {
+    package static func bytes(_ count: Int, seed: Int64) -> [UInt8] {
         var random = HistoryRandom(seed: UInt64(bitPattern: seed))
         // Word by word into memory: byte by byte takes most of the time of a history in a debug build.
         return unsafe Array(unsafeUninitializedCapacity: max(count, 0)) { buffer, used in

@@ -1,9 +1,9 @@
 import Glibc
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// How the old tree of a pair came before the new one.
-public enum HistoryLineage: String, Sendable {
+package enum HistoryLineage: String, Sendable {
     /// By the UUIDs of the subvolumes, OLD is the parent of NEW or a parent of its parents.
     case ancestor
     /// OLD is an earlier state of NEW, as both were taken from one subvolume or from one that goes back to
@@ -14,22 +14,22 @@ public enum HistoryLineage: String, Sendable {
 }
 
 /// Two snapshots of a history, as a check gets them.
-public struct HistoryPair: Sendable, CustomStringConvertible {
-    public var seed: UInt64?
+package struct HistoryPair: Sendable, CustomStringConvertible {
+    package var seed: UInt64?
     /// The numbers of the two snapshots.
-    public var old: Int
-    public var new: Int
-    public var lineage: HistoryLineage
+    package var old: Int
+    package var new: Int
+    package var lineage: HistoryLineage
     /// A directory on the volume, outside both trees, where the check may make what it likes. Subvolumes and
     /// files that it leaves right below it are removed with the history.
-    public var workspace: FileDescriptor
+    package var workspace: FileDescriptor
 
-    public var description: String {
+    package var description: String {
         "\(seed.map { "seed \($0), " } ?? "")snapshots \(old) and \(new) (\(lineage.rawValue))"
     }
 
     /// Calls `body` with a writable snapshot of `tree`, which is deleted afterwards.
-    public func withWritableSnapshot<R>(of tree: FileDescriptor, _ body: (FileDescriptor) throws -> R) throws
+    package func withWritableSnapshot<R>(of tree: FileDescriptor, _ body: (FileDescriptor) throws -> R) throws
         -> R
     {
         let name = BytePath("copy-\(randomName())")
@@ -41,60 +41,60 @@ public struct HistoryPair: Sendable, CustomStringConvertible {
 }
 
 /// A history for which the check did not hold.
-public struct HistoryFailure: Error, CustomStringConvertible {
-    public var history: History
+package struct HistoryFailure: Error, CustomStringConvertible {
+    package var history: History
     /// The pair and its lineage, as text.
-    public var pair: String
+    package var pair: String
     /// What the check said.
-    public var message: String
+    package var message: String
 
-    public var description: String {
+    package var description: String {
         "\(pair): \(message)\n\(history.operations.count) operations:\n\(history)"
     }
 }
 
 /// What came of a history.
-public struct HistoryOutcome {
+package struct HistoryOutcome {
     /// The first pair that failed; nil if all held.
-    public var failure: HistoryFailure?
-    public var pairs = 0
+    package var failure: HistoryFailure?
+    package var pairs = 0
     /// Operations that were carried out, and those that failed with an errno, by verb.
-    public var done: [HistoryOperation.Verb: Int] = [:]
-    public var refused: [HistoryOperation.Verb: Int] = [:]
+    package var done: [HistoryOperation.Verb: Int] = [:]
+    package var refused: [HistoryOperation.Verb: Int] = [:]
 }
 
 /// Plays histories on a btrfs and has each pair of snapshots checked.
-public struct HistoryRunner {
+package struct HistoryRunner {
     /// Says what is wrong with the delta of two trees; nil if nothing is. An error that it throws is a
     /// failure too.
-    public typealias Check = (_ old: FileDescriptor, _ new: FileDescriptor, _ pair: HistoryPair) throws ->
+    package typealias Check = (_ old: FileDescriptor, _ new: FileDescriptor, _ pair: HistoryPair) throws ->
         String?
 
     private let volume: FileDescriptor
     /// Whether pairs are checked from the later snapshot to the earlier one as well.
-    public var checksReversed: Bool
+    package var checksReversed: Bool
     /// Whether more than a second passes before each snapshot, so that change times before it are older than it by
     /// more than any tick of the clock.
-    public var settles = false
+    package var settles = false
 
     /// Whether copies of the snapshots that `btrfs receive` makes are checked as well. They are written in user space, and what
     /// was written last is still in memory alone.
-    public var receives = false
+    package var receives = false
 
     /// `volume` is a directory on a btrfs, in which a directory is made for each history and removed after
     /// it. Needs CAP_SYS_ADMIN.
-    public init(volume: FileDescriptor, checksReversed: Bool = false) {
+    package init(volume: FileDescriptor, checksReversed: Bool = false) {
         self.volume = volume
         self.checksReversed = checksReversed
     }
 
-    public func run(seed: UInt64, check: Check) throws -> HistoryOutcome {
+    package func run(seed: UInt64, check: Check) throws -> HistoryOutcome {
         try run(History(generating: seed), check: check)
     }
 
     /// Plays the history and checks every pair of its snapshots. Throws only if the volume itself fails
     /// (full, read-only …).
-    public func run(_ history: History, check: Check) throws -> HistoryOutcome {
+    package func run(_ history: History, check: Check) throws -> HistoryOutcome {
         let name = BytePath("history-\(randomName())")
         try volume.makeDirectory(name, mode: 0o755)
         let directory = try volume.openDirectory(name)

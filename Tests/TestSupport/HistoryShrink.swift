@@ -5,7 +5,7 @@ extension HistoryRunner {
     /// history does not fail.
     ///
     /// The failure may change its face under way: any failure of the check counts.
-    public func shrink(_ history: History, trials: Int = 2000, check: Check) throws -> HistoryFailure? {
+    package func shrink(_ history: History, trials: Int = 2000, check: Check) throws -> HistoryFailure? {
         guard var smallest = try run(history, check: check).failure else { return nil }
         var left = trials
         var piece = max(1, history.operations.count / 2)
@@ -35,7 +35,7 @@ extension HistoryRunner {
     }
 
     /// The shrunk history of a seed, nil if that does not fail.
-    public func shrink(seed: UInt64, trials: Int = 2000, check: Check) throws -> HistoryFailure? {
+    package func shrink(seed: UInt64, trials: Int = 2000, check: Check) throws -> HistoryFailure? {
         try shrink(History(generating: seed), trials: trials, check: check)
     }
 

@@ -1,26 +1,26 @@
 import Glibc
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// A btrfs of its own for one test: a sparse image file on a loop device, mounted at a fresh directory, all of which
 /// is gone when the value goes away. Needs `CAP_SYS_ADMIN`, the loop driver and `mkfs.btrfs`.
 ///
 /// Image and mount point are named `varve-test-PID-RANDOM.img` and `varve-test-PID-RANDOM` below `$TMPDIR` or
 /// `/var/tmp`, so that leftovers of killed processes can be recognised.
-public struct LoopVolume: ~Copyable, Sendable {
+package struct LoopVolume: ~Copyable, Sendable {
     /// The mount point.
-    public let path: BytePath
+    package let path: BytePath
     /// The root of the file system, open for listing. It is closed with the volume.
-    public let root: FileDescriptor
+    package let root: FileDescriptor
     /// `/dev/loopN`.
-    public let devicePath: BytePath
+    package let devicePath: BytePath
 
     /// - Parameters:
     ///   - size: bytes; the file is sparse. mkfs.btrfs refuses less than about 114 MB.
     ///   - flags: of mount(2); `noatime` unless told.
     ///   - options: of btrfs(5), with commas between them.
     ///   - format: further arguments of mkfs.btrfs.
-    public init(
+    package init(
         size: Int64 = 2 << 30, flags: MountFlags = .noAccessTime, options: String = "", format: [String] = []
     ) throws {
         let parent = temporaryDirectory()

@@ -1,5 +1,5 @@
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// The difference between two trees by brute force: both are walked in full, everything is compared, nothing
 /// is cached, pruned or asked of btrfs. It is what a delta engine has to agree with, and shares nothing with
@@ -53,17 +53,17 @@ public import SystemPackage
 ///
 /// Applied to the old tree, a layer with exactly these paths gives the new tree with its links, and leaving
 /// any path out of it gives another tree (or, under 3 alone, leaving out one of two).
-public enum Oracle {
+package enum Oracle {
     /// The changes from the directory `old` to the directory `new`, in the byte order of their paths (so
     /// `a-b` comes before `a/b`, and the root's `.` where a dot belongs).
-    public static func delta(
+    package static func delta(
         old: FileDescriptor, new: FileDescriptor, _ options: OracleOptions = OracleOptions()
     ) throws -> [OracleChange] {
         try findings(old: old, new: new, options).map(\.change)
     }
 
     /// As `delta`, each change with the reasons for it.
-    public static func findings(
+    package static func findings(
         old: FileDescriptor, new: FileDescriptor, _ options: OracleOptions = OracleOptions()
     ) throws -> [OracleFinding] {
         let before = try OracleTree(old, options)

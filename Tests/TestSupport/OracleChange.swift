@@ -1,33 +1,33 @@
-public import VarveSystem
+package import VarveSystem
 
 /// One path at which two trees differ.
-public struct OracleChange: Hashable, Sendable, CustomStringConvertible {
-    public enum Kind: String, Sendable, CaseIterable {
+package struct OracleChange: Hashable, Sendable, CustomStringConvertible {
+    package enum Kind: String, Sendable, CaseIterable {
         case added = "A"
         case modified = "M"
         case deleted = "D"
     }
 
-    public var kind: Kind
+    package var kind: Kind
     /// Below the root of the tree, without a leading slash; `.` is the root itself.
-    public var path: BytePath
+    package var path: BytePath
     /// The type in the new tree; of a deleted path, in the old one.
-    public var type: FileType
+    package var type: FileType
 
-    public init(_ kind: Kind, _ path: BytePath, _ type: FileType) {
+    package init(_ kind: Kind, _ path: BytePath, _ type: FileType) {
         self.kind = kind
         self.path = path
         self.type = type
     }
 
-    public var description: String { "\(kind.rawValue) \(path) (\(type))" }
+    package var description: String { "\(kind.rawValue) \(path) (\(type))" }
 }
 
 extension Oracle {
     /// Compares what a delta engine says with what the oracle says of the same two trees: nil if they agree,
     /// else one line for each change that only one of them has, with the oracle's reasons. The order counts
     /// too.
-    public static func disagreement(_ expected: [OracleFinding], with actual: [OracleChange]) -> String? {
+    package static func disagreement(_ expected: [OracleFinding], with actual: [OracleChange]) -> String? {
         let changes = expected.map(\.change)
         if changes == actual { return nil }
         let mine = Set(changes), theirs = Set(actual)
@@ -43,14 +43,14 @@ extension Oracle {
 }
 
 /// A change and why the oracle reports it.
-public struct OracleFinding: Sendable, CustomStringConvertible {
-    public var change: OracleChange
-    public var reasons: [String]
+package struct OracleFinding: Sendable, CustomStringConvertible {
+    package var change: OracleChange
+    package var reasons: [String]
 
-    public init(change: OracleChange, reasons: [String]) {
+    package init(change: OracleChange, reasons: [String]) {
         self.change = change
         self.reasons = reasons
     }
 
-    public var description: String { "\(change): \(reasons.joined(separator: "; "))" }
+    package var description: String { "\(change): \(reasons.joined(separator: "; "))" }
 }

@@ -1,13 +1,13 @@
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// What a layer with exactly some changes does to a tree, without any layer: it shows whether a set of
 /// changes is enough. Knows nothing of tar; each path is taken away and made again as it is in the new tree.
-public enum OracleLayer {
+package enum OracleLayer {
     /// Turns `target`, a writable copy of the old tree, into what the layer with `changes` would make of it.
     /// The files come from `new`. What is not named keeps its mtime, also a directory in which something
     /// changes.
-    public static func apply(_ changes: [OracleChange], from new: FileDescriptor, to target: FileDescriptor)
+    package static func apply(_ changes: [OracleChange], from new: FileDescriptor, to target: FileDescriptor)
         throws
     {
         let source = try OracleTree(new, OracleOptions())

@@ -1,19 +1,19 @@
 import CLinux
 import Glibc
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// What the oracle and `TreeCompare` leave out of their sight.
-public struct OracleOptions: Sendable {
+package struct OracleOptions: Sendable {
     /// Names that begin with `.wh.` are as absent: no layer can hold them (OCI image-spec, layer.md,
     /// "Whiteouts").
-    public var ignoresWhiteoutNames = false
+    package var ignoresWhiteoutNames = false
     /// Modification times are compared by whole seconds, which is all that a plain ustar header holds.
-    public var ignoresSubsecondTimes = false
+    package var ignoresSubsecondTimes = false
     /// These paths and everything below them are as absent. `.` is the root's own metadata alone.
-    public var masked: Set<BytePath> = []
+    package var masked: Set<BytePath> = []
 
-    public init(
+    package init(
         ignoresWhiteoutNames: Bool = false, ignoresSubsecondTimes: Bool = false, masked: Set<BytePath> = []
     ) {
         self.ignoresWhiteoutNames = ignoresWhiteoutNames
@@ -23,11 +23,11 @@ public struct OracleOptions: Sendable {
 }
 
 /// A tree could not be read, so nothing can be said of it.
-public struct OracleError: Error, CustomStringConvertible {
-    public var call: String
-    public var path: BytePath
-    public var reason: Errno
-    public var description: String { "The oracle could not \(call) \"\(path)\": \(reason)." }
+package struct OracleError: Error, CustomStringConvertible {
+    package var call: String
+    package var path: BytePath
+    package var reason: Errno
+    package var description: String { "The oracle could not \(call) \"\(path)\": \(reason)." }
 }
 
 /// One file as the oracle sees it: everything that counts but the content, which is read when it is compared.

@@ -1,21 +1,21 @@
 /// Bytes of an archive by hand, laid over those of a header.
-public struct Patch: Sendable {
-    public var at: Int
-    public var bytes: [UInt8]
-    public init(_ at: Int, _ bytes: [UInt8]) {
+package struct Patch: Sendable {
+    package var at: Int
+    package var bytes: [UInt8]
+    package init(_ at: Int, _ bytes: [UInt8]) {
         self.at = at
         self.bytes = bytes
     }
-    public init(_ at: Int, _ text: String) { self.init(at, Array(text.utf8)) }
+    package init(_ at: Int, _ text: String) { self.init(at, Array(text.utf8)) }
 }
 
-public func octal(_ value: Int, _ digits: Int) -> [UInt8] {
+package func octal(_ value: Int, _ digits: Int) -> [UInt8] {
     let text = String(value, radix: 8)
     return Array((String(repeating: "0", count: max(0, digits - text.count)) + text).utf8)
 }
 
 /// A header block, with `patches` laid over it before its checksum is made.
-public func tarHeader(
+package func tarHeader(
     _ name: String, _ type: Character = "0", size: Int = 0, link: String = "", magic: String = "ustar\u{0}00",
     prefix: String = "", _ patches: [Patch] = [], breakSum: Bool = false
 ) -> [UInt8] {
@@ -35,36 +35,36 @@ public func tarHeader(
 }
 
 /// `bytes` filled up to a whole block.
-public func padded(_ bytes: some Collection<UInt8>) -> [UInt8] {
+package func padded(_ bytes: some Collection<UInt8>) -> [UInt8] {
     Array(bytes) + [UInt8](repeating: 0, count: (512 - bytes.count % 512) % 512)
 }
 
-public func padded(_ text: String) -> [UInt8] { padded(text.utf8) }
+package func padded(_ text: String) -> [UInt8] { padded(text.utf8) }
 
 /// A header and its data.
-public func tarEntry(_ name: String, _ type: Character = "0", _ content: String = "", link: String = "")
+package func tarEntry(_ name: String, _ type: Character = "0", _ content: String = "", link: String = "")
     -> [UInt8]
 {
     tarHeader(name, type, size: content.utf8.count, link: link) + padded(content)
 }
 
-public func paxRecord(_ key: String, _ value: [UInt8]) -> [UInt8] {
+package func paxRecord(_ key: String, _ value: [UInt8]) -> [UInt8] {
     let rest = key.utf8.count + value.count + 3
     let digits = (1...8).first { String(rest + $0).count == $0 } ?? 0
     return Array("\(rest + digits) \(key)=".utf8) + value + [0x0a]
 }
 
-public func paxHeader(_ records: [(String, String)], _ type: Character = "x") -> [UInt8] {
+package func paxHeader(_ records: [(String, String)], _ type: Character = "x") -> [UInt8] {
     paxHeader(raw: records.flatMap { paxRecord($0.0, Array($0.1.utf8)) }, type)
 }
 
-public func paxHeader(raw: [UInt8], _ type: Character = "x") -> [UInt8] {
+package func paxHeader(raw: [UInt8], _ type: Character = "x") -> [UInt8] {
     tarHeader("pax", type, size: raw.count) + padded(raw)
 }
 
-public func gnuLong(_ type: Character, _ text: String) -> [UInt8] {
+package func gnuLong(_ type: Character, _ text: String) -> [UInt8] {
     tarHeader("././@LongLink", type, size: text.utf8.count + 1, magic: gnuMagic) + padded(text + "\u{0}")
 }
 
-public let gnuMagic = "ustar  \u{0}"
-public let endOfTar = [UInt8](repeating: 0, count: 1024)
+package let gnuMagic = "ustar  \u{0}"
+package let endOfTar = [UInt8](repeating: 0, count: 1024)

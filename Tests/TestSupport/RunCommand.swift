@@ -1,26 +1,26 @@
 import Glibc
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// How a command ended, with all that it wrote.
-public struct CommandResult: Sendable {
+package struct CommandResult: Sendable {
     /// The exit code, or 128 plus the signal's number.
-    public var status: Int32
-    public var output: [UInt8]
-    public var errors: [UInt8]
-    public var outputText: String { String(decoding: output, as: UTF8.self) }
-    public var errorText: String { String(decoding: errors, as: UTF8.self) }
+    package var status: Int32
+    package var output: [UInt8]
+    package var errors: [UInt8]
+    package var outputText: String { String(decoding: output, as: UTF8.self) }
+    package var errorText: String { String(decoding: errors, as: UTF8.self) }
 }
 
 /// A test's environment cannot be made, or a command failed; says why.
-public struct TestSupportError: Error, CustomStringConvertible {
-    public let description: String
-    public init(_ description: String) { self.description = description }
+package struct TestSupportError: Error, CustomStringConvertible {
+    package let description: String
+    package init(_ description: String) { self.description = description }
 }
 
 /// Runs a program found through `PATH` (and `/usr/sbin`, `/sbin`, where mkfs lies) and waits for it. Input and output
 /// go through unnamed temporary files, so no size of either can block. It inherits no descriptor but 0, 1 and 2.
-public func runCommand(_ arguments: [String], input: [UInt8] = []) throws -> CommandResult {
+package func runCommand(_ arguments: [String], input: [UInt8] = []) throws -> CommandResult {
     let stdin = try temporaryFile()
     let stdout = try temporaryFile()
     let stderr = try temporaryFile()
@@ -61,7 +61,7 @@ public func runCommand(_ arguments: [String], input: [UInt8] = []) throws -> Com
 
 /// Runs a program and throws, with its own words, if it does not end with 0.
 @discardableResult
-public func runSuccessfully(_ arguments: [String], input: [UInt8] = []) throws -> CommandResult {
+package func runSuccessfully(_ arguments: [String], input: [UInt8] = []) throws -> CommandResult {
     let result = try runCommand(arguments, input: input)
     guard result.status == 0 else {
         throw TestSupportError(
@@ -71,7 +71,7 @@ public func runSuccessfully(_ arguments: [String], input: [UInt8] = []) throws -
 }
 
 /// `$TMPDIR`, or `/var/tmp`, which is on a disk where `/tmp` may be memory.
-public func temporaryDirectory() -> BytePath {
+package func temporaryDirectory() -> BytePath {
     if let directory = unsafe getenv("TMPDIR") {
         let path = unsafe BytePath(String(cString: directory))
         if !path.isEmpty { return path }
@@ -80,7 +80,7 @@ public func temporaryDirectory() -> BytePath {
 }
 
 /// An open file without a name.
-public func temporaryFile() throws(Errno) -> OwnedDescriptor {
+package func temporaryFile() throws(Errno) -> OwnedDescriptor {
     let directory = try FileDescriptor.workingDirectory.open(temporaryDirectory(), [.directory])
     let name = BytePath(".varve-test-\(getpid())-" + randomName())
     let file = try directory.fd.open(name, [.readWrite, .create, .exclusive], mode: 0o600)

@@ -1,40 +1,42 @@
 /// Writes send streams byte by byte after the format's description, with its own slow checksum, so that the parser is
 /// not tested against itself.
-public struct StreamBuilder: Sendable {
-    public enum Attribute: Sendable {
+package struct StreamBuilder: Sendable {
+    package enum Attribute: Sendable {
         case bytes(UInt16, [UInt8])
         /// The attribute of data in version 2: without a length, last.
         case rest([UInt8])
 
-        public static func text(_ number: UInt16, _ text: String) -> Attribute {
+        package static func text(_ number: UInt16, _ text: String) -> Attribute {
             .bytes(number, Array(text.utf8))
         }
-        public static func u8(_ number: UInt16, _ value: UInt8) -> Attribute { .bytes(number, [value]) }
-        public static func u32(_ number: UInt16, _ value: UInt32) -> Attribute {
+        package static func u8(_ number: UInt16, _ value: UInt8) -> Attribute { .bytes(number, [value]) }
+        package static func u32(_ number: UInt16, _ value: UInt32) -> Attribute {
             .bytes(number, little(value))
         }
-        public static func u64(_ number: UInt16, _ value: UInt64) -> Attribute {
+        package static func u64(_ number: UInt16, _ value: UInt64) -> Attribute {
             .bytes(number, little(value))
         }
-        public static func time(_ number: UInt16, _ seconds: Int64, _ nanoseconds: UInt32) -> Attribute {
+        package static func time(_ number: UInt16, _ seconds: Int64, _ nanoseconds: UInt32) -> Attribute {
             .bytes(number, little(UInt64(bitPattern: seconds)) + little(nanoseconds))
         }
-        public static func uuid(_ number: UInt16, _ byte: UInt8) -> Attribute {
+        package static func uuid(_ number: UInt16, _ byte: UInt8) -> Attribute {
             .bytes(number, [UInt8](repeating: byte, count: 16))
         }
     }
 
-    public var bytes = [UInt8]()
+    package var bytes = [UInt8]()
 
-    public init() {}
+    package init() {}
 
-    public mutating func header(version: UInt32 = 1) {
+    package mutating func header(version: UInt32 = 1) {
         bytes += Array("btrfs-stream\0".utf8) + little(version)
     }
 
-    public mutating func command(_ number: UInt16, _ attributes: Attribute...) { command(number, attributes) }
+    package mutating func command(_ number: UInt16, _ attributes: Attribute...) {
+        command(number, attributes)
+    }
 
-    public mutating func command(_ number: UInt16, _ attributes: [Attribute]) {
+    package mutating func command(_ number: UInt16, _ attributes: [Attribute]) {
         var payload = [UInt8]()
         for attribute in attributes {
             switch attribute {
@@ -47,20 +49,20 @@ public struct StreamBuilder: Sendable {
         raw(number, payload)
     }
 
-    public mutating func raw(_ number: UInt16, _ payload: [UInt8], length: UInt32? = nil) {
+    package mutating func raw(_ number: UInt16, _ payload: [UInt8], length: UInt32? = nil) {
         let length = length ?? UInt32(payload.count)
         let crc = slowCRC32C(little(length) + little(number) + [0, 0, 0, 0] + payload)
         bytes += little(length) + little(number) + little(crc) + payload
     }
 
-    public mutating func subvolume(_ name: String = "s") {
+    package mutating func subvolume(_ name: String = "s") {
         command(1, .text(15, name), .uuid(1, 0xab), .u64(2, 77))
     }
 
-    public mutating func end() { command(21) }
+    package mutating func end() { command(21) }
 
     /// One stream with each command of its version.
-    public static func everything(version: UInt32) -> [UInt8] {
+    package static func everything(version: UInt32) -> [UInt8] {
         var stream = StreamBuilder()
         stream.header(version: version)
         stream.command(2, .text(15, "new"), .uuid(1, 1), .u64(2, 9), .uuid(20, 2), .u64(21, 8))
@@ -108,11 +110,11 @@ public struct StreamBuilder: Sendable {
     }
 }
 
-public func little<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
+package func little<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
     (0..<(T.bitWidth / 8)).map { UInt8(truncatingIfNeeded: value >> T($0 * 8)) }
 }
 
-public func slowCRC32C(_ bytes: [UInt8], initial: UInt32 = 0) -> UInt32 {
+package func slowCRC32C(_ bytes: [UInt8], initial: UInt32 = 0) -> UInt32 {
     var crc = initial
     for byte in bytes {
         crc ^= UInt32(byte)

@@ -3,7 +3,7 @@ import Synchronization
 import SystemPackage
 
 /// Runs `body` on a thread of its own, which may change what belongs to a thread, and waits for it.
-public func onThread<R: Sendable>(_ body: @escaping @Sendable () throws -> R) throws -> R {
+package func onThread<R: Sendable>(_ body: @escaping @Sendable () throws -> R) throws -> R {
     let result = ThreadResult<R>()
     let caller = ThreadBody {
         let value = Result { try body() }
@@ -33,7 +33,8 @@ private final class ThreadBody {
 }
 
 /// syscall(2), which is variadic in C and so not seen from Swift. For what glibc does to all threads at once.
-public func rawSystemCall(_ number: Int, _ a: Int = 0, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0) throws -> Int
+package func rawSystemCall(_ number: Int, _ a: Int = 0, _ b: Int = 0, _ c: Int = 0, _ d: Int = 0) throws
+    -> Int
 {
     typealias Call = @convention(c) (Int, Int, Int, Int, Int) -> Int
     guard let symbol = unsafe dlsym(nil, "syscall") else { throw TestSupportError("there is no syscall(2)") }
@@ -44,19 +45,19 @@ public func rawSystemCall(_ number: Int, _ a: Int = 0, _ b: Int = 0, _ c: Int = 
 }
 
 /// Numbers of asm/unistd.h.
-public enum SystemCallNumber {
+package enum SystemCallNumber {
     #if arch(x86_64)
-        public static let setResUID = 117, setResGID = 119, setGroups = 116, prctl = 157, unshare = 272,
+        package static let setResUID = 117, setResGID = 119, setGroups = 116, prctl = 157, unshare = 272,
             capGet = 125, capSet = 126
     #else
-        public static let setResUID = 147, setResGID = 149, setGroups = 159, prctl = 167, unshare = 97,
+        package static let setResUID = 147, setResGID = 149, setGroups = 159, prctl = 167, unshare = 97,
             capGet = 90, capSet = 91
     #endif
 }
 
 /// Takes CAP_SYS_ADMIN from the calling thread, and from it alone (capget(2)): it may read everything still, and may
 /// neither send a subvolume nor search its tree. For `onThread`.
-public func dropSystemAdministration() throws {
+package func dropSystemAdministration() throws {
     // struct __user_cap_header_struct with _LINUX_CAPABILITY_VERSION_3, and two struct __user_cap_data_struct.
     var header: [UInt32] = [0x2008_0522, 0]
     var sets: [UInt32] = [0, 0, 0, 0, 0, 0]

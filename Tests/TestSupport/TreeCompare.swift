@@ -1,12 +1,12 @@
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// Whether two trees are the same tree: used on what applying a layer gave and what it should have given.
-public enum TreeCompare {
+package enum TreeCompare {
     /// The differences of `second` from `first` in the order of their paths, one line each for a person;
     /// empty if the trees are equal. Compared is all that `Oracle` compares, for every path, and how the
     /// names fall into link groups. Paths that `options` mask belong to no tree and no group.
-    public static func differences(
+    package static func differences(
         _ first: FileDescriptor, _ second: FileDescriptor, _ options: OracleOptions = OracleOptions()
     ) throws -> [String] {
         let left = try OracleTree(first, options)

@@ -135,7 +135,7 @@ import Varve
         let image = layout.appendingBytes(":a")
         let images = Images()
         func options(_ tag: String) -> ImageEditing.Options {
-            ImageEditing.Options(tag: tag, sourceDate: Self.date)
+            ImageEditing.Options(tag: tag, history: Repacking.History(), sourceDate: Self.date)
         }
         func command(_ words: BytePath...) -> CommandRun { varve(words, variables: Self.variables) }
 
@@ -290,7 +290,7 @@ import Varve
         let image = world.layoutPath.appendingBytes(":a")
         let store = try await LayerStore.open(world.storePath)
         try await store.unpack(image, into: world.bundle())
-        try await store.removeBundle(world.bundle())
+        try await store.removeBundles([world.bundle()])
         #expect(try await store.collectGarbage(keeping: [image]).chains == [])
         #expect(try await store.collectGarbage(keepingYoungerThan: .seconds(3600)).chains == [])
         let planned = try await store.collectGarbage(isDryRun: true)
@@ -346,14 +346,11 @@ import Varve
         let store = try await LayerStore.open(world.storePath)
         let request = Array(
             "{\"protocolVersion\":1,\"hook\":\"unpack.ociv1.layer.try-skip\",\"layers\":[]}".utf8)
-        let answer = try await store.answerHook(.trySkip, bundle: world.bundle(), request: request)
-        guard case .object(let object) = answer else {
-            Issue.record("no object")
-            return
-        }
-        #expect(object["layers"]?.int64 == 0)
+        let name = HookName.trySkip.rawValue
+        let answer = try await store.answerHook(name, bundle: world.bundle(), request: request)
+        #expect(try JSONValue(parsing: answer).object?["layers"]?.int64 == 0)
         await #expect {
-            try await store.answerHook(.trySkip, bundle: world.bundle("other"), request: [])
+            try await store.answerHook(name, bundle: world.bundle("other"), request: [])
         } throws: { isStoreError($0, .invalidInput) }
     }
 
@@ -445,7 +442,7 @@ import Varve
         let store = LayerStore(driver: DirectoryDriver())
         try await store.unpack(world.layoutPath.appendingBytes(":a"), into: world.bundle())
         // Of any kind, with no store.
-        try await store.removeBundle(world.bundle())
+        try await store.removeBundles([world.bundle()])
         #expect(try world.names(in: ".") == ["layout"])
         await #expect(throws: StoreError.self) { try await store.snapshots() }
         let result = Repacking.Result(

@@ -1,6 +1,6 @@
 /// Why compressed bytes could not be read, or bytes not be compressed.
-public struct CodecError: Error, Hashable, CustomStringConvertible {
-    public enum Reason: Hashable, Sendable {
+package struct CodecError: Error, Hashable, CustomStringConvertible {
+    package enum Reason: Hashable, Sendable {
         /// The bytes end before the compressed stream does.
         case truncated
         /// The bytes do not start as this format does.
@@ -24,18 +24,18 @@ public struct CodecError: Error, Hashable, CustomStringConvertible {
         case encoderFailed(String)
     }
 
-    public var compression: Compression
-    public var reason: Reason
+    package var compression: Compression
+    package var reason: Reason
     /// Bytes of the compressed stream up to where the fault was seen.
-    public var offset: UInt64
+    package var offset: UInt64
 
-    public init(_ compression: Compression, _ reason: Reason, offset: UInt64) {
+    package init(_ compression: Compression, _ reason: Reason, offset: UInt64) {
         self.compression = compression
         self.reason = reason
         self.offset = offset
     }
 
-    public var description: String {
+    package var description: String {
         let cannot = "cannot decompress the \(compression) data"
         let damaged = "the blob is damaged, fetch it again"
         return switch reason {

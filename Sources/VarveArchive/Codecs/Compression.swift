@@ -1,20 +1,20 @@
 /// How a layer blob is compressed: the media types `…tar`, `…tar+gzip` and `…tar+zstd` of the OCI image-spec
 /// (layer.md).
-public enum Compression: String, Hashable, Sendable, CaseIterable, CustomStringConvertible {
+package enum Compression: String, Hashable, Sendable, CaseIterable, CustomStringConvertible {
     case none
     /// RFC 1952.
     case gzip
     /// RFC 8878.
     case zstd
 
-    public var description: String { rawValue }
+    package var description: String { rawValue }
 
     /// Bytes that `detect` needs to see.
-    public static let magicLength = 4
+    package static let magicLength = 4
 
     /// What the first bytes of a stream say: `none` where they are neither gzip nor zstd, so also for no
     /// bytes.
-    public static func detect(magic: some Collection<UInt8>) -> Compression {
+    package static func detect(magic: some Collection<UInt8>) -> Compression {
         let magic = Array(magic.prefix(magicLength))
         // RFC 1952, 2.3.1. The third byte is the method, of which there is but one.
         if magic.starts(with: [0x1f, 0x8b]) { return .gzip }
@@ -27,13 +27,13 @@ public enum Compression: String, Hashable, Sendable, CaseIterable, CustomStringC
 
     /// Looks at the first bytes of `source`.
     /// - Returns: what they say, and a source that gives all bytes of `source` from the first one.
-    public static func detect(in source: any ByteSource) throws -> (Compression, any ByteSource) {
+    package static func detect(in source: any ByteSource) throws -> (Compression, any ByteSource) {
         let peeked = PeekedSource(source)
         return (detect(magic: try peeked.peek()), peeked)
     }
 
     /// The bytes of `upstream` decompressed; `upstream` itself for `none`.
-    public func decoder(
+    package func decoder(
         over upstream: any ByteSource, slabSize: Int = MemoryBudget.defaultSlabSize
     ) -> any ByteSource {
         switch self {
@@ -47,7 +47,7 @@ public enum Compression: String, Hashable, Sendable, CaseIterable, CustomStringC
     /// - Parameters:
     ///   - level: of zlib or libzstd; nil for their default.
     ///   - threads: that compress, at least 1; it has no influence on the bytes.
-    public func encoder(
+    package func encoder(
         into downstream: any ByteSink, level: Int? = nil, threads: Int = 1
     ) throws -> any ByteSink {
         switch self {

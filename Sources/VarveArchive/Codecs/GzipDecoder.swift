@@ -10,7 +10,7 @@ import CCodecs
 /// The end is reported after everything was verified, so what came before it may be used only once the end
 /// was reached. Memory: the state of ISA-L (90 KiB) and one slab, both made when the first byte is asked for.
 @safe
-public final class GzipDecoder: FillableSource {
+package final class GzipDecoder: FillableSource {
     private enum Phase {
         case header, body, trailer, end
     }
@@ -30,21 +30,21 @@ public final class GzipDecoder: FillableSource {
 
     /// - Parameter slabSize: the length of the runs that `next` gives, the last one excepted; a multiple of
     /// 512.
-    public init(_ upstream: any ByteSource, slabSize: Int = MemoryBudget.defaultSlabSize) {
+    package init(_ upstream: any ByteSource, slabSize: Int = MemoryBudget.defaultSlabSize) {
         input = CompressedInput(upstream)
         self.slabSize = max(512, slabSize)
     }
 
     deinit { unsafe varve_inflate_free(inflater) }
 
-    public func next() throws -> UnsafeRawBufferPointer {
+    package func next() throws -> UnsafeRawBufferPointer {
         let slab = self.slab ?? AlignedBuffer(count: slabSize)
         self.slab = slab
         let count = try unsafe fill(slab.bytes)
         return unsafe UnsafeRawBufferPointer(rebasing: slab.bytes[..<count])
     }
 
-    public func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+    package func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         if let failure { throw failure }
         do {
             return try unsafe inflate(into: buffer)

@@ -11,9 +11,9 @@ import CCodecs
 /// The threads start with the first blocks. Downstream is written to, and finished, on the caller's thread.
 /// After an error each further call throws it again.
 @safe
-public final class GzipEncoder: ByteSink {
-    public static let defaultLevel = 6
-    public static let levels = 0...9
+package final class GzipEncoder: ByteSink {
+    package static let defaultLevel = 6
+    package static let levels = 0...9
 
     private let downstream: any ByteSink
     private let level: Int
@@ -29,7 +29,7 @@ public final class GzipEncoder: ByteSink {
     /// - Parameters:
     ///   - level: brought into `levels`; 0 stores.
     ///   - threads: that deflate, 1 to 64; the caller's thread is not one of them.
-    public init(into downstream: any ByteSink, level: Int = defaultLevel, threads: Int = 1) {
+    package init(into downstream: any ByteSink, level: Int = defaultLevel, threads: Int = 1) {
         self.downstream = downstream
         self.level = max(Self.levels.lowerBound, min(level, Self.levels.upperBound))
         pool = DeflatePool(level: self.level, threads: max(1, min(threads, 64)))
@@ -37,7 +37,7 @@ public final class GzipEncoder: ByteSink {
 
     deinit { pool.stop() }
 
-    public func write(_ bytes: UnsafeRawBufferPointer) throws {
+    package func write(_ bytes: UnsafeRawBufferPointer) throws {
         if let result {
             try result.get()
             throw CodecError(.gzip, .encoderFailed("written to after the end"), offset: length)
@@ -56,7 +56,7 @@ public final class GzipEncoder: ByteSink {
         }
     }
 
-    public func finish() throws {
+    package func finish() throws {
         if let result { return try result.get() }
         do {
             try dispatch(try collecting(), isLast: true)

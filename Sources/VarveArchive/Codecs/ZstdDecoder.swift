@@ -9,9 +9,9 @@ import CCodecs
 ///
 /// Memory: one slab, and in libzstd the window of the frame and 256 KiB, all made when they are needed.
 @safe
-public final class ZstdDecoder: FillableSource {
+package final class ZstdDecoder: FillableSource {
     /// Bytes of the largest window that is accepted: what libzstd and zstd(1) accept if nothing else is said.
-    public static let windowLimit = 1 << windowLog
+    package static let windowLimit = 1 << windowLog
     private static let windowLog = 27
 
     private enum Phase {
@@ -34,21 +34,21 @@ public final class ZstdDecoder: FillableSource {
 
     /// - Parameter slabSize: the length of the runs that `next` gives, the last one excepted; a multiple of
     /// 512.
-    public init(_ upstream: any ByteSource, slabSize: Int = MemoryBudget.defaultSlabSize) {
+    package init(_ upstream: any ByteSource, slabSize: Int = MemoryBudget.defaultSlabSize) {
         input = CompressedInput(upstream)
         self.slabSize = max(512, slabSize)
     }
 
     deinit { unsafe varve_zstd_decoder_free(decoder) }
 
-    public func next() throws -> UnsafeRawBufferPointer {
+    package func next() throws -> UnsafeRawBufferPointer {
         let slab = self.slab ?? AlignedBuffer(count: slabSize)
         self.slab = slab
         let count = try unsafe fill(slab.bytes)
         return unsafe UnsafeRawBufferPointer(rebasing: slab.bytes[..<count])
     }
 
-    public func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+    package func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         if let failure { throw failure }
         do {
             return try unsafe decode(into: buffer)

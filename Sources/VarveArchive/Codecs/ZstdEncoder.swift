@@ -9,10 +9,10 @@ import CCodecs
 /// Downstream is written to, and finished, on the caller's thread. After an error each further call throws it
 /// again.
 @safe
-public final class ZstdEncoder: ByteSink {
-    public static let defaultLevel = 3
+package final class ZstdEncoder: ByteSink {
+    package static let defaultLevel = 3
     /// Levels above 19 ask the reader for more memory than it should be expected to give.
-    public static let levels = 1...19
+    package static let levels = 1...19
 
     private let downstream: any ByteSink
     private let output = AlignedBuffer(count: MemoryBudget.defaultSlabSize)
@@ -25,7 +25,7 @@ public final class ZstdEncoder: ByteSink {
     ///   - level: brought into `levels`.
     ///   - threads: of libzstd, 1 to 64.
     /// - Throws: `CodecError` with the reason `outOfMemory` or `encoderFailed`.
-    public init(into downstream: any ByteSink, level: Int = defaultLevel, threads: Int = 1) throws {
+    package init(into downstream: any ByteSink, level: Int = defaultLevel, threads: Int = 1) throws {
         let level = max(Self.levels.lowerBound, min(level, Self.levels.upperBound))
         self.downstream = downstream
         unsafe encoder = unsafe varve_zstd_encoder_new(
@@ -46,7 +46,7 @@ public final class ZstdEncoder: ByteSink {
         }
     }
 
-    public func write(_ bytes: UnsafeRawBufferPointer) throws {
+    package func write(_ bytes: UnsafeRawBufferPointer) throws {
         if let result {
             try result.get()
             throw CodecError(.zstd, .encoderFailed("written to after the end"), offset: taken)
@@ -63,7 +63,7 @@ public final class ZstdEncoder: ByteSink {
         }
     }
 
-    public func finish() throws {
+    package func finish() throws {
         if let result { return try result.get() }
         do {
             while try unsafe encode(UnsafeRawBufferPointer(start: nil, count: 0), end: true).left != 0 {}

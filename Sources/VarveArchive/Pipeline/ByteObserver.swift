@@ -1,5 +1,5 @@
 /// Sees all bytes of a stream in order, without keeping or changing them: a digest, a counter.
-public protocol ByteObserver: AnyObject {
+package protocol ByteObserver: AnyObject {
     /// `bytes` are valid during the call only.
     func observe(_ bytes: UnsafeRawBufferPointer)
 
@@ -10,17 +10,17 @@ public protocol ByteObserver: AnyObject {
 
 /// An observer made of closures.
 @safe
-public final class ClosureObserver: ByteObserver {
+package final class ClosureObserver: ByteObserver {
     private let take: (UnsafeRawBufferPointer) -> Void
     private let end: () throws -> Void
 
-    public init(
+    package init(
         _ take: @escaping (UnsafeRawBufferPointer) -> Void, atEnd end: @escaping () throws -> Void = {}
     ) {
         unsafe self.take = unsafe take
         self.end = end
     }
 
-    public func observe(_ bytes: UnsafeRawBufferPointer) { unsafe take(bytes) }
-    public func finish() throws { try end() }
+    package func observe(_ bytes: UnsafeRawBufferPointer) { unsafe take(bytes) }
+    package func finish() throws { try end() }
 }

@@ -1,15 +1,15 @@
 import Glibc
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// The bytes of an open file, read in large pieces.
 ///
 /// A regular file is read with pread(2) from its start, so that the position of the descriptor neither
 /// matters nor moves; anything else (a pipe, a terminal) with read(2).
 @safe
-public final class FileSource: FillableSource {
+package final class FileSource: FillableSource {
     /// Bytes of one read: more does not read faster from a file system and costs cache.
-    public static let pieceSize = 256 * 1024
+    package static let pieceSize = 256 * 1024
 
     private let fd: FileDescriptor
     private let owner: SharedDescriptor?
@@ -22,12 +22,12 @@ public final class FileSource: FillableSource {
     /// Reads `fd`, which must stay open as long as this source.
     /// - Parameter limit: the bytes that the file may have, for a blob the `size` of its descriptor; a file
     ///   with more gives `PipelineError.longerThan` after that many bytes. Nil: as many as there are.
-    public convenience init(_ fd: FileDescriptor, limit: Int64? = nil) {
+    package convenience init(_ fd: FileDescriptor, limit: Int64? = nil) {
         self.init(fd: fd, owner: nil, limit: limit)
     }
 
     /// Reads a file and keeps it open as long as it has to.
-    public convenience init(_ file: SharedDescriptor, limit: Int64? = nil) {
+    package convenience init(_ file: SharedDescriptor, limit: Int64? = nil) {
         self.init(fd: file.fd, owner: file, limit: limit)
     }
 
@@ -40,14 +40,14 @@ public final class FileSource: FillableSource {
         if isRegular { _ = posix_fadvise(fd.rawValue, 0, 0, POSIX_FADV_SEQUENTIAL) }
     }
 
-    public func next() throws -> UnsafeRawBufferPointer {
+    package func next() throws -> UnsafeRawBufferPointer {
         let buffer = self.buffer ?? AlignedBuffer(count: Self.pieceSize)
         self.buffer = buffer
         let count = try unsafe fill(buffer.bytes)
         return unsafe UnsafeRawBufferPointer(rebasing: buffer.bytes[..<count])
     }
 
-    public func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+    package func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         if atEnd { return 0 }
         let room = limit - offset
         if room == 0 {

@@ -1,7 +1,7 @@
 /// A source that can write its bytes where its reader wants them, which saves the copy out of its own buffer.
 ///
 /// `fill` and `next` read the same stream: what one has given, the other does not give again.
-public protocol FillableSource: ByteSource {
+package protocol FillableSource: ByteSource {
     /// Fills `buffer` completely, unless the stream ends before; returns the bytes written, 0 only at the end
     /// (and on every call after it). `buffer` may not be empty.
     func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int

@@ -25,13 +25,13 @@ import VarveSystem
 /// out are all held by streams that are ahead, and by rule 2 that is not all of them. Only who reads several
 /// streams at the same time from a budget that is used up gets one slab for each of them on top.
 @safe
-public final class MemoryBudget: @unchecked Sendable {
-    public static let defaultSlabSize = 256 * 1024
+package final class MemoryBudget: @unchecked Sendable {
+    package static let defaultSlabSize = 256 * 1024
 
     /// Bytes of one slab, a multiple of 4096.
-    public let slabSize: Int
+    package let slabSize: Int
     /// Slabs that may be in use at the same time, at least 1.
-    public let slabCount: Int
+    package let slabCount: Int
     private let reserve: Int
 
     /// Guards everything below and the state of all streams of this budget: a slab is passed on a few
@@ -46,7 +46,7 @@ public final class MemoryBudget: @unchecked Sendable {
     /// - Parameters:
     ///   - bytes: rounded down to whole slabs, but at least one.
     ///   - slabSize: bytes, rounded up to a multiple of 4096.
-    public init(bytes: Int, slabSize: Int = MemoryBudget.defaultSlabSize) {
+    package init(bytes: Int, slabSize: Int = MemoryBudget.defaultSlabSize) {
         let page = AlignedBuffer.alignment
         self.slabSize = max(page, (min(slabSize, 1 << 30) + page - 1) / page * page)
         slabCount = max(1, bytes / self.slabSize)
@@ -56,9 +56,9 @@ public final class MemoryBudget: @unchecked Sendable {
     deinit { unsafe free.forEach { unsafe $0.deallocate() } }
 
     /// The most slabs that have been in use at the same time.
-    public var peakSlabCount: Int { monitor.locked { peak } }
+    package var peakSlabCount: Int { monitor.locked { peak } }
     /// The slabs in use now.
-    public var usedSlabCount: Int { monitor.locked { used } }
+    package var usedSlabCount: Int { monitor.locked { used } }
 
     // MARK: - For streams; the monitor is locked
 

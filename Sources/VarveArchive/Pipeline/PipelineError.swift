@@ -1,7 +1,7 @@
-public import SystemPackage
+package import SystemPackage
 
 /// Why a pipeline could not hand on the bytes of a stream.
-public enum PipelineError: Error, Hashable, CustomStringConvertible {
+package enum PipelineError: Error, Hashable, CustomStringConvertible {
     /// The stream was cancelled before its end.
     case cancelled
     /// read(2) failed after so many bytes of the file.
@@ -11,7 +11,7 @@ public enum PipelineError: Error, Hashable, CustomStringConvertible {
     /// The machine gave no thread for the work.
     case noThread(Errno)
 
-    public var description: String {
+    package var description: String {
         switch self {
         case .cancelled: "the stream was cancelled before its end; what was made from it is incomplete"
         case .readFailed(let offset, let error):

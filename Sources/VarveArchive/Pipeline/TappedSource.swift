@@ -3,25 +3,25 @@
 /// The reader gets the end of the stream only if `ByteObserver.finish` threw nothing: a blob whose digest is
 /// wrong ends in an error.
 @safe
-public final class TappedSource: FillableSource {
+package final class TappedSource: FillableSource {
     private let upstream: any FillableSource
     private let observer: any ByteObserver
     /// Nil while the stream goes on; then its end, the same at every further call.
     private var end: Result<Void, any Error>?
 
-    public init(_ upstream: any ByteSource, observer: any ByteObserver) {
+    package init(_ upstream: any ByteSource, observer: any ByteObserver) {
         self.upstream = CopyingSource.adapting(upstream)
         self.observer = observer
     }
 
-    public convenience init(
+    package convenience init(
         _ upstream: any ByteSource, tap: @escaping (UnsafeRawBufferPointer) -> Void,
         atEnd: @escaping () throws -> Void = {}
     ) {
         unsafe self.init(upstream, observer: ClosureObserver(tap, atEnd: atEnd))
     }
 
-    public func next() throws -> UnsafeRawBufferPointer {
+    package func next() throws -> UnsafeRawBufferPointer {
         if let end {
             try end.get()
             return unsafe UnsafeRawBufferPointer(start: nil, count: 0)
@@ -31,7 +31,7 @@ public final class TappedSource: FillableSource {
         return unsafe run
     }
 
-    public func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+    package func fill(_ buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         if let end {
             try end.get()
             return 0
@@ -51,30 +51,30 @@ public final class TappedSource: FillableSource {
 
 /// Hands on what is written and shows it to an observer in passing.
 @safe
-public final class TappedSink: ByteSink {
+package final class TappedSink: ByteSink {
     private let downstream: any ByteSink
     private let observer: any ByteObserver
     private var finished = false
 
-    public init(_ downstream: any ByteSink, observer: any ByteObserver) {
+    package init(_ downstream: any ByteSink, observer: any ByteObserver) {
         self.downstream = downstream
         self.observer = observer
     }
 
-    public convenience init(
+    package convenience init(
         _ downstream: any ByteSink, tap: @escaping (UnsafeRawBufferPointer) -> Void,
         atEnd: @escaping () throws -> Void = {}
     ) {
         unsafe self.init(downstream, observer: ClosureObserver(tap, atEnd: atEnd))
     }
 
-    public func write(_ bytes: UnsafeRawBufferPointer) throws {
+    package func write(_ bytes: UnsafeRawBufferPointer) throws {
         unsafe observer.observe(bytes)
         try unsafe downstream.write(bytes)
     }
 
     /// Finishes the observer, then downstream.
-    public func finish() throws {
+    package func finish() throws {
         if finished { return }
         finished = true
         try observer.finish()

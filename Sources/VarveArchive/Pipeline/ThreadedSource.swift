@@ -16,7 +16,7 @@ import SystemPackage
 ///
 /// One thread reads at a time; `cancel` may be called by any. Dropping the source cancels it.
 @safe
-public final class ThreadedSource: ByteSource, @unchecked Sendable {
+package final class ThreadedSource: ByteSource, @unchecked Sendable {
     private let stream: SlabStream
     private let threads: [WorkerThread]
 
@@ -26,7 +26,7 @@ public final class ThreadedSource: ByteSource, @unchecked Sendable {
     ///   - observer: sees the bytes on a thread of its own, while the reader has them too.
     ///   - budget: by default eight slabs for this stream alone.
     /// - Throws: `PipelineError.noThread`.
-    public init(
+    package init(
         _ upstream: sending any ByteSource, observer: sending (any ByteObserver)? = nil,
         budget: MemoryBudget = MemoryBudget(bytes: 8 * MemoryBudget.defaultSlabSize)
     ) throws {
@@ -53,7 +53,7 @@ public final class ThreadedSource: ByteSource, @unchecked Sendable {
         stream.giveBackLent()
     }
 
-    public func next() throws -> UnsafeRawBufferPointer {
+    package func next() throws -> UnsafeRawBufferPointer {
         switch stream.next() {
         case .slab(let bytes): return unsafe bytes
         case .end(let result):
@@ -66,7 +66,7 @@ public final class ThreadedSource: ByteSource, @unchecked Sendable {
     /// Stops the threads and waits for them: at most as long as one call of upstream and one of the observer
     /// take. All slabs go back but the one that the reader may still be looking at; `next` then throws
     /// `PipelineError.cancelled`, unless the stream had ended before.
-    public func cancel() {
+    package func cancel() {
         stream.close()
         for thread in threads { thread.join() }
         stream.giveBackUnread()

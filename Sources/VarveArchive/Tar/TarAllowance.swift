@@ -2,7 +2,7 @@ import Synchronization
 
 /// How long archives may go on: what is left of it for one reader, or for several together, in any threads. They are stopped
 /// exactly if all that they read is more.
-public final class TarAllowance: Sendable {
+package final class TarAllowance: Sendable {
     private let size: Atomic<Int64>
     private let entries: Atomic<Int64>
 
@@ -10,7 +10,7 @@ public final class TarAllowance: Sendable {
     ///   - size: bytes of the archives, of the holes of their sparse files, and of what is made that they do not list
     ///     (`TarReader.countUnlisted`): no fewer than they unpack to.
     ///   - entries: entries of the archives, and files made that they do not list.
-    public init(size: Int64 = .max, entries: Int64 = .max) {
+    package init(size: Int64 = .max, entries: Int64 = .max) {
         self.size = Atomic(size)
         self.entries = Atomic(entries)
     }

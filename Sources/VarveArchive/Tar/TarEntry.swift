@@ -1,56 +1,56 @@
-public import VarveSystem
+package import VarveSystem
 
 /// What an entry of a tar archive is (POSIX.1-2017, pax, "ustar Interchange Format", `typeflag`).
-public enum TarKind: Hashable, Sendable, CaseIterable {
+package enum TarKind: Hashable, Sendable, CaseIterable {
     case regular, directory, symbolicLink, hardLink, characterDevice, blockDevice, fifo
 }
 
 /// A run of bytes of a sparse file that the archive holds; what lies between two runs is a hole.
-public struct TarSegment: Hashable, Sendable {
+package struct TarSegment: Hashable, Sendable {
     /// Bytes from the start of the file.
-    public var offset: Int64
+    package var offset: Int64
     /// Bytes, more than 0.
-    public var length: Int64
+    package var length: Int64
 
-    public init(offset: Int64, length: Int64) {
+    package init(offset: Int64, length: Int64) {
         self.offset = offset
         self.length = length
     }
 }
 
 /// A file as a tar archive describes it: header and extended headers put together, content left out.
-public struct TarEntry: Hashable, Sendable {
+package struct TarEntry: Hashable, Sendable {
     /// As the archive has it: not made relative, `..` not resolved, the slash at the end of a directory kept.
-    public var path: BytePath
-    public var kind: TarKind
+    package var path: BytePath
+    package var kind: TarKind
     /// What a symbolic link holds, or the path of the entry that a hard link is another name of; else empty.
-    public var linkTarget: BytePath
+    package var linkTarget: BytePath
     /// The low twelve bits of the mode.
-    public var mode: UInt32
-    public var uid: UInt32
-    public var gid: UInt32
+    package var mode: UInt32
+    package var uid: UInt32
+    package var gid: UInt32
     /// Bytes of the content as extracted, the holes of a sparse file included; 0 for all but regular files.
-    public var size: Int64
-    public var modificationTime: Timestamp
-    public var accessTime: Timestamp?
-    public var changeTime: Timestamp?
+    package var size: Int64
+    package var modificationTime: Timestamp
+    package var accessTime: Timestamp?
+    package var changeTime: Timestamp?
     /// 0 for all but devices.
-    public var deviceMajor: UInt32
-    public var deviceMinor: UInt32
+    package var deviceMajor: UInt32
+    package var deviceMinor: UInt32
     /// In byte order of their names, each name once.
-    public var extendedAttributes: [ExtendedAttribute]
+    package var extendedAttributes: [ExtendedAttribute]
     /// The record `SCHILY.acl.access`, the text form of acl(5), as it stands.
-    public var accessACL: [UInt8]?
+    package var accessACL: [UInt8]?
     /// The record `SCHILY.acl.default`.
-    public var defaultACL: [UInt8]?
+    package var defaultACL: [UInt8]?
     /// What the archive holds of a sparse file, in rising order and never overlapping; nil for a file stored
     /// whole.
-    public var sparse: [TarSegment]?
+    package var sparse: [TarSegment]?
 
     /// True for a file that is stored with holes.
-    public var isSparse: Bool { sparse != nil }
+    package var isSparse: Bool { sparse != nil }
 
-    public init(
+    package init(
         path: BytePath, kind: TarKind, linkTarget: BytePath = .empty, mode: UInt32 = 0o644, uid: UInt32 = 0,
         gid: UInt32 = 0, size: Int64 = 0, modificationTime: Timestamp = .epoch, accessTime: Timestamp? = nil,
         changeTime: Timestamp? = nil, deviceMajor: UInt32 = 0, deviceMinor: UInt32 = 0,
@@ -77,15 +77,15 @@ public struct TarEntry: Hashable, Sendable {
 }
 
 /// How much an archive may make its reader remember. The defaults allow everything that Linux can store.
-public struct TarLimits: Sendable {
+package struct TarLimits: Sendable {
     /// Bytes of one extended header: the records of a pax header, or a GNU long name.
-    public var extendedHeader = 8 << 20
+    package var extendedHeader = 8 << 20
     /// Bytes of the pax records that hold for all entries to come, together.
-    public var globalRecords = 64 << 10
+    package var globalRecords = 64 << 10
     /// Bytes of a path or a link target: PATH_MAX without the NUL.
-    public var path = 4095
+    package var path = 4095
     /// Segments of one sparse file, 16 bytes of memory each.
-    public var sparseSegments = 1 << 20
+    package var sparseSegments = 1 << 20
 
-    public init() {}
+    package init() {}
 }

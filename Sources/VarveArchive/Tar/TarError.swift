@@ -1,20 +1,20 @@
-public import VarveSystem
+package import VarveSystem
 
 /// A tar archive that cannot be read or written, and where.
-public struct TarError: Error, Hashable, CustomStringConvertible {
+package struct TarError: Error, Hashable, CustomStringConvertible {
     /// Bytes from the start of the (uncompressed) archive to the header or block in question.
-    public var offset: Int64
+    package var offset: Int64
     /// The entry, where its name was known by then.
-    public var entry: BytePath?
-    public var reason: Reason
+    package var entry: BytePath?
+    package var reason: Reason
 
-    public init(offset: Int64, entry: BytePath?, reason: Reason) {
+    package init(offset: Int64, entry: BytePath?, reason: Reason) {
         self.offset = offset
         self.entry = entry
         self.reason = reason
     }
 
-    public enum Reason: Error, Hashable {
+    package enum Reason: Error, Hashable {
         /// The archive ends in the middle of something.
         case endsEarly
         /// The header's checksum is not the sum of its bytes.
@@ -54,7 +54,7 @@ public struct TarError: Error, Hashable, CustomStringConvertible {
         case unwritable(String)
     }
 
-    public var description: String {
+    package var description: String {
         let place =
             entry.map { "entry \(TarError.excerpt($0.bytes)) (header at byte \(offset))" } ?? "byte \(offset)"
         if case .unwritable(let why) = reason {

@@ -11,7 +11,7 @@ import VarveSystem
 /// Content is lent where it lies in the source. What was wrong once stays wrong: after an error every call
 /// throws it again.
 @safe
-public final class TarReader {
+package final class TarReader {
     private let source: any ByteSource
     private let limits: TarLimits
     private let allowance: TarAllowance?
@@ -52,7 +52,7 @@ public final class TarReader {
     private var nextSegment = 0
 
     /// - Parameter allowance: takes what is read from it, and may be shared with other readers; nil: there is no end to it.
-    public init(
+    package init(
         _ source: any ByteSource, limits: TarLimits = TarLimits(), allowance: TarAllowance? = nil
     ) {
         self.source = source
@@ -66,14 +66,14 @@ public final class TarReader {
     deinit { unsafe assembly.deallocate() }
 
     /// Bytes of the archive taken so far.
-    public var offset: Int64 { position }
+    package var offset: Int64 { position }
 
     /// The next entry, or nil at the end of the archive; the source has then been read to its end too, so
     /// that who hashes it on the way has seen every byte. What was not read of the last entry's content is
     /// passed over.
     ///
     /// Throws `TarError`, or what the source throws.
-    public func nextEntry() throws -> TarEntry? {
+    package func nextEntry() throws -> TarEntry? {
         if let failure { throw failure }
         if ended { return nil }
         do {
@@ -89,7 +89,7 @@ public final class TarReader {
     /// next call.
     ///
     /// Throws `TarError`, or what the source throws.
-    public func nextContent() throws -> (offset: Int64, bytes: UnsafeRawBufferPointer)? {
+    package func nextContent() throws -> (offset: Int64, bytes: UnsafeRawBufferPointer)? {
         if let failure { throw failure }
         guard hasContent, dataLeft > 0 else { return nil }
         if segmentLeft == 0 {
@@ -120,7 +120,7 @@ public final class TarReader {
     /// the allowance, as an entry with a header and `content` bytes of data.
     ///
     /// Throws `TarError`.
-    public func countUnlisted(content: Int64 = 0) throws {
+    package func countUnlisted(content: Int64 = 0) throws {
         do throws(TarError.Reason) {
             try allowance?.takeEntry()
             try allowance?.take(bytes: Int64(TarLayout.block))

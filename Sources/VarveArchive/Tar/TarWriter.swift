@@ -8,7 +8,7 @@ import VarveSystem
 /// Call `write` for an entry, `writeContent` until all its bytes are there, and `finish` after the last one.
 /// Sparse maps are not written: the content has all `size` bytes.
 @safe
-public final class TarWriter {
+package final class TarWriter {
     private let sink: any ByteSink
     /// One block for a header, then one of zeros for what fills a block up.
     private let blocks: UnsafeMutableRawBufferPointer
@@ -21,7 +21,7 @@ public final class TarWriter {
     private var padding = 0
     private var isFinished = false
 
-    public init(_ sink: any ByteSink) {
+    package init(_ sink: any ByteSink) {
         self.sink = sink
         unsafe blocks = .allocate(byteCount: TarLayout.block * 2, alignment: 16)
         unsafe blocks.initializeMemory(as: UInt8.self, repeating: 0)
@@ -30,13 +30,13 @@ public final class TarWriter {
     deinit { unsafe blocks.deallocate() }
 
     /// Bytes of the archive written so far.
-    public var offset: Int64 { position }
+    package var offset: Int64 { position }
 
     /// Writes the headers of an entry. A slash is added to a directory's name where there is none.
     ///
     /// Throws `TarError` if the last entry's content is not complete or this one cannot be stored exactly, or
     /// what the sink throws.
-    public func write(_ entry: TarEntry) throws {
+    package func write(_ entry: TarEntry) throws {
         try endEntry()
         entryOffset = position
         entryPath = entry.path
@@ -75,7 +75,7 @@ public final class TarWriter {
 
     /// Writes the next bytes of the content. Throws `TarError` if they are more than the entry's size, or
     /// what the sink throws.
-    public func writeContent(_ bytes: UnsafeRawBufferPointer) throws {
+    package func writeContent(_ bytes: UnsafeRawBufferPointer) throws {
         if unsafe bytes.isEmpty { return }
         guard Int64(bytes.count) <= dataLeft else {
             throw fail("its content is longer than the size in its header; it changed while it was read")
@@ -85,7 +85,7 @@ public final class TarWriter {
     }
 
     /// Writes the end of the archive, two blocks of zeros, and finishes the sink. A second call does nothing.
-    public func finish() throws {
+    package func finish() throws {
         if isFinished { return }
         try endEntry()
         entryPath = nil

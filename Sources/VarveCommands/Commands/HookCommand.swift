@@ -27,11 +27,7 @@ struct HookCommand: ExecutableCommand {
     var bundle: PathArgument
 
     func execute(_ context: CommandContext) throws {
-        guard let hook = HookName(rawValue: name.text) else {
-            throw UsageError(
-                "there is no hook \"\(name.text)\"; it is one of \(HookName.allCases.map(\.rawValue).joined(separator: ", "))"
-            )
-        }
+        let hook = try HookName(named: name.text)
         let store = try context.openStore()
         let request: [UInt8]
         do throws(Errno) {
@@ -42,7 +38,7 @@ struct HookCommand: ExecutableCommand {
         let answer = try BtrfsHook(store: store, cancellation: context.cancellation).answer(
             hook, bundle: bundle.path, request: request)
         switch answer {
-        case .object(let object): try context.output.write(JSONValue.object(object).serialized())
+        case .object(let object): try context.output.write(object)
         case .changes(let changes):
             try context.output.write("{\"changes\":")
             try ChangeFormat.json.write(changes, to: context.output)

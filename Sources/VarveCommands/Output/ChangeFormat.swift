@@ -1,4 +1,3 @@
-import VarveArchive
 import VarveLayers
 import VarveSystem
 
@@ -27,7 +26,7 @@ enum ChangeFormat {
         for change in changes {
             try output.write { buffer in
                 buffer.append(contentsOf: (isFirst ? "\n" : ",\n").utf8)
-                Self.appendJSON(change, to: &buffer)
+                change.appendJSON(to: &buffer)
             }
             isFirst = false
         }
@@ -46,35 +45,5 @@ enum ChangeFormat {
         buffer.append(UInt8(ascii: " "))
         buffer.append(contentsOf: change.path.bytes)
         buffer.append(0)
-    }
-
-    private static func appendJSON(_ change: Change, to buffer: inout [UInt8]) {
-        buffer.append(contentsOf: "{\"change\":\"".utf8)
-        buffer.append(contentsOf: change.kind.rawValue.utf8)
-        if change.path.string != nil {
-            buffer.append(contentsOf: "\",\"path\":\"".utf8)
-            appendQuoted(change.path.bytes, to: &buffer)
-        } else {
-            buffer.append(contentsOf: "\",\"pathBase64\":\"".utf8)
-            buffer.append(contentsOf: Base64.encode(change.path.bytes))
-        }
-        buffer.append(contentsOf: "\",\"type\":\"".utf8)
-        buffer.append(contentsOf: change.type.word.utf8)
-        buffer.append(contentsOf: "\"}".utf8)
-    }
-
-    /// What stands between the quotes of a JSON string (RFC 8259, section 7); DEL too is escaped.
-    private static func appendQuoted(_ text: ArraySlice<UInt8>, to buffer: inout [UInt8]) {
-        for byte in text {
-            switch byte {
-            case UInt8(ascii: "\""), UInt8(ascii: "\\"):
-                buffer.append(UInt8(ascii: "\\"))
-                buffer.append(byte)
-            case 0..<0x20, 0x7f:
-                buffer.append(contentsOf: "\\u00".utf8)
-                buffer.appendHex(byte)
-            default: buffer.append(byte)
-            }
-        }
     }
 }

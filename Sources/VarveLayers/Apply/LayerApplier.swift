@@ -1,7 +1,7 @@
-public import VarveArchive
+package import VarveArchive
 import Glibc
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// Choices that change what a layer's entries become.
 public struct ApplyOptions: Sendable, Hashable {
@@ -11,6 +11,7 @@ public struct ApplyOptions: Sendable, Hashable {
     /// Whose files become.
     public var owners: OwnerMapping
 
+    /// How a layer is applied; each option is described at its property.
     public init(keepDirlinks: Bool = false, owners: OwnerMapping = OwnerMapping()) {
         self.keepDirlinks = keepDirlinks
         self.owners = owners
@@ -25,7 +26,7 @@ public struct ApplyOptions: Sendable, Hashable {
 /// is done, and a directory that the layer only put something into keeps the times that it had.
 ///
 /// Nothing outside the root is ever touched: see `TreeResolver`. One applier serves one layer.
-public final class LayerApplier {
+package final class LayerApplier {
     private let resolver: TreeResolver
     private let options: ApplyOptions
     private var cache = DirectoryCache()
@@ -46,7 +47,7 @@ public final class LayerApplier {
     ///   - digests: where the SHA-256 of each file's content is to go; nil to hash nothing.
     ///   - standalone: the layer goes into a directory of its own, and what it found out is noted there.
     ///   - lower: the tree that the layers below give then; called when it is needed, and may wait for it.
-    public init(
+    package init(
         root: FileDescriptor, isBottom: Bool, options: ApplyOptions = ApplyOptions(),
         digests: ContentDigests? = nil, standalone: StandaloneLayer? = nil,
         lower: @escaping () throws -> LowerTree = { LowerTree([]) }
@@ -68,7 +69,7 @@ public final class LayerApplier {
     /// Reads `archive` to its end and applies every entry. After an error the tree is half done and of no use.
     ///
     /// - Parameter onEntry: called before each entry; throws to stop.
-    public func apply(_ archive: TarReader, onEntry: () throws -> Void = {}) throws {
+    package func apply(_ archive: TarReader, onEntry: () throws -> Void = {}) throws {
         // Missing directories are made root's.
         _ = try options.owners.root()
         standalone?.willCopy = { try archive.countUnlisted(content: $0) }
@@ -87,7 +88,7 @@ public final class LayerApplier {
     }
 
     /// The layers below a standalone one are all there: what could only be told from them is put right.
-    public func finishAboveLower() throws { try standalone?.finish() }
+    package func finishAboveLower() throws { try standalone?.finish() }
 
     private func apply(_ stored: TarEntry, from archive: TarReader) throws {
         let place = try EntryPath(stored.path)

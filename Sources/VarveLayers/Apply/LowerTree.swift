@@ -3,7 +3,7 @@ import SystemPackage
 
 /// The tree that layers in directories of their own give together, as overlayfs would show it: read only, and only as
 /// much of it as is asked for.
-public struct LowerTree: Sendable {
+package struct LowerTree: Sendable {
     /// A file of the tree: where it lies and in which layer.
     struct Found {
         /// Counted from the bottom.
@@ -16,7 +16,7 @@ public struct LowerTree: Sendable {
     private let layers: [LowerLayer]
 
     /// - Parameter layers: the bottom one first.
-    public init(_ layers: [LowerLayer]) { self.layers = layers }
+    package init(_ layers: [LowerLayer]) { self.layers = layers }
 
     /// What lies at a path that has no symbolic link on its way; nil if nothing does.
     func find(_ path: [BytePath]) throws(LayerError) -> Found? {

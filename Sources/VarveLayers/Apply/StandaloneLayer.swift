@@ -11,9 +11,12 @@ public enum WhiteoutStyle: String, Sendable {
 
 /// A layer in a directory of its own, as it lies below others.
 public struct LowerLayer: Sendable {
+    /// The directory that the layer was extracted into.
     public var root: SharedDescriptor
+    /// How the directory says what the layer deletes.
     public var whiteouts: WhiteoutStyle
 
+    /// A layer that lies in a directory of its own.
     public init(root: SharedDescriptor, whiteouts: WhiteoutStyle) {
         self.root = root
         self.whiteouts = whiteouts
@@ -24,6 +27,7 @@ public struct LowerLayer: Sendable {
 ///
 /// Used by one thread at a time: by that which extracts, and by the driver before and after.
 public final class StandaloneLayer: @unchecked Sendable {
+    /// How deletions are to be written down in the directory.
     public let whiteouts: WhiteoutStyle
     /// The layer has an entry for the root directory, which its own directory then shows. Otherwise the root of the
     /// image is as the layers below have it.
@@ -33,5 +37,6 @@ public final class StandaloneLayer: @unchecked Sendable {
     /// Over other layers it would be another, so it may be shared by ChainID only, not by digest.
     public internal(set) var dependsOnLower = false
 
+    /// A layer that is yet to be extracted.
     public init(whiteouts: WhiteoutStyle) { self.whiteouts = whiteouts }
 }

@@ -1,8 +1,8 @@
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// Deletes trees, entry by entry, each anchored at its directory.
-public enum TreeRemoval {
+package enum TreeRemoval {
     /// Deletes everything in `directory` that is not in `written`, however deep; a directory stays if it is in it or holds
     /// something that is. Returns whether anything may have stayed. The time of a directory in which something stayed is left
     /// as it was. Directories that `written` knows as settled are not listed, and all that stay are settled afterwards:
@@ -132,7 +132,7 @@ public enum TreeRemoval {
 
     /// Deletes `name` in `directory`, a directory, with all that is in it, whatever its permissions and flags are. What lies
     /// behind a mount stays: that is an error.
-    public static func removeTree(_ name: BytePath, in directory: FileDescriptor, path: BytePath)
+    package static func removeTree(_ name: BytePath, in directory: FileDescriptor, path: BytePath)
         throws(LayerError)
     {
         func open() throws(Errno) -> OwnedDescriptor {
@@ -159,7 +159,7 @@ public enum TreeRemoval {
 
     /// Deletes all that is in `directory`, whatever its permissions and flags are. What lies behind a mount stays: that is an
     /// error.
-    public static func empty(_ directory: FileDescriptor, path: BytePath) throws(LayerError) {
+    package static func empty(_ directory: FileDescriptor, path: BytePath) throws(LayerError) {
         _ = try removeContents(of: directory, path: path, isDiscarded: true)
     }
 

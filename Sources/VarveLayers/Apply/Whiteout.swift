@@ -1,10 +1,10 @@
-public import VarveSystem
+package import VarveSystem
 
 /// The names by which a layer deletes what lies below it (OCI image-spec layer.md, "Whiteouts").
-public enum Whiteout: Sendable {
-    public static let prefix = Array(".wh.".utf8)
+package enum Whiteout: Sendable {
+    package static let prefix = Array(".wh.".utf8)
     /// In a directory: whatever lower layers have put there is gone.
-    public static let opaqueName = BytePath(".wh..wh..opq")
+    package static let opaqueName = BytePath(".wh..wh..opq")
     /// Names that AUFS kept for itself (`.wh..wh.plnk`, `.wh..wh.aufs`, …); other tools skip them too.
     static let aufsPrefix = Array(".wh..wh.".utf8)
 
@@ -34,7 +34,7 @@ public enum Whiteout: Sendable {
     static func isBookkeeping(_ name: BytePath) -> Bool { name.hasPrefix(aufsPrefix) && name != opaqueName }
 
     /// The name of the entry that deletes `name`.
-    public static func name(deleting name: BytePath) -> BytePath {
+    package static func name(deleting name: BytePath) -> BytePath {
         BytePath(prefix + Array(name.bytes)) ?? name
     }
 }

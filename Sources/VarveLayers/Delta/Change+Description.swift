@@ -1,6 +1,6 @@
 extension ChangeKind {
     /// A, M or D, as `varve diff` shows it.
-    public var letter: Character {
+    package var letter: Character {
         switch self {
         case .added: "A"
         case .modified: "M"

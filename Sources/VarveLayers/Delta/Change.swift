@@ -2,17 +2,24 @@ public import VarveSystem
 
 /// How a path differs between the old and the new tree.
 public enum ChangeKind: String, Sendable, Hashable {
-    case added, modified, deleted
+    /// There is something where nothing was.
+    case added
+    /// Content, type, owner, permissions, times or attributes differ.
+    case modified
+    /// Nothing is there any more.
+    case deleted
 }
 
 /// One path of a delta.
 public struct Change: Sendable, Hashable {
+    /// What happened to the path.
     public var kind: ChangeKind
     /// Relative to the root of the tree; `.` is the root itself.
     public var path: BytePath
     /// The type in the new tree, or in the old one for what was deleted.
     public var type: FileType
 
+    /// A change, as a driver finds it.
     public init(kind: ChangeKind, path: BytePath, type: FileType) {
         self.kind = kind
         self.path = path
@@ -22,7 +29,7 @@ public struct Change: Sendable, Hashable {
 
 extension FileType {
     /// The word for it in `varve diff --format json` and in the answers of hooks.
-    public var word: String {
+    package var word: String {
         switch self {
         case .regular: "file"
         case .directory: "directory"
@@ -34,7 +41,7 @@ extension FileType {
         }
     }
 
-    public init?(word: String) {
+    package init?(word: String) {
         guard let type = Self.allCases.first(where: { $0.word == word }) else { return nil }
         self = type
     }

@@ -1,18 +1,18 @@
-public import VarveBtrfs
-public import Logging
+package import VarveBtrfs
+package import Logging
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// One side of a delta: a tree in a subvolume.
-public struct DeltaTree: Sendable {
+package struct DeltaTree: Sendable {
     /// The root directory of the subvolume.
-    public var subvolume: FileDescriptor
+    package var subvolume: FileDescriptor
     /// The root of the tree: the same directory, or one below it, open for reading.
-    public var root: FileDescriptor
+    package var root: FileDescriptor
     /// What is known of the subvolume before it is compared.
-    public var state: State
+    package var state: State
 
-    public enum State: Sendable {
+    package enum State: Sendable {
         /// Nothing. Files in it may still be open for writing from before it was made read-only.
         case unknown
         /// Nobody can have had a file in it open for writing: it is a read-only snapshot that was made to be compared.
@@ -22,7 +22,7 @@ public struct DeltaTree: Sendable {
         case proven(SubvolumeInfo)
     }
 
-    public init(subvolume: FileDescriptor, root: FileDescriptor, state: State = .unknown) {
+    package init(subvolume: FileDescriptor, root: FileDescriptor, state: State = .unknown) {
         self.subvolume = subvolume
         self.root = root
         self.state = state
@@ -64,6 +64,12 @@ public struct DeltaResult: Sendable {
     /// Why that one.
     public var reason: String
 
+    /// What a driver found.
+    ///
+    /// - Parameters:
+    ///   - changes: in path order, each path once.
+    ///   - source: what the answer came from.
+    ///   - reason: why another source was not taken; nil where the one that was asked for was.
     public init(changes: [Change], source: DeltaSource, reason: String) {
         self.changes = changes
         self.source = source
@@ -72,7 +78,7 @@ public struct DeltaResult: Sendable {
 }
 
 /// The exact difference between two trees: see Docs/delta.md.
-public enum Delta {
+package enum Delta {
     /// The threads of a long walk: it waits for the disk more than it computes.
     static let walkThreads = 4
     /// Dirty inodes from which on a walk is a long one: some 50 ms of it.
@@ -88,7 +94,7 @@ public enum Delta {
     ///   - onEntry: called for each entry looked at, by any of the walk's threads; throws to stop.
     /// - Throws: `LayerError`, `BtrfsError`, or what `onEntry` throws. `LayerError.treeChanged` if one was written to meanwhile:
     ///   compare snapshots then.
-    public static func compute(
+    package static func compute(
         old: DeltaTree, new: DeltaTree, source: DeltaSource = .auto, known: [SubvolumeInfo] = [],
         logger: Logger? = nil, onEntry: @escaping @Sendable () throws -> Void = {}
     ) throws -> DeltaResult {

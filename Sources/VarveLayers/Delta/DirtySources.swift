@@ -98,7 +98,7 @@ extension DirtyInodes {
 
 extension DeltaSource {
     /// The source for a person, with no article.
-    public var described: String {
+    package var described: String {
         switch self {
         case .auto: "best source"
         case .stream: "send stream"

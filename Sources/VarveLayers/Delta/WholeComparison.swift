@@ -1,11 +1,11 @@
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 extension Delta {
     /// Compares two trees whole, on whatever file systems they lie: nothing is asked of btrfs, and everything is read.
     ///
     /// - Parameter onEntry: called for each entry looked at, by any of the walk's threads; throws to stop.
-    public static func compareWhole(
+    package static func compareWhole(
         old: FileDescriptor, new: FileDescriptor, onEntry: @escaping @Sendable () throws -> Void = {}
     ) throws -> DeltaResult {
         let oldTree = try ComparedTree(root: old)

@@ -6,11 +6,13 @@ import VarveSystem
 public struct OwnerMapping: Sendable, Hashable {
     /// Without ranges every id stands for itself.
     public var uids: [IDMapping]
+    /// Ranges of group ids, as `uids` has them for users.
     public var gids: [IDMapping]
     /// Files belong to the caller, whoever it is: owners in the layer are kept in an attribute (`RootlessOwner`), devices
     /// are empty files, and attributes that the caller may not set are left out.
     public var isRootless: Bool
 
+    /// How owners are mapped; without arguments, not at all.
     public init(uids: [IDMapping] = [], gids: [IDMapping] = [], isRootless: Bool = false) {
         self.uids = uids
         self.gids = gids
@@ -18,10 +20,10 @@ public struct OwnerMapping: Sendable, Hashable {
     }
 
     /// Files have the owners that the layer says.
-    public var isIdentity: Bool { uids.isEmpty && gids.isEmpty && !isRootless }
+    package var isIdentity: Bool { uids.isEmpty && gids.isEmpty && !isRootless }
 
     /// A suffix for a chain's name: empty for the plain tree, and different for any two that make different trees.
-    public var variant: String {
+    package var variant: String {
         var whole = isRootless ? "-rootless" : ""
         for range in uids { whole += "-u\(range.containerID)-\(range.hostID)-\(range.size)" }
         for range in gids { whole += "-g\(range.containerID)-\(range.hostID)-\(range.size)" }
@@ -31,7 +33,7 @@ public struct OwnerMapping: Sendable, Hashable {
     }
 
     /// Root's ids on the host: what a directory gets that no layer describes.
-    public func root() throws(LayerError) -> (uid: UInt32, gid: UInt32) {
+    package func root() throws(LayerError) -> (uid: UInt32, gid: UInt32) {
         (try host(0, uids, .user, "/"), try host(0, gids, .group, "/"))
     }
 

@@ -1,22 +1,22 @@
-public import VarveArchive
+package import VarveArchive
 import Glibc
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// What the packer writes besides the changes themselves.
-public struct PackOptions: Sendable {
+package struct PackOptions: Sendable {
     /// Times later than this become this: `SOURCE_DATE_EPOCH` (reproducible-builds.org/specs/source-date-epoch).
-    public var latestTime: Timestamp?
+    package var latestTime: Timestamp?
     /// Times lose their fractions of a second, and need no pax header then.
-    public var hasWholeSeconds = false
+    package var hasWholeSeconds = false
     /// How owners of files become those in the layer.
-    public var owners: OwnerMapping
+    package var owners: OwnerMapping
     /// Nil: every path of the tree is the same in the layer.
-    public var placement: PackPlacement?
+    package var placement: PackPlacement?
     /// Takes what is mounted in the tree for a part of it, as in a directory of the host that a user names.
-    public var crossesMounts = false
+    package var crossesMounts = false
 
-    public init(
+    package init(
         latestTime: Timestamp? = nil, owners: OwnerMapping = OwnerMapping(), placement: PackPlacement? = nil
     ) {
         self.latestTime = latestTime
@@ -28,12 +28,12 @@ public struct PackOptions: Sendable {
 /// Writes a delta as one layer (OCI image-spec layer.md, "Creating", "Representing Changes").
 ///
 /// The same delta of the same tree gives the same bytes: entries in a fixed order, no names of users, no access times. The names of a file with several are one file and hard links to its first name.
-public struct LayerPacker {
+package struct LayerPacker {
     private let root: FileDescriptor
     private let options: PackOptions
 
     /// - Parameter root: the root of the new tree; it must not change while it is packed.
-    public init(root: FileDescriptor, options: PackOptions = PackOptions()) {
+    package init(root: FileDescriptor, options: PackOptions = PackOptions()) {
         self.root = root
         self.options = options
     }
@@ -43,7 +43,7 @@ public struct LayerPacker {
     /// - Parameter onBytes: called with the bytes of content written, now and then; throws to stop.
     /// - Returns: whether the layer holds the changes as they are: no socket was left out and no time changed.
     @discardableResult
-    public func pack(_ changes: [Change], to writer: TarWriter, onBytes: (Int) throws -> Void = { _ in })
+    package func pack(_ changes: [Change], to writer: TarWriter, onBytes: (Int) throws -> Void = { _ in })
         throws -> Bool
     {
         var isWhole = true

@@ -1,13 +1,13 @@
-public import VarveSystem
+package import VarveSystem
 
 /// Where what is packed lies in the layer, if not where it lies in its tree.
-public struct PackPlacement: Sendable, Hashable {
+package struct PackPlacement: Sendable, Hashable {
     /// A path in the tree; `.` is the whole of it.
-    public var source: BytePath
+    package var source: BytePath
     /// What it is called in the layer; `.` is the root.
-    public var target: BytePath
+    package var target: BytePath
 
-    public init(source: BytePath, target: BytePath) {
+    package init(source: BytePath, target: BytePath) {
         self.source = source
         self.target = target
     }

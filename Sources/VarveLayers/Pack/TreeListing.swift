@@ -1,11 +1,12 @@
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 extension Change {
     /// Everything in a tree as added, the root itself first: what a layer that holds all of it is packed from.
     ///
     /// - Parameter onEntry: called before each directory; throws to stop.
-    public static func wholeTree(_ root: FileDescriptor, onEntry: () throws -> Void = {}) throws -> [Change] {
+    package static func wholeTree(_ root: FileDescriptor, onEntry: () throws -> Void = {}) throws -> [Change]
+    {
         var changes = [Change(kind: .added, path: .current, type: .directory)]
         var pending: [BytePath] = [.current]
         while let path = pending.popLast() {

@@ -1,5 +1,5 @@
-public import VarveOCI
-public import VarveSystem
+package import VarveOCI
+package import VarveSystem
 import Synchronization
 
 /// The digests of files, taken while they were written: whoever records the tree afterwards reads none of them again.
@@ -15,7 +15,7 @@ public final class ContentDigests: Sendable {
 
     private let files = Mutex<[UInt64: Written]>([:])
 
-    public init() {}
+    package init() {}
 
     /// - Parameter status: what fstat said when the file was done.
     func insert(_ digest: Digest, of status: FileStatus) {
@@ -25,7 +25,7 @@ public final class ContentDigests: Sendable {
     }
 
     /// Nil if the file was not written here, or another has its number on a file system that does not keep to them.
-    public func digest(of status: FileStatus) -> Digest? {
+    package func digest(of status: FileStatus) -> Digest? {
         files.withLock { files in
             guard let written = files[status.inode], written.size == status.size,
                 written.modificationTime == status.modificationTime

@@ -1,7 +1,7 @@
 import VarveArchive
 import VarveOCI
-public import VarveSystem
-public import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 extension RecordedTree {
     /// The tree that an mtree(5) file tells of, as umoci writes it.
@@ -13,7 +13,7 @@ extension RecordedTree {
     ///   - written: when the file was written.
     ///   - root: the root directory of the tree as it is now.
     /// - Throws: `RecordError` if the file is damaged, or `LayerError`.
-    public init(mtree bytes: [UInt8], written: Timestamp, root: FileDescriptor) throws {
+    package init(mtree bytes: [UInt8], written: Timestamp, root: FileDescriptor) throws {
         var reader = MtreeReader()
         var number = 0
         var continued: [UInt8] = []

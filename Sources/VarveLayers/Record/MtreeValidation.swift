@@ -1,9 +1,9 @@
-public import VarveSystem
+package import VarveSystem
 
 /// What a tree differs in from an mtree file, keyword by keyword, as `umoci raw mtree-validate` tells it (go-mtree,
 /// compare.go).
-public struct MtreeDifference: Hashable, Sendable {
-    public enum Kind: Hashable, Sendable {
+package struct MtreeDifference: Hashable, Sendable {
+    package enum Kind: Hashable, Sendable {
         case missing
         case unexpected
         /// The first keyword that differs. A value that one side does not have is empty.
@@ -11,13 +11,13 @@ public struct MtreeDifference: Hashable, Sendable {
     }
 
     /// `.` is the root.
-    public var path: BytePath
-    public var kind: Kind
+    package var path: BytePath
+    package var kind: Kind
 
     /// In the order of the paths.
     ///
     /// - Parameter keywords: those that are compared, beside `type`; `xattr` stands for all attributes.
-    public static func differences(
+    package static func differences(
         from recorded: RecordedTree, to tree: RecordedTree, keywords: Set<String>
     ) -> [MtreeDifference] {
         let (old, new) = (recorded.nodesByPath, tree.nodesByPath)
@@ -44,7 +44,7 @@ public struct MtreeDifference: Hashable, Sendable {
 
 extension RecordedTree {
     /// The keywords that umoci asks for.
-    public static let mtreeKeywords: Set<String> = [
+    package static let mtreeKeywords: Set<String> = [
         "size", "type", "uid", "gid", "mode", "link", "nlink", "tar_time", "sha256digest", "xattr",
     ]
 

@@ -6,7 +6,7 @@ extension RecordedTree {
     /// The tree as an mtree(5) file with the keywords that umoci asks for, so that it finds nothing changed in the tree.
     ///
     /// umoci compares the size and the link count of directories too, so they are those that the file system shows now.
-    public var mtree: [UInt8] {
+    package var mtree: [UInt8] {
         var writer = MtreeWriter()
         writer.line("#mtree")
         writer.line("# keywords: size,type,uid,gid,mode,link,nlink,tar_time,sha256digest,xattr")

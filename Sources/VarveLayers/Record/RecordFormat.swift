@@ -2,8 +2,8 @@ import VarveOCI
 import VarveSystem
 
 /// A record or an mtree file is not what it should be: why.
-public struct RecordError: Error, CustomStringConvertible {
-    public let description: String
+package struct RecordError: Error, CustomStringConvertible {
+    package let description: String
     init(_ description: String) { self.description = description }
 }
 
@@ -13,7 +13,7 @@ extension RecordedTree {
     private static let digestSize = 32
 
     /// The record as a file.
-    public var encoded: [UInt8] {
+    package var encoded: [UInt8] {
         var writer = RecordWriter()
         writer.bytes = Self.magic
         if case .everything(let trusted) = knowledge { writer.time(trusted) } else { writer.time(.epoch) }
@@ -54,7 +54,7 @@ extension RecordedTree {
     }
 
     /// Reads a record back.
-    public init(decoding bytes: [UInt8]) throws(RecordError) {
+    package init(decoding bytes: [UInt8]) throws(RecordError) {
         guard bytes.starts(with: Self.magic) else {
             throw RecordError("it does not begin as a record of this version does")
         }

@@ -1,5 +1,5 @@
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 extension RecordedTree: OldTree {
     func rootStatus() -> FileStatus { nodes[Self.root].status }
@@ -73,7 +73,7 @@ extension Delta {
     ///   - readsAll: reads the content of every file, also where inode number and change time say that it is as it was.
     ///   - onEntry: called for each entry looked at, by any of the walk's threads; throws to stop.
     /// - Throws: `LayerError`, or what `onEntry` throws.
-    public static func compute(
+    package static func compute(
         old record: RecordedTree, new root: FileDescriptor, readsAll: Bool = false,
         onEntry: @escaping @Sendable () throws -> Void = {}
     ) throws -> DeltaResult {

@@ -1,5 +1,5 @@
-public import VarveOCI
-public import VarveSystem
+package import VarveOCI
+package import VarveSystem
 
 /// What was written down of a tree: every attribute that a delta compares, and the digest of each file's content.
 ///
@@ -51,15 +51,15 @@ public struct RecordedTree: Sendable {
     static let root = 0
 
     /// Files in the tree, directories and the root among them.
-    public var count: Int { nodes.count }
+    package var count: Int { nodes.count }
 
     /// The latest change time in the tree.
-    public var latestChange: Timestamp {
+    package var latestChange: Timestamp {
         nodes.reduce(Timestamp(seconds: .min)) { max($0, $1.status.changeTime) }
     }
 
     /// From now on the change times of this record are believed if they lie before `moment`.
-    public mutating func trustChangeTimes(before moment: Timestamp) {
+    package mutating func trustChangeTimes(before moment: Timestamp) {
         knowledge = .everything(trustedBefore: moment)
     }
 
@@ -82,7 +82,7 @@ public struct RecordedTree: Sendable {
     }
 
     /// The digest of a file that is as it was recorded; nil where that is not sure.
-    public func digestOfUnchanged() -> @Sendable (FileStatus) -> Digest? {
+    package func digestOfUnchanged() -> @Sendable (FileStatus) -> Digest? {
         guard case .everything(let trusted) = knowledge else { return { _ in nil } }
         var known: [UInt64: (status: FileStatus, digest: Digest)] = [:]
         for node in nodes {

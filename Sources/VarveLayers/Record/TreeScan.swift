@@ -1,6 +1,6 @@
-public import VarveOCI
-public import VarveSystem
-public import SystemPackage
+package import VarveOCI
+package import VarveSystem
+package import SystemPackage
 
 extension RecordedTree {
     /// Records a tree as it is now.
@@ -14,7 +14,7 @@ extension RecordedTree {
     ///   - known: the digest of a file's content, where it is known already; a file without one is read.
     ///   - onEntry: called for each entry; throws to stop.
     /// - Throws: `LayerError`, or what `onEntry` throws.
-    public static func scan(
+    package static func scan(
         _ root: FileDescriptor, known: (FileStatus) -> Digest? = { _ in nil },
         onEntry: () throws -> Void = {}
     ) throws -> RecordedTree {

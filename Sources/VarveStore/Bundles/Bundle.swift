@@ -3,12 +3,12 @@ import BtrfsSendStream
 import VarveLayers
 import Logging
 import VarveOCI
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// A bundle of the btrfs driver: a subvolume with `rootfs/`, `config.json` and `umoci.json`.
-public struct Bundle: Sendable {
-    public let path: BytePath
+package struct Bundle: Sendable {
+    package let path: BytePath
     let subvolume: SharedDescriptor
     let info: SubvolumeInfo
 
@@ -38,7 +38,7 @@ final class SharedWork: @unchecked Sendable {
 
 extension SnapshotStore {
     /// Opens a bundle that this store made.
-    public func openBundle(_ path: BytePath) throws -> Bundle {
+    package func openBundle(_ path: BytePath) throws -> Bundle {
         let noBundle = StoreError(
             .notFound, "\"\(path)\" is not a bundle of the btrfs driver (a subvolume with rootfs/ in it)")
         let subvolume: SharedDescriptor
@@ -140,7 +140,7 @@ extension SnapshotStore {
     }
 
     /// Deletes a bundle, subvolumes nested in it included, and what the store keeps for it.
-    public func removeBundle(_ path: BytePath) throws {
+    package func removeBundle(_ path: BytePath) throws {
         let bundle = try openBundle(path)
         let parentPath = path.parent
         let parent = try attempt("open the directory", parentPath) { () throws(Errno) in

@@ -8,7 +8,7 @@ public struct StoredBundle: Sendable, Hashable, CustomStringConvertible {
     /// Where it lies; nil where the mount of the store does not lead to it.
     public var path: BytePath?
     /// The number of its subvolume.
-    public var subvolumeID: UInt64
+    package var subvolumeID: UInt64
     /// The chain that it came from; nil for an image with no layers.
     public var chain: ChainName?
     /// The manifest of its image; nil where its `umoci.json` cannot be read.
@@ -16,7 +16,7 @@ public struct StoredBundle: Sendable, Hashable, CustomStringConvertible {
     /// When its subvolume was made; nil where it cannot be opened.
     public var created: Timestamp?
 
-    public init(
+    package init(
         path: BytePath?, subvolumeID: UInt64, chain: ChainName?, manifest: Digest? = nil,
         created: Timestamp? = nil
     ) {
@@ -39,7 +39,7 @@ extension SnapshotStore {
     /// same file system are among them.
     ///
     /// - Throws: `StoreError`, kind `unsupported`, for others than root.
-    public func bundles() throws -> [StoredBundle] {
+    package func bundles() throws -> [StoredBundle] {
         try requireTreeSearch("list the bundles of")
         // Who was deleted, and who was made, is in the tree of roots only after the next commit.
         try directory.fd.commitTransaction()

@@ -1,5 +1,5 @@
 import VarveBtrfs
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// Where a bundle is to be: checked before any work is done for it.
@@ -59,7 +59,7 @@ struct BundlePlace {
 extension SnapshotStore {
     /// Whether a bundle there would lie on the file system that holds the store. What is missing above it need not be
     /// made yet.
-    public func holds(_ bundle: BytePath) throws -> Bool {
+    package func holds(_ bundle: BytePath) throws -> Bool {
         _ = try NewPlace.name(bundle, for: "bundle")
         var path = bundle.parent
         while true {

@@ -1,11 +1,11 @@
 import VarveBtrfs
 import VarveLayers
 import VarveOCI
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// What a bundle's delta counts from, which is what made it.
-public enum BundleKind: String, Sendable {
+package enum BundleKind: String, Sendable {
     /// A snapshot of a chain in a store.
     case btrfs
     /// A record that the directory driver made.
@@ -14,7 +14,7 @@ public enum BundleKind: String, Sendable {
     case umoci
 
     /// Finds out what a bundle is by what lies in it. No store is needed for that.
-    public static func of(_ bundle: BytePath) throws -> BundleKind {
+    package static func of(_ bundle: BytePath) throws -> BundleKind {
         let opened = try OpenBundle(bundle)
         guard let kind = opened.kind else { throw opened.isNone }
         return kind
@@ -142,9 +142,9 @@ struct OpenBundle {
 }
 
 /// Deletes bundles of every kind.
-public enum BundleRemoval {
+package enum BundleRemoval {
     /// - Parameter store: opens the store, for a bundle that is a subvolume.
-    public static func remove(_ path: BytePath, store: () throws -> SnapshotStore) throws {
+    package static func remove(_ path: BytePath, store: () throws -> SnapshotStore) throws {
         let directory: OwnedDescriptor
         do throws(Errno) {
             directory = try FileDescriptor.workingDirectory.open(path, [.directory])

@@ -1,14 +1,14 @@
 import VarveBtrfs
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// Finds the store of a bundle without being told where it is.
-public enum StoreOfBundle {
+package enum StoreOfBundle {
     /// The store in whose directory the bundle lies, or is to lie; else the store that the bundle's attribute
     /// `user.varve.store` names, if there is a store on the bundle's file system. Nil if there is none.
     ///
     /// Nothing is believed of the place beyond that: whoever opens the store checks whose it is.
-    public static func find(_ bundle: BytePath) -> BytePath? {
+    package static func find(_ bundle: BytePath) -> BytePath? {
         if let above = storeAbove(bundle) { return above }
         let here = FileDescriptor.workingDirectory
         guard let opened = try? here.open(bundle, [.directory]), (try? opened.fd.isBtrfs()) == true,

@@ -1,14 +1,15 @@
 public import VarveOCI
-public import VarveSystem
+package import VarveSystem
 
 /// The name of a chain's subvolume: the OCI ChainID of the layer prefix that it holds, as `sha256-HEX`, and a suffix
 /// for options that make another tree of the same layers, so that two variants never collide.
 public struct ChainName: Hashable, Sendable, CustomStringConvertible {
+    /// The ChainID of the layers.
     public let chainID: ChainID
     /// Empty for the plain tree, else a dash and a word for each option.
     public let variant: String
 
-    public init(_ chainID: ChainID, variant: String = "") {
+    package init(_ chainID: ChainID, variant: String = "") {
         self.chainID = chainID
         self.variant = variant
     }
@@ -29,5 +30,5 @@ public struct ChainName: Hashable, Sendable, CustomStringConvertible {
     }
 
     public var description: String { chainID.fileName + variant }
-    public var path: BytePath { BytePath(description) }
+    package var path: BytePath { BytePath(description) }
 }

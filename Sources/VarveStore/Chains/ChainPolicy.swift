@@ -1,4 +1,4 @@
-public import VarveOCI
+package import VarveOCI
 import VarveSystem
 
 /// For which layer prefixes of an image an unpack leaves a chain behind, besides the whole image.
@@ -31,7 +31,7 @@ public enum ChainPolicy: String, Sendable, CaseIterable {
     /// * if the layers since the last chain have 128 MiB or more, compressed.
     ///
     /// - Parameter first: the lowest layer that is still to be applied.
-    public func prefixes(of image: ResolvedImage, above first: Int) -> [Int] {
+    package func prefixes(of image: ResolvedImage, above first: Int) -> [Int] {
         let layers = image.layers
         guard first < layers.count else { return [] }
         let last = layers.count - 1

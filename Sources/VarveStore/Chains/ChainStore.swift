@@ -1,17 +1,17 @@
-public import VarveBtrfs
+package import VarveBtrfs
 import Logging
 import VarveOCI
 import Synchronization
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// A published chain, open.
-public struct OpenChain: Sendable {
-    public let name: ChainName
+package struct OpenChain: Sendable {
+    package let name: ChainName
     /// The read-only subvolume; `rootfs/` is in it.
-    public let subvolume: SharedDescriptor
+    package let subvolume: SharedDescriptor
     /// Settled (`settledSubvolumeInfo`), but for those of `chains()`.
-    public let info: SubvolumeInfo
+    package let info: SubvolumeInfo
 
     /// The transaction that last changed what a chain holds which is used: later ones have changed nothing (`changeFault`).
     var changeTransaction: UInt64 { min(info.changeTransaction, info.originTransaction) }
@@ -20,7 +20,7 @@ public struct OpenChain: Sendable {
 extension SnapshotStore {
     /// The chain of that name, leased: nobody collects it while the value lives. Nil if it is not published, or is not
     /// what was published any more; a warning says so.
-    public func chain(_ name: ChainName) throws -> OpenChain? {
+    package func chain(_ name: ChainName) throws -> OpenChain? {
         guard let subvolume = try leased(name) else { return nil }
         let chain = OpenChain(
             name: name, subvolume: subvolume, info: try subvolume.fd.settledSubvolumeInfo())
@@ -70,7 +70,7 @@ extension SnapshotStore {
 
     /// All published chains, by name, those not to be trusted as well; none is leased. What is in `chains/` under another
     /// name than a chain's, or is no subvolume, is passed over.
-    public func chains() throws -> [OpenChain] {
+    package func chains() throws -> [OpenChain] {
         let entries = try attempt("list the chains of", path) { () throws(Errno) in
             try chainsDirectory.fd.entries()
         }
@@ -92,7 +92,7 @@ extension SnapshotStore {
     }
 
     /// Deletes a chain. Bundles and chains made from it stay: they are snapshots, not references.
-    public func removeChain(_ name: ChainName) throws {
+    package func removeChain(_ name: ChainName) throws {
         try withRemovalLock(on: name) {
             guard let chain = try open(name.path, in: chainsDirectory) else {
                 throw StoreError(

@@ -1,8 +1,8 @@
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// A value of a TOML document, of the kinds that this program's configuration has.
-public enum TOMLValue: Sendable, Equatable {
+package enum TOMLValue: Sendable, Equatable {
     case string(String)
     case integer(Int64)
     case boolean(Bool)
@@ -11,33 +11,33 @@ public enum TOMLValue: Sendable, Equatable {
 }
 
 /// A table of a TOML document: its members in their order, each key once.
-public struct TOMLTable: Sendable, Equatable {
-    public struct Member: Sendable, Equatable {
-        public var key: String
-        public var value: TOMLValue
+package struct TOMLTable: Sendable, Equatable {
+    package struct Member: Sendable, Equatable {
+        package var key: String
+        package var value: TOMLValue
         /// Where the key stands, counted from 1.
-        public var line: Int
+        package var line: Int
     }
 
-    public var members: [Member] = []
+    package var members: [Member] = []
 
-    public subscript(key: String) -> TOMLValue? {
+    package subscript(key: String) -> TOMLValue? {
         members.first { $0.key.utf8.elementsEqual(key.utf8) }?.value
     }
 }
 
 /// Why bytes are not a TOML document that is taken here.
-public struct TOMLError: Error, Sendable, CustomStringConvertible {
+package struct TOMLError: Error, Sendable, CustomStringConvertible {
     /// Counted from 1.
-    public var line: Int
-    public var reason: String
-    public var description: String { "line \(line): \(reason)" }
+    package var line: Int
+    package var reason: String
+    package var description: String { "line \(line): \(reason)" }
 }
 
 extension TOMLTable {
     /// The bytes of a configuration file, at most 1 MiB; nil if there is no such file. It decides what is run and where is
     /// written, so it must be root's or the caller's, and others may not be able to change it (`Place.ownFile`).
-    public static func bytes(of path: BytePath) throws(PlaceError) -> [UInt8]? {
+    package static func bytes(of path: BytePath) throws(PlaceError) -> [UInt8]? {
         let file: OwnedDescriptor
         do throws(PlaceError) {
             file = try Place.ownFile(path, [.readOnly])
@@ -54,7 +54,7 @@ extension TOMLTable {
     /// booleans. What no configuration here needs (floats, times, strings of several lines, arrays of tables) is refused
     /// by its name, and so is whatever TOML itself forbids: a key set twice, a table defined twice or added to from
     /// elsewhere.
-    public init(parsing bytes: [UInt8]) throws(TOMLError) {
+    package init(parsing bytes: [UInt8]) throws(TOMLError) {
         var reader = TOMLReader(bytes)
         self = try reader.document()
     }

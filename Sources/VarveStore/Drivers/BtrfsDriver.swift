@@ -6,10 +6,10 @@ import SystemPackage
 
 /// The store of this product: a read-only subvolume for each layer prefix, snapshots of it as bundles.
 public struct BtrfsDriver: StorageDriver {
-    public let store: SnapshotStore
+    package let store: SnapshotStore
     public var name: String { "btrfs" }
 
-    public init(store: SnapshotStore) { self.store = store }
+    package init(store: SnapshotStore) { self.store = store }
 
     public func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
         try BtrfsUnpack(store: store, context: context)

@@ -5,16 +5,16 @@ import SystemPackage
 
 /// Extracts a root file system alone into a plain directory of any file system: no bundle, no store, nothing beside it.
 /// What it makes cannot be repacked.
-public struct RootfsDriver: StorageDriver {
-    public let name = "rootfs"
+package struct RootfsDriver: StorageDriver {
+    package let name = "rootfs"
 
-    public init() {}
+    package init() {}
 
-    public func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
+    package func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
         try RootfsTransaction(context.bundle, owners: context.options.owners)
     }
 
-    public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
+    package func freeze(_ context: RepackContext) throws -> any FrozenBundle {
         throw StoreError(
             .usage,
             "\"\(context.bundle)\" is a root file system alone, which cannot be repacked; unpack a bundle")

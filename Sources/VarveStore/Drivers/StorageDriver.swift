@@ -9,11 +9,13 @@ public import VarveLayers
 public struct UnpackContext: Sendable {
     /// Where the bundle is to be; nothing may be there but an empty directory.
     public var bundle: BytePath
+    /// The image with its layout, which its layers are read from.
     public var image: ResolvedImage
     /// The DiffID of each layer, the bottom one first.
     public var diffIDs: [DiffID]
     /// The ChainID of each prefix: the last one names the whole image.
     public var chainIDs: [ChainID]
+    /// How layers are applied.
     public var options: ApplyOptions
     /// For which prefixes a driver that keeps them is to keep a chain.
     public var chains = ChainPolicy.auto
@@ -23,8 +25,10 @@ public struct UnpackContext: Sendable {
     /// Asks to stop. The engine looks at it between its own steps; a driver that waits for something looks too.
     public var cancellation = Cancellation()
 
+    /// 0700: nobody but the owner of the bundle can enter it.
     public static let closedBundleMode: UInt32 = 0o700
 
+    /// A context with other DiffIDs and ChainIDs than those of the image: of a prefix of its layers.
     public init(
         bundle: BytePath, image: ResolvedImage, diffIDs: [DiffID], chainIDs: [ChainID],
         options: ApplyOptions = ApplyOptions(), chains: ChainPolicy = .auto,
@@ -54,6 +58,7 @@ public struct UnpackContext: Sendable {
 
 /// What a driver is told of a bundle that is compared or repacked.
 public struct RepackContext: Sendable {
+    /// Where the bundle is.
     public var bundle: BytePath
     /// The image that the bundle came from; nil where only the delta is asked for, which needs no layout.
     public var image: ResolvedImage?
@@ -68,6 +73,7 @@ public struct RepackContext: Sendable {
     /// Asks to stop, as in an unpack.
     public var cancellation: Cancellation
 
+    /// What a driver is told of a bundle; each argument is described at its property.
     public init(
         bundle: BytePath, image: ResolvedImage? = nil, tag: String? = nil, source: DeltaSource = .auto,
         readsAll: Bool = false, refreshes: Bool = false, cancellation: Cancellation = Cancellation()
@@ -95,6 +101,7 @@ public struct ExtractionTarget: Sendable {
     /// The layer is there already: nothing is extracted, and `root` is what the layers above it see.
     public var isInPlace: Bool
 
+    /// Where a layer is to go; each argument is described at its property.
     public init(
         root: SharedDescriptor, isBottom: Bool, digests: ContentDigests? = nil,
         standalone: StandaloneLayer? = nil, isInPlace: Bool = false
@@ -109,9 +116,12 @@ public struct ExtractionTarget: Sendable {
 
 /// A file that goes into a bundle beside `rootfs/`.
 public struct BundleFile: Sendable {
+    /// The name of the file, without a directory.
     public var name: BytePath
+    /// The bytes of the file.
     public var contents: [UInt8]
 
+    /// A file that the engine has made for a bundle.
     public init(name: BytePath, contents: [UInt8]) {
         self.name = name
         self.contents = contents

@@ -1,11 +1,11 @@
-public import VarveLayers
-public import VarveOCI
-public import VarveSystem
+package import VarveLayers
+package import VarveOCI
+package import VarveSystem
 
 /// `umoci.json` of a bundle: which image it was unpacked from and how (umoci's version 2 of the format, which umoci
 /// 0.4 and later read and write).
-public struct BundleMetadata: Sendable {
-    public static let fileName: BytePath = "umoci.json"
+package struct BundleMetadata: Sendable {
+    package static let fileName: BytePath = "umoci.json"
     static let version = "2"
     /// The file in which umoci keeps what it unpacked of a manifest.
     static func mtreeName(_ manifest: Digest) -> BytePath {
@@ -26,13 +26,13 @@ public struct BundleMetadata: Sendable {
     static let limit = 1 << 20
 
     /// The descriptors from the layout's index to the manifest.
-    public var path: [Descriptor]
+    package var path: [Descriptor]
     /// How the layers were applied, and the next one is made.
-    public var apply: ApplyOptions
+    package var apply: ApplyOptions
     /// Members that are not known here, as they were.
     private var json: JSONObject
 
-    public init(path: [Descriptor], apply: ApplyOptions) {
+    package init(path: [Descriptor], apply: ApplyOptions) {
         self.path = path
         self.apply = apply
         // Null for none: an empty array is to umoci a map in which nobody is, and it refuses to repack.
@@ -51,7 +51,7 @@ public struct BundleMetadata: Sendable {
         ]
     }
 
-    public init(parsing bytes: [UInt8], of file: BytePath) throws {
+    package init(parsing bytes: [UInt8], of file: BytePath) throws {
         func damaged(_ reason: String) -> StoreError {
             StoreError(.invalidInput, "\"\(file)\" is damaged: \(reason); unpack the image again")
         }
@@ -101,7 +101,7 @@ public struct BundleMetadata: Sendable {
                 isRootless: try flag("rootless", in: options)))
     }
 
-    public var encoded: [UInt8] {
+    package var encoded: [UInt8] {
         var object = json
         var origin = object["from_descriptor_path"]?.object ?? [:]
         origin["descriptor_walk"] = .array(path.map { .object($0.json) })

@@ -1,8 +1,10 @@
 public import VarveSystem
 
 extension Cancellation {
-    /// Throws if it was asked for.
-    public func check() throws(StoreError) {
+    /// Throws if somebody asked to stop: what a driver calls between its steps.
+    public func throwIfCancelled() throws { try check() }
+
+    package func check() throws(StoreError) {
         if isCancelled { throw StoreError.cancelled }
     }
 }

@@ -3,19 +3,23 @@ public import VarveSystem
 
 /// Makes a new image of another one in the same layout, without a bundle: another configuration, or one more layer.
 public struct ImageEditing: Sendable {
+    /// How an image is changed.
     public struct Options: Sendable {
         /// The tag that the new image gets; nil for the tag of the image that it is made of, which then names the new one.
         public var tag: String?
         /// What the history of the new image says of the change; nil adds no entry.
-        public var history: Repacking.History?
+        public var history: Repacking.History? = Repacking.History()
         /// `SOURCE_DATE_EPOCH`: the time of creation where the history gives none.
         public var sourceDate: Timestamp?
         /// The time of creation where nothing else says it; nil for the time at which the image is made.
-        public var now: Timestamp?
+        package var now: Timestamp?
 
-        public init(
-            tag: String? = nil, history: Repacking.History? = Repacking.History(),
-            sourceDate: Timestamp? = nil, now: Timestamp? = nil
+        /// Options with which the history says what was done and when.
+        public init(tag: String? = nil) { self.tag = tag }
+
+        package init(
+            tag: String? = nil, history: Repacking.History?, sourceDate: Timestamp? = nil,
+            now: Timestamp? = nil
         ) {
             self.tag = tag
             self.history = history
@@ -24,13 +28,16 @@ public struct ImageEditing: Sendable {
         }
     }
 
+    /// The image that was made.
     public struct Result: Sendable, CustomStringConvertible {
         /// Nil if no layer was added.
         public var layer: Descriptor?
+        /// The descriptor of the new manifest.
         public var manifest: Descriptor
+        /// The tag of the new image.
         public var tag: String
 
-        public init(layer: Descriptor? = nil, manifest: Descriptor, tag: String) {
+        package init(layer: Descriptor? = nil, manifest: Descriptor, tag: String) {
             self.layer = layer
             self.manifest = manifest
             self.tag = tag
@@ -42,12 +49,12 @@ public struct ImageEditing: Sendable {
     }
 
     /// A change: it may change the image, and returns the layer that it has written, nil for none.
-    public typealias Change = (ResolvedImage, inout ImageMutation) throws -> (Descriptor, DiffID)?
+    package typealias Change = (ResolvedImage, inout ImageMutation) throws -> (Descriptor, DiffID)?
 
     private let options: Options
     private let cancellation: Cancellation
 
-    public init(_ options: Options = Options(), cancellation: Cancellation = Cancellation()) {
+    package init(_ options: Options = Options(), cancellation: Cancellation = Cancellation()) {
         self.options = options
         self.cancellation = cancellation
     }
@@ -59,7 +66,7 @@ public struct ImageEditing: Sendable {
     ///   - tag: that of the image, which the new one gets unless the options name another.
     ///   - createdBy: what the history calls the change, where the options do not.
     /// - Throws: `OCIError`: `usage` for a tag that is not valid; and what `change` throws.
-    public func edit(
+    package func edit(
         _ image: ResolvedImage, tag: String, createdBy: String, change: Change
     ) throws -> Result {
         let newTag = options.tag ?? tag

@@ -1,25 +1,25 @@
 import VarveArchive
-public import VarveLayers
-public import VarveOCI
-public import VarveSystem
+package import VarveLayers
+package import VarveOCI
+package import VarveSystem
 import SystemPackage
 
 /// Writes files of this host, a deletion or an archive as one new layer, which needs no bundle.
-public struct Inserting: Sendable {
-    public struct Options: Sendable {
-        public var compression: LayerCompression
-        public var threads = 2
+package struct Inserting: Sendable {
+    package struct Options: Sendable {
+        package var compression: LayerCompression
+        package var threads = 2
         /// What the packer does besides; the placement is set here.
-        public var pack = PackOptions()
+        package var pack = PackOptions()
 
-        public init(compression: LayerCompression) { self.compression = compression }
+        package init(compression: LayerCompression) { self.compression = compression }
     }
 
     private let layout: ImageLayout
     private let options: Options
     private let cancellation: Cancellation
 
-    public init(into layout: ImageLayout, options: Options, cancellation: Cancellation = Cancellation()) {
+    package init(into layout: ImageLayout, options: Options, cancellation: Cancellation = Cancellation()) {
         self.layout = layout
         self.options = options
         self.cancellation = cancellation
@@ -28,7 +28,7 @@ public struct Inserting: Sendable {
     /// A layer in which the file or directory `source` of this host lies at `target`.
     ///
     /// - Parameter isOpaque: what lower layers have in `target`, a directory, is not seen any more.
-    public func insert(_ source: BytePath, at target: BytePath, isOpaque: Bool = false) throws -> (
+    package func insert(_ source: BytePath, at target: BytePath, isOpaque: Bool = false) throws -> (
         Descriptor, DiffID
     ) {
         let target = try Self.target(target)
@@ -68,7 +68,7 @@ public struct Inserting: Sendable {
     }
 
     /// A layer that deletes `target`.
-    public func delete(_ target: BytePath) throws -> (Descriptor, DiffID) {
+    package func delete(_ target: BytePath) throws -> (Descriptor, DiffID) {
         let target = try Self.target(target)
         guard target != .current else {
             throw StoreError(.usage, "the root of an image cannot be deleted; name what is in it")
@@ -83,7 +83,7 @@ public struct Inserting: Sendable {
 
     /// A layer that is the tar archive `archive`, byte for byte. It is read as it goes: what could not be unpacked again
     /// does not become a layer.
-    public func add(archive: BytePath) throws -> (Descriptor, DiffID) {
+    package func add(archive: BytePath) throws -> (Descriptor, DiffID) {
         let file = SharedDescriptor(
             try attempt("open the archive", archive) { () throws(Errno) in
                 try FileDescriptor.workingDirectory.open(archive, [.readOnly])

@@ -14,4 +14,5 @@ public enum Progress: Sendable {
     case items(done: Int, count: Int)
 }
 
+/// Takes what a call tells of its progress. It is called from threads of the call, at most 20 times a second, and returns at once.
 public typealias ProgressHandler = @Sendable (Progress) -> Void

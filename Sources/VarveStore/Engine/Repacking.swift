@@ -6,20 +6,26 @@ import SystemPackage
 
 /// Writes what changed in a bundle as one new layer of a new image, through any driver.
 public struct Repacking: Sendable {
+    /// What the history of the new image says (image-spec config.md, "history").
     public struct History: Sendable {
+        /// Who made the change.
         public var author: String?
+        /// Words about the change.
         public var comment: String?
+        /// When the change was made; nil for the time of the call, or `sourceDate`.
         public var created: Timestamp?
+        /// The command that made the change; nil for the name of the call.
         public var createdBy: String?
-        public init() {}
+        package init() {}
     }
 
+    /// How a bundle is repacked.
     public struct Options: Sendable {
         /// Nil leaves the history as it is.
         public var history: History? = History()
         /// A repack in which nothing changed makes a new image too, whose history says so, and leaves when the image was
         /// made, as umoci does; and times in layers have whole seconds.
-        public var isAsUmoci = false
+        package var isAsUmoci = false
         /// Paths of the image that are not packed, with everything below them.
         public var maskedPaths: [BytePath] = []
         /// The image's volumes are not packed either.
@@ -28,27 +34,36 @@ public struct Repacking: Sendable {
         public var refreshesBundle = false
         /// Nil: as the image's other layers are.
         public var compression: LayerCompression?
+        /// How many threads compress the layer.
         public var threads = 2
+        /// What finds the changes, where the driver has a choice.
         public var source: DeltaSource = .auto
         /// Content is compared also where all else says that it is as it was.
         public var readsAll = false
         /// `SOURCE_DATE_EPOCH`: the latest time that anything in the image bears, and that of its creation.
         public var sourceDate: Timestamp?
         /// The time of creation where nothing else says it; nil for the time at which the image is made.
-        public var now: Timestamp?
-        public init(now: Timestamp? = nil) { self.now = now }
+        package var now: Timestamp?
+        /// What the command does without options.
+        public init() {}
+
+        package init(now: Timestamp?) { self.now = now }
     }
 
+    /// The image that was made.
     public struct Result: Sendable {
         /// Nil if nothing had changed, so that no layer was added.
         public var layer: Descriptor?
+        /// The descriptor of the new manifest.
         public var manifest: Descriptor
+        /// How many paths had changed.
         public var changes: Int
+        /// What found the changes.
         public var source: DeltaSource
         /// Whether the store holds the new chain, so that the next unpack reads no layer.
         public var isPublished: Bool
 
-        public init(
+        package init(
             layer: Descriptor?, manifest: Descriptor, changes: Int, source: DeltaSource = .auto,
             isPublished: Bool = false
         ) {
@@ -65,7 +80,7 @@ public struct Repacking: Sendable {
     private let cancellation: Cancellation
     private let progress: ProgressHandler
 
-    public init(
+    package init(
         driver: any StorageDriver, options: Options, cancellation: Cancellation = Cancellation(),
         progress: @escaping ProgressHandler = { _ in }
     ) {
@@ -77,7 +92,7 @@ public struct Repacking: Sendable {
 
     /// Repacks `bundle` into `layout`, which must hold the image that the bundle came from, as `tag`.
     /// An error leaves the layout as it was, unless the image was tagged already.
-    public func repack(_ bundle: BytePath, into layout: ImageLayout, tag: String) throws -> Result {
+    package func repack(_ bundle: BytePath, into layout: ImageLayout, tag: String) throws -> Result {
         try layout.change { layout in try repack(bundle, with: layout, tag: tag) }
     }
 
@@ -175,7 +190,7 @@ public struct Repacking: Sendable {
     }
 
     /// What changed in a bundle since it was unpacked.
-    public func delta(of bundle: BytePath) throws -> DeltaResult {
+    package func delta(of bundle: BytePath) throws -> DeltaResult {
         try driver.freeze(
             RepackContext(
                 bundle: bundle, source: options.source, readsAll: options.readsAll, cancellation: cancellation
@@ -185,7 +200,7 @@ public struct Repacking: Sendable {
         }
     }
 
-    public static func metadata(of bundle: BytePath) throws -> BundleMetadata {
+    package static func metadata(of bundle: BytePath) throws -> BundleMetadata {
         let file = bundle.appending(BundleMetadata.fileName)
         let bytes: [UInt8]
         do throws(Errno) {

@@ -1,6 +1,6 @@
-public import VarveLayers
-public import VarveOCI
-public import VarveSystem
+package import VarveLayers
+package import VarveOCI
+package import VarveSystem
 import SystemPackage
 
 extension Unpacking {
@@ -10,7 +10,7 @@ extension Unpacking {
     ///   - rootfs: the root file system that users are looked up in, and that the document names; nil for none, and `.`.
     ///   - onUnknownUser: called with the error that a user by name cannot be looked up without a root file system; root is
     ///     then taken instead.
-    public static func runtimeConfiguration(
+    package static func runtimeConfiguration(
         of config: ImageConfig, rootfs: BytePath?, owners: OwnerMapping,
         onUnknownUser: (OCIError) -> Void
     ) throws -> [UInt8] {

@@ -4,16 +4,16 @@ import VarveOCI
 /// How much an image may unpack to. What a few compressed bytes become is the image's choice, so there is an end to it.
 public struct UnpackLimits: Sendable, Hashable {
     /// Bytes: 1 TiB.
-    public static let defaultSize: Int64 = 1 << 40
+    package static let defaultSize: Int64 = 1 << 40
     /// 10 million, twice as many as the largest images have.
-    public static let defaultEntries = 10_000_000
+    package static let defaultEntries = 10_000_000
 
     /// Bytes of the uncompressed archives of all layers that are read, and of the holes of sparse files in them.
     public var size = defaultSize
     /// Entries of these archives.
     public var entries = defaultEntries
 
-    public init() {}
+    package init() {}
 }
 
 /// What is left of the limits while the layers of one image are read, one after another or side by side.

@@ -1,12 +1,14 @@
 import VarveArchive
 public import VarveLayers
-public import VarveOCI
-public import VarveSystem
+package import VarveOCI
+package import VarveSystem
 import SystemPackage
 
 /// Unpacks images into bundles, through any driver.
 public struct Unpacking: Sendable {
+    /// How an image is unpacked.
     public struct Options: Sendable {
+        /// How layers are applied: owners, and what becomes of links to directories.
         public var apply = ApplyOptions()
         /// Bytes of memory for layers that are being inflated, all together.
         public var memory = 64 << 20
@@ -15,21 +17,24 @@ public struct Unpacking: Sendable {
         public var helpers = 12
         /// For which prefixes of the image a driver that keeps chains keeps one.
         public var chains = ChainPolicy.auto
+        /// How large the image may be when it is unpacked.
         public var limits = UnpackLimits()
         /// The permissions of the bundle's directory: who can enter it can run the set-ID files of the image.
         public var bundleMode = UnpackContext.closedBundleMode
         /// The bundle gets an mtree file, which umoci needs to repack it.
         public var writesMtree = false
+        /// What the command does without options.
         public init() {}
     }
 
+    /// How much of the image was there already.
     public struct Result: Sendable {
         /// Layers that were there already and were not read.
         public var layersInPlace: Int
         /// All layers of the image.
         public var layers: Int
 
-        public init(layersInPlace: Int, layers: Int) {
+        package init(layersInPlace: Int, layers: Int) {
             self.layersInPlace = layersInPlace
             self.layers = layers
         }
@@ -40,7 +45,7 @@ public struct Unpacking: Sendable {
     private let cancellation: Cancellation
     private let progress: ProgressHandler
 
-    public init(
+    package init(
         driver: any StorageDriver, options: Options = Options(), cancellation: Cancellation = Cancellation(),
         progress: @escaping ProgressHandler = { _ in }
     ) {
@@ -51,7 +56,7 @@ public struct Unpacking: Sendable {
     }
 
     /// Unpacks `image` so that `bundle` is a bundle of it. Layers that the driver has are not read.
-    public func unpack(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
+    package func unpack(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
         let context = UnpackContext(
             bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
             options: options.apply, chains: options.chains, bundleMode: options.bundleMode,
@@ -77,7 +82,7 @@ public struct Unpacking: Sendable {
     }
 
     /// Unpacks the layers of `image` alone, so that `rootfs` is its root file system.
-    public func unpackRootfs(_ image: ResolvedImage, into rootfs: BytePath) throws -> Result {
+    package func unpackRootfs(_ image: ResolvedImage, into rootfs: BytePath) throws -> Result {
         let transaction = try driver.beginUnpack(
             UnpackContext(
                 bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
@@ -162,7 +167,7 @@ public struct Unpacking: Sendable {
     /// a user by name is an error.
     ///
     /// - Parameter path: what the document calls the root file system.
-    public static func runtimeConfiguration(
+    package static func runtimeConfiguration(
         _ config: ImageConfig, rootfs: SharedDescriptor?, path: String = "rootfs", owners: OwnerMapping
     ) throws -> [UInt8] {
         func account(_ file: BytePath) -> [UInt8]? {

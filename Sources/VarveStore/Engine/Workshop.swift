@@ -48,13 +48,13 @@ public final class Workshop: Sendable {
         /// The most threads that all calls together have at any moment: those of a call are at most five (itself, and for
         /// a layer one that inflates, one that hashes, one that writes files and one that deletes; or three that walk and
         /// one that sends).
-        public var threads: Int { calls * 5 + helpers }
+        package var threads: Int { calls * 5 + helpers }
     }
 
     /// The workshop of this process, for all that have none of their own. It starts no thread before the first call.
     public static let shared = Workshop()
 
-    public let limits: Limits
+    package let limits: Limits
     /// Bytes that each running call has in any case; the other half of the memory goes to those that ask first.
     private let ownMemory: Int
     private let state: Mutex<State>
@@ -104,6 +104,7 @@ public final class Workshop: Sendable {
         }
     }
 
+    /// A workshop of its own limits.
     public init(_ limits: Limits = Limits()) {
         // A caller may have changed the members since.
         let limits = Limits(calls: limits.calls, helpers: limits.helpers, memory: limits.memory)

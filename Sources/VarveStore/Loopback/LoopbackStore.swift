@@ -1,18 +1,18 @@
 import VarveBtrfs
 import Glibc
-public import Logging
-public import VarveSystem
+package import Logging
+package import VarveSystem
 import SystemPackage
 
 /// A store for hosts with no btrfs: a btrfs in an image file beside the store's directory, mounted there.
 ///
 /// The image of the store `PATH` is `PATH.btrfs`. Mounting is the caller's business after a reboot (`varve store mount`).
-public enum LoopbackStore {
+package enum LoopbackStore {
     /// The smallest that mkfs.btrfs takes with room for a store, in bytes.
-    public static let minimumSize: Int64 = 256 << 20
+    package static let minimumSize: Int64 = 256 << 20
 
     /// The image file of the store at `path`.
-    public static func image(of path: BytePath) -> BytePath {
+    package static func image(of path: BytePath) -> BytePath {
         var bytes = Array(path.bytes)
         while bytes.count > 1, bytes.last == UInt8(ascii: "/") { bytes.removeLast() }
         return (BytePath(bytes) ?? path).appendingBytes(".btrfs")
@@ -27,7 +27,7 @@ public enum LoopbackStore {
     /// taken away again.
     ///
     /// - Parameter size: of the image, in bytes; blocks are taken from the host as they are used.
-    public static func create(
+    package static func create(
         at path: BytePath, size: Int64, logger: Logger, cancellation: Cancellation = Cancellation()
     ) throws -> SnapshotStore {
         guard size >= minimumSize else {
@@ -172,7 +172,7 @@ public enum LoopbackStore {
     }
 
     /// Mounts an existing loopback store, `noatime`. Does nothing if it is mounted.
-    public static func mount(at path: BytePath) throws { try mount(image(of: path), at: path) }
+    package static func mount(at path: BytePath) throws { try mount(image(of: path), at: path) }
 
     private static func mount(_ image: BytePath, at path: BytePath) throws {
         let file: OwnedDescriptor
@@ -217,7 +217,7 @@ public enum LoopbackStore {
     }
 
     /// Unmounts a loopback store; the image stays.
-    public static func unmount(_ path: BytePath) throws {
+    package static func unmount(_ path: BytePath) throws {
         guard try isMountPoint(path) else {
             throw StoreError(.notFound, "no store is mounted at \"\(path)\"")
         }

@@ -1,20 +1,20 @@
 import VarveArchive
 import VarveBtrfs
 import VarveLayers
-public import VarveOCI
-public import VarveSystem
+package import VarveOCI
+package import VarveSystem
 import SystemPackage
 
 extension StoreCheck {
     /// What became of a comparison of chains with the layers that they are made of.
-    public struct DeepReport: Sendable {
-        public var findings: [Finding] = []
-        public var compared: [ChainName] = []
+    package struct DeepReport: Sendable {
+        package var findings: [Finding] = []
+        package var compared: [ChainName] = []
     }
 
     /// Derives every chain of `images` again, from its layers, and compares the tree with that in the store, byte for byte.
     /// Chains of other images, or with options that are not known here, are not looked at.
-    public func compare(with images: [ResolvedImage], cancellation: Cancellation = Cancellation()) throws
+    package func compare(with images: [ResolvedImage], cancellation: Cancellation = Cancellation()) throws
         -> DeepReport
     {
         var report = DeepReport()

@@ -1,5 +1,5 @@
 import VarveBtrfs
-public import VarveOCI
+package import VarveOCI
 public import VarveSystem
 import SystemPackage
 
@@ -8,17 +8,18 @@ import SystemPackage
 /// A chain is kept if a bundle or a snapshot descends from it, if it is a prefix of an image that is to be kept, if it is
 /// younger than asked for, if somebody works with it just now, and if a chain that is kept was made on top of it.
 public struct GarbageCollection: Sendable {
-    public struct Options: Sendable {
+    package struct Options: Sendable {
         /// Every chain of these images is kept, with any options.
-        public var keptChains: Set<ChainID> = []
+        package var keptChains: Set<ChainID> = []
         /// Chains that were made later are kept. Nil: age does not count.
-        public var madeBefore: Timestamp?
-        public var isDryRun = false
+        package var madeBefore: Timestamp?
+        package var isDryRun = false
         /// Wait until the file system has given the space back.
-        public var waitsForSpace = false
-        public init() {}
+        package var waitsForSpace = false
+        package init() {}
     }
 
+    /// What was collected, or would be.
     public struct Report: Sendable {
         /// In the order in which they were deleted: those made on top of others first.
         public var chains: [ChainName] = []
@@ -26,12 +27,13 @@ public struct GarbageCollection: Sendable {
         public var refreshed: [BytePath] = []
         /// Unneeded, but somebody was at them.
         public var inUse: [ChainName] = []
+        /// How many chains stay.
         public var kept = 0
         /// What a dry run would free, in bytes on disk; nil where it was not asked.
         public var exclusiveBytes: UInt64?
         /// False if the space was waited for and has not all come back.
         public var isSpaceBack = true
-        public init() {}
+        package init() {}
     }
 
     private let store: SnapshotStore
@@ -40,7 +42,7 @@ public struct GarbageCollection: Sendable {
     private let progress: ProgressHandler
 
     /// - Parameter progress: told how many of the chains that nothing needs are deleted.
-    public init(
+    package init(
         _ store: SnapshotStore, options: Options, cancellation: Cancellation = Cancellation(),
         progress: @escaping ProgressHandler = { _ in }
     ) {
@@ -56,7 +58,7 @@ public struct GarbageCollection: Sendable {
         var below: ChainName?
     }
 
-    public func run() throws -> Report {
+    package func run() throws -> Report {
         try store.requireTreeSearch("collect garbage in")
         var deleted: [UInt64] = []
         var report = try collect(&deleted)

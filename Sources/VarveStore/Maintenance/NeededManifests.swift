@@ -1,5 +1,5 @@
 import VarveBtrfs
-public import VarveOCI
+package import VarveOCI
 import VarveSystem
 import SystemPackage
 
@@ -9,7 +9,7 @@ extension SnapshotStore {
     ///
     /// Root finds every subvolume of the file system. Anybody else may not search the trees, and finds those in the store's
     /// own directories and in its `bundles/`.
-    public func neededManifests() throws -> Set<Digest> {
+    package func neededManifests() throws -> Set<Digest> {
         do throws(BtrfsError) {
             return try manifestsOfAllSubvolumes()
         } catch  where error.errno == .notPermitted {

@@ -87,13 +87,14 @@ struct SpaceUsage {
 
 /// What one chain takes on disk.
 public struct ChainUsage: Sendable {
+    /// The chain.
     public var name: ChainName
     /// Bytes of all that it holds.
     public var referenced: UInt64
     /// Bytes that would be freed if it alone were deleted.
     public var exclusive: UInt64
 
-    public init(name: ChainName, referenced: UInt64, exclusive: UInt64) {
+    package init(name: ChainName, referenced: UInt64, exclusive: UInt64) {
         self.name = name
         self.referenced = referenced
         self.exclusive = exclusive
@@ -102,7 +103,7 @@ public struct ChainUsage: Sendable {
 
 extension SnapshotStore {
     /// What the chains take on disk, by name, and whether the figures are those of quota groups: see Docs/commands.md.
-    public func usage() throws -> (chains: [ChainUsage], areQuotas: Bool) {
+    package func usage() throws -> (chains: [ChainUsage], areQuotas: Bool) {
         try requireTreeSearch("measure the chains of")
         let chains = try chains()
         let (figures, areQuotas) = try SpaceUsage(directory.fd).figures(of: chains.map(\.info.id))

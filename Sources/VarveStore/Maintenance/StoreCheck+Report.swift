@@ -1,16 +1,17 @@
-public import VarveOCI
-public import VarveSystem
+package import VarveOCI
+package import VarveSystem
 
 extension StoreCheck {
     /// What a check found.
     public struct Report: Sendable, CustomStringConvertible {
+        /// What is wrong with the store; empty if nothing is.
         public var findings: [Finding]
         /// The chains that were compared with their layers.
         public var compared: [ChainName]
         /// How many chains belong to none of the images that were given. 0 where no comparison was asked for.
         public var uncompared: Int
 
-        public init(findings: [Finding] = [], compared: [ChainName] = [], uncompared: Int = 0) {
+        package init(findings: [Finding] = [], compared: [ChainName] = [], uncompared: Int = 0) {
             self.findings = findings
             self.compared = compared
             self.uncompared = uncompared
@@ -28,7 +29,7 @@ extension StoreCheck {
     /// Everything that `run` looks at and, with images, also what `compare` does.
     ///
     /// - Parameter images: nil to compare nothing.
-    public func report(
+    package func report(
         comparingWith images: [ResolvedImage]? = nil, cancellation: Cancellation = Cancellation()
     ) throws -> Report {
         var report = Report(findings: try run())

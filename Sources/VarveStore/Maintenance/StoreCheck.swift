@@ -9,27 +9,30 @@ import SystemPackage
 /// Only what the store made itself is ever removed: a chain can be built again, and what an interrupted command left is of
 /// no use. A user's snapshot, or a file that somebody put into the store, is named and left alone.
 public struct StoreCheck: Sendable {
+    /// Something that is wrong with the store.
     public struct Finding: Sendable, Hashable {
         /// Below the store's directory; empty for itself.
         public var path: BytePath
+        /// What is wrong, as one sentence.
         public var problem: String
         /// What was done about it; nil if nothing was.
-        public var repair: String?
+        package var repair: String?
         /// What a person can do; nil if `--repair` does it.
         public var remedy: String?
+        /// Whether it was mended.
         public var isRepaired: Bool { repair != nil }
     }
 
     let store: SnapshotStore
     let repairs: Bool
 
-    public init(_ store: SnapshotStore, repairs: Bool = false) {
+    package init(_ store: SnapshotStore, repairs: Bool = false) {
         self.store = store
         self.repairs = repairs
     }
 
     /// Everything but the content of the chains. Reads no tree.
-    public func run() throws -> [Finding] {
+    package func run() throws -> [Finding] {
         var findings: [Finding] = []
         try checkDirectories(&findings)
         try checkStubs(&findings)

@@ -5,10 +5,10 @@ import Glibc
 /// The errors that these calls can give for a mutex and a condition of default type are errors in this
 /// program.
 @safe
-public final class Monitor: @unchecked Sendable {
+package final class Monitor: @unchecked Sendable {
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
 
-    public init() {
+    package init() {
         unsafe mutex = .allocate(capacity: 1)
         unsafe mutex.initialize(to: pthread_mutex_t())
         unsafe pthread_mutex_init(mutex, nil)
@@ -19,7 +19,7 @@ public final class Monitor: @unchecked Sendable {
         unsafe mutex.deallocate()
     }
 
-    public func locked<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
+    package func locked<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
         unsafe pthread_mutex_lock(mutex)
         defer { unsafe pthread_mutex_unlock(mutex) }
         return try body()
@@ -27,15 +27,15 @@ public final class Monitor: @unchecked Sendable {
 
     /// Sleeps until `condition` is signalled, or wakes for no reason: the caller asks again what it waits
     /// for. The monitor must be locked.
-    public func wait(for condition: Condition) { unsafe pthread_cond_wait(condition.condition, mutex) }
+    package func wait(for condition: Condition) { unsafe pthread_cond_wait(condition.condition, mutex) }
 }
 
 /// What a thread waits for under a `Monitor`.
 @safe
-public final class Condition: @unchecked Sendable {
+package final class Condition: @unchecked Sendable {
     fileprivate let condition: UnsafeMutablePointer<pthread_cond_t>
 
-    public init() {
+    package init() {
         unsafe condition = .allocate(capacity: 1)
         unsafe condition.initialize(to: pthread_cond_t())
         unsafe pthread_cond_init(condition, nil)
@@ -46,6 +46,6 @@ public final class Condition: @unchecked Sendable {
         unsafe condition.deallocate()
     }
 
-    public func signal() { unsafe pthread_cond_signal(condition) }
-    public func broadcast() { unsafe pthread_cond_broadcast(condition) }
+    package func signal() { unsafe pthread_cond_signal(condition) }
+    package func broadcast() { unsafe pthread_cond_broadcast(condition) }
 }

@@ -1,15 +1,15 @@
 import CLinux
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
 /// A value that goes over to another thread and is used there alone.
-public final class Handover<Value>: @unchecked Sendable {
+package final class Handover<Value>: @unchecked Sendable {
     private var value: Value?
 
-    public init(_ value: sending Value) { self.value = value }
+    package init(_ value: sending Value) { self.value = value }
 
     /// The value, once.
-    public func take() -> Value? {
+    package func take() -> Value? {
         defer { value = nil }
         return value
     }
@@ -17,7 +17,7 @@ public final class Handover<Value>: @unchecked Sendable {
 
 /// A thread with an owner. It is joined at the latest when the owner goes away, so none outlives its work.
 @safe
-public final class WorkerThread: @unchecked Sendable {
+package final class WorkerThread: @unchecked Sendable {
     private final class Start {
         let name: String
         let body: @Sendable () -> Void
@@ -34,12 +34,12 @@ public final class WorkerThread: @unchecked Sendable {
     /// them.
     /// - Parameter name: shown by ps(1) and top(1); 15 bytes at most, or it is not set.
     /// - Throws: the error of pthread_create(3).
-    public init(name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
+    package init(name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
         handle = try Self.start(name, body)
     }
 
     /// Starts a thread that nobody waits for; what it works with must keep itself alive.
-    public static func detached(name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
+    package static func detached(name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
         pthread_detach(try start(name, body))
     }
 
@@ -73,7 +73,7 @@ public final class WorkerThread: @unchecked Sendable {
     deinit { join() }
 
     /// Waits until the thread has ended; a second call does nothing.
-    public func join() {
+    package func join() {
         monitor.locked {
             guard let handle else { return }
             pthread_join(handle, nil)

@@ -1,4 +1,4 @@
-public import Logging
+package import Logging
 import VarveSystem
 
 /// Bundles as plain directories, on any file system: every layer is extracted for each of them, and what a delta counts
@@ -10,7 +10,7 @@ public struct DirectoryDriver: StorageDriver {
 
     public var name: String { "directory" }
 
-    public init(logger: Logger = Logger(label: "varve")) { self.logger = logger }
+    package init(logger: Logger = Logger(label: "varve")) { self.logger = logger }
 
     public func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
         try DirectoryUnpack(context)

@@ -1,7 +1,7 @@
 import VarveBtrfs
-public import VarveLayers
-public import VarveOCI
-public import VarveSystem
+package import VarveLayers
+import VarveOCI
+package import VarveSystem
 import SystemPackage
 
 /// The btrfs store as the hook program of another tool: the other side of the protocol of Docs/hooks.md.
@@ -9,28 +9,38 @@ import SystemPackage
 /// The tool extracts layers into the bundle, which is a subvolume of the store's file system, and after each the bundle is
 /// kept as the chain of that prefix. What the chain holds is what the tool extracted: it must check digests and DiffIDs
 /// as it goes.
-public struct BtrfsHook: Sendable {
-    /// An answer: an object, or the changes for its member `changes`.
-    public enum Answer: Sendable {
-        case object(JSONObject)
+package struct BtrfsHook: Sendable {
+    package enum Answer: Sendable {
+        /// The whole answer: a JSON object.
+        case object([UInt8])
+        /// The changes, in path order, that the member `changes` of the answer lists.
         case changes([Change])
+
+        /// The whole answer, in one piece.
+        package var bytes: [UInt8] {
+            switch self {
+            case .object(let bytes): bytes
+            case .changes(let changes):
+                Array("{\"changes\":".utf8) + Change.json(changes) + [UInt8(ascii: "}")]
+            }
+        }
     }
 
     private let store: SnapshotStore
     private let cancellation: Cancellation
 
-    public init(store: SnapshotStore, cancellation: Cancellation = Cancellation()) {
+    package init(store: SnapshotStore, cancellation: Cancellation = Cancellation()) {
         self.store = store
         self.cancellation = cancellation
     }
 
     /// Answers one request.
     /// - Throws: `StoreError`, kind `invalidInput` if the request is not one of this protocol.
-    public func answer(_ name: HookName, bundle: BytePath, request bytes: [UInt8]) throws -> Answer {
+    package func answer(_ name: HookName, bundle: BytePath, request bytes: [UInt8]) throws -> Answer {
         let request = try ForeignHookRequest(bytes, name)
         switch name {
         case .trySkip:
-            return .object(["layers": .number(JSONNumber(try trySkip(bundle, try request.chains())))])
+            return Self.object(["layers": .number(JSONNumber(try trySkip(bundle, try request.chains())))])
         case .extractTo:
             throw StoreError(
                 .usage,
@@ -38,19 +48,23 @@ public struct BtrfsHook: Sendable {
             )
         case .postExtract:
             try keep(bundle, as: try request.chain())
-            return .object([:])
-        case .runtimeConfig: return .object(["runtimeConfig": try request.member("runtimeConfig")])
+            return Self.object([:])
+        case .runtimeConfig: return Self.object(["runtimeConfig": try request.member("runtimeConfig")])
         case .postUnpack:
             try finish(bundle, try request.chains().last, manifest: try request.manifest())
-            return .object([:])
+            return Self.object([:])
         case .deltaList:
             let cancellation = cancellation
             return .changes(
                 try BtrfsDriver(store: store).freeze(
                     RepackContext(bundle: bundle, cancellation: cancellation)
                 ).delta { try cancellation.check() }.changes)
-        case .postRepack: return .object([:])
+        case .postRepack: return Self.object([:])
         }
+    }
+
+    private static func object(_ object: JSONObject) -> Answer {
+        .object(JSONValue.object(object).serialized())
     }
 
     /// Makes the bundle a snapshot of the longest prefix there is.

@@ -1,5 +1,5 @@
 /// The hooks that there are. The names carry the image format, so that hooks for a later one can stand beside them.
-public enum HookName: String, Sendable, CaseIterable {
+package enum HookName: String, Sendable, CaseIterable {
     case trySkip = "unpack.ociv1.layer.try-skip"
     case extractTo = "unpack.ociv1.layer.extract-to"
     case postExtract = "unpack.ociv1.layer.post-extract"
@@ -7,6 +7,17 @@ public enum HookName: String, Sendable, CaseIterable {
     case postUnpack = "unpack.ociv1.bundle.post-unpack"
     case deltaList = "repack.ociv1.delta-list"
     case postRepack = "repack.ociv1.bundle.post-repack"
+
+    /// - Throws: `StoreError`, kind `usage`, if there is no such hook.
+    package init(named name: String) throws(StoreError) {
+        guard let hook = HookName(rawValue: name) else {
+            throw StoreError(
+                .usage,
+                "there is no hook \"\(name)\"; it is one of \(Self.allCases.map(\.rawValue).joined(separator: ", "))"
+            )
+        }
+        self = hook
+    }
 
     /// The most bytes that an answer may have.
     var answerLimit: Int {

@@ -1,20 +1,20 @@
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// `hooks.toml`: which program is run for which hook.
-public struct HooksConfiguration: Sendable, Equatable {
-    public struct Hook: Sendable, Equatable {
+package struct HooksConfiguration: Sendable, Equatable {
+    package struct Hook: Sendable, Equatable {
         /// The program and its arguments; the hook's name and the bundle are added to them.
-        public var command: [BytePath]
+        package var command: [BytePath]
         /// The program is killed when it runs longer.
-        public var timeout: Duration
+        package var timeout: Duration
         /// Of the delta list: if it fails, the whole tree is compared instead.
-        public var fallback: Bool
+        package var fallback: Bool
         /// The directory that the program keeps its layers in; it may name directories below it, besides those in the
         /// bundle.
-        public var store: BytePath?
+        package var store: BytePath?
 
-        public init(
+        package init(
             command: [BytePath], timeout: Duration = .seconds(300), fallback: Bool = false,
             store: BytePath? = nil
         ) {
@@ -25,12 +25,12 @@ public struct HooksConfiguration: Sendable, Equatable {
         }
     }
 
-    public var hooks: [HookName: Hook]
+    package var hooks: [HookName: Hook]
 
-    public init(_ hooks: [HookName: Hook]) { self.hooks = hooks }
+    package init(_ hooks: [HookName: Hook]) { self.hooks = hooks }
 
     /// Nil if there is no such file.
-    public static func read(_ path: BytePath) throws -> HooksConfiguration? {
+    package static func read(_ path: BytePath) throws -> HooksConfiguration? {
         let bytes: [UInt8]?
         do throws(PlaceError) { bytes = try TOMLTable.bytes(of: path) } catch {
             guard let error = error.errno else {
@@ -42,7 +42,7 @@ public struct HooksConfiguration: Sendable, Equatable {
         return try bytes.map { try HooksConfiguration(parsing: $0, of: path) }
     }
 
-    public init(parsing bytes: [UInt8], of path: BytePath) throws {
+    package init(parsing bytes: [UInt8], of path: BytePath) throws {
         func shown(_ key: String) -> String { "\"\(BytePath.excerpt(key.utf8))\"" }
         func wrong(_ line: Int, _ reason: String) -> StoreError {
             StoreError(

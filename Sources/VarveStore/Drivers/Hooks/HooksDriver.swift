@@ -1,18 +1,18 @@
 import Glibc
 import VarveLayers
-public import Logging
+package import Logging
 import VarveOCI
 import VarveSystem
 import SystemPackage
 
 /// Storage by programs of the user's, named in `hooks.toml`: see Docs/hooks.md.
-public struct HooksDriver: StorageDriver {
+package struct HooksDriver: StorageDriver {
     private let runner: HookRunner
-    public var name: String { "hooks" }
+    package var name: String { "hooks" }
 
     /// - Parameter onErrorOutput: gets what the programs write to their standard error, in whole lines; by default it
     ///   goes to that of this process. Called by the thread of the operation.
-    public init(
+    package init(
         configuration: HooksConfiguration, logger: Logger,
         onErrorOutput: (@Sendable ([UInt8]) -> Void)? = nil
     ) {
@@ -22,11 +22,11 @@ public struct HooksDriver: StorageDriver {
             logger: logger)
     }
 
-    public func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
+    package func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
         try HooksUnpack(runner: runner, context: context)
     }
 
-    public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
+    package func freeze(_ context: RepackContext) throws -> any FrozenBundle {
         try HooksBundle(runner: runner, context: context)
     }
 }
