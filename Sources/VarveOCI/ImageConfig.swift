@@ -16,7 +16,7 @@ package struct ImageConfig: Hashable, Sendable {
 
     /// Entries of history, variables, arguments, labels, ports and volumes together that an image may have. What is made of one
     /// takes up to 1 KiB of memory: a volume becomes a mount with six options.
-    public static let maximumEntries = 50_000
+    package static let maximumEntries = 50_000
 
     /// The member `config`: what a container of the image runs with. Keys of sets are in the order of the
     /// document.

@@ -92,7 +92,7 @@ extension ImageLayout {
     /// What a tag stands for, as it is: an index of images for several platforms stays one.
     ///
     /// - Throws: `notFound` if there is no such tag.
-    public func descriptor(of reference: ImageReference) throws(OCIError) -> Descriptor {
+    package func descriptor(of reference: ImageReference) throws(OCIError) -> Descriptor {
         let top = try index()
         var found: [Descriptor] = []
         // By the tag first: an index may have very many entries.
