@@ -15,8 +15,10 @@ public struct SendStreamReader: ~Copyable, Sendable {
     private var isAtEnd = false
 
     /// Reads from an open descriptor, from its current offset on. The caller keeps it open, and closes it afterwards.
-    /// - Parameter bufferSize: bytes that one read(2) asks for at most, at least 4,096. The buffer grows for a longer
-    ///   command.
+    /// - Parameters:
+    ///   - fileDescriptor: what is read, from its current offset on.
+    ///   - bufferSize: bytes that one read(2) asks for at most, at least 4,096. The buffer grows for a longer
+    ///     command.
     public init(fileDescriptor: Int32, bufferSize: Int = 1 << 20) {
         self.fileDescriptor = fileDescriptor
         parser = SendStreamParser(bufferSize: bufferSize)

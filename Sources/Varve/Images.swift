@@ -100,7 +100,9 @@ public struct Images: Sendable {
 
     /// The manifest, the configuration and the history of an image.
     ///
-    /// - Parameter platform: which image of a multi-platform index; by default this host's.
+    /// - Parameters:
+    ///   - image: `PATH[:TAG]`: an image layout, and a tag in it.
+    ///   - platform: which image of a multi-platform index; by default this host's.
     public func stat(_ image: BytePath, platform: Platform? = nil) async throws -> ImageStat {
         try await workshop.run { _ in
             try ImageStat(try ImageReference.locating(image), platform: platform)
@@ -110,6 +112,7 @@ public struct Images: Sendable {
     /// Removes the blobs of a layout that no tag leads to.
     ///
     /// - Parameters:
+    ///   - layout: an image layout.
     ///   - store: the blobs of images that its bundles and snapshots came from stay, so that they can still be repacked.
     ///   - isDryRun: nothing is removed; the report says what would be.
     /// - Throws: `OCIError`: `inUse` while somebody writes into the layout; `invalidInput` if a document cannot be read, and
@@ -128,7 +131,10 @@ public struct Images: Sendable {
 
     /// Changes the configuration of an image, and the annotations of its manifest.
     ///
-    /// - Parameter edit: what is not set in it stays as it is.
+    /// - Parameters:
+    ///   - image: `PATH[:TAG]`: an image layout, and a tag in it.
+    ///   - edit: what is not set in it stays as it is.
+    ///   - options: the tag and the history of the new image.
     @discardableResult
     public func configure(
         _ image: BytePath, _ edit: ImageConfigEdit, options: ImageEditing.Options = ImageEditing.Options()
@@ -145,10 +151,12 @@ public struct Images: Sendable {
     ///
     /// - Parameters:
     ///   - source: the file or directory.
+    ///   - image: `PATH[:TAG]`: an image layout, and a tag in it.
     ///   - target: its path in the image.
     ///   - isOpaque: what the layers below have in `target`, a directory, is not seen any more.
     ///   - owners: how the owners of the files become those in the layer.
     ///   - compression: of the layer; nil for that of the topmost layer that is compressed.
+    ///   - options: the tag and the history of the new image.
     @discardableResult
     public func insert(
         _ source: BytePath, into image: BytePath, at target: BytePath, isOpaque: Bool = false,
@@ -173,8 +181,12 @@ public struct Images: Sendable {
 
     /// Adds a tar archive to an image as its topmost layer, byte for byte.
     ///
-    /// - Parameter archive: an uncompressed archive. It is read as a whole: what could not be unpacked again does not become
-    ///   a layer.
+    /// - Parameters:
+    ///   - archive: an uncompressed archive. It is read as a whole: what could not be unpacked again does not become
+    ///     a layer.
+    ///   - image: `PATH[:TAG]`: an image layout, and a tag in it.
+    ///   - compression: of the layer; nil for that of the topmost layer that is compressed.
+    ///   - options: the tag and the history of the new image.
     /// - Throws: `StoreError`: `invalidInput` for such an archive.
     @discardableResult
     public func addLayer(
@@ -222,9 +234,11 @@ public struct Images: Sendable {
     /// Extracts the root file system of an image, and nothing else, on any file system. It cannot be repacked.
     ///
     /// - Parameters:
+    ///   - image: `PATH[:TAG]`: an image layout, and a tag in it.
     ///   - platform: which image of a multi-platform index; by default this host's.
     ///   - rootfs: a directory that is empty, or yet to be made.
     ///   - options: its memory and its helper threads are cut down to what the workshop has free.
+    ///   - progress: told how far the call is.
     @discardableResult
     public func unpackRootfs(
         of image: BytePath, platform: Platform? = nil, into rootfs: BytePath,
@@ -241,6 +255,8 @@ public struct Images: Sendable {
     /// The `config.json` of an image, as runtimes take it.
     ///
     /// - Parameters:
+    ///   - image: `PATH[:TAG]`: an image layout, and a tag in it.
+    ///   - platform: which image of a multi-platform index; by default this host's.
     ///   - rootfs: the root file system that the container is to have; users and groups by name are looked up in it. Without
     ///     one, such a user becomes root, and a warning says so.
     ///   - owners: the ranges of ids that the runtime is to map.

@@ -13,7 +13,9 @@ extension LayerStore {
 
     /// Deletes bundles. One that cannot be deleted does not keep the others; the first error is thrown at the end.
     ///
-    /// - Parameter progress: told how many are deleted.
+    /// - Parameters:
+    ///   - bundles: the paths of the bundles.
+    ///   - progress: told how many are deleted.
     public func removeBundles(
         _ bundles: [BytePath], progress: @escaping ProgressHandler = { _ in }
     ) async throws {

@@ -159,6 +159,8 @@ extension LayerStore {
     /// - Parameters:
     ///   - path: a directory that is empty, or yet to be made.
     ///   - size: of the image file, in bytes, at least 256 MiB; blocks are taken as they are used.
+    ///   - workshop: the threads and the memory of this call and of all calls of the store.
+    ///   - logger: takes warnings, and at debug level what is done.
     /// - Throws: `StoreError`: `usage` for a smaller size, `unsupported` without root or mkfs.btrfs(8).
     public static func createLoopback(
         _ path: BytePath, size: Int64, workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")

@@ -34,7 +34,10 @@ public struct LayerStore: Sendable {
 
     /// Opens the btrfs store in a directory.
     ///
-    /// - Parameter workshop: the threads and the memory of this call and of all calls of the store.
+    /// - Parameters:
+    ///   - path: the directory of the store.
+    ///   - workshop: the threads and the memory of this call and of all calls of the store.
+    ///   - logger: takes warnings, and at debug level what is done.
     /// - Throws: `StoreError`: `notFound` if there is no store, `unsupported` if it is not on btrfs or not the caller's.
     public static func open(
         _ path: BytePath, workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")
@@ -46,7 +49,10 @@ public struct LayerStore: Sendable {
 
     /// Makes a btrfs store in a directory on btrfs, or opens the one that is there.
     ///
-    /// - Parameter path: a directory that is empty, or yet to be made.
+    /// - Parameters:
+    ///   - path: a directory that is empty, or yet to be made.
+    ///   - workshop: the threads and the memory of this call and of all calls of the store.
+    ///   - logger: takes warnings, and at debug level what is done.
     /// - Throws: `StoreError`: `unsupported` if it is not on btrfs.
     public static func create(
         _ path: BytePath, workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")
@@ -80,6 +86,7 @@ public struct LayerStore: Sendable {
     ///   - platform: which image of a multi-platform index; by default this host's.
     ///   - bundle: a directory that is yet to be made, or is empty.
     ///   - options: its memory and its helper threads are cut down to what the workshop has free.
+    ///   - progress: told how far the call is.
     /// - Throws: `OCIError` for the image, `StoreError` and what else the driver throws.
     @discardableResult
     public func unpack(
@@ -98,6 +105,7 @@ public struct LayerStore: Sendable {
     /// The exact changes in a bundle since it was unpacked, or last refreshed, in byte order of their paths.
     ///
     /// - Parameters:
+    ///   - bundle: the path of the bundle.
     ///   - source: what the changes are found by, where the driver has a choice; the result is the same.
     ///   - readsAll: content is compared also where all else says that it is as it was.
     ///   - progress: called with the number of entries looked at so far.
@@ -122,7 +130,11 @@ public struct LayerStore: Sendable {
     /// A side is the path of a subvolume's root directory, or the name of a snapshot or a chain of this store. Of bundles,
     /// snapshots and chains, the trees in `rootfs/` are compared.
     ///
-    /// - Parameter progress: called with the number of entries looked at so far.
+    /// - Parameters:
+    ///   - old: the tree as it was.
+    ///   - new: the tree as it is.
+    ///   - source: what the changes are found by; the result is the same.
+    ///   - progress: called with the number of entries looked at so far.
     /// - Throws: `StoreError`: `notFound` if there is no such side, `unsupported` where it is not on btrfs.
     public func delta(
         from old: BytePath, to new: BytePath, source: DeltaSource = .auto,
@@ -143,8 +155,10 @@ public struct LayerStore: Sendable {
     /// Adds one layer with the changes of a bundle to the image that it came from, and tags the result.
     ///
     /// - Parameters:
+    ///   - bundle: the path of the bundle.
     ///   - image: `PATH[:TAG]`, the layout that holds the image of the bundle, and the tag that the new image gets.
     ///   - options: threads that compress beyond two are cut down to what the workshop has free.
+    ///   - progress: told how far the call is.
     /// - Throws: `OCIError` for the layout, `StoreError` and what else the driver throws.
     @discardableResult
     public func repack(

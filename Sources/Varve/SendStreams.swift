@@ -17,6 +17,8 @@ public enum SendStreams {
     ///
     /// - Parameters:
     ///   - file: a file, or a pipe, which is read as it is filled.
+    ///   - format: text, or an object of JSON for each command.
+    ///   - workshop: the threads and the memory of this call and of all calls of the store.
     ///   - line: called with each line, without its newline, in order, from a thread of the call. It returns at once; what
     ///     it throws ends the call.
     /// - Throws: `SendStreamError` for a stream that is not valid, `StoreError` if it cannot be read.

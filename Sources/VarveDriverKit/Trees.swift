@@ -24,7 +24,10 @@ public enum Trees {
     /// What has to change in `old` to make it equal to `new`. Every file is read: nothing is asked of the file system but what
     /// any of them can tell.
     ///
-    /// - Parameter onEntry: called for each entry that is looked at, from several threads; it throws to stop.
+    /// - Parameters:
+    ///   - old: the tree as it was.
+    ///   - new: the tree as it is.
+    ///   - onEntry: called for each entry that is looked at, from several threads; it throws to stop.
     public static func compare(
         old: SharedDescriptor, new: SharedDescriptor, onEntry: @escaping @Sendable () throws -> Void = {}
     ) throws -> DeltaResult {
@@ -50,7 +53,9 @@ extension BundleFile {
 extension RepackContext {
     /// Unpacks the image that the bundle came from once more: what a driver without snapshots compares the bundle with.
     ///
-    /// - Parameter path: where the new bundle is to be; nothing is there yet.
+    /// - Parameters:
+    ///   - path: where the new bundle is to be; nothing is there yet.
+    ///   - driver: what unpacks the image.
     public func unpackImage(into path: BytePath, with driver: some StorageDriver) throws {
         guard let image else {
             throw StoreError(

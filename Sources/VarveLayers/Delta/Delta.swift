@@ -69,7 +69,7 @@ public struct DeltaResult: Sendable {
     /// - Parameters:
     ///   - changes: in path order, each path once.
     ///   - source: what the answer came from.
-    ///   - reason: why another source was not taken; nil where the one that was asked for was.
+    ///   - reason: why that source was taken.
     public init(changes: [Change], source: DeltaSource, reason: String) {
         self.changes = changes
         self.source = source
