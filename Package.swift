@@ -30,6 +30,7 @@ let package = Package(
     products: [
         .library(name: "Varve", targets: ["Varve"]),
         .library(name: "VarveDriverKit", targets: ["VarveDriverKit"]),
+        .library(name: "VarveDriverTesting", targets: ["VarveDriverTesting"]),
         .library(name: "BtrfsSendStream", targets: ["BtrfsSendStream"]),
         .executable(name: "varve", targets: ["varve"]),
     ],
@@ -89,6 +90,13 @@ let package = Package(
         .target(
             name: "VarveDriverKit",
             dependencies: ["Varve", "VarveStore", "VarveLayers", "VarveOCI", "VarveSystem", system],
+            swiftSettings: rules),
+        .target(
+            name: "VarveDriverTesting",
+            dependencies: [
+                "VarveDriverKit", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveSystem",
+                system,
+            ],
             swiftSettings: rules),
         .target(
             name: "VarveCommands",
@@ -172,7 +180,8 @@ let package = Package(
             dependencies: [
                 "Varve", "VarveCommands", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive",
                 "VarveBtrfs", "VarveSystem",
-                "DeltaChecks", "TestSupport", crypto, logging, system,
+                "VarveDriverKit", "VarveDriverTesting", "driver-example", "DeltaChecks", "TestSupport",
+                crypto, logging, system,
             ],
             swiftSettings: rules),
     ],

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 # The libraries that are products, and the modules whose types they show.
-LIBRARIES = ["Varve", "VarveDriverKit", "BtrfsSendStream"]
+LIBRARIES = ["Varve", "VarveDriverKit", "VarveDriverTesting", "BtrfsSendStream"]
 SHOWN_MODULES = ["VarveSystem", "VarveOCI", "VarveLayers", "VarveStore"]
 
 

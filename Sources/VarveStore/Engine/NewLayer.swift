@@ -1,14 +1,14 @@
-import VarveArchive
-import VarveOCI
+package import VarveArchive
+package import VarveOCI
 
 /// A layer's blob on its way into a layout: tar, hashed for the DiffID, compressed, hashed again.
-enum NewLayer {
+package enum NewLayer {
     /// The annotation by which umoci since 0.6 says how many bytes a compressed layer inflates to (mutate/mutate.go,
     /// `UmociUncompressedBlobSizeAnnotation`). A hint: nothing here relies on it.
     static let sizeKey = "ci.umo.uncompressed_blob_size"
 
     /// - Parameter archive: writes an uncompressed tar archive, and finishes what it writes to.
-    static func write(
+    package static func write(
         into layout: ImageLayout, _ compression: LayerCompression, threads: Int = 2,
         archive: (any ByteSink) throws -> Void
     ) throws -> (Descriptor, DiffID) {
