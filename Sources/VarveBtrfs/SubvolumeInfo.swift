@@ -39,7 +39,7 @@ extension FileDescriptor {
         return SubvolumeInfo(raw)
     }
 
-    /// The same; nil if the subvolume was deleted since the descriptor was opened, for which the kernel says ENOENT.
+    /// What the kernel knows of the subvolume; nil if it was deleted since the descriptor was opened (ENOENT).
     package func subvolumeInfoIfPresent() throws(BtrfsError) -> SubvolumeInfo? {
         do throws(BtrfsError) {
             return try subvolumeInfo()

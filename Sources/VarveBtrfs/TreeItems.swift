@@ -48,7 +48,7 @@ package struct FileExtent: Hashable, Sendable {
         /// `length` bytes from `offset` of the (unpacked) extent at `diskStart` of `diskLength` bytes; a hole if
         /// `diskStart` is 0.
         case regular(diskStart: UInt64, diskLength: UInt64, offset: UInt64, length: UInt64)
-        /// The same, reserved by fallocate(2) and read as zeros.
+        /// An extent that fallocate(2) reserved; it reads as zeros.
         case preallocated(diskStart: UInt64, diskLength: UInt64, offset: UInt64, length: UInt64)
     }
 

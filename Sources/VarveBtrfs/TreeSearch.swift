@@ -42,7 +42,7 @@ package import SystemPackage
         try forEachInodeWithNames(changedSince: transaction) { inode, _ in body(inode) }
     }
 
-    /// The same, with the names that lie beside the inode's item in the leaves that are read anyway. They are all of its
+    /// Each inode that changed, with the names that lie beside its item in the leaves that are read anyway. They are all of its
     /// names if there are as many as its link count says (1 for a directory); else some may be missing, and
     /// `names(ofInode:)` has them.
     package mutating func forEachInodeWithNames(

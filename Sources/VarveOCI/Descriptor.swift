@@ -76,14 +76,14 @@ public struct Descriptor: Hashable, Sendable {
     /// The tag that this entry of an index has.
     package var referenceName: String? { annotation(Self.referenceNameKey) }
 
-    /// The same with an annotation set, or removed by nil. Annotations that become empty go away.
+    /// This descriptor with an annotation set, or removed by nil. Annotations that become empty go away.
     package func annotated(_ key: String, _ value: String?) -> Descriptor {
         var copy = self
         copy.json.setAnnotation(key, value)
         return copy
     }
 
-    /// The same reference to other content: annotations and unknown members stay, what stood for the old
+    /// This reference, to other content: annotations and unknown members stay, what stood for the old
     /// content (`data`, `urls`) goes.
     func replacing(mediaType: String, digest: Digest, size: Int64) -> Descriptor {
         var json = json
@@ -95,14 +95,14 @@ public struct Descriptor: Hashable, Sendable {
         return Descriptor(json: json, mediaType: mediaType, digest: digest, size: size, platform: platform)
     }
 
-    /// The same blob under another media type.
+    /// This blob under another media type.
     func retyped(_ mediaType: String) -> Descriptor {
         var json = json
         json["mediaType"] = .string(mediaType)
         return Descriptor(json: json, mediaType: mediaType, digest: digest, size: size, platform: platform)
     }
 
-    /// The same for what an image configuration says that it is for, where the descriptor says anything of that.
+    /// This descriptor with the platform of an image configuration, where the descriptor names a platform.
     func replacingPlatform(by config: JSONObject) -> Descriptor {
         guard var platform = json["platform"]?.object else { return self }
         for key in ["architecture", "os", "variant"] { platform[key] = config[key] }

@@ -99,7 +99,7 @@ package struct ImageConfig: Hashable, Sendable {
     /// The ChainIDs of all prefixes of the image's layers, lowest first.
     package var chainIDs: [ChainID] { ChainID.prefixes(of: diffIDs) }
 
-    /// The same for root: what can be said where users cannot be looked up.
+    /// The configuration without a user, which means root: what can be said where users cannot be looked up.
     package func withoutUser() throws(OCIError) -> ImageConfig {
         var json = json
         var execution = json["config"]?.object ?? JSONObject()

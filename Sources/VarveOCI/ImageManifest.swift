@@ -36,12 +36,12 @@ package struct ImageManifest: Hashable, Sendable {
         self.init(json: ["schemaVersion": 2], config: config, layers: layers)
     }
 
-    /// The same as an OCI manifest with another config and other layers.
+    /// An OCI manifest of another configuration and other layers; the other members stay.
     func replacing(config: Descriptor, layers: [Descriptor]) -> ImageManifest {
         ImageManifest(json: json, config: config, layers: layers)
     }
 
-    /// The same with other annotations; none at all if `annotations` is empty.
+    /// This manifest with other annotations; none at all if `annotations` is empty.
     func annotated(_ annotations: JSONObject) -> ImageManifest {
         var json = json
         json["annotations"] = annotations.isEmpty ? nil : .object(annotations)

@@ -10,7 +10,7 @@ public struct ResolvedImage: Sendable {
     package let manifest: ImageManifest
     package let config: ImageConfig
 
-    /// The same image, by another value for its layout.
+    /// This image, with another value for its layout.
     package func within(_ layout: ImageLayout) -> ResolvedImage {
         var image = self
         image.layout = layout

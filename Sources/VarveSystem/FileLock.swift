@@ -45,7 +45,7 @@ package struct FileLock: ~Copyable {
         }
     }
 
-    /// The same, waiting for whoever holds it. `whileWaiting` is called about 20 times a second meanwhile, so that a
+    /// Takes the lock, and waits while somebody else holds it. `whileWaiting` is called about 20 times a second meanwhile, so that a
     /// wait can be shown and be given up; what it throws ends the wait.
     package static func exclusive(
         _ name: BytePath, in directory: SharedDescriptor, isShared: Bool = false,

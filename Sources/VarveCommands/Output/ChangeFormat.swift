@@ -5,7 +5,7 @@ import VarveSystem
 enum ChangeFormat {
     /// `A path`, `M path`, `D path`, as a person may see them (`ShownText`).
     case text
-    /// The same with NUL at the end and nothing escaped.
+    /// As `text`, but each change ends with NUL, and nothing is escaped.
     case terminated
     /// One array of objects, one object a line.
     case json

@@ -8,16 +8,16 @@ final class OpenDirectory {
     /// The way to it from the root with no symbolic link in it, where that could be told.
     let truePath: BytePath
     /// New files do not simply get the process's ids and the mode asked for: the directory has the set-group-ID bit
-    /// or a default ACL, and hands it down.
-    let handsDown: Bool
+    /// or a default ACL, which new files inherit.
+    let newFilesInherit: Bool
 
     var fd: FileDescriptor { descriptor.fd }
 
-    init(_ descriptor: consuming OwnedDescriptor, inode: UInt64, truePath: BytePath, handsDown: Bool) {
+    init(_ descriptor: consuming OwnedDescriptor, inode: UInt64, truePath: BytePath, newFilesInherit: Bool) {
         self.descriptor = descriptor
         self.inode = inode
         self.truePath = truePath
-        self.handsDown = handsDown
+        self.newFilesInherit = newFilesInherit
     }
 }
 

@@ -61,16 +61,16 @@ struct EntryMetadata: Sendable {
     }
 
     /// Owner, mode, attributes and times of something that is never opened: link, device, FIFO.
-    func apply(_ entry: TarEntry, to name: BytePath, in fd: FileDescriptor, handsDown: Bool) throws {
+    func apply(_ entry: TarEntry, to name: BytePath, in fd: FileDescriptor, inherits: Bool) throws {
         let path = entry.path
-        if entry.uid != uid || entry.gid != gid || handsDown {
+        if entry.uid != uid || entry.gid != gid || inherits {
             try attempt("set the owner of", path) { () throws(Errno) in
                 try fd.changeOwner(of: name, uid: entry.uid, gid: entry.gid)
             }
         }
         let isLink = entry.kind == .symbolicLink
         if !isLink {
-            if handsDown {
+            if inherits {
                 for inherited in [PosixACL.accessName] {
                     try attempt("remove the attribute \(inherited) of", path) { () throws(Errno) in
                         do throws(Errno) {

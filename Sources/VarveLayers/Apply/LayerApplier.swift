@@ -8,7 +8,7 @@ public struct ApplyOptions: Sendable, Hashable {
     /// A directory entry over a symbolic link to a directory goes into that directory and keeps the link
     /// (umoci's `--keep-dirlinks`); otherwise the link is replaced.
     public var keepDirlinks: Bool
-    /// Whose files become.
+    /// The user and group that new files get.
     public var owners: OwnerMapping
 
     /// How a layer is applied; each option is described at its property.
@@ -143,7 +143,7 @@ package final class LayerApplier {
             try make(place, in: directory) { () throws(Errno) in
                 try directory.fd.makeSymbolicLink(place.name, target: target)
             }
-            try metadata.apply(entry, to: place.name, in: directory.fd, handsDown: directory.handsDown)
+            try metadata.apply(entry, to: place.name, in: directory.fd, inherits: directory.newFilesInherit)
         case .hardLink:
             try makeHardLink(entry, place, in: directory)
         case .characterDevice, .blockDevice, .fifo:
@@ -158,7 +158,7 @@ package final class LayerApplier {
                     place.name, mode: type.rawValue | entry.mode, major: entry.deviceMajor,
                     minor: entry.deviceMinor)
             }
-            try metadata.apply(entry, to: place.name, in: directory.fd, handsDown: directory.handsDown)
+            try metadata.apply(entry, to: place.name, in: directory.fd, inherits: directory.newFilesInherit)
         }
         written.insert(place.name, in: directory.inode)
     }
@@ -178,7 +178,8 @@ package final class LayerApplier {
         }
         guard let descriptor = made.take() else { return }
         let file = NewFile(
-            entry, place.path, descriptor, mode: mode, inherits: directory.handsDown, isHashed: digests != nil
+            entry, place.path, descriptor, mode: mode, inherits: directory.newFilesInherit,
+            isHashed: digests != nil
         )
         if let filler = filler() {
             while let (offset, bytes) = unsafe try archive.nextContent() {
@@ -230,18 +231,18 @@ package final class LayerApplier {
         }
         let made = try take(&target, orOpen: place, in: directory)
         let existing = try metadata.status(of: made.fd, path)
-        var handedDown = false
-        if isNew, !directory.handsDown {
+        var didInherit = false
+        if isNew, !directory.newFilesInherit {
             try metadata.apply(entry, toNew: made.fd, existing: existing)
         } else {
             let attributes = try metadata.apply(entry, to: made.fd, existing: existing)
-            handedDown =
+            didInherit =
                 existing.permissions & 0o2000 != 0 || attributes.contains { $0 == PosixACL.defaultName }
         }
         let hasDefaultACL = try metadata.attributes(of: entry).contains { $0.name == PosixACL.defaultName }
-        let handsDown = entry.mode & 0o2000 != 0 || hasDefaultACL
+        let newFilesInherit = entry.mode & 0o2000 != 0 || hasDefaultACL
         // It may be known by another path too.
-        if handsDown || handedDown { cache.removeAll() }
+        if newFilesInherit || didInherit { cache.removeAll() }
         // What is no link lies where its name says.
         let way =
             isByLink
@@ -249,7 +250,7 @@ package final class LayerApplier {
         pendingTimes.set(entry, path: way, inode: existing.inode)
         // Its files come next in every archive that was ever made: keep it open, as it is now.
         cache.insert(
-            OpenDirectory(made, inode: existing.inode, truePath: way, handsDown: handsDown), path)
+            OpenDirectory(made, inode: existing.inode, truePath: way, newFilesInherit: newFilesInherit), path)
     }
 
     private func take(_ opened: inout OwnedDescriptor?, orOpen place: EntryPath, in directory: OpenDirectory)
@@ -377,8 +378,8 @@ package final class LayerApplier {
         return try register(found, path)
     }
 
-    /// The same for whiteouts; nil too where a file is in its place, from which there is nothing to delete: the layer
-    /// may have put it there, or is yet to replace it.
+    /// The directory in which a whiteout deletes something. Nil where there is none, or a file in its place: there is nothing to
+    /// delete in that, and the layer may have put it there, or is yet to replace it.
     private func findDirectoryToEmpty(_ path: BytePath, entry: BytePath) throws -> OpenDirectory? {
         if let found = cache.find(path) { return found }
         guard let found = try resolver.open(path, entry: entry, orNoDirectory: true) else { return nil }
@@ -406,7 +407,7 @@ package final class LayerApplier {
         }
         return OpenDirectory(
             descriptor, inode: now.inode, truePath: truePath,
-            handsDown: hasDefaultACL || now.mode & 0o2000 != 0)
+            newFilesInherit: hasDefaultACL || now.mode & 0o2000 != 0)
     }
 
     // MARK: Small things

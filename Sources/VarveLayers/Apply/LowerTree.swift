@@ -33,14 +33,14 @@ package struct LowerTree: Sendable {
         }
     }
 
-    private enum Sight {
+    private enum Lookup {
         case found(SharedDescriptor, BytePath, FileStatus)
         /// Nothing, and whatever layers below have there does not show.
         case hidden
         case absent
     }
 
-    private static func look(_ path: [BytePath], in layer: LowerLayer) throws(Errno) -> Sight {
+    private static func look(_ path: [BytePath], in layer: LowerLayer) throws(Errno) -> Lookup {
         var directory = layer.root
         var hides = try isOpaque(directory.fd, layer.whiteouts)
         for (index, name) in path.enumerated() {

@@ -26,7 +26,7 @@ final class StandaloneExtraction {
     /// Where files of the layers below were copied up to, and the copy's inode number: something else may be there by now.
     private var copies: [CopyKey: (path: [BytePath], inode: UInt64)] = [:]
 
-    private var lastWay: (path: BytePath, walked: [BytePath])?
+    private var lastWalk: (path: BytePath, walked: [BytePath])?
 
     /// Of layers below: the names of their files that have several.
     private var linkedNames: [Int: LinkedNames] = [:]
@@ -97,20 +97,20 @@ final class StandaloneExtraction {
 
     // MARK: The way to an entry
 
-    /// The same way as to the entry before need not be walked again, unless something on it may have been replaced.
+    /// The path of the last entry's directory, and where it led: it is not walked again, unless something on it may have been replaced.
     private func walkOnce(_ path: BytePath, entry: BytePath) throws -> [BytePath]? {
-        if let lastWay, lastWay.path == path { return lastWay.walked }
-        lastWay = nil
+        if let lastWalk, lastWalk.path == path { return lastWalk.walked }
+        lastWalk = nil
         guard let walked = try walk(path, entry: entry, creates: true) else { return nil }
-        lastWay = (path, walked)
+        lastWalk = (path, walked)
         return walked
     }
 
     /// Something was put at a path, or taken away.
     private func forgetWay(_ path: [BytePath]) {
         let path = join(path)
-        if let way = lastWay, join(way.walked).isAt(orBelow: path) || way.path.isAt(orBelow: path) {
-            lastWay = nil
+        if let way = lastWalk, join(way.walked).isAt(orBelow: path) || way.path.isAt(orBelow: path) {
+            lastWalk = nil
         }
     }
 
@@ -321,7 +321,7 @@ final class StandaloneExtraction {
         _ name: BytePath, in path: BytePath, entry: BytePath, keeping written: WrittenNames
     ) throws {
         guard !isBottom, let directory = try walk(path, entry: entry, creates: false) else { return }
-        lastWay = nil
+        lastWalk = nil
         let whole = join(directory + [name])
         if let existing = try status(directory, name), !existing.isOverlayWhiteout {
             let opened = try open(directory)
@@ -354,7 +354,7 @@ final class StandaloneExtraction {
     /// Nothing that lower layers have in the directory shows.
     func deleteContents(of path: BytePath, entry: BytePath, keeping written: WrittenNames) throws {
         guard !isBottom, let directory = try walk(path, entry: entry, creates: false) else { return }
-        lastWay = nil
+        lastWalk = nil
         let opened = try open(directory)
         let before = try attempt("look at", path) { () throws(Errno) in try opened.fd.status() }
         if !written.isSettled(before.inode) {

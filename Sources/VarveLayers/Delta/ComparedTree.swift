@@ -58,7 +58,7 @@ struct ComparedTree: Sendable {
         try anyStatus(at: path).flatMap(visible)
     }
 
-    /// The same, sockets included; nested subvolumes are still not there.
+    /// What lies at `path`, as `status(at:)` says it, but sockets too. Nested subvolumes are not there.
     func anyStatus(at path: BytePath) throws(LayerError) -> FileStatus? {
         let components = path.components
         do throws(Errno) {

@@ -16,7 +16,7 @@ package enum BundleKind: String, Sendable {
     /// Finds out what a bundle is by what lies in it. No store is needed for that.
     package static func of(_ bundle: BytePath) throws -> BundleKind {
         let opened = try OpenBundle(bundle)
-        guard let kind = opened.kind else { throw opened.isNone }
+        guard let kind = opened.kind else { throw opened.notABundle }
         return kind
     }
 }
@@ -37,7 +37,7 @@ struct OpenBundle {
         } catch .noSuchFileOrDirectory {
             throw Self.isMissing(path)
         } catch .notDirectory {
-            throw Self.isNone(path)
+            throw Self.notABundle(path)
         } catch {
             throw StoreError.system("open the bundle", path, error)
         }
@@ -84,19 +84,19 @@ struct OpenBundle {
             "there is no bundle \"\(path)\"; make one with: varve unpack --image IMAGE \(path.shellWord)")
     }
 
-    static func isNone(_ path: BytePath) -> StoreError {
+    static func notABundle(_ path: BytePath) -> StoreError {
         StoreError(
             .notFound,
             "\"\(path)\" is not a bundle: it needs rootfs/, and a record, an mtree file or a store that tells what it was unpacked as"
         )
     }
 
-    var isNone: StoreError { Self.isNone(path) }
+    var notABundle: StoreError { Self.notABundle(path) }
 
     /// Deletes a bundle that is a plain directory.
     static func remove(_ path: BytePath) throws {
         let bundle = try OpenBundle(path)
-        guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil else { throw bundle.isNone }
+        guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil else { throw bundle.notABundle }
         let name = path.lastComponent
         guard !name.isEmpty, name != .current, name != ".." else {
             throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"")
@@ -151,7 +151,7 @@ package enum BundleRemoval {
         } catch .noSuchFileOrDirectory {
             throw StoreError(.notFound, "there is no bundle \"\(path)\" to delete; correct its path")
         } catch .notDirectory {
-            throw OpenBundle.isNone(path)
+            throw OpenBundle.notABundle(path)
         } catch {
             throw StoreError.system("open the bundle", path, error)
         }

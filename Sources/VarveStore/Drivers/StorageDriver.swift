@@ -188,8 +188,8 @@ public protocol FrozenBundle: AnyObject {
         chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void
     ) throws -> Bool
 
-    /// The same where the layer holds all that the frozen tree differs in from the layers below, as it is: a store that
-    /// can take the frozen tree itself for the chain need not apply the layer. False if it cannot; `publish` is then asked.
+    /// Puts the frozen tree itself into the store as the chain `chainIDs.last`, in place of the layer. It is asked only where the layer
+    /// holds all that the frozen tree differs in from the layers below. False if the store cannot; `publish` is then asked.
     func adopt(chainIDs: [ChainID], options: ApplyOptions) throws -> Bool
 
     /// From now on deltas of the bundle count from this frozen state, which is the image `manifest` with the chain

@@ -18,7 +18,7 @@ final class DirectoryFrozenBundle: FrozenBundle {
         self.context = context
         self.logger = logger
         let bundle = try OpenBundle(context.bundle)
-        guard let manifest = bundle.manifest, bundle.kind != .btrfs else { throw bundle.isNone }
+        guard let manifest = bundle.manifest, bundle.kind != .btrfs else { throw bundle.notABundle }
         directory = bundle.directory
         self.manifest = manifest
         let path = context.bundle

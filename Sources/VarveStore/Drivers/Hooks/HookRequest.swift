@@ -34,7 +34,7 @@ struct HookRequest {
         members["variant"] = .string(chainVariant(options))
     }
 
-    /// The same with the index of the layer in hand.
+    /// The request with the index of the layer that it is about.
     func layer(_ index: Int) -> JSONObject {
         var result = members
         result["layer"] = .number(JSONNumber(index))
