@@ -1,11 +1,9 @@
 """The rounds of Scripts/crash: crash.py VARVE SCRATCH [--rounds N] [--seed S] [--verbose]"""
 
-import argparse
 import collections
 import fcntl
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -14,6 +12,7 @@ import time
 
 sys.dont_write_bytecode = True
 
+from campaign import Campaign
 from store_world import (Wrong, chain_names, check_layout, is_subvolume, make_layout, must, read_tree, require_equal,
                          run)
 
@@ -22,24 +21,26 @@ FICLONE = 0x40049409
 MOST_POINTS = 400
 
 
-class Campaign:
-    def __init__(self, varve, scratch, options):
-        self.varve = varve
-        self.scratch = scratch
-        self.random = random.Random(options.seed)
-        self.verbose = options.verbose
-        self.disk = f"{scratch}/outer/disk"
-        self.world = f"{scratch}/world"
+class Crash(Campaign):
+    name = "crash"
+
+    @classmethod
+    def add_options(cls, parser):
+        parser.add_argument("--rounds", type=int, default=100)
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.disk = f"{self.scratch}/outer/disk"
+        self.world = f"{self.scratch}/world"
         self.store = f"{self.world}/store"
         self.layout = f"{self.world}/layout"
         self.work = f"{self.world}/work"
         self.user = f"{self.world}/user"
-        self.environment = {**os.environ, "VARVE_STORE": self.store, "XDG_CONFIG_HOME": scratch}
+        self.environment = self.environment_of(self.store)
         self.environment.pop("VARVE_STOP_AT", None)
         # Chain name to tree, of all that may be visible.
         self.chains = {}
         self.sound = {}
-        self.counts = collections.Counter()
         # The next durability point of each command, and how many it was found to have.
         self.point = collections.defaultdict(lambda: 1)
         self.points = collections.Counter()
@@ -53,7 +54,7 @@ class Campaign:
         with open(self.disk, "wb") as file:
             file.truncate(768 << 20)
         must(["mkfs.btrfs", "--quiet", self.disk])
-        self.mount()
+        self.mount(self.disk, self.world)
         must([self.varve, "store", "init", self.store])
         self.a, self.b = make_layout(self.layout)
         for model in (self.a, self.b):
@@ -64,17 +65,6 @@ class Campaign:
         self.user_tree = read_tree(self.user)
         self.must("unpack", "--image", f"{self.layout}:a", self.work)
         os.sync()
-
-    def mount(self):
-        must(["mount", "-o", "loop,noatime,user_subvol_rm_allowed", self.disk, self.world])
-
-    def unmount(self):
-        for _ in range(100):
-            result = run(["umount", self.world])
-            if result.returncode == 0:
-                return
-            time.sleep(0.05)
-        raise Wrong(f"cannot unmount the world: {result.stderr}")
 
     def must(self, *arguments):
         return must([self.varve, "--log", "warn", *arguments], env=self.environment)
@@ -207,9 +197,9 @@ class Campaign:
         if power:
             while os.path.ismount(third):
                 must(["umount", third])
-            self.unmount()
+            self.unmount(self.world)
             os.rename(self.disk + ".clone", self.disk)
-            self.mount()
+            self.mount(self.disk, self.world)
         self.check(operation, not stopped and not power)
         self.tidy()
 
@@ -296,48 +286,26 @@ class Campaign:
         if found:
             raise Wrong(f"store check: {found}")
 
+    def run(self):
+        for done in range(self.options.rounds):
+            self.round()
+            if self.options.verbose:
+                print(f"{done}: {self.what}", file=sys.stderr, flush=True)
+            if done % 50 == 49:
+                self.deep()
+        self.deep()
+
+    def clean(self):
+        self.unmount_all(f"{self.world}/third")
+
+    def summary(self):
+        points = ", ".join(f"{name} {count}" for name, count in sorted(self.points.items()))
+        return (f"{self.options.rounds} rounds, {super().summary()}; durability points that commands were stopped at, the last of "
+                f"each: {points}")
+
     def deep(self):
         self.must("store", "check", "--deep", "--layout", self.layout)
         self.counts["deep checks"] += 1
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="crash", add_help=False)
-    parser.add_argument("varve")
-    parser.add_argument("scratch")
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--verbose", action="store_true")
-    options = parser.parse_args()
-    if options.seed is None:
-        options.seed = random.SystemRandom().randrange(10**9)
-    print(f"crash: seed {options.seed}", file=sys.stderr, flush=True)
-    campaign = Campaign(options.varve, options.scratch, options)
-    start = time.monotonic()
-    done = 0
-    try:
-        campaign.what = "making the world"
-        campaign.make()
-        for done in range(options.rounds):
-            campaign.round()
-            if options.verbose:
-                print(f"{done}: {campaign.what}", file=sys.stderr, flush=True)
-            if done % 50 == 49:
-                campaign.deep()
-        campaign.deep()
-    except (Wrong, OSError) as error:
-        print(f"failed in round {done} of seed {options.seed} ({campaign.what}): {error}", flush=True)
-        if os.environ.get("VARVE_CRASH_SHELL"):
-            subprocess.run(["bash"], cwd=campaign.world)
-        sys.exit(1)
-    finally:
-        third = f"{campaign.world}/third"
-        while os.path.ismount(third):
-            run(["umount", third])
-    points = ", ".join(f"{name} {count}" for name, count in sorted(campaign.points.items()))
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(campaign.counts.items()))
-    print(f"ok: {options.rounds} rounds of seed {options.seed} in {time.monotonic() - start:.0f} s: {counts}; "
-          f"durability points that commands were stopped at, the last of each: {points}")
-
-
-main()
+Crash.main()

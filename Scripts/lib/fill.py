@@ -1,22 +1,20 @@
 """The rounds of Scripts/fill: fill.py VARVE SCRATCH [--rounds N] [--seed S] [--verbose]"""
 
-import argparse
 import collections
 import errno
 import fcntl
 import hashlib
 import json
 import os
-import random
 import shutil
 import struct
 import subprocess
 import sys
-import time
 
 sys.dont_write_bytecode = True
 
 import oci_image
+from campaign import Campaign
 from store_world import TIME, ImageModel, Wrong, chain_names, check_layout, must, read_tree, require_equal, run
 
 # linux/btrfs.h: BTRFS_IOC_QUOTA_CTL with BTRFS_QUOTA_CTL_ENABLE and, of Linux 6.7, with ..._ENABLE_SIMPLE_QUOTA.
@@ -37,22 +35,26 @@ class Command:
         self.must_succeed = must_succeed or deletes
 
 
-class Campaign:
-    def __init__(self, varve, scratch, options):
-        self.varve = varve
-        self.scratch = scratch
-        self.random = random.Random(options.seed)
-        self.verbose = options.verbose
-        self.base = f"{scratch}/base"
-        self.disk = f"{scratch}/disk"
-        self.mountpoint = f"{scratch}/volume"
+class Fill(Campaign):
+    name = "fill"
+
+    @classmethod
+    def add_options(cls, parser):
+        parser.add_argument("--rounds", type=int, default=200)
+        parser.add_argument("--only", default="", help="commands whose name has this in it")
+        parser.add_argument("--keep-going", action="store_true")
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.base = f"{self.scratch}/base"
+        self.disk = f"{self.scratch}/disk"
+        self.mountpoint = f"{self.scratch}/volume"
         # A subvolume, so that a quota can be on it.
         self.world = f"{self.mountpoint}/world"
         self.store = f"{self.world}/store"
         self.layout = f"{self.world}/layout"
         self.filling = f"{self.mountpoint}/filling"
-        self.environment = {**os.environ, "VARVE_STORE": self.store, "XDG_CONFIG_HOME": scratch}
-        self.counts = collections.Counter()
+        self.environment = self.environment_of(self.store)
         self.failures = collections.Counter()
         # How much each command takes of each kind, found by running it with room enough.
         self.needs = {}
@@ -64,7 +66,7 @@ class Campaign:
         with open(self.base, "wb") as file:
             file.truncate(300 << 20)
         must(["mkfs.btrfs", "--quiet", self.base])
-        self.mount(self.base)
+        self.mount(self.base, self.mountpoint)
         must(["btrfs", "-q", "subvolume", "create", self.world])
         must([self.varve, "store", "init", self.store])
         oci_image.create_layout(self.layout)
@@ -95,7 +97,7 @@ class Campaign:
         self.must("bundle", "rm", f"{self.world}/gone")
         with open(f"{self.scratch}/layer.tar", "wb") as tar:
             subprocess.run(["tar", "-cC", f"{self.world}/user/rootfs", "tiny", "edited"], stdout=tar, check=True)
-        self.unmount()
+        self.unmount(self.mountpoint)
 
     def edit(self, bundle):
         for number in range(8):
@@ -110,21 +112,10 @@ class Campaign:
         shutil.rmtree(f"{bundle}/rootfs/tiny/3")
         must(["sync", "-f", bundle])
 
-    def mount(self, disk):
-        must(["mount", "-o", "loop,noatime,user_subvol_rm_allowed", disk, self.mountpoint])
-
-    def unmount(self):
-        for _ in range(100):
-            result = run(["umount", self.mountpoint])
-            if result.returncode == 0:
-                return
-            time.sleep(0.05)
-        raise Wrong(f"cannot unmount the volume: {result.stderr}")
-
     def fresh(self):
         """The volume as it was made."""
         must(["cp", "--sparse=always", self.base, self.disk])
-        self.mount(self.disk)
+        self.mount(self.disk, self.mountpoint)
 
     def must(self, *arguments):
         return must([self.varve, *arguments], env=self.environment)
@@ -339,7 +330,7 @@ class Campaign:
             if "new" not in tags:
                 raise Wrong("the tag is missing though the command ended well")
 
-    def run(self, command):
+    def run_command(self, command):
         """The result, without the warning that is right here: a loopback store may grow beyond this volume."""
         result = run([self.varve, *command.words], env=self.environment)
         if "--loopback" in command.words:
@@ -359,17 +350,48 @@ class Campaign:
         self.fresh()
         self.prepare(name)
         before = used()
-        result = self.run(self.commands()[name])
+        result = self.run_command(self.commands()[name])
         if result.returncode or result.stderr:
             raise Wrong(f"{name} with room enough ended with {result.returncode}: {result.stderr}")
         after = used()
         if name == "store init, loopback":
             must([self.varve, "store", "unmount", f"{self.world}/new"], env=self.environment)
-        self.unmount()
+        self.unmount(self.mountpoint)
         data = max(after["Data"] - before["Data"], 0)
         metadata = max(after["Metadata"] - before["Metadata"], 0)
         self.needs[name] = {"data": data + (64 << 10), "metadata": metadata * 2 + (1 << 20),
                             "quota": data + metadata + (128 << 10)}
+
+    # --- all rounds
+
+    def run(self):
+        names = [n for n in self.commands() if self.options.only in n]
+        pairs = [(name, kind) for name in names for kind in ("data", "metadata", "quota")]
+        # In another order each time, and each pair as often as any other.
+        order = []
+        while len(order) < self.options.rounds:
+            order += self.random.sample(pairs, len(pairs))
+        wrong = 0
+        for done, (name, kind) in enumerate(order[:self.options.rounds]):
+            try:
+                self.round(name, kind)
+                if self.options.verbose:
+                    print(f"{done}: {self.what}: {self.outcome}", file=sys.stderr, flush=True)
+            except Wrong as error:
+                if not self.options.keep_going:
+                    raise
+                wrong += 1
+                print(f"{done}: WRONG {self.what}: {error}", file=sys.stderr, flush=True)
+                self.clean()
+        if wrong:
+            raise Wrong(f"{wrong} rounds went wrong")
+
+    def clean(self):
+        self.unmount_all(f"{self.world}/new", self.mountpoint)
+
+    def summary(self):
+        return (f"{self.options.rounds} rounds, {super().summary()}; failed as they must: "
+                + ", ".join(f"{name} {count}" for name, count in sorted(self.failures.items())))
 
     # --- one round
 
@@ -386,7 +408,7 @@ class Campaign:
         before = self.state()
         left = self.fill(kind, self.needs[name])
         self.what = f"{name}, no {kind}, {left} left"
-        result = self.run(command)
+        result = self.run_command(command)
         self.counts[f"no {kind}"] += 1
         errors = result.stderr
         self.outcome = f"{result.returncode} {errors.strip()}"
@@ -416,7 +438,7 @@ class Campaign:
         self.check_chains()
         self.unfill(kind)
         if result.returncode and not (name == "bundle rm" and not os.path.exists(f"{self.world}/other")):
-            result = self.run(command)
+            result = self.run_command(command)
             if result.returncode or result.stderr:
                 raise Wrong(f"with room enough it ended with {result.returncode}: {result.stderr}")
         self.check_result(name, command)
@@ -431,61 +453,7 @@ class Campaign:
         self.must("gc", "--layout", self.layout)
         if name == "store init, loopback":
             must([self.varve, "store", "unmount", f"{self.world}/new"], env=self.environment)
-        self.unmount()
+        self.unmount(self.mountpoint)
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="fill", add_help=False)
-    parser.add_argument("varve")
-    parser.add_argument("scratch")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--keep-going", action="store_true")
-    parser.add_argument("--verbose", action="store_true")
-    options = parser.parse_args()
-    if options.seed is None:
-        options.seed = random.SystemRandom().randrange(10**9)
-    print(f"fill: seed {options.seed}", file=sys.stderr, flush=True)
-    campaign = Campaign(options.varve, options.scratch, options)
-    start = time.monotonic()
-    done = 0
-    wrong = 0
-    try:
-        campaign.what = "making the world"
-        campaign.make()
-        names = [n for n in campaign.commands() if options.only in n]
-        pairs = [(name, kind) for name in names for kind in ("data", "metadata", "quota")]
-        # In another order each time, and each pair as often as any other.
-        order = []
-        while len(order) < options.rounds:
-            order += campaign.random.sample(pairs, len(pairs))
-        for done, (name, kind) in enumerate(order[:options.rounds]):
-            try:
-                campaign.round(name, kind)
-                if options.verbose:
-                    print(f"{done}: {campaign.what}: {campaign.outcome}", file=sys.stderr, flush=True)
-            except Wrong as error:
-                if not options.keep_going:
-                    raise
-                wrong += 1
-                print(f"{done}: WRONG {campaign.what}: {error}", file=sys.stderr, flush=True)
-                third = f"{campaign.world}/new"
-                if os.path.ismount(third):
-                    run(["umount", third])
-                if os.path.ismount(campaign.mountpoint):
-                    campaign.unmount()
-    except (Wrong, OSError) as error:
-        print(f"failed in round {done} of seed {options.seed} ({campaign.what}): {error}", flush=True)
-        sys.exit(1)
-    finally:
-        for place in (f"{campaign.world}/new", campaign.mountpoint):
-            while os.path.ismount(place):
-                run(["umount", place])
-    failures = ", ".join(f"{name} {count}" for name, count in sorted(campaign.failures.items()))
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(campaign.counts.items()))
-    print(f"ok: {options.rounds} rounds of seed {options.seed} in {time.monotonic() - start:.0f} s: {counts}; "
-          f"failed as they must: {failures}")
-
-
-main()
+Fill.main()

@@ -1,6 +1,5 @@
 """The processes of Scripts/load: load.py VARVE WORLD [--seconds N] [--processes N] [--seed S]"""
 
-import argparse
 import collections
 import multiprocessing
 import os
@@ -10,6 +9,7 @@ import time
 
 sys.dont_write_bytecode = True
 
+from campaign import Campaign
 from store_world import Wrong, check_layout, make_layout, must, read_tree, require_equal, run
 
 
@@ -99,53 +99,55 @@ class Worker:
         results.put((failure, self.counts))
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="load", add_help=False)
-    parser.add_argument("varve")
-    parser.add_argument("world")
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--processes", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=None)
-    options = parser.parse_args()
-    if options.seed is None:
-        options.seed = random.SystemRandom().randrange(10**6)
-    print(f"load: seed {options.seed}", file=sys.stderr, flush=True)
-    world = options.world
-    store = f"{world}/store"
-    must([options.varve, "store", "init", store])
-    os.mkdir(f"{world}/bundles")
-    for number in range(4):
-        models = make_layout(f"{world}/layout{number}")
-    results = multiprocessing.Queue()
-    workers = [multiprocessing.Process(target=Worker(number, options, world, models).run, args=(results,))
-               for number in range(options.processes)]
-    for worker in workers:
-        worker.start()
-    counts = collections.Counter()
-    failures = []
-    for _ in workers:
-        failure, some = results.get()
-        counts.update(some)
-        if failure:
-            failures.append(failure)
-    for worker in workers:
-        worker.join()
-    environment = {**os.environ, "VARVE_STORE": store, "XDG_CONFIG_HOME": world}
-    try:
+class Load(Campaign):
+    name = "load"
+
+    @classmethod
+    def add_options(cls, parser):
+        parser.add_argument("--seconds", type=int, default=60)
+        parser.add_argument("--processes", type=int, default=16)
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.world = self.scratch
+        self.store = f"{self.world}/store"
+
+    def make(self):
+        must([self.varve, "store", "init", self.store])
+        os.mkdir(f"{self.world}/bundles")
         for number in range(4):
-            check_layout(f"{world}/layout{number}", {})
-        layouts = [word for number in range(4) for word in ("--layout", f"{world}/layout{number}")]
-        found = must([options.varve, "--log", "error", "store", "check", "--deep", *layouts], env=environment)
-        left = [f"{place}/{name}" for place in ("work", "locks") for name in os.listdir(f"{store}/{place}")]
+            self.models = make_layout(f"{self.world}/layout{number}")
+
+    def run(self):
+        self.what = "working"
+        results = multiprocessing.Queue()
+        workers = [
+            multiprocessing.Process(target=Worker(number, self.options, self.world, self.models).run, args=(results,))
+            for number in range(self.options.processes)]
+        for worker in workers:
+            worker.start()
+        failures = []
+        for _ in workers:
+            failure, some = results.get()
+            self.counts.update(some)
+            if failure:
+                failures.append(failure)
+        for worker in workers:
+            worker.join()
+        if failures:
+            raise Wrong("\n".join(failures))
+        self.what = "checking the store"
+        for number in range(4):
+            check_layout(f"{self.world}/layout{number}", {})
+        layouts = [word for number in range(4) for word in ("--layout", f"{self.world}/layout{number}")]
+        found = must([self.varve, "--log", "error", "store", "check", "--deep", *layouts],
+                     env=self.environment_of(self.store))
+        left = [f"{place}/{name}" for place in ("work", "locks") for name in os.listdir(f"{self.store}/{place}")]
         if found or left:
-            failures.append(f"store check: {found}; left over: {left}")
-    except Wrong as error:
-        failures.append(str(error))
-    if failures:
-        print("\n".join(failures), flush=True)
-        sys.exit(1)
-    done = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    print(f"ok: {options.processes} processes for {options.seconds} s, seed {options.seed}: {done}")
+            raise Wrong(f"store check: {found}; left over: {left}")
+
+    def summary(self):
+        return f"{self.options.processes} processes for {self.options.seconds} s, {super().summary()}"
 
 
-main()
+Load.main()
