@@ -76,7 +76,8 @@ let package = Package(
         .target(
             name: "VarveStore",
             dependencies: [
-                "VarveSystem", "VarveBtrfs", "VarveArchive", "VarveOCI", "VarveLayers", logging, system,
+                "VarveSystem", "VarveBtrfs", "BtrfsSendStream", "VarveArchive", "VarveOCI", "VarveLayers",
+                logging, system,
             ],
             swiftSettings: rules),
         .target(

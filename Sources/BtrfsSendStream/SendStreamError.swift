@@ -58,7 +58,13 @@ public struct SendStreamError: Error, Hashable, Sendable, CustomStringConvertibl
     }
 
     /// One sentence for a person: where, what is wrong and, where it is known, what to do.
-    public var description: String {
+    public var description: String { isOfLaterVersion ? "\(problem); ask the sender for version 1" : problem }
+
+    /// The sender wrote a later version of the format than are known here, and can be asked for an earlier one.
+    package var isOfLaterVersion: Bool { if case .unsupportedVersion = reason { true } else { false } }
+
+    /// Where, and what is wrong.
+    package var problem: String {
         let problem =
             switch reason {
             case .cannotRead(let number): unsafe String(cString: strerror(number))
@@ -66,7 +72,7 @@ public struct SendStreamError: Error, Hashable, Sendable, CustomStringConvertibl
             case .notASendStream: "it does not begin with the mark of a btrfs send stream"
             case .trailingData: "something that is no stream follows the end command"
             case .unsupportedVersion(let version):
-                "its version is \(version), and versions 1 to 3 are known; ask the sender for version 1 (--proto 1)"
+                "its version is \(version), and versions 1 to 3 are known"
             case .sourceFailed: "reading it failed there"
             case .truncated: "it ends in the middle of a command; was the sender stopped?"
             case .missingEnd: "it ends without the end command; was the sender stopped?"

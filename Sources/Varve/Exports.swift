@@ -6,6 +6,9 @@
 @_exported public import enum VarveSystem.FileType
 @_exported public import struct VarveSystem.Timestamp
 
+// Errors.
+@_exported public import struct VarveSystem.VarveError
+
 // Images.
 @_exported public import struct VarveOCI.ChainID
 @_exported public import struct VarveOCI.CollectionReport

@@ -12,7 +12,7 @@ import SystemPackage
 ///     try await images.tag("images:12", as: "bookworm")
 ///
 /// An image is named `PATH[:TAG]`, a layout and a tag in it; `latest` by default. Calls wait, are cancelled and tell their
-/// progress as those of `LayerStore`. Errors of layouts and images are `OCIError`: `notFound` if there is no such layout or
+/// progress as those of `LayerStore`. Errors are `VarveError`: `notFound` if there is no such layout or
 /// tag, `invalidInput` for one that is not valid, `usage` for a tag that can be none. The tag is set last, so that an error
 /// leaves the images of a layout as they were.
 public struct Images: Sendable {
@@ -35,7 +35,7 @@ public struct Images: Sendable {
     /// Makes an empty image layout.
     ///
     /// - Parameter path: a directory that is empty, or yet to be made.
-    /// - Throws: `OCIError`: `alreadyExists` if there is something in it.
+    /// - Throws: `VarveError`: `failed` if there is something in it.
     public func createLayout(_ path: BytePath) async throws {
         try await workshop.run { _ in _ = try ImageLayout.create(at: path) }
     }
@@ -69,7 +69,7 @@ public struct Images: Sendable {
 
     /// Takes a tag away. The blobs stay until they are collected.
     ///
-    /// - Throws: `OCIError`: `notFound` if there is no such tag; `StoreError`: `failed` for a tag that is part of an index.
+    /// - Throws: `VarveError`: `notFound` if there is no such tag; `failed` for a tag that is part of an index.
     public func removeTag(_ image: BytePath) async throws {
         try await workshop.run { place in
             let reference = try ImageReference.locating(image)
@@ -84,13 +84,15 @@ public struct Images: Sendable {
         _ reference: ImageReference, in layout: ImageLayout
     ) throws -> any Error {
         if try layout.listTags().contains(reference.tag) {
-            return StoreError(
+            return VarveError(
                 .failed,
-                "the tag \"\(reference.tag)\" of the image layout \(layout.path) is part of an index, whose content does not change; remove the tag of the index"
+                "the tag \"\(reference.tag)\" of the image layout \(layout.path) is part of an index, whose content does not change",
+                subject: BytePath(reference.tag), remedy: .follow("remove the tag of the index")
             )
         }
         return OCIError(
-            .notFound, "there is no tag \"\(reference.tag)\" in the image layout \(layout.path)")
+            .notFound, "there is no tag \"\(reference.tag)\" in the image layout \(layout.path)",
+            subject: BytePath(reference.tag), remedy: .listTags(layout.path))
     }
 
     /// The tags of a layout, in the order of its index.
@@ -115,7 +117,7 @@ public struct Images: Sendable {
     ///   - layout: an image layout.
     ///   - store: the blobs of images that its bundles and snapshots came from stay, so that they can still be repacked.
     ///   - isDryRun: nothing is removed; the report says what would be.
-    /// - Throws: `OCIError`: `inUse` while somebody writes into the layout; `invalidInput` if a document cannot be read, and
+    /// - Throws: `VarveError`: `failed` while somebody writes into the layout; `invalidInput` if a document cannot be read, and
     ///   nothing is removed then.
     public func collectGarbage(
         in layout: BytePath, keeping store: LayerStore? = nil, isDryRun: Bool = false
@@ -187,7 +189,7 @@ public struct Images: Sendable {
     ///   - image: `PATH[:TAG]`: an image layout, and a tag in it.
     ///   - compression: of the layer; nil for that of the topmost layer that is compressed.
     ///   - options: the tag and the history of the new image.
-    /// - Throws: `StoreError`: `invalidInput` for such an archive.
+    /// - Throws: `VarveError`: `invalidInput` for such an archive.
     @discardableResult
     public func addLayer(
         _ archive: BytePath, to image: BytePath, compression: LayerCompression? = nil,

@@ -6,7 +6,7 @@ extension LayerStore {
     /// The bundles that lie on the file system of the store, by path, those of other stores there included. Needs a btrfs
     /// store, and root.
     ///
-    /// - Throws: `StoreError`, kind `unsupported`, for others than root.
+    /// - Throws: `VarveError`, code `unsupported`, for others than root.
     public func bundles() async throws -> [StoredBundle] {
         try await run("list bundles") { store, _ in try store.bundles() }
     }
@@ -23,9 +23,11 @@ extension LayerStore {
             try forEach(bundles, work, progress) { bundle in
                 try BundleRemoval.remove(bundle) {
                     guard let store = work.store else {
-                        throw StoreError(
+                        throw VarveError(
                             .unsupported,
-                            "the driver \"\(driver.name)\" cannot remove the bundle \"\(bundle)\"; use a btrfs store"
+                            "the driver \"\(driver.name)\" cannot remove the bundle \"\(bundle)\"",
+                            subject: bundle,
+                            remedy: .useBtrfsStore
                         )
                     }
                     return store
@@ -36,7 +38,7 @@ extension LayerStore {
 
     /// Keeps a bundle as it is now under a name, at once. Needs a btrfs store.
     ///
-    /// - Throws: `StoreError`: `usage` for a name that no snapshot can have, `failed` if there is one of that name.
+    /// - Throws: `VarveError`: `usage` for a name that no snapshot can have, `failed` if there is one of that name.
     public func createSnapshot(of bundle: BytePath, name: String) async throws {
         try await run("keep snapshots") { store, _ in try store.createSnapshot(of: bundle, name: name) }
     }
@@ -48,7 +50,7 @@ extension LayerStore {
 
     /// Makes a bundle of a snapshot, which stays. Needs a btrfs store.
     ///
-    /// - Throws: `StoreError`: `notFound` if there is no snapshot of that name.
+    /// - Throws: `VarveError`: `notFound` if there is no snapshot of that name.
     public func restoreSnapshot(_ name: String, to bundle: BytePath) async throws {
         try await run("restore snapshots") { store, _ in try store.restoreSnapshot(name, to: bundle) }
     }
@@ -56,7 +58,7 @@ extension LayerStore {
     /// Deletes snapshots. One that cannot be deleted does not keep the others; the first error is thrown at the end. Needs a
     /// btrfs store.
     ///
-    /// - Throws: `StoreError`: `notFound` if there is no snapshot of a name.
+    /// - Throws: `VarveError`: `notFound` if there is no snapshot of a name.
     public func removeSnapshots(
         _ names: [String], progress: @escaping ProgressHandler = { _ in }
     ) async throws {

@@ -38,7 +38,7 @@ extension LayerStore {
     /// Deletes chains. Bundles and chains that were made from them stay whole. One that cannot be deleted does not keep the
     /// others; the first error is thrown at the end. Needs a btrfs store.
     ///
-    /// - Throws: `StoreError`: `notFound` if there is no such chain, `failed` if another call or process works with it.
+    /// - Throws: `VarveError`: `notFound` if there is no such chain, `failed` if another call or process works with it.
     public func removeChains(
         _ names: [ChainName], progress: @escaping ProgressHandler = { _ in }
     ) async throws {
@@ -125,7 +125,7 @@ extension LayerStore {
     ///   - bundle: the bundle of the tool.
     ///   - request: one JSON object.
     /// - Returns: one JSON object.
-    /// - Throws: `StoreError`: `invalidInput` for a request that is not one of the protocol.
+    /// - Throws: `VarveError`: `invalidInput` for a request that is not one of the protocol.
     public func answerHook(_ hook: String, bundle: BytePath, request: [UInt8]) async throws -> [UInt8] {
         try await run("be a hook program") { store, work in
             try BtrfsHook(store: store, cancellation: work.cancellation).answer(
@@ -161,7 +161,7 @@ extension LayerStore {
     ///   - size: of the image file, in bytes, at least 256 MiB; blocks are taken as they are used.
     ///   - workshop: the threads and the memory of this call and of all calls of the store.
     ///   - logger: takes warnings, and at debug level what is done.
-    /// - Throws: `StoreError`: `usage` for a smaller size, `unsupported` without root or mkfs.btrfs(8).
+    /// - Throws: `VarveError`: `usage` for a smaller size, `unsupported` without root or mkfs.btrfs(8).
     public static func createLoopback(
         _ path: BytePath, size: Int64, workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")
     ) async throws -> LayerStore {
@@ -174,14 +174,14 @@ extension LayerStore {
 
     /// Mounts a loopback store, after a reboot. Does nothing if it is mounted.
     ///
-    /// - Throws: `StoreError`: `notFound` if there is no image file.
+    /// - Throws: `VarveError`: `notFound` if there is no image file.
     public static func mountLoopback(_ path: BytePath, workshop: Workshop = .shared) async throws {
         try await workshop.run { _ in try LoopbackStore.mount(at: path) }
     }
 
     /// Unmounts a loopback store; the image file stays.
     ///
-    /// - Throws: `StoreError`: `notFound` if no store is mounted there, `failed` if something has files open there. That may
+    /// - Throws: `VarveError`: `notFound` if no store is mounted there, `failed` if something has files open there. That may
     ///   be this process, as long as it has the store open.
     public static func unmountLoopback(_ path: BytePath, workshop: Workshop = .shared) async throws {
         try await workshop.run { _ in try LoopbackStore.unmount(path) }

@@ -17,10 +17,8 @@ import SystemPackage
 /// Calls may run at the same time, in one process and in several. How many of a process do is said by its `Workshop`; the
 /// others wait, and cost no thread.
 ///
-/// Every call throws errors whose `description` is one sentence for a person: `StoreError`, `OCIError` for images and
-/// layouts, `LayerError` for files, `BtrfsError` for subvolumes, and errors of archives. Cancelling the task ends the call
-/// with `StoreError`, kind `cancelled`, wherever it is: while it waits for a place or for a lock too. A call that throws
-/// leaves nothing half done.
+/// Every call throws `VarveError`. Cancelling the task ends the call with `CancellationError`, wherever it is: while it waits
+/// for a place or for a lock too. A call that throws leaves nothing half done.
 ///
 /// Progress handlers are called at most 20 times a second, from a thread of the call. They return at once, and never wait
 /// for another call.
@@ -38,7 +36,7 @@ public struct LayerStore: Sendable {
     ///   - path: the directory of the store.
     ///   - workshop: the threads and the memory of this call and of all calls of the store.
     ///   - logger: takes warnings, and at debug level what is done.
-    /// - Throws: `StoreError`: `notFound` if there is no store, `unsupported` if it is not on btrfs or not the caller's.
+    /// - Throws: `VarveError`: `notFound` if there is no store, `unsupported` if it is not on btrfs or not the caller's.
     public static func open(
         _ path: BytePath, workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")
     ) async throws -> LayerStore {
@@ -53,7 +51,7 @@ public struct LayerStore: Sendable {
     ///   - path: a directory that is empty, or yet to be made.
     ///   - workshop: the threads and the memory of this call and of all calls of the store.
     ///   - logger: takes warnings, and at debug level what is done.
-    /// - Throws: `StoreError`: `unsupported` if it is not on btrfs.
+    /// - Throws: `VarveError`: `unsupported` if it is not on btrfs.
     public static func create(
         _ path: BytePath, workshop: Workshop = .shared, logger: Logger = Logger(label: "varve")
     ) async throws -> LayerStore {
@@ -87,7 +85,8 @@ public struct LayerStore: Sendable {
     ///   - bundle: a directory that is yet to be made, or is empty.
     ///   - options: its memory and its helper threads are cut down to what the workshop has free.
     ///   - progress: told how far the call is.
-    /// - Throws: `OCIError` for the image, `StoreError` and what else the driver throws.
+    /// - Throws: `VarveError`: `notFound` if there is no such image, `invalidInput` if it is not valid, `failed` if there is
+    ///   something in `bundle`.
     @discardableResult
     public func unpack(
         _ image: BytePath, platform: Platform? = nil, into bundle: BytePath,
@@ -135,7 +134,7 @@ public struct LayerStore: Sendable {
     ///   - new: the tree as it is.
     ///   - source: what the changes are found by; the result is the same.
     ///   - progress: called with the number of entries looked at so far.
-    /// - Throws: `StoreError`: `notFound` if there is no such side, `unsupported` where it is not on btrfs.
+    /// - Throws: `VarveError`: `notFound` if there is no such side, `unsupported` where it is not on btrfs.
     public func delta(
         from old: BytePath, to new: BytePath, source: DeltaSource = .auto,
         progress: @escaping @Sendable (_ entries: Int) -> Void = { _ in }
@@ -159,7 +158,7 @@ public struct LayerStore: Sendable {
     ///   - image: `PATH[:TAG]`, the layout that holds the image of the bundle, and the tag that the new image gets.
     ///   - options: threads that compress beyond two are cut down to what the workshop has free.
     ///   - progress: told how far the call is.
-    /// - Throws: `OCIError` for the layout, `StoreError` and what else the driver throws.
+    /// - Throws: `VarveError`: `notFound` if there is no such bundle or layout, `usage` for what can be no tag.
     @discardableResult
     public func repack(
         _ bundle: BytePath, into image: BytePath, options: Repacking.Options = Repacking.Options(),
@@ -198,11 +197,12 @@ public struct LayerStore: Sendable {
         _ what: String, _ call: @escaping @Sendable (SnapshotStore, Work) throws -> T
     ) async throws -> T {
         guard store != nil else {
-            throw StoreError(.unsupported, "the driver \"\(driver.name)\" cannot \(what); use a btrfs store")
+            throw VarveError(
+                .unsupported, "the driver \"\(driver.name)\" cannot \(what)", remedy: .useBtrfsStore)
         }
         return try await run { work in
             guard let store = work.store else {
-                throw StoreError(.unsupported, "there is no btrfs store; open one")
+                throw VarveError(.unsupported, "there is no btrfs store", remedy: .useBtrfsStore)
             }
             return try call(store, work)
         }

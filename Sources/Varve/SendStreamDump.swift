@@ -42,9 +42,9 @@ package struct SendStreamDump {
         try parser.finish()
     }
 
-    private func reading<R>(_ body: () throws(Errno) -> R) throws(StoreError) -> R {
+    private func reading<R>(_ body: () throws(Errno) -> R) throws(VarveError) -> R {
         do throws(Errno) { return try body() } catch {
-            throw StoreError.system("read the send stream", path, error)
+            throw VarveError.system("read the send stream", path, error)
         }
     }
 }

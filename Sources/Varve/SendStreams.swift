@@ -21,7 +21,8 @@ public enum SendStreams {
     ///   - workshop: the threads and the memory of this call and of all calls of the store.
     ///   - line: called with each line, without its newline, in order, from a thread of the call. It returns at once; what
     ///     it throws ends the call.
-    /// - Throws: `SendStreamError` for a stream that is not valid, `StoreError` if it cannot be read.
+    /// - Throws: `VarveError`: `invalidInput` for a stream that is not valid, `notFound` if there is no such file. What `line` throws
+    ///   is the cause of one with the code `failed`.
     public static func dump(
         _ file: BytePath, as format: Format = .text, workshop: Workshop = .shared,
         to line: @escaping @Sendable (String) throws -> Void
@@ -33,7 +34,7 @@ public enum SendStreams {
                 opened = SharedDescriptor(
                     try FileDescriptor.workingDirectory.open(file, [.readOnly, .nonBlocking]))
             } catch {
-                throw StoreError.system("open the send stream", file, error)
+                throw VarveError.system("open the send stream", file, error)
             }
             try SendStreamDump(of: file, format).run(
                 from: opened.fd,

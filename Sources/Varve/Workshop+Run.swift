@@ -1,4 +1,5 @@
 import VarveStore
+import VarveSystem
 
 extension Workshop {
     /// Runs a call once it has a place, and awaits it. Cancelling the task ends the wait for a place at once; a call that
@@ -15,6 +16,8 @@ extension Workshop {
                         let place = try place.get()
                         try place.cancellation.check()
                         return try call(place)
+                    }.mapError { error in
+                        asFacadeError(error, isCancelled: (try? place.get().cancellation.isCancelled) == true)
                     }
                     return { continuation.resume(with: result) }
                 }
@@ -23,4 +26,11 @@ extension Workshop {
             cancel(ticket)
         }
     }
+}
+
+/// What leaves the façade in place of any error: `VarveError`; `CancellationError` from a call that was cancelled, whatever
+/// failed because of that.
+private func asFacadeError(_ error: any Error, isCancelled: Bool) -> any Error {
+    let converted = VarveError(converting: error)
+    return isCancelled || converted.code == .interrupted ? CancellationError() : converted
 }

@@ -40,7 +40,10 @@ package struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
         (try? descriptor.path()) ?? BytePath("descriptor \(descriptor.rawValue)")
     }
 
-    package var description: String {
+    package var description: String { VarveError.sentence(reason, remedy) }
+
+    /// What was being done, to which path, and why it failed.
+    package var reason: String {
         let what =
             switch operation {
             case .createSubvolume: "create the subvolume"
@@ -56,71 +59,66 @@ package struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
             case .send: "send the subvolume"
             case .search: "search the metadata of"
             }
-        let help = remedy.map { "; \($0)" } ?? ""
-        return "cannot \(what) \(path): \(errno)\(help)"
+        let why = explanation.map { "; \($0)" } ?? ""
+        return "cannot \(what) \(path): \(errno)\(why)"
     }
 
-    /// What a person can do about it; nil if nothing but the error itself helps.
-    package var remedy: String? {
+    /// What the kernel means by the error number; nil where that says it.
+    private var explanation: String? {
         switch errno {
-        case .inappropriateIOCTLForDevice:
-            return "it is not on btrfs"
+        case .inappropriateIOCTLForDevice: "it is not on btrfs"
+        case .readOnlyFileSystem:
+            operation == .send
+                ? "the subvolume and its parent must be read-only"
+                : "the file system or the subvolume around it is read-only"
+        case .directoryNotEmpty: "other subvolumes lie in it, and must be deleted first"
+        case .fileExists: "the name is taken"
+        case .invalidArgument:
+            switch operation {
+            case .readFlags, .setReadOnly, .snapshot, .deleteSubvolume: "it is not a subvolume"
+            default: nil
+            }
+        case .resourceTemporarilyUnavailable:
+            operation == .send ? "extents of it are being deduplicated" : nil
+        case Errno(rawValue: EPROTO): "this kernel does not know the version of the stream"
+        case .brokenPipe: "the stream was not read to its end"
+        case .fileNameTooLong:
+            operation == .send
+                ? "a path in it is longer than 4,095 bytes" : "a name has at most 255 bytes, and a path 4,095"
+        case .ioError:
+            operation == .send ? "the subvolume or its parent is damaged, or changed meanwhile" : nil
+        case Errno(rawValue: EUCLEAN): "the metadata is damaged"
+        case .noSuchFileOrDirectory:
+            operation == .send ? "the parent does not exist on this file system" : nil
+        default: nil
+        }
+    }
+
+    /// What a caller can do about it; nil if nothing but the error itself helps.
+    package var remedy: VarveError.Remedy? {
+        switch errno {
         case .notPermitted, .permissionDenied:
             switch operation {
             case .deleteSubvolume:
-                return
-                    "this needs CAP_SYS_ADMIN, or the mount option user_subvol_rm_allowed and write permission to it; "
-                    + "a subvolume that is being sent, is the default subvolume or holds others cannot be deleted"
-            case .setReadOnly:
-                return "this needs its owner or CAP_SYS_ADMIN, and no send may be reading it"
+                .gainRight(
+                    "CAP_SYS_ADMIN, or the mount option user_subvol_rm_allowed and write permission to it; "
+                        + "a subvolume that is being sent, is the default subvolume or holds others cannot be deleted"
+                )
+            case .setReadOnly: .gainRight("its owner or CAP_SYS_ADMIN, and no send may be reading it")
             case .send:
-                return
-                    "this needs CAP_SYS_ADMIN in the first user namespace, and a read-only subvolume and parent"
-            case .search, .waitForCleaner:
-                return "this needs CAP_SYS_ADMIN in the first user namespace"
-            case .snapshot:
-                return "this needs the owner of the source or CAP_SYS_ADMIN"
-            default:
-                return "this needs write permission to the directory, or CAP_SYS_ADMIN"
+                .gainRight(
+                    "CAP_SYS_ADMIN in the first user namespace, and a read-only subvolume and parent")
+            case .search, .waitForCleaner: .gainRight("CAP_SYS_ADMIN in the first user namespace")
+            case .snapshot: .gainRight("the owner of the source or CAP_SYS_ADMIN")
+            default: .gainRight("write permission to the directory, or CAP_SYS_ADMIN")
             }
-        case .noSpace:
-            return
-                "free space for metadata is used up: delete snapshots, or run btrfs balance start -dusage=10"
-        case Errno(rawValue: EDQUOT):
-            return "a quota group is full: raise its limit with btrfs qgroup limit, or delete what it counts"
-        case .readOnlyFileSystem:
-            return operation == .send
-                ? "the subvolume and its parent must be read-only"
-                : "the file system or the subvolume around it is read-only"
-        case .directoryNotEmpty:
-            return "other subvolumes lie in it, and must be deleted first"
-        case .fileExists:
-            return "the name is taken"
-        case .invalidArgument:
-            switch operation {
-            case .readFlags, .setReadOnly, .snapshot, .deleteSubvolume: return "it is not a subvolume"
-            default: return nil
-            }
-        case .resourceTemporarilyUnavailable:
-            return operation == .send
-                ? "extents of it are being deduplicated; try again when that has ended" : nil
-        case Errno(rawValue: EPROTO):
-            return "this kernel does not know the version of the stream; ask for version 1"
-        case .brokenPipe:
-            return "the stream was not read to its end"
-        case .fileNameTooLong:
-            return operation == .send
-                ? "a path in it is longer than 4,095 bytes" : "a name has at most 255 bytes, and a path 4,095"
-        case .ioError:
-            return operation == .send
-                ? "the subvolume or its parent is damaged, or changed meanwhile; see dmesg and run btrfs scrub"
-                : "see dmesg, and run btrfs scrub"
-        case Errno(rawValue: EUCLEAN):
-            return "the metadata is damaged; see dmesg and run btrfs check"
-        case .noSuchFileOrDirectory:
-            return operation == .send ? "the parent does not exist on this file system" : nil
-        default:
-            return nil
+        case .noSpace: .freeMetadata
+        case Errno(rawValue: EDQUOT): .raiseQuotaGroup
+        case .resourceTemporarilyUnavailable: operation == .send ? .tryAgainLater : nil
+        case Errno(rawValue: EPROTO): .askForFirstVersion
+        case .ioError: .checkFileSystem("btrfs scrub")
+        case Errno(rawValue: EUCLEAN): .checkFileSystem("btrfs check")
+        default: nil
         }
     }
 }

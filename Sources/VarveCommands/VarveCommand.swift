@@ -41,28 +41,28 @@ public enum VarveCommand {
         environment: CommandEnvironment = .process, cancellation: Cancellation = Cancellation()
     ) -> Int32 {
         let output = ResultWriter(standardOutput)
-        let diagnostics = Diagnostics(standardError, program: program, isTerminal: isTerminal)
+        let diagnostics = Diagnostics(
+            standardError, program: program, isTerminal: isTerminal,
+            errorFormat: program == .varve ? ErrorFormatArgument(in: arguments) : .text)
         do {
             try execute(program, arguments, output, diagnostics, environment, cancellation)
             try output.flush()
-            return ExitStatus.done.rawValue
+            return 0
         } catch let error as OutputError where error.isClosedPipe {
-            return ExitStatus.done.rawValue
+            return 0
         } catch let error as UmociCommandLine.Mistake {
             diagnostics.message(ArgumentText.shown(error.description), isOneLine: false)
             return error.code
         } catch let error as ReportedError {
-            return error.status.code(of: program)
+            return program.exitCode(error.code)
         } catch let error as WrongUsage {
-            diagnostics.message(error.description, isOneLine: false)
-            return ExitStatus.usage.code(of: program)
+            return diagnostics.report(ErrorReport(usage: error.description))
         } catch {
             // What was found before it is still a result.
             try? output.flush()
-            let status = cancellation.isCancelled ? .interrupted : ExitStatus(error)
-            diagnostics.message(
-                status == .interrupted ? "interrupted; nothing half-done was left behind" : "\(error)")
-            return status.code(of: program)
+            let report = ErrorReport(error)
+            let isInterrupted = cancellation.isCancelled || report.code == .interrupted
+            return diagnostics.report(isInterrupted ? .interrupted : report)
         }
     }
 

@@ -58,7 +58,7 @@ extension RepackContext {
     ///   - driver: what unpacks the image.
     public func unpackImage(into path: BytePath, with driver: some StorageDriver) throws {
         guard let image else {
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "the driver \"\(driver.name)\" finds what changed in \"\(bundle)\" only while it is repacked, as it needs the image"
             )

@@ -6,7 +6,7 @@ package enum LayerError: Error, Sendable, CustomStringConvertible {
     /// The layer asks for something that no valid layer asks for. `path` is the entry's, as the archive has it.
     case invalidEntry(path: BytePath, reason: String)
     /// A tree holds something that a layer cannot carry.
-    case unrepresentable(path: BytePath, reason: String, remedy: String)
+    case unrepresentable(path: BytePath, reason: String, remedy: VarveError.Remedy)
     /// Something is mounted in a tree, at this absolute path: what is mounted is no part of the tree, and what it hides is not seen.
     case mountPoint(path: BytePath)
     /// The operating system refused an operation below the root of the tree.
@@ -26,45 +26,59 @@ package enum LayerError: Error, Sendable, CustomStringConvertible {
         case user, group
     }
 
-    package var description: String {
+    package var description: String { VarveError.sentence(reason, remedy) }
+
+    /// What was being done, to which path, and why it failed.
+    package var reason: String {
         switch self {
         case .invalidEntry(let path, let reason):
-            "the layer's entry \"\(path)\" is not valid: \(reason); get the image again from where it was made"
-        case .unrepresentable(let path, let reason, let remedy):
-            "\"\(path)\" cannot go into a layer: \(reason); \(remedy)"
+            "the layer's entry \"\(path)\" is not valid: \(reason)"
+        case .unrepresentable(let path, let reason, _):
+            "\"\(path)\" cannot go into a layer: \(reason)"
         case .mountPoint(let path):
-            "\"\(path)\" is a mount point, and what is mounted there is no part of the tree; unmount it first: umount \"\(path)\""
+            "\"\(path)\" is a mount point, and what is mounted there is no part of the tree"
         case .system(let operation, let path, let errno):
-            "cannot \(operation) \"\(path)\": \(errno.explanation)\(Self.remedy(errno))"
-        case .unmappedOwner(let path, let kind, let id, let inImage):
-            if inImage {
-                "\"\(path)\" belongs to the \(kind.rawValue) \(id), which the id map does not have; give one that has it with \(Self.option(kind))"
-            } else {
-                "\"\(path)\" belongs to the \(kind.rawValue) \(id) of the host, which the bundle's id map does not have; change its owner or leave it out with --mask-path"
-            }
+            "cannot \(operation) \"\(path)\": \(errno.explanation)"
+        case .unmappedOwner(let path, let kind, let id, inImage: true):
+            "\"\(path)\" belongs to the \(kind.rawValue) \(id), which the id map does not have"
+        case .unmappedOwner(let path, let kind, let id, inImage: false):
+            "\"\(path)\" belongs to the \(kind.rawValue) \(id) of the host, which the bundle's id map does not have"
         case .sourceUnusable(let source, let reason):
-            "the delta cannot be taken from the \(source): \(reason); use --source auto"
-        case .treeChanged:
-            "a subvolume was written to while it was compared; end the process that has a file open there for writing, or compare a snapshot of it"
-        case .cancelled:
-            "interrupted"
+            "the delta cannot be taken from the \(source): \(reason)"
+        case .treeChanged: "a subvolume was written to while it was compared"
+        case .cancelled: "interrupted"
         }
     }
 
-    private static func option(_ kind: OwnerKind) -> String {
-        switch kind {
-        case .user: "--uid-map"
-        case .group: "--gid-map"
+    package var remedy: VarveError.Remedy? {
+        switch self {
+        case .invalidEntry: .getImageAgain
+        case .unrepresentable(_, _, let remedy): remedy
+        case .mountPoint(let path): .unmount(path, recursively: false)
+        case .system(_, _, let errno):
+            switch errno {
+            case .noSpace: .freeSpace(on: nil)
+            case .diskQuotaExceeded: .raiseQuota
+            case .tooManyOpenFiles: .raiseLimit(.openFiles)
+            case .notPermitted, .permissionDenied: .gainPermission
+            default: nil
+            }
+        case .unmappedOwner(_, .user, _, inImage: true): .mapUser
+        case .unmappedOwner(_, .group, _, inImage: true): .mapGroup
+        case .unmappedOwner(_, _, _, inImage: false): .changeFile("change its owner")
+        case .sourceUnusable: .chooseSourceAutomatically
+        case .treeChanged: .endWriters
+        case .cancelled: nil
         }
     }
 
-    private static func remedy(_ errno: Errno) -> String {
-        switch errno {
-        case .noSpace: "; free space on this file system or enlarge it"
-        case .diskQuotaExceeded: "; raise the quota or free space below it"
-        case .tooManyOpenFiles: "; raise the limit of open files (ulimit -n)"
-        case .notPermitted, .permissionDenied: "; \(permissionRemedy())"
-        default: ""
+    /// The path that it is about, as the layer or the tree has it.
+    package var subject: BytePath? {
+        switch self {
+        case .invalidEntry(let path, _), .unrepresentable(let path, _, _), .mountPoint(let path),
+            .system(_, let path, _), .unmappedOwner(let path, _, _, _):
+            path
+        case .sourceUnusable, .treeChanged, .cancelled: nil
         }
     }
 }

@@ -1,3 +1,5 @@
+import VarveSystem
+
 /// Checks the size and digest of a blob as its bytes come by. What was read counts only once `finish` did not
 /// throw.
 package struct BlobVerifier {
@@ -16,7 +18,7 @@ package struct BlobVerifier {
         if count > descriptor.size {
             throw .invalid(
                 "the blob \(descriptor.digest) is longer than the \(descriptor.size) bytes that its "
-                    + "descriptor says; copy the image again")
+                    + "descriptor says", subject: BytePath("\(descriptor.digest)"), remedy: .copyImageAgain)
         }
         unsafe hasher.update(bytes)
     }
@@ -26,11 +28,13 @@ package struct BlobVerifier {
         if count != descriptor.size {
             throw .invalid(
                 "the blob \(descriptor.digest) ends after \(count) bytes, but its descriptor says "
-                    + "\(descriptor.size); copy the image again")
+                    + "\(descriptor.size)", subject: BytePath("\(descriptor.digest)"), remedy: .copyImageAgain
+            )
         }
         if hasher.finish() != descriptor.digest {
             throw .invalid(
-                "the blob \(descriptor.digest) is damaged: its content has another digest; copy the image again"
+                "the blob \(descriptor.digest) is damaged: its content has another digest",
+                subject: BytePath("\(descriptor.digest)"), remedy: .copyImageAgain
             )
         }
     }

@@ -2,7 +2,7 @@ import VarveSystem
 private import SystemPackage
 
 /// Something that names an image, but for other tools: a registry's, an archive, an image of a container engine. The description says
-/// what it is and gives the line that makes an image layout of it.
+/// what it is.
 struct ForeignReference: CustomStringConvertible {
     private let text: String
     /// What it is, with an article.
@@ -43,14 +43,15 @@ struct ForeignReference: CustomStringConvertible {
     }
 
     var description: String {
-        guard let source else {
+        guard source != nil else {
             return
-                "\"\(text)\" is not needed in this form: write \(Self.quoted(String(text.dropFirst(4)))), the image layout's "
+                "\"\(text)\" is not needed in this form: write \(BytePath(String(text.dropFirst(4))).shellWord), the image layout's "
                 + "directory and the tag"
         }
-        return "\"\(text)\" is \(what), not an image layout in a directory; make one of it with: "
-            + "skopeo copy \(Self.quoted(source)) \(Self.quoted("oci:\(name):\(tag)")), and then name it \(Self.quoted("\(name):\(tag)"))"
+        return "\"\(text)\" is \(what), not an image layout in a directory"
     }
+
+    var remedy: VarveError.Remedy? { source.map { .importImage(source: $0, layout: name, tag: tag) } }
 
     /// containers-transports(5).
     private static let transports = [
@@ -133,19 +134,5 @@ struct ForeignReference: CustomStringConvertible {
             name = String(name.dropLast(ending.count))
         }
         return (name, tag)
-    }
-
-    /// As a shell takes it for one word.
-    private static func quoted(_ text: String) -> String {
-        let isPlain =
-            !text.isEmpty
-            && text.utf8.allSatisfy {
-                isHostByte($0) || $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "_")
-                    || $0 == UInt8(ascii: "@")
-                    || $0 == UInt8(ascii: "+")
-            }
-        if isPlain { return text }
-        return "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''")
-            + "'"
     }
 }

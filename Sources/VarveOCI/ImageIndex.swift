@@ -1,3 +1,5 @@
+import VarveSystem
+
 /// An image index (image-spec image-index.md) or a Docker manifest list. `index.json` is one too.
 package struct ImageIndex: Hashable, Sendable {
     package private(set) var json: JSONObject
@@ -86,8 +88,7 @@ func documentObject(_ value: JSONValue, _ what: String) throws(OCIError) -> JSON
     }
     guard version == 2 else {
         throw .invalid(
-            "\(what) has schemaVersion \(version), but Varve reads 2; convert the image "
-                + "(skopeo copy --format oci)"
+            "\(what) has schemaVersion \(version), but Varve reads 2", remedy: .convertImage
         )
     }
     return object

@@ -50,7 +50,8 @@ extension ImageLayout {
         else {
             throw OCIError(
                 .inUse,
-                "another process writes into the image layout \(path), so nothing in it can be collected now; try again when it is done"
+                "another process writes into the image layout \(path), so nothing in it can be collected now",
+                subject: path, remedy: .tryAgainLater
             )
         }
         let lock = HeldLock(on: opened)

@@ -147,7 +147,9 @@ extension ImageLayout {
             }
         }
         guard let way else {
-            throw .notFound("no index of the image layout \(path) refers to the digest \(digest)")
+            throw .notFound(
+                "no index of the image layout \(path) refers to the digest \(digest)",
+                subject: BytePath("\(digest)"))
         }
         return [way]
     }
@@ -206,7 +208,8 @@ extension ImageLayout {
                 ? "it has no tags at all"
                 : "it has " + tags.prefix(10).map(shown).joined(separator: ", ")
                     + (tags.count > 10 ? " and \(tags.count - 10) more" : "")
-            throw .notFound("there is no tag \"\(tag)\" in the image layout \(path): \(hint)")
+            throw .notFound(
+                "there is no tag \"\(tag)\" in the image layout \(path): \(hint)", subject: BytePath(tag))
         }
         return roots
     }
@@ -270,7 +273,9 @@ extension ImageLayout {
                     continue
                 }
                 guard !path.dropLast().contains(where: { $0.digest == last.digest }) else {
-                    throw .invalid("the image index \(last.digest) in \(self.path) contains itself")
+                    throw .invalid(
+                        "the image index \(last.digest) in \(self.path) contains itself",
+                        subject: BytePath("\(last.digest)"))
                 }
                 guard seen.insert(last.digest).inserted else { continue }
                 let what = "the image index \(last.digest) in \(self.path)"
@@ -308,7 +313,8 @@ extension ImageLayout {
                 actual.distance(from: platform) == nil
             {
                 throw .notFound(
-                    "\(name) of the image layout \(path) is an image for \(actual), not for \(platform)")
+                    "\(name) of the image layout \(path) is an image for \(actual), not for \(platform)",
+                    subject: BytePath("\(platform)"))
             }
             return manifests[0]
         }
@@ -345,12 +351,14 @@ extension ImageLayout {
         guard let first = chosen.first else {
             throw .notFound(
                 "\(name) of the image layout \(path) has no image for \(wanted): it has "
-                    + found.sorted().joined(separator: ", ") + "; choose one with --platform")
+                    + found.sorted().joined(separator: ", "), subject: BytePath("\(wanted)"),
+                remedy: .choosePlatform)
         }
         guard same(chosen) else {
             let list = Set(chosen.map { "\($0.descriptor.digest)" }).sorted().joined(separator: ", ")
             throw .invalid(
-                "\(name) of the image layout \(path) means several images (\(list)); give them different tags"
+                "\(name) of the image layout \(path) means several images (\(list))",
+                remedy: .changeImage("give them different tags")
             )
         }
         return first

@@ -44,9 +44,9 @@ package final class ImageLayout: Sendable {
             directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
         } catch .noSuchFileOrDirectory {
             throw .notFound(
-                "there is no image layout at \(path); make one with: varve init --layout \(path.shellWord)")
+                "there is no image layout at \(path)", subject: path, remedy: .createLayout(path))
         } catch .notDirectory {
-            throw .invalid("\(path) is no image layout: it is not a directory")
+            throw .invalid("\(path) is no image layout: it is not a directory", subject: path)
         } catch {
             throw .io("open the image layout", path, error)
         }
@@ -55,7 +55,7 @@ package final class ImageLayout: Sendable {
         do throws(Errno) {
             bytes = try directory.fd.readFile(Self.versionName, limit: 65_536)
         } catch .noSuchFileOrDirectory {
-            throw .invalid("\(path) is no image layout: it has no file named oci-layout")
+            throw .invalid("\(path) is no image layout: it has no file named oci-layout", subject: path)
         } catch {
             throw .io("read", path.appending(Self.versionName), error)
         }
@@ -84,7 +84,8 @@ package final class ImageLayout: Sendable {
             guard try attempt(doing, path, { () throws(Errno) in try directory.fd.entries() }).isEmpty else {
                 throw OCIError(
                     .alreadyExists,
-                    "cannot make an image layout at \(path): there is something in it already")
+                    "cannot make an image layout at \(path): there is something in it already",
+                    subject: path)
             }
             try attempt(doing, path) { () throws(Errno) in try fill(directory.fd) }
             return ImageLayout(path: path, directory: directory, cancellation: Cancellation())
@@ -127,7 +128,7 @@ package final class ImageLayout: Sendable {
         guard status.size == descriptor.size else {
             throw .invalid(
                 "the blob \(descriptor.digest) in \(path) has not the \(descriptor.size) bytes that its descriptor "
-                    + "says; copy the image again")
+                    + "says", subject: BytePath("\(descriptor.digest)"), remedy: .copyImageAgain)
         }
         return try attempt("open", name) { () throws(Errno) in
             try place.fd.reopened([.readOnly, .nonBlocking])
@@ -143,7 +144,8 @@ package final class ImageLayout: Sendable {
                 resolve: .noMagicLinks)
         } catch .noSuchFileOrDirectory {
             throw .invalid(
-                "the image layout \(path) lacks the blob \(descriptor.digest); copy the image again")
+                "the image layout \(path) lacks the blob \(descriptor.digest)",
+                subject: BytePath("\(descriptor.digest)"), remedy: .copyImageAgain)
         } catch .tooManySymbolicLinkLevels {
             throw .invalid("the symbolic links at \(name) lead to no file")
         } catch {
@@ -156,7 +158,7 @@ package final class ImageLayout: Sendable {
         guard descriptor.size <= Int64(limit) else {
             throw .invalid(
                 "the blob \(descriptor.digest) in \(path) has \(descriptor.size) bytes, but a document of "
-                    + "its kind may have \(limit) at most")
+                    + "its kind may have \(limit) at most", subject: BytePath("\(descriptor.digest)"))
         }
         let file = try openBlob(descriptor)
         let bytes: [UInt8]
@@ -186,7 +188,7 @@ package final class ImageLayout: Sendable {
         do throws(Errno) {
             bytes = try directory.fd.readFile(Self.indexName, limit: Self.indexLimit)
         } catch .noSuchFileOrDirectory {
-            throw .invalid("\(path) is no image layout: it has no file named index.json")
+            throw .invalid("\(path) is no image layout: it has no file named index.json", subject: path)
         } catch .fileTooLarge {
             throw .invalid("\(name) has more than the \(Self.indexLimit) bytes that Varve reads of it")
         } catch {

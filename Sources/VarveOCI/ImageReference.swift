@@ -38,7 +38,8 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     package func tagToChange() throws(OCIError) -> String {
         guard digest == nil else {
             throw .usage(
-                "\"\(self)\" names an image by its digest, but a tag is to be changed: write \(path):TAG")
+                "\"\(self)\" names an image by its digest, but a tag is to be changed: write \(path):TAG",
+                subject: BytePath("\(self)"))
         }
         return tag
     }
@@ -77,7 +78,9 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
             }
             return other
         }
-        if let foreign = ForeignReference(text) { throw .usage(foreign.description) }
+        if let foreign = ForeignReference(text) {
+            throw .usage(foreign.description, subject: text, remedy: foreign.remedy)
+        }
         return try first.get()
     }
 
@@ -131,7 +134,9 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
 
     /// Throws `usage` for what can be no tag.
     package static func checkTag(_ tag: String) throws(OCIError) {
-        guard isValidTag(tag) else { throw .usage("\"\(shown(tag))\" is no valid tag: \(grammar)") }
+        guard isValidTag(tag) else {
+            throw .usage("\"\(shown(tag))\" is no valid tag: \(grammar)", subject: BytePath(tag))
+        }
     }
 
     package var description: String { digest.map { "\(path)@\($0)" } ?? "\(path):\(tag)" }

@@ -1,3 +1,5 @@
+import VarveSystem
+
 /// The media types of image-spec 1.1 (media-types.md) and those of Docker's registry format that stand for
 /// the same.
 package enum MediaType {
@@ -61,10 +63,12 @@ package struct LayerMediaType: Hashable, Sendable {
         } else if type.hasPrefix(Self.dockerForeignBase) {
             throw .invalid(
                 "a layer of type \(type) is foreign: it lies at a URL outside the image, which Varve does not "
-                    + "fetch; copy the image with a tool that does, so that the layout holds the layer")
+                    + "fetch",
+                remedy: .copyImage(
+                    "copy the image with a tool that does, so that the layout holds the layer"))
         } else if type.hasSuffix("+encrypted") {
             throw .invalid(
-                "a layer of type \(type) is encrypted; decrypt the image first (skopeo copy --decryption-key)"
+                "a layer of type \(type) is encrypted", remedy: .decryptImage
             )
         } else {
             throw .invalid(

@@ -1,5 +1,4 @@
-internal import VarveSystem
-import VarveSystem
+package import VarveSystem
 package import SystemPackage
 
 /// Why an image or an image layout could not be read or written.
@@ -22,50 +21,64 @@ package struct OCIError: Error, CustomStringConvertible, Sendable {
     }
 
     package var kind: Kind
-    /// One sentence for a person: what was being done, to what, why it failed and, where there is one, the
-    /// remedy.
-    package var description: String
+    /// The path, the image or the digest that it is about, if that is known.
+    package var subject: BytePath?
+    /// What was being done, to what, and why it failed.
+    package var reason: String
+    package var remedy: VarveError.Remedy?
 
-    package init(_ kind: Kind, _ description: String) {
+    /// One sentence for a person: the reason and, where there is one, the remedy.
+    package var description: String { VarveError.sentence(reason, remedy) }
+
+    package init(
+        _ kind: Kind, _ reason: String, subject: BytePath? = nil, remedy: VarveError.Remedy? = nil
+    ) {
         self.kind = kind
-        self.description = description
+        self.subject = subject
+        self.reason = reason
+        self.remedy = remedy
     }
 
     init(_ error: PlaceError, _ doing: String) {
         if case .system(_, let errno) = error.reason {
             self = .io(doing, error.path, errno)
         } else {
-            self.init(.io(.permissionDenied), "cannot \(doing): \(error)")
+            self.init(
+                .io(.permissionDenied), "cannot \(doing): \(error.problem)", subject: error.path,
+                remedy: error.remedy)
         }
     }
 
-    static func usage(_ text: String) -> OCIError { OCIError(.usage, text) }
-    static func invalid(_ text: String) -> OCIError { OCIError(.invalidInput, text) }
-    static func notFound(_ text: String) -> OCIError { OCIError(.notFound, text) }
+    static func usage(
+        _ reason: String, subject: BytePath? = nil, remedy: VarveError.Remedy? = nil
+    ) -> OCIError { OCIError(.usage, reason, subject: subject, remedy: remedy) }
+
+    static func invalid(
+        _ reason: String, subject: BytePath? = nil, remedy: VarveError.Remedy? = nil
+    ) -> OCIError { OCIError(.invalidInput, reason, subject: subject, remedy: remedy) }
+
+    static func notFound(
+        _ reason: String, subject: BytePath? = nil, remedy: VarveError.Remedy? = nil
+    ) -> OCIError { OCIError(.notFound, reason, subject: subject, remedy: remedy) }
 
     /// `doing` reads on from "cannot": "read the blob".
     static func io(_ doing: String, _ path: BytePath, _ error: Errno) -> OCIError {
-        let remedy: String
+        let remedy: VarveError.Remedy?
         switch error {
         case .canceled:
             return OCIError(.cancelled, "interrupted; nothing half-done was left behind")
-        case .permissionDenied, .notPermitted:
-            remedy = "; run as a user who may do that, or change the owner or mode of the files"
-        case .noSpace:
-            remedy = "; \(spaceRemedy(near: path))"
-        case .diskQuotaExceeded:
-            remedy = "; raise the quota or free space below it"
-        case .readOnlyFileSystem:
-            remedy = "; mount it writable, or copy the layout to a place that is"
-        case .improperLink:
-            remedy =
-                "; a symbolic link on the way leads out of the image layout: copy the layout (cp -rL) and name the copy"
+        case .permissionDenied, .notPermitted: remedy = .gainAccess
+        case .noSpace: remedy = .freeSpace(near: path)
+        case .diskQuotaExceeded: remedy = .raiseQuota
+        case .readOnlyFileSystem: remedy = .copyLayoutToWritable
+        case .improperLink: remedy = .copyLayout
         case .noSuchFileOrDirectory:
-            return OCIError(.notFound, "cannot \(doing) \(path): there is no such file or directory")
-        default:
-            remedy = ""
+            return OCIError(
+                .notFound, "cannot \(doing) \(path): there is no such file or directory", subject: path)
+        default: remedy = nil
         }
-        return OCIError(.io(error), "cannot \(doing) \(path): \(error.explanation)\(remedy)")
+        return OCIError(
+            .io(error), "cannot \(doing) \(path): \(error.explanation)", subject: path, remedy: remedy)
     }
 }
 

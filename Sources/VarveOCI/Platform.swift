@@ -1,3 +1,5 @@
+import VarveSystem
+
 /// What an image runs on (image-spec image-index.md, "platform"; the values are Go's GOOS and GOARCH).
 public struct Platform: Hashable, Sendable, CustomStringConvertible {
     /// The operating system, as Go names it (`GOOS`).
@@ -35,7 +37,8 @@ public struct Platform: Hashable, Sendable, CustomStringConvertible {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
         guard (2...3).contains(parts.count), parts.allSatisfy({ !$0.isEmpty }) else {
             throw .usage(
-                "\"\(text)\" is no platform: write OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64/v8")
+                "\"\(text)\" is no platform: write OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64/v8",
+                subject: BytePath(text))
         }
         self.init(os: parts[0], architecture: parts[1], variant: parts.count == 3 ? parts[2] : nil)
     }

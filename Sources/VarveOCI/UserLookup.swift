@@ -1,3 +1,5 @@
+import VarveSystem
+
 /// Whom a container runs as.
 package struct ContainerUser: Hashable, Sendable {
     package var uid: UInt32 = 0
@@ -42,7 +44,8 @@ package struct ContainerUser: Hashable, Sendable {
         if name == nil {
             guard let wantedUID else {
                 throw .invalid(
-                    "\(what) is not in the image's /etc/passwd; add the user there, or give a number")
+                    "\(what) is not in the image's /etc/passwd", subject: BytePath(spec),
+                    remedy: .changeImage("add the user there, or give a number"))
             }
             uid = wantedUID
         }
@@ -67,7 +70,8 @@ package struct ContainerUser: Hashable, Sendable {
             return
         }
         throw .invalid(
-            "the group of \(what) is not in the image's /etc/group; add it there, or give a number")
+            "the group of \(what) is not in the image's /etc/group",
+            remedy: .changeImage("add it there, or give a number"))
     }
 
     /// Nil for what is not made of digits alone.

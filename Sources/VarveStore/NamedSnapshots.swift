@@ -25,7 +25,8 @@ extension SnapshotStore {
         guard ShownText.isPlain(name) else {
             throw StoreError(
                 .usage,
-                "\"\(BytePath.escape(name.utf8))\" cannot name a snapshot; use no control characters in a name"
+                "\"\(BytePath.escape(name.utf8))\" cannot name a snapshot", subject: BytePath(name),
+                remedy: .follow("use no control characters in a name")
             )
         }
         let bundle = try openBundle(bundlePath)
@@ -94,13 +95,14 @@ extension SnapshotStore {
 
     private func absent(_ name: String) -> StoreError {
         StoreError(
-            .notFound, "the store \"\(path)\" has no snapshot \"\(name)\"; varve snapshot ls lists them")
+            .notFound, "the store \"\(path)\" has no snapshot \"\(name)\"", subject: BytePath(name),
+            remedy: .listSnapshots)
     }
 
     private static func snapshotExists(_ name: String) -> StoreError {
         StoreError(
             .failed,
-            "there is a snapshot \"\(name)\" already; remove it (varve snapshot rm \(BytePath(name).shellWord)) or choose another name"
+            "there is a snapshot \"\(name)\" already", subject: BytePath(name), remedy: .removeSnapshot(name)
         )
     }
 
@@ -111,7 +113,8 @@ extension SnapshotStore {
         else {
             throw StoreError(
                 .usage,
-                "\"\(name)\" cannot name a snapshot; use 1 to 255 bytes with no slash and no dot at the start"
+                "\"\(name)\" cannot name a snapshot", subject: BytePath(name),
+                remedy: .follow("use 1 to 255 bytes with no slash and no dot at the start")
             )
         }
         return path

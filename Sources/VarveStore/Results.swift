@@ -37,6 +37,6 @@ extension GarbageCollection.Report: CustomStringConvertible {
 extension StoreCheck.Finding: CustomStringConvertible {
     public var description: String {
         let place = path.isEmpty ? "." : "\(path)"
-        return ([place, problem] + [repair ?? remedy].compactMap { $0 }).joined(separator: ": ")
+        return ([place, problem] + [repair ?? remedy?.description].compactMap { $0 }).joined(separator: ": ")
     }
 }

@@ -61,7 +61,8 @@ package final class SnapshotStore: Sendable {
         }) {
             throw StoreError(
                 .failed,
-                "\"\(path)\" cannot be a store: it is not empty (\"\(other.name)\" is in it); name an empty directory"
+                "\"\(path)\" cannot be a store: it is not empty (\"\(other.name)\" is in it)", subject: path,
+                remedy: .name("an empty directory")
             )
         }
         try attempt("make a store in", path) { () throws(Errno) in
@@ -116,13 +117,16 @@ package final class SnapshotStore: Sendable {
         guard let version else {
             throw StoreError(
                 .invalidInput,
-                "\"\(path)/store.json\" is damaged: it names no formatVersion; restore it, or make a new store"
+                "\"\(path)/store.json\" is damaged: it names no formatVersion", subject: path,
+                remedy: .restoreStore
             )
         }
         guard version == StoreLayout.formatVersion else {
             throw StoreError(
                 .unsupported,
-                "the store in \"\(path)\" has format \(version), and this varve knows format \(StoreLayout.formatVersion); use a newer varve"
+                "the store in \"\(path)\" has format \(version), and this varve knows format \(StoreLayout.formatVersion)",
+                subject: path,
+                remedy: .useNewerVersion
             )
         }
         try requireBtrfs(directory.fd, path)
@@ -138,16 +142,18 @@ package final class SnapshotStore: Sendable {
         case .noSuchFileOrDirectory where LoopbackStore.hasImage(path):
             StoreError(
                 .notFound,
-                "the store at \"\(path)\" is not mounted; mount it with: varve store mount \(path.shellWord)")
+                "the store at \"\(path)\" is not mounted", subject: path,
+                remedy: .mountStore(path, isNew: false))
         case .noSuchFileOrDirectory:
             StoreError(
                 .notFound,
-                "there is no store in \"\(path)\"; make one with: varve store init \(path.shellWord) [--loopback SIZE]"
+                "there is no store in \"\(path)\"", subject: path, remedy: .createStore(path)
             )
         case .permissionDenied:
             StoreError(
                 .unsupported,
-                "the store in \"\(path)\" may be opened by its owner only; run as its owner, or name another with --store"
+                "the store in \"\(path)\" may be opened by its owner only", subject: path,
+                remedy: .useStoreOfOwn(path)
             )
         default: StoreError.system("open the store", path, errno)
         }
@@ -199,7 +205,8 @@ package final class SnapshotStore: Sendable {
         if !isBtrfs {
             throw StoreError(
                 .unsupported,
-                "\"\(path)\" is not on btrfs; make a store in an image file with: varve store init \(path.shellWord) --loopback SIZE"
+                "\"\(path)\" is not on btrfs", subject: path,
+                remedy: .createLoopbackStore(path, otherwise: true)
             )
         }
         guard !Privileges.isRoot else { return }
@@ -210,7 +217,8 @@ package final class SnapshotStore: Sendable {
         if !options.contains("user_subvol_rm_allowed") {
             throw StoreError(
                 .unsupported,
-                "only root may delete subvolumes on the btrfs of \"\(path)\"; have it mounted with user_subvol_rm_allowed (mount -o remount,user_subvol_rm_allowed), or run as root"
+                "only root may delete subvolumes on the btrfs of \"\(path)\"", subject: path,
+                remedy: .allowSubvolumeRemoval(path)
             )
         }
     }

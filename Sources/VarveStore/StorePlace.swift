@@ -8,7 +8,8 @@ extension StoreError {
         if case .system(let operation, let errno) = error.reason {
             self = .system(operation, error.path, errno)
         } else {
-            self.init(.failed, "\(what): \(error)")
+            self.init(
+                .failed, "\(what): \(error.problem)", subject: error.path, remedy: error.remedy)
         }
     }
 }
@@ -25,8 +26,7 @@ struct NewPlace {
     ///
     /// - Parameters:
     ///   - noun: what it is to be, "bundle".
-    ///   - remedy: how to make room, where something is there.
-    init(_ path: BytePath, for noun: String, remedy: String = "remove it") throws(StoreError) {
+    init(_ path: BytePath, for noun: String) throws(StoreError) {
         self.path = path
         name = try Self.name(path, for: noun)
         var made = MadeDirectories()
@@ -51,7 +51,9 @@ struct NewPlace {
         guard isEmpty else {
             throw StoreError(
                 .failed,
-                "\"\(path)\" exists already; \(remedy) or name another \(noun == "bundle" ? noun : "directory")"
+                "\"\(path)\" exists already", subject: path,
+                remedy: noun == "bundle"
+                    ? .removeBundle(path, or: "another bundle") : .remove(or: "another directory")
             )
         }
     }
@@ -60,7 +62,8 @@ struct NewPlace {
         let name = path.lastComponent
         guard !name.isEmpty, name != .current, name != ".." else {
             throw StoreError(
-                .usage, "\"\(path)\" cannot be a \(noun); name a directory that is yet to be made")
+                .usage, "\"\(path)\" cannot be a \(noun)", subject: path,
+                remedy: .name("a directory that is yet to be made"))
         }
         return name
     }
@@ -91,13 +94,16 @@ extension SnapshotStore {
         guard status.uid == geteuid() else {
             throw StoreError(
                 .failed,
-                "\"\(path)\" cannot be a store: it belongs to another user (uid \(status.uid)); name a directory of your own"
+                "\"\(path)\" cannot be a store: it belongs to another user (uid \(status.uid))",
+                subject: path,
+                remedy: .name("a directory of your own")
             )
         }
         if status.mode & 0o022 != 0 {
             throw StoreError(
                 .failed,
-                "\"\(path)\" cannot be a store: others may write to it (mode \(String(status.permissions, radix: 8))); take that away with chmod go-w \(path.shellWord)"
+                "\"\(path)\" cannot be a store: others may write to it (mode \(String(status.permissions, radix: 8)))",
+                subject: path, remedy: .closeToOthers(path, orSticky: false)
             )
         }
     }

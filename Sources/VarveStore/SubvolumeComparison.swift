@@ -29,14 +29,16 @@ package struct SubvolumeComparison: Sendable {
         guard try oldSide.subvolume.fd.fileSystemUUID() == newSide.subvolume.fd.fileSystemUUID() else {
             throw StoreError(
                 .failed,
-                "\"\(old)\" and \"\(new)\" lie on different file systems; only subvolumes of one btrfs can be compared"
-            )
+                "\"\(old)\" and \"\(new)\" lie on different file systems; only subvolumes of one btrfs can be compared",
+                subject: new)
         }
         guard oldSide.hasRootfs == newSide.hasRootfs else {
             let (bundle, other) = oldSide.hasRootfs ? (old, new) : (new, old)
             throw StoreError(
                 .failed,
-                "\"\(bundle)\" holds its tree in rootfs/, and \"\(other)\" is a plain subvolume; compare two of the same kind"
+                "\"\(bundle)\" holds its tree in rootfs/, and \"\(other)\" is a plain subvolume",
+                subject: bundle,
+                remedy: .follow("compare two of the same kind")
             )
         }
         do {
@@ -76,7 +78,8 @@ package struct SubvolumeComparison: Sendable {
             return try namedSide(path)
         } catch .notDirectory {
             throw StoreError(
-                .failed, "\"\(path)\" is not a directory; name the root directory of a subvolume")
+                .failed, "\"\(path)\" is not a directory", subject: path,
+                remedy: .name("the root directory of a subvolume"))
         } catch {
             throw StoreError.system("open", path, error)
         }
@@ -87,7 +90,8 @@ package struct SubvolumeComparison: Sendable {
         guard let store else {
             throw StoreError(
                 .notFound,
-                "there is no subvolume \"\(path)\", and no store that could have a snapshot of that name")
+                "there is no subvolume \"\(path)\", and no store that could have a snapshot of that name",
+                subject: path)
         }
         var found: SharedDescriptor?
         if path.components.count == 1, !path.isAbsolute, !path.hasPrefix([UInt8(ascii: ".")]) {
@@ -99,7 +103,8 @@ package struct SubvolumeComparison: Sendable {
         guard let found else {
             throw StoreError(
                 .notFound,
-                "there is no subvolume \"\(path)\", nor a snapshot or chain of that name in the store \"\(store.path)\""
+                "there is no subvolume \"\(path)\", nor a snapshot or chain of that name in the store \"\(store.path)\"",
+                subject: path
             )
         }
         return Side(path: path, subvolume: found, hasRootfs: true)
@@ -108,12 +113,14 @@ package struct SubvolumeComparison: Sendable {
     private func side(_ path: BytePath, _ directory: SharedDescriptor) throws -> Side {
         guard try directory.fd.isBtrfs() else {
             throw StoreError(
-                .unsupported, "\"\(path)\" is not on btrfs; only subvolumes of one btrfs can be compared")
+                .unsupported, "\"\(path)\" is not on btrfs; only subvolumes of one btrfs can be compared",
+                subject: path)
         }
         guard try directory.fd.isSubvolume() else {
             throw StoreError(
                 .failed,
-                "\"\(path)\" is not a subvolume; name the root directory of one (btrfs subvolume list shows them)"
+                "\"\(path)\" is not a subvolume", subject: path,
+                remedy: .name("the root directory of one (btrfs subvolume list shows them)")
             )
         }
         return Side(path: path, subvolume: directory, hasRootfs: try hasRootfs(path, directory))
@@ -170,7 +177,8 @@ package struct SubvolumeComparison: Sendable {
         guard let store, canSnapshot(side) else {
             throw StoreError(
                 .failed,
-                "\"\(side.path)\" is writable, and there is no store on its file system to take a snapshot in; make one yourself (btrfs subvolume snapshot -r) and compare that, or name such a store with --store"
+                "\"\(side.path)\" is writable, and there is no store on its file system to take a snapshot in",
+                subject: side.path, remedy: .compareSnapshot(side.path)
             )
         }
         let snapshot = try store.makeWork(for: side.path) { directory, name in

@@ -88,7 +88,7 @@ extension SnapshotStore {
             }
             return work
         }
-        throw StoreError(.failed, "cannot lock a work area in \"\(path)\"; try again")
+        throw StoreError(.failed, "cannot lock a work area in \"\(path)\"", subject: path, remedy: .tryAgain)
     }
 
     /// A subvolume with nothing but an empty `rootfs/`.

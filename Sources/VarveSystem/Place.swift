@@ -33,18 +33,30 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
         if case .system(_, let errno) = reason { errno } else { nil }
     }
 
-    package var description: String {
+    package var description: String { VarveError.sentence(problem, remedy) }
+
+    /// What is wrong, without the remedy.
+    package var problem: String {
         switch reason {
         case .openToOthers(let permissions):
-            "others may write to \"\(path)\" (mode \(String(permissions, radix: 8))) and could put something else in the place of what is in it; take that away with chmod go-w \(path.shellWord), or give it the sticky bit with chmod +t \(path.shellWord)"
-        case .linkOfAnother(let uid):
-            "\"\(path)\" is a symbolic link of another user (uid \(uid)); name what it leads to"
+            "others may write to \"\(path)\" (mode \(String(permissions, radix: 8))) and could put something else in the place of what is in it"
+        case .linkOfAnother(let uid): "\"\(path)\" is a symbolic link of another user (uid \(uid))"
         case .ownedByAnother(let uid):
-            "\"\(path)\" belongs to another user (uid \(uid)), who can change it; give it to root or to yourself with chown"
+            "\"\(path)\" belongs to another user (uid \(uid)), who can change it"
         case .writableByOthers(let permissions):
-            "others may write to \"\(path)\" (mode \(String(permissions, radix: 8))); take that away with chmod go-w \(path.shellWord)"
+            "others may write to \"\(path)\" (mode \(String(permissions, radix: 8)))"
         case .noRegularFile: "\"\(path)\" is not a regular file"
         case .system(let operation, let errno): "cannot \(operation) \"\(path)\": \(errno)"
+        }
+    }
+
+    package var remedy: VarveError.Remedy? {
+        switch reason {
+        case .openToOthers: .closeToOthers(path, orSticky: true)
+        case .linkOfAnother: .name("what it leads to")
+        case .ownedByAnother: .changeOwner(path)
+        case .writableByOthers: .closeToOthers(path, orSticky: false)
+        case .noRegularFile, .system: nil
         }
     }
 }

@@ -22,9 +22,9 @@ package enum Privileges {
     }
 }
 
-/// What helps against EPERM and EACCES, for messages.
-package func permissionRemedy() -> String {
-    geteuid() == 0
-        ? "root of a user name space or of a container may not do it: run as root of the host"
-        : "run as root, or with --rootless on files of your own and a host that allows user name spaces"
+extension VarveError.Remedy {
+    /// What helps this process against EPERM and EACCES.
+    package static var gainPermission: VarveError.Remedy {
+        geteuid() == 0 ? .runAsRootOfHost : .runAsRootOrRootless
+    }
 }

@@ -396,7 +396,7 @@ struct Refusal: Sendable, CustomTestStringConvertible {
         Text(
             error: SendStreamError(.unsupportedVersion(4), offset: 0),
             text: "cannot read the send stream at byte 0: its version is 4, and versions 1 to 3 are known; "
-                + "ask the sender for version 1 (--proto 1)"),
+                + "ask the sender for version 1"),
         Text(
             error: SendStreamError(.missingAttribute("path", command: "unlink"), offset: 5),
             text: "cannot read the send stream at byte 5: unlink lacks its attribute path"),

@@ -92,7 +92,7 @@ let cancelled = (0..<count).filter { $0 % 2 == 0 }
 for index in cancelled { tasks[index].cancel() }
 var ended = 0
 for index in cancelled {
-    do { _ = try await tasks[index].value } catch let error as StoreError where error.kind == .cancelled {
+    do { _ = try await tasks[index].value } catch is CancellationError {
         ended += 1
     }
 }

@@ -55,10 +55,10 @@ extension FuzzTarget {
         seeds: { bundleSeeds.map { Array($0.utf8) } },
         run: { bytes in
             let read: BundleMetadata
-            do { read = try BundleMetadata(parsing: bytes, of: "umoci.json") } catch let error as StoreError {
+            do { read = try BundleMetadata(parsing: bytes, of: "umoci.json") } catch let error as VarveError {
                 try require(
-                    error.kind == .invalidInput || error.kind == .unsupported,
-                    "the error \(error) is \(error.kind)")
+                    error.code == .invalidInput || error.code == .unsupported,
+                    "the error \(error) is \(error.code)")
                 return try few(error.description)
             } catch let error as OCIError {
                 try require(error.kind == .invalidInput, "the error \(error) is \(error.kind)")
@@ -78,7 +78,7 @@ extension FuzzTarget {
 }
 
 private func refusal(_ error: any Error) throws -> FuzzTarget.Outcome {
-    guard let error = error as? StoreError, error.kind == .usage else { throw error }
+    guard let error = error as? VarveError, error.code == .usage else { throw error }
     return try few(error.description)
 }
 

@@ -90,8 +90,8 @@ private final class HooksPlace: Sendable {
                 try answer(kind, HookAnswer(parsing: text, failure: failure), failure)
             }
             return .taken
-        } catch let error as StoreError {
-            switch error.kind {
+        } catch let error as VarveError {
+            switch error.code {
             case .hookFailed where kind != 5: break
             case .invalidInput where kind == 5, .unsupported where kind == 5: break
             default: throw error

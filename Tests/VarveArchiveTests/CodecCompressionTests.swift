@@ -54,7 +54,7 @@ import Testing
         #expect(
             CodecError(.zstd, .windowTooLarge, offset: 6).description
                 == "cannot decompress the zstd data: at byte 6 they need more than 128 MiB of memory; compress "
-                + "the layer again without --ultra or --long")
+                + "the layer again with a smaller window")
         #expect(
             CodecError(.gzip, .trailingGarbage, offset: 40).description
                 == "cannot decompress the gzip data: something else follows them at byte 40; the blob was not "

@@ -64,22 +64,22 @@ import Testing
         #expect(try ImageReference.locating(BytePath("/nowhere/x:y:z")).path == BytePath("/nowhere/x:y"))
     }
 
-    /// What people type first: each is told what it is, and the line that makes a layout of it.
+    /// What people type first: each is told what it is, and how to make a layout of it.
     @Test(arguments: [
-        ("docker://alpine", "skopeo copy docker://alpine oci:alpine:latest, and then name it alpine:latest"),
-        ("docker://quay.io/a/b:1.2", "skopeo copy docker://quay.io/a/b:1.2 oci:b:1.2"),
-        ("docker.io/library/alpine:3", "skopeo copy docker://docker.io/library/alpine:3 oci:alpine:3"),
+        ("docker://alpine", "copy docker://alpine to oci:alpine:latest"),
+        ("docker://quay.io/a/b:1.2", "copy docker://quay.io/a/b:1.2 to oci:b:1.2"),
+        ("docker.io/library/alpine:3", "copy docker://docker.io/library/alpine:3 to oci:alpine:3"),
         ("localhost:5000/x@sha256:\(String(repeating: "a", count: 64))", "oci:x:latest"),
         ("oci:images:debian", "write images:debian"),
-        ("docker-daemon:web:dev", "skopeo copy docker-daemon:web:dev oci:web:dev"),
-        ("containers-storage:localhost/web", "skopeo copy containers-storage:localhost/web oci:web:latest"),
-        ("docker-archive:/tmp/none.tar", "skopeo copy docker-archive:/tmp/none.tar oci:none:latest"),
-        ("oci-archive:a b.tar", "skopeo copy 'oci-archive:a b.tar' 'oci:a b:latest'"),
-        ("dir:it's", "skopeo copy 'dir:it'\\''s' 'oci:it'\\''s:latest'"),
-        ("-", "skopeo copy docker-archive:/dev/stdin oci:image:latest"),
+        ("docker-daemon:web:dev", "copy docker-daemon:web:dev to oci:web:dev"),
+        ("containers-storage:localhost/web", "copy containers-storage:localhost/web to oci:web:latest"),
+        ("docker-archive:/tmp/none.tar", "copy docker-archive:/tmp/none.tar to oci:none:latest"),
+        ("oci-archive:a b.tar", "copy oci-archive:a b.tar to oci:a b:latest"),
+        ("dir:it's", "copy dir:it's to oci:it's:latest"),
+        ("-", "copy docker-archive:/dev/stdin to oci:image:latest"),
         ("ARCHIVE/docker.tar", "an archive of docker save"),
         ("ARCHIVE/docker.tar:x", "an archive of docker save"),
-        ("ARCHIVE/oci.tar", "skopeo copy oci-archive:ARCHIVE/oci.tar oci:oci:latest"),
+        ("ARCHIVE/oci.tar", "copy oci-archive:ARCHIVE/oci.tar to oci:oci:latest"),
     ])
     func saysWhatIsNoLayout(_ text: String, _ expected: String) throws {
         let directory = try TemporaryDirectory()

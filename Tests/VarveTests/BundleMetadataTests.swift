@@ -27,8 +27,8 @@ import Testing
         ),
     ])
     func damaged(members: String, says: String) throws {
-        let error = try #require(throws: StoreError.self) { try Self.parse(members) }
-        #expect(error.kind == .invalidInput)
+        let error = try #require(throws: VarveError.self) { try Self.parse(members) }
+        #expect(error.code == .invalidInput)
         #expect(error.description == "\"umoci.json\" is damaged: \(says); unpack the image again")
     }
 
@@ -38,8 +38,8 @@ import Testing
             #expect(throws: Never.self) { try Self.parse(members) }
         }
         for members in [#""whiteout_mode":1"#, #""whiteout_mode":"overlay""#] {
-            let error = try #require(throws: StoreError.self) { try Self.parse(members) }
-            #expect(error.kind == .unsupported && error.description.contains("overlayfs"))
+            let error = try #require(throws: VarveError.self) { try Self.parse(members) }
+            #expect(error.code == .unsupported && error.description.contains("overlayfs"))
         }
     }
 

@@ -45,8 +45,8 @@ import Testing
             #expect(configuration.store == test.store)
         } catch {
             let wrong = try #require(test.wrong, "\(error)")
-            #expect(error.description.contains(wrong), "\(error)")
-            #expect(error.description.hasSuffix("; write for example: store = \"/srv/varve\""))
+            #expect(error.reason.contains(wrong), "\(error)")
+            #expect(error.remedy == "write for example: store = \"/srv/varve\"")
         }
     }
 

@@ -13,28 +13,23 @@ import Testing
 @Suite struct CommandsExitStatusTests {
     struct Case: CustomStringConvertible {
         var error: any Error
-        var status: VarveCommands.ExitStatus
-        var description: String { "\(status): \(error)" }
-        init(_ error: any Error, _ status: VarveCommands.ExitStatus) {
+        var code: VarveError.Code
+        var description: String { "\(code): \(error)" }
+        init(_ error: any Error, _ code: VarveError.Code) {
             self.error = error
-            self.status = status
+            self.code = code
         }
     }
 
     private static let cases = [
-        Case(StoreError(.failed, ""), .failed),
-        Case(StoreError(.usage, ""), .usage),
-        Case(StoreError(.invalidInput, ""), .invalidInput),
-        Case(StoreError(.notFound, ""), .notFound),
-        Case(StoreError(.unsupported, ""), .unsupported),
-        Case(StoreError(.noSpace, ""), .noSpace),
-        Case(StoreError(.cancelled, ""), .interrupted),
-        Case(StoreError.system("x", "y", Errno(rawValue: ENOSPC)), .noSpace),
-        Case(StoreError.system("x", "y", Errno(rawValue: EDQUOT)), .noSpace),
-        Case(StoreError.system("x", "y", .notPermitted), .unsupported),
-        Case(StoreError.system("x", "y", Errno(rawValue: ENOTTY)), .unsupported),
-        Case(StoreError.system("x", "y", Errno(rawValue: ENOSYS)), .unsupported),
-        Case(StoreError.system("x", "y", .ioError), .failed),
+        Case(CancellationError(), .interrupted),
+        Case(VarveError.system("x", "y", .canceled), .interrupted),
+        Case(VarveError.system("x", "y", Errno(rawValue: ENOSPC)), .noSpace),
+        Case(VarveError.system("x", "y", Errno(rawValue: EDQUOT)), .noSpace),
+        Case(VarveError.system("x", "y", .notPermitted), .unsupported),
+        Case(VarveError.system("x", "y", Errno(rawValue: ENOTTY)), .unsupported),
+        Case(VarveError.system("x", "y", Errno(rawValue: ENOSYS)), .unsupported),
+        Case(VarveError.system("x", "y", .ioError), .failed),
         Case(OCIError(.usage, ""), .usage),
         Case(OCIError(.invalidInput, ""), .invalidInput),
         Case(OCIError(.notFound, ""), .notFound),
@@ -44,7 +39,7 @@ import Testing
         Case(OCIError(.io(.permissionDenied), ""), .unsupported),
         Case(OCIError(.io(.ioError), ""), .failed),
         Case(LayerError.invalidEntry(path: "a", reason: ""), .invalidInput),
-        Case(LayerError.unrepresentable(path: "a", reason: "", remedy: ""), .failed),
+        Case(LayerError.unrepresentable(path: "a", reason: "", remedy: .removeACL), .failed),
         Case(LayerError.sourceUnusable(source: "", reason: ""), .failed),
         Case(LayerError.system(operation: "", path: "a", errno: Errno(rawValue: EDQUOT)), .noSpace),
         Case(LayerError.system(operation: "", path: "a", errno: .notPermitted), .unsupported),
@@ -62,27 +57,26 @@ import Testing
         Case(PipelineError.noThread(.resourceTemporarilyUnavailable), .failed),
         Case(PipelineError.cancelled, .interrupted),
         Case(SendStreamError(.empty, offset: 0), .invalidInput),
-        Case(UsageError(""), .usage),
+        Case(CommandError(""), .usage),
         Case(OutputError(errno: Errno(rawValue: ENOSPC)), .noSpace),
         Case(Errno.permissionDenied, .unsupported),
         Case(Errno.ioError, .failed),
     ]
 
-    @Test(arguments: cases) func status(_ test: Case) {
-        #expect(VarveCommands.ExitStatus(test.error) == test.status)
+    @Test(arguments: cases) func code(_ test: Case) {
+        #expect(ErrorReport(test.error).code == test.code)
     }
 
+    @Test("An error of the library keeps its code", arguments: VarveError.Code.allCases)
+    func code(_ code: VarveError.Code) { #expect(ErrorReport(VarveError(code, "")).code == code) }
+
     /// The numbers are what scripts test for.
-    @Test func numbers() {
+    @Test("Codes and exit codes are one to one") func numbers() {
         #expect(
-            VarveCommands.ExitStatus.done.rawValue == 0 && VarveCommands.ExitStatus.failed.rawValue == 1
-                && VarveCommands.ExitStatus.usage.rawValue == 2)
-        #expect(
-            VarveCommands.ExitStatus.invalidInput.rawValue == 3
-                && VarveCommands.ExitStatus.notFound.rawValue == 4)
-        #expect(
-            VarveCommands.ExitStatus.unsupported.rawValue == 5
-                && VarveCommands.ExitStatus.noSpace.rawValue == 7)
-        #expect(VarveCommands.ExitStatus.interrupted.rawValue == 130)
+            VarveError.Code.allCases.map { "\($0) \($0.exitCode)" } == [
+                "failed 1", "usage 2", "invalidInput 3", "notFound 4", "unsupported 5", "hookFailed 6",
+                "noSpace 7", "interrupted 130",
+            ])
+        #expect(VarveError.Code.allCases.map { Program.umoci.exitCode($0) } == [1, 1, 1, 1, 1, 1, 1, 130])
     }
 }

@@ -367,7 +367,7 @@ final class SharedTemporaryDirectory: Sendable {
             try world.unpack("a", cancellation: cancellation) { progress in
                 if case .layer(let index, _) = progress, index == 3 { cancellation.cancel() }
             }
-        } throws: { isStoreError($0, .cancelled) }
+        } throws: { isStoreError($0, .interrupted) }
         try world.expectOnly([])
     }
 

@@ -180,8 +180,8 @@ import Varve
         var testDescription: String
         var script: String
         /// Nil: it is taken.
-        var kind: StoreError.Kind?
-        init(_ description: String, _ script: String, _ kind: StoreError.Kind?) {
+        var kind: VarveError.Code?
+        init(_ description: String, _ script: String, _ kind: VarveError.Code?) {
             testDescription = description
             self.script = script
             self.kind = kind
@@ -353,7 +353,7 @@ import Varve
             try world.unpack("a", cancellation: cancellation) { progress in
                 if case .layer(let index, _) = progress, index == layer { cancellation.cancel() }
             }
-        } throws: { isStoreError($0, .cancelled) }
+        } throws: { isStoreError($0, .interrupted) }
         #expect(try world.chains == world.chainNames(layers)[..<layer].sorted())
         #expect(try world.volume.root.statusIfPresent(of: "bundle") == nil)
         try world.expectClean()
@@ -376,7 +376,7 @@ import Varve
             }
         }
         known.withLock { $0 = task }
-        await #expect(throws: StoreError.self) { try await task.value }
+        await #expect(throws: CancellationError.self) { try await task.value }
         #expect(try world.chains == [])
         #expect(try world.volume.root.statusIfPresent(of: "bundle") == nil)
         try world.expectClean()

@@ -40,13 +40,7 @@ import Varve
     func table() throws {
         let verbs = Set(RootCommand.commands.flatMap(\.commands).flatMap { Self.verbs($0().type) })
         #expect(verbs.count > 25)
-        var listed: [String: [String]] = [:]
-        for line in try Self.text("Docs/embedding.md").split(separator: "\n") where line.hasPrefix("| `") {
-            let cells = line.split(separator: "|").map { $0.trimmingSpaces() }
-            guard cells.count == 2 else { continue }
-            let calls = cells[1].split(separator: "`").filter { $0.contains("(") && $0.contains(".") }
-            if !calls.isEmpty { listed[cells[0].filter { $0 != "`" }] = calls.map(String.init) }
-        }
+        let listed = try Self.listedCalls()
         #expect(Set(listed.keys) == verbs)
         let sources = try FileDescriptor.workingDirectory.openDirectory(
             Self.repository.appending("Sources/Varve"))
@@ -61,6 +55,18 @@ import Varve
                 #expect(declared.contains(call), "\(verb): there is no \(call) in \(declared.sorted())")
             }
         }
+    }
+
+    /// The table of Docs/embedding.md: the calls of each verb.
+    static func listedCalls() throws -> [String: [String]] {
+        var listed: [String: [String]] = [:]
+        for line in try text("Docs/embedding.md").split(separator: "\n") where line.hasPrefix("| `") {
+            let cells = line.split(separator: "|").map { $0.trimmingSpaces() }
+            guard cells.count == 2 else { continue }
+            let calls = cells[1].split(separator: "`").filter { $0.contains("(") && $0.contains(".") }
+            if !calls.isEmpty { listed[cells[0].filter { $0 != "`" }] = calls.map(String.init) }
+        }
+        return listed
     }
 
     /// Public functions of a source file, named as documentation names them.
@@ -171,7 +177,7 @@ import Varve
         await #expect(throws: (any Error).self) {
             try await images.addLayer(directory.appending("one"), to: image, options: options("bad"))
         }
-        await #expect(throws: OCIError.self) {
+        await #expect(throws: VarveError.self) {
             try await images.configure(image, edit, options: options("no tag"))
         }
         #expect(try world.shell("find layout -type f | sort") == before)
@@ -184,7 +190,7 @@ import Varve
         let layout = world.layoutPath
         func image(_ tag: String) -> BytePath { layout.appendingBytes(BytePath(":\(tag)")) }
         try await images.createLayout(layout)
-        await #expect(throws: OCIError.self) { try await images.createLayout(layout) }
+        await #expect(throws: VarveError.self) { try await images.createLayout(layout) }
         let made = try await images.create(image("empty"), created: Self.date)
         #expect(try await images.stat(image("empty")).manifest.descriptor.digest == made.digest)
         try world.addImage("a", try storeSampleLayers())
@@ -199,7 +205,7 @@ import Varve
         try await images.removeTag(image("b"))
         await #expect {
             try await images.removeTag(image("b"))
-        } throws: { ($0 as? OCIError)?.kind == .notFound }
+        } throws: { isStoreError($0, .notFound) }
         let planned = try await images.collectGarbage(in: layout, isDryRun: true)
         let collected = try await images.collectGarbage(in: layout)
         #expect(planned.removed.count == 5 && collected.removed.count == 5)
@@ -333,8 +339,8 @@ import Varve
             #expect(try await store.chains() == [])
         }
         try await LayerStore.unmountLoopback(path)
-        await #expect(throws: StoreError.self) { try await LayerStore.unmountLoopback(path) }
-        await #expect(throws: StoreError.self) { try await LayerStore.open(path) }
+        await #expect(throws: VarveError.self) { try await LayerStore.unmountLoopback(path) }
+        await #expect(throws: VarveError.self) { try await LayerStore.open(path) }
         try await LayerStore.mountLoopback(path)
         #expect(try await LayerStore.open(path).chains() == [])
         try await LayerStore.unmountLoopback(path)
@@ -375,7 +381,7 @@ import Varve
         let task = Task { try await SendStreams.dump(pipe, workshop: workshop) { _ in } }
         while workshop.load.running == 0 { await Task.yield() }
         task.cancel()
-        await #expect(throws: StoreError.self) { try await task.value }
+        await #expect(throws: CancellationError.self) { try await task.value }
         #expect(workshop.load == (0, 0))
     }
 
@@ -444,7 +450,7 @@ import Varve
         // Of any kind, with no store.
         try await store.removeBundles([world.bundle()])
         #expect(try world.names(in: ".") == ["layout"])
-        await #expect(throws: StoreError.self) { try await store.snapshots() }
+        await #expect(throws: VarveError.self) { try await store.snapshots() }
         let result = Repacking.Result(
             layer: nil, manifest: context.image.manifestDescriptor, changes: 0)
         #expect("\(result)".hasPrefix("nothing changed; the manifest is sha256:"))

@@ -414,7 +414,7 @@ final class HookWorld {
         do {
             _ = try HooksConfiguration(parsing: Array(test.text.utf8), of: "h")
             Issue.record("it was taken")
-        } catch let error as StoreError {
+        } catch let error as VarveError {
             #expect(error.description.contains(test.wrong), "\(error)")
         }
     }

@@ -99,7 +99,7 @@ import Testing
             #expect(
                 run.code == 5 && run.text == ""
                     && run.errorText.hasPrefix("varve: \"\(place)\" is a mount point")
-                    && run.errorText.hasSuffix("umount \"\(place)\"\n"), "\(words): \(run)")
+                    && run.errorText.hasSuffix("umount \(place.shellWord)\n"), "\(words): \(run)")
         }
         #expect(try world.tags() == ["a", "e"])
         #expect(try !world.layersHold("secret"))

@@ -125,7 +125,7 @@ import Testing
         let world = try StoreWorld()
         try world.addImage("a", try storeSampleLayers())
         try world.unpack("a")
-        #expect(throws: StoreError.self) { try world.store().createSnapshot(of: world.bundle(), name: name) }
+        #expect(throws: VarveError.self) { try world.store().createSnapshot(of: world.bundle(), name: name) }
         let tag = varve("tag", "--image", world.layoutPath.appendingBytes(":a"), BytePath(name))
         #expect(tag.code == 2, "\(tag)")
         #expect(try world.names(in: "store/snapshots") == [])

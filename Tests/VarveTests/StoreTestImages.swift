@@ -316,16 +316,16 @@ final class StoreBytes: ByteSource {
 /// Whether an error says that the input is at fault.
 func storeBlamesInput(_ error: any Error) -> Bool {
     switch error {
-    case let error as StoreError: error.kind == .invalidInput
+    case let error as VarveError: error.code == .invalidInput
     case let error as OCIError: error.kind == .invalidInput
     case LayerError.invalidEntry: true
     default: error is TarError || error is CodecError
     }
 }
 
-/// Whether an error is the store's own, of that kind.
-func isStoreError(_ error: any Error, _ kind: StoreError.Kind) -> Bool {
-    (error as? StoreError)?.kind == kind
+/// Whether an error is the library's, of that kind.
+func isStoreError(_ error: any Error, _ code: VarveError.Code) -> Bool {
+    (error as? VarveError)?.code == code
 }
 
 /// Three small layers that build on each other.

@@ -225,7 +225,7 @@ import Varve
         }
         if !isBefore { while workshop.load.waiting == 0 { await Task.yield() } }
         task.cancel()
-        await #expect(throws: StoreError.self) { try await task.value }
+        await #expect(throws: CancellationError.self) { try await task.value }
         isDone.withLock { $0 = true }
     }
 }

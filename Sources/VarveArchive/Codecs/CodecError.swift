@@ -1,3 +1,5 @@
+package import VarveSystem
+
 /// Why compressed bytes could not be read, or bytes not be compressed.
 package struct CodecError: Error, Hashable, CustomStringConvertible {
     package enum Reason: Hashable, Sendable {
@@ -35,36 +37,40 @@ package struct CodecError: Error, Hashable, CustomStringConvertible {
         self.offset = offset
     }
 
-    package var description: String {
+    package var description: String { VarveError.sentence(problem, remedy) }
+
+    /// What was being done, and why it failed.
+    package var problem: String {
         let cannot = "cannot decompress the \(compression) data"
-        let damaged = "the blob is damaged, fetch it again"
         return switch reason {
-        case .truncated:
-            "\(cannot): they end too early, after \(offset) bytes; the blob is incomplete, fetch it again"
-        case .notThisFormat:
-            "\(cannot): at byte \(offset) they are not \(compression); the media type of the blob is wrong, or "
-                + damaged
-        case .badHeader(let what):
-            "\(cannot): the header before byte \(offset) is not valid (\(what)); \(damaged)"
-        case .corrupt(let what):
-            "\(cannot): they are not valid at byte \(offset) (\(what)); \(damaged)"
-        case .wrongChecksum:
-            "\(cannot): the checksum before byte \(offset) is not that of their content; \(damaged)"
-        case .wrongLength:
-            "\(cannot): the length before byte \(offset) is not that of their content; \(damaged)"
-        case .trailingGarbage:
-            "\(cannot): something else follows them at byte \(offset); the blob was not made as one layer, "
-                + "build or fetch it again"
+        case .truncated: "\(cannot): they end too early, after \(offset) bytes"
+        case .notThisFormat: "\(cannot): at byte \(offset) they are not \(compression)"
+        case .badHeader(let what): "\(cannot): the header before byte \(offset) is not valid (\(what))"
+        case .corrupt(let what): "\(cannot): they are not valid at byte \(offset) (\(what))"
+        case .wrongChecksum: "\(cannot): the checksum before byte \(offset) is not that of their content"
+        case .wrongLength: "\(cannot): the length before byte \(offset) is not that of their content"
+        case .trailingGarbage: "\(cannot): something else follows them at byte \(offset)"
         case .windowTooLarge:
-            "\(cannot): at byte \(offset) they need more than \(ZstdDecoder.windowLimit >> 20) MiB of memory; "
-                + "compress the layer again without --ultra or --long"
-        case .needsDictionary:
-            "\(cannot): at byte \(offset) they need a dictionary; compress the layer again without one"
-        case .outOfMemory:
-            "there is not enough memory for the \(compression) codec; give the process more"
-        case .encoderFailed(let what):
-            "cannot compress to \(compression) after \(offset) bytes (\(what)); this is an error in the program "
-                + "or in the library that it uses, report it"
+            "\(cannot): at byte \(offset) they need more than \(ZstdDecoder.windowLimit >> 20) MiB of memory"
+        case .needsDictionary: "\(cannot): at byte \(offset) they need a dictionary"
+        case .outOfMemory: "there is not enough memory for the \(compression) codec"
+        case .encoderFailed(let what): "cannot compress to \(compression) after \(offset) bytes (\(what))"
+        }
+    }
+
+    package var remedy: VarveError.Remedy {
+        switch reason {
+        case .truncated: .replaceLayer("the blob is incomplete, fetch it again")
+        case .notThisFormat:
+            .replaceLayer("the media type of the blob is wrong, or the blob is damaged, fetch it again")
+        case .badHeader, .corrupt, .wrongChecksum, .wrongLength:
+            .replaceLayer("the blob is damaged, fetch it again")
+        case .trailingGarbage:
+            .replaceLayer("the blob was not made as one layer, build or fetch it again")
+        case .windowTooLarge: .compressWithSmallerWindow
+        case .needsDictionary: .replaceLayer("compress the layer again without one")
+        case .outOfMemory: .raiseLimit(.memory)
+        case .encoderFailed: .report
         }
     }
 }

@@ -54,13 +54,16 @@ package struct TarError: Error, Hashable, CustomStringConvertible {
         case unwritable(String)
     }
 
-    package var description: String {
+    package var description: String { VarveError.sentence(problem, remedy) }
+
+    /// What was being done, where in the archive, and why it failed.
+    package var problem: String {
         let place =
             entry.map { "entry \(TarError.excerpt($0.bytes)) (header at byte \(offset))" } ?? "byte \(offset)"
         if case .unwritable(let why) = reason {
             return "cannot write the tar archive at \(place): \(why)"
         }
-        return "cannot read the tar archive at \(place): \(why); \(remedy)"
+        return "cannot read the tar archive at \(place): \(why)"
     }
 
     private var why: String {
@@ -98,13 +101,20 @@ package struct TarError: Error, Hashable, CustomStringConvertible {
         }
     }
 
-    private var remedy: String {
+    /// It is about an archive that is written here, not about one that came from elsewhere.
+    package var isOfWriter: Bool { if case .unwritable = reason { true } else { false } }
+
+    package var remedy: VarveError.Remedy? {
         switch reason {
-        case .endsEarly, .checksum: "the layer is damaged or not a tar archive, fetch or build it again"
-        case .tooManyEntries, .tooLarge: "if the archive can be trusted, allow more"
+        case .endsEarly, .checksum:
+            .replaceLayer("the layer is damaged or not a tar archive, fetch or build it again")
+        case .tooManyEntries, .tooLarge: .raiseLimit(.archive)
         case .unknownType, .nameTooLong, .headerTooLarge, .tooManySegments, .globalRecord:
-            "build the image again without it"
-        default: "the tool that made the layer wrote it wrongly, build it again with another one"
+            .replaceLayer("build the image again without it")
+        case .unwritable: nil
+        default:
+            .replaceLayer(
+                "the tool that made the layer wrote it wrongly, build it again with another one")
         }
     }
 

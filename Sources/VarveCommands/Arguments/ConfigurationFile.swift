@@ -23,20 +23,22 @@ struct ConfigurationFile: Equatable {
     static func read(_ path: BytePath) throws -> ConfigurationFile? {
         let bytes: [UInt8]?
         do throws(PlaceError) { bytes = try TOMLTable.bytes(of: path) } catch {
-            guard let error = error.errno else {
+            guard let errno = error.errno else {
                 throw StoreError(
-                    .failed, "the configuration \"\(path)\" is not safe to use: \(error)")
+                    .failed, "the configuration \"\(path)\" is not safe to use: \(error.problem)",
+                    subject: path, remedy: error.remedy)
             }
-            throw UsageError(
-                "cannot read the configuration \"\(path)\": \(error); name the store with --store")
+            throw CommandError(
+                "cannot read the configuration \"\(path)\": \(errno)", remedy: "name the store with --store")
         }
         return try bytes.map { try ConfigurationFile(parsing: $0, of: path) }
     }
 
-    init(parsing bytes: [UInt8], of path: BytePath) throws(UsageError) {
-        func wrong(_ line: Int, _ reason: String) -> UsageError {
-            UsageError(
-                "line \(line) of \"\(path)\" is wrong: \(reason); write for example: store = \"/srv/varve\"")
+    init(parsing bytes: [UInt8], of path: BytePath) throws(CommandError) {
+        func wrong(_ line: Int, _ reason: String) -> CommandError {
+            CommandError(
+                "line \(line) of \"\(path)\" is wrong: \(reason)",
+                remedy: "write for example: store = \"/srv/varve\"")
         }
         let table: TOMLTable
         do throws(TOMLError) {

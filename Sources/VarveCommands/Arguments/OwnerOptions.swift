@@ -3,6 +3,7 @@ import Glibc
 import VarveLayers
 import VarveOCI
 import VarveStore
+import VarveSystem
 
 /// Whose files become, as umoci says it. `unpack` declares these options itself.
 struct OwnerOptions: ParsableArguments {
@@ -42,10 +43,9 @@ extension OwnerMapping {
         guard geteuid() != 0, !isRootless, uids.host(0) != geteuid() || gids.host(0) != getegid() else {
             return
         }
-        throw StoreError(
-            .unsupported,
-            "only root may make files that belong to other users, as those of an image do; run as root, or give --rootless"
-        )
+        throw CommandError(
+            "only root may make files that belong to other users, as those of an image do",
+            code: .unsupported, remedy: "run as root, or give --rootless")
     }
 }
 

@@ -94,6 +94,7 @@ struct RootCommand: ParsableCommand {
 protocol GlobalChoices {
     var store: PathArgument? { get }
     var log: LogLevelArgument? { get }
+    var errorFormat: ErrorFormatArgument? { get }
     var noProgress: Bool { get }
 }
 
@@ -103,6 +104,9 @@ struct GlobalOptions: ParsableArguments, GlobalChoices {
 
     @Option(help: .log())
     var log: LogLevelArgument?
+
+    @Option(help: .errorFormat())
+    var errorFormat: ErrorFormatArgument?
 
     @Flag(help: .noProgress())
     var noProgress = false
@@ -116,6 +120,12 @@ extension ArgumentHelp {
     static func log(_ visibility: ArgumentVisibility = .default) -> ArgumentHelp {
         ArgumentHelp(
             "What is told on standard error; warn by default.", valueName: "level", visibility: visibility)
+    }
+
+    static func errorFormat(_ visibility: ArgumentVisibility = .default) -> ArgumentHelp {
+        ArgumentHelp(
+            "How standard error says why a command failed; text by default. json is one object: code, subject, reason, remedy, exitCode.",
+            valueName: "format", visibility: visibility)
     }
 
     static func noProgress(_ visibility: ArgumentVisibility = .default) -> ArgumentHelp {
@@ -203,7 +213,7 @@ struct NamedCommands {
             }
             if isValue || word.hasPrefix("-") {
                 if !isValue, word == "--" { return }
-                isValue = !isValue && ["--store", "--log"].contains(word)
+                isValue = !isValue && ["--store", "--log", "--error-format"].contains(word)
                 rest.append(word)
                 continue
             }
@@ -231,10 +241,19 @@ struct NamedCommands {
     }
 }
 
-/// Something on the command line or in what stands for it (environment, configuration file) is wrong.
-struct UsageError: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
+/// An error that only the command knows: mostly, something on the command line or in what stands for it (environment,
+/// configuration file) is wrong.
+struct CommandError: Error {
+    let code: VarveError.Code
+    let reason: String
+    /// What helps, in words for a shell.
+    let remedy: String?
+
+    init(_ reason: String, code: VarveError.Code = .usage, remedy: String? = nil) {
+        self.code = code
+        self.reason = reason
+        self.remedy = remedy
+    }
 }
 
 /// `--format` and `-q` of every listing.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Varve
 import Logging
 import VarveOCI
 import VarveStore
@@ -96,16 +97,7 @@ struct RemoveTagCommand: ExecutableCommand {
             return context.inform(
                 "removed the tag \"\(reference.tag)\"", umoci: ["removed tag: \(reference.tag)"])
         }
-        if try layout.listTags().contains(reference.tag) {
-            throw StoreError(
-                .failed,
-                "the tag \"\(reference.tag)\" of the image layout \(layout.path) is part of an index, whose content does not change; remove the tag of the index"
-            )
-        }
-        throw OCIError(
-            .notFound,
-            "there is no tag \"\(reference.tag)\" in the image layout \(layout.path); varve ls --layout \(layout.path.shellWord) lists them"
-        )
+        throw try Images.isNotThere(reference, in: layout)
     }
 }
 

@@ -98,14 +98,15 @@ extension StoreCommands {
             }
             let items = report.findings.map { finding in
                 let path = finding.path.isEmpty ? "." : "\(finding.path)"
-                let done = finding.repair ?? finding.remedy ?? "varve store check --repair removes it"
+                let done =
+                    finding.repair ?? finding.remedy?.shellWords ?? "varve store check --repair removes it"
                 return Listing.Item(
                     name: path, cells: [path, finding.problem, done],
                     json: [
                         "path": .string(path), "problem": .string(finding.problem),
                         "repaired": .bool(finding.isRepaired),
                         "repair": finding.repair.map { .string($0) } ?? .null,
-                        "remedy": finding.remedy.map { .string($0) } ?? .null,
+                        "remedy": finding.remedy.map { .string($0.shellWords) } ?? .null,
                     ])
             }
             if listing.format == .json || listing.quiet {

@@ -121,7 +121,9 @@ struct StoreCommands: ParsableCommand {
         func execute(_ context: CommandContext) throws {
             guard let name = ChainName(chain.text) ?? Digest(chain.text).map({ ChainName(ChainID($0)) })
             else {
-                throw UsageError("\"\(chain.text)\" is not the name of a chain; varve store ls lists them")
+                throw VarveError(
+                    .usage, "\"\(chain.text)\" is not the name of a chain", subject: BytePath(chain.text),
+                    remedy: .listChains)
             }
             try context.openStore().removeChain(name)
         }

@@ -26,6 +26,7 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
 
     @Option(help: .store(.private)) var store: PathArgument?
     @Option(help: .log(.private)) var log: LogLevelArgument?
+    @Option(help: .errorFormat(.private)) var errorFormat: ErrorFormatArgument?
     @Flag(help: .noProgress(.private)) var noProgress = false
     var global: Self { self }
 

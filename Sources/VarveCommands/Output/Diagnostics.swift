@@ -1,5 +1,6 @@
 import Logging
 import Synchronization
+import VarveOCI
 import VarveSystem
 import SystemPackage
 
@@ -8,10 +9,15 @@ final class Diagnostics: Sendable {
     let showsProgress: Bool
     private let sink: OutputSink
     let program: Program
+    private let errorFormat: ErrorFormatArgument
     private let hasProgressLine = Mutex(false)
 
-    init(_ sink: OutputSink, program: Program = .varve, isTerminal: Bool) {
+    init(
+        _ sink: OutputSink, program: Program = .varve, isTerminal: Bool,
+        errorFormat: ErrorFormatArgument = .text
+    ) {
         self.sink = sink
+        self.errorFormat = errorFormat
         self.program = program
         showsProgress = isTerminal
     }
@@ -24,6 +30,20 @@ final class Diagnostics: Sendable {
         let shown = ShownText.of(
             Array(text.utf8)[...], escapesBackslash: false, keepsNewlines: !isOneLine)
         passOn(Array("\(program.name): \(shown)\n".utf8))
+    }
+
+    /// Says why the command failed: in a sentence, or in one object on a line of its own.
+    ///
+    /// - Returns: the exit code.
+    func report(_ report: ErrorReport) -> Int32 {
+        let code = program.exitCode(report.code)
+        switch errorFormat {
+        case .text: message(report.text, isOneLine: report.lines == nil)
+        case .json:
+            let object = report.json(exitCode: Interruption.exitCode(code))
+            write(JSONValue.object(object).serialized() + [UInt8(ascii: "\n")], progressLine: false)
+        }
+        return code
     }
 
     /// Writes lines of text from elsewhere.

@@ -67,9 +67,9 @@ final class CommandContext {
             return try SnapshotStore.open(
                 at: location.path, logger: logger, cancellation: cancellation)
         } catch let error as StoreError
-            where !location.isGiven && [.notFound, .unsupported].contains(error.kind)
+            where !location.isGiven && [.notFound, .unsupported].contains(error.code)
         {
-            logger.debug("no store is used: \(error)")
+            logger.debug("no store is used: \(ErrorReport(error).text)")
             return nil
         }
     }
@@ -77,17 +77,18 @@ final class CommandContext {
     /// Runs `body` for each of several things that a command was given. One that fails is told of at once, and the others
     /// are done all the same; the command then ends with the exit code of the first that failed.
     func forEach<Item>(_ items: [Item], _ body: (Item) throws -> Void) throws {
-        var first: ExitStatus?
+        var first: VarveError.Code?
         for item in items {
             do {
                 try cancellation.check()
                 try body(item)
             } catch  where items.count > 1 && !cancellation.isCancelled {
-                diagnostics.message("\(error)")
-                first = first ?? ExitStatus(error)
+                let report = ErrorReport(error)
+                _ = diagnostics.report(report)
+                first = first ?? report.code
             }
         }
-        if let first { throw ReportedError(status: first) }
+        if let first { throw ReportedError(code: first) }
     }
 
     /// Lines that a hook program wrote to its standard error.
@@ -117,5 +118,5 @@ final class CommandContext {
 
 /// The command has failed, and has said why already.
 struct ReportedError: Error {
-    let status: ExitStatus
+    let code: VarveError.Code
 }

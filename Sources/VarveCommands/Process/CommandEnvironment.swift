@@ -23,17 +23,19 @@ public struct CommandEnvironment: Sendable {
     }
 
     /// A variable that is on (`1`, `true`) or off (`0`, `false`); nil if it is not set, or empty.
-    func toggle(_ name: String) throws(UsageError) -> Bool? {
+    func toggle(_ name: String) throws(CommandError) -> Bool? {
         guard let value = path(name) else { return nil }
         switch value.string {
         case "1", "true": return true
         case "0", "false": return false
-        default: throw UsageError("\(name) is \"\(value)\", which is neither on nor off; set it to 1 or 0")
+        default:
+            throw CommandError(
+                "\(name) is \"\(value)\", which is neither on nor off", remedy: "set it to 1 or 0")
         }
     }
 
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970 (reproducible-builds.org/specs/source-date-epoch).
-    func sourceDate() throws(UsageError) -> Timestamp? {
+    func sourceDate() throws(CommandError) -> Timestamp? {
         guard let bytes = lookUp("SOURCE_DATE_EPOCH") else { return nil }
         let isNumber =
             !bytes.isEmpty && bytes.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
@@ -41,8 +43,9 @@ public struct CommandEnvironment: Sendable {
         guard isNumber, let seconds = Int64(String(decoding: bytes, as: UTF8.self)),
             seconds <= 253_402_300_799
         else {
-            throw UsageError(
-                "SOURCE_DATE_EPOCH is \"\(BytePath.escape(bytes))\", which is no time; set it to seconds since 1970, or unset it"
+            throw CommandError(
+                "SOURCE_DATE_EPOCH is \"\(BytePath.escape(bytes))\", which is no time",
+                remedy: "set it to seconds since 1970, or unset it"
             )
         }
         return Timestamp(seconds: seconds)

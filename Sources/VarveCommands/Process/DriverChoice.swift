@@ -61,7 +61,7 @@ extension CommandContext {
             let looked = hooksPath().map { "\"\($0)\" is not there" } ?? "neither VARVE_HOOKS nor HOME is set"
             throw StoreError(
                 .notFound,
-                "no hooks are configured: \(looked); name a hooks.toml with VARVE_HOOKS (see Docs/hooks.md)")
+                "no hooks are configured: \(looked)", subject: hooksPath(), remedy: .configureHooks)
         }
         return HooksDriver(configuration: configuration, logger: logger, onErrorOutput: passOn)
     }

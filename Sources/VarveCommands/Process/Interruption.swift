@@ -42,6 +42,6 @@ enum Interruption {
 
     /// The exit code of a process whose command ended with `code`.
     static func exitCode(_ code: Int32) -> Int32 {
-        code == ExitStatus.interrupted.rawValue && first.load(ordering: .relaxed) != 0 ? exitCode : code
+        code == VarveError.Code.interrupted.exitCode && first.load(ordering: .relaxed) != 0 ? exitCode : code
     }
 }

@@ -12,4 +12,9 @@ public enum Program: String, Sendable {
     }
 
     var name: String { rawValue }
+
+    /// The exit code of a command that failed. umoci has one for all that fails.
+    func exitCode(_ code: VarveError.Code) -> Int32 {
+        self == .varve || code == .interrupted ? code.exitCode : VarveError.Code.failed.exitCode
+    }
 }

@@ -80,7 +80,7 @@ final class StandaloneExtraction {
         {
             throw .unrepresentable(
                 path: entry.path, reason: "overlayfs would take it for a note of its own",
-                remedy: "unpack the image with another driver")
+                remedy: .useAnotherDriver)
         }
     }
 

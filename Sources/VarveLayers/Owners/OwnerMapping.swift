@@ -74,7 +74,7 @@ public struct OwnerMapping: Sendable, Hashable {
                 throw .unrepresentable(
                     path: entry.path,
                     reason: "its attribute \(RootlessOwner.attribute) does not say an owner",
-                    remedy: "remove it with setfattr -x \(RootlessOwner.attribute)")
+                    remedy: .removeAttribute("\(RootlessOwner.attribute)"))
             }
             result.extendedAttributes.remove(at: place)
             result.uid = owner.uid ?? 0
@@ -105,7 +105,7 @@ public struct OwnerMapping: Sendable, Hashable {
             guard PosixACL.namesOthers(value) else { return value }
             throw .unrepresentable(
                 path: path, reason: "its ACL names users or groups, which a rootless bundle does not know",
-                remedy: "remove it with setfacl -b")
+                remedy: .removeACL)
         }
         return try PosixACL.mapped(value) { (id, isUser) throws(LayerError) in
             try container(id, isUser ? uids : gids, isUser ? .user : .group, path)

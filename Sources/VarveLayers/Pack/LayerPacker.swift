@@ -59,7 +59,7 @@ package struct LayerPacker {
             for component in change.path.components where component.hasPrefix(Whiteout.prefix) {
                 throw LayerError.unrepresentable(
                     path: change.path, reason: "names that begin with \".wh.\" mean deletions in a layer",
-                    remedy: "rename \"\(component)\" or leave it out with --mask-path")
+                    remedy: .changeFile("rename \"\(component)\""))
             }
             if change.kind == .deleted {
                 let whiteout = change.path.parent.appending(Whiteout.name(deleting: name))
@@ -126,7 +126,7 @@ package struct LayerPacker {
             path: path,
             reason:
                 "its path in the layer would be \(entry.count) bytes long, and \(Self.pathLimit) is the most that tools read",
-            remedy: "move it up or leave it out with --mask-path")
+            remedy: .changeFile("move it up"))
     }
 
     private func write(

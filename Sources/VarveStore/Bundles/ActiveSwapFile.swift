@@ -17,10 +17,10 @@ enum ActiveSwapFile {
         case .textFileBusy:
             let file = find(in: subvolume)
             let what = file.map { "\"\($0)\"" } ?? "a file in \"\(path)\""
-            let remedy = file.map { "swapoff \($0)" } ?? "swapoff --all"
             return StoreError(
                 .unsupported,
-                "\(what) is a swap file in use, and btrfs takes no snapshot of \"\(path)\" meanwhile; turn it off: \(remedy)"
+                "\(what) is a swap file in use, and btrfs takes no snapshot of \"\(path)\" meanwhile",
+                subject: file ?? path, remedy: .turnOffSwap(file)
             )
         default:
             return nil

@@ -40,7 +40,8 @@ extension SnapshotStore {
     /// Opens a bundle that this store made.
     package func openBundle(_ path: BytePath) throws -> Bundle {
         let noBundle = StoreError(
-            .notFound, "\"\(path)\" is not a bundle of the btrfs driver (a subvolume with rootfs/ in it)")
+            .notFound, "\"\(path)\" is not a bundle of the btrfs driver (a subvolume with rootfs/ in it)",
+            subject: path)
         let subvolume: SharedDescriptor
         do throws(Errno) {
             subvolume = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
@@ -85,7 +86,8 @@ extension SnapshotStore {
         }
         throw StoreError(
             .notFound,
-            "the store \"\(path)\" does not hold the chain that the bundle \"\(bundle.path)\" came from; name the right store with --store, or unpack the image again"
+            "the store \"\(path)\" does not hold the chain that the bundle \"\(bundle.path)\" came from",
+            subject: bundle.path, remedy: .nameStoreOfBundle
         )
     }
 
@@ -148,12 +150,13 @@ extension SnapshotStore {
         }
         let name = path.lastComponent
         guard !name.isEmpty, name != .current, name != ".." else {
-            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"")
+            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"", subject: path)
         }
         let status = try attempt("look at", path) { () throws(Errno) in try parent.fd.status(of: name) }
         let opened = try attempt("look at", path) { () throws(Errno) in try bundle.subvolume.fd.status() }
         guard status.device == opened.device, status.inode == opened.inode else {
-            throw StoreError(.failed, "\"\(path)\" is a symbolic link; name the bundle itself")
+            throw StoreError(
+                .failed, "\"\(path)\" is a symbolic link", subject: path, remedy: .name("the bundle itself"))
         }
         let obstacle = RemovalObstacle(bundle.subvolume.fd, path)
         try obstacle.check(walks: false)

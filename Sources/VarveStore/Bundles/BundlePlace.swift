@@ -12,7 +12,7 @@ struct BundlePlace {
     /// - Parameter store: the store whose file system must hold the bundle; nil where any file system does.
     init(_ path: BytePath, store: SnapshotStore?) throws {
         place = try NewPlace(
-            path, for: "bundle", remedy: "remove it (varve bundle rm \(path.shellWord))")
+            path, for: "bundle")
         if let store { try check(store) }
     }
 
@@ -20,7 +20,9 @@ struct BundlePlace {
         guard try store.holds(parent.fd, path.parent) else {
             throw StoreError(
                 .unsupported,
-                "the bundle \"\(path)\" would not lie on the btrfs that holds the store \"\(store.path)\"; put it there, for example in \"\(store.path)/bundles\""
+                "the bundle \"\(path)\" would not lie on the btrfs that holds the store \"\(store.path)\"",
+                subject: path,
+                remedy: .placeBundle(near: store.path)
             )
         }
     }
@@ -41,14 +43,18 @@ struct BundlePlace {
             if try parent.fd.statusIfPresent(of: name) != nil { try parent.fd.removeDirectory(name) }
             try move()
         } catch .fileExists {
-            throw StoreError(.failed, "\"\(path)\" was made by somebody else meanwhile; name another bundle")
+            throw StoreError(
+                .failed, "\"\(path)\" was made by somebody else meanwhile", subject: path,
+                remedy: .name("another bundle"))
         } catch .directoryNotEmpty {
             throw StoreError(
-                .failed, "\"\(path)\" was filled by somebody else meanwhile; name another bundle")
+                .failed, "\"\(path)\" was filled by somebody else meanwhile", subject: path,
+                remedy: .name("another bundle"))
         } catch .improperLink {
             throw StoreError(
                 .unsupported,
-                "the bundle \"\(path)\" lies on another mount of the store's file system; name it by a path below the store's own mount"
+                "the bundle \"\(path)\" lies on another mount of the store's file system", subject: path,
+                remedy: .name("it by a path below the store's own mount")
             )
         } catch {
             throw StoreError.system("put the bundle in", path, error)

@@ -81,13 +81,14 @@ struct OpenBundle {
     static func isMissing(_ path: BytePath) -> StoreError {
         StoreError(
             .notFound,
-            "there is no bundle \"\(path)\"; make one with: varve unpack --image IMAGE \(path.shellWord)")
+            "there is no bundle \"\(path)\"", subject: path, remedy: .unpack(to: path, driver: nil))
     }
 
     static func notABundle(_ path: BytePath) -> StoreError {
         StoreError(
             .notFound,
-            "\"\(path)\" is not a bundle: it needs rootfs/, and a record, an mtree file or a store that tells what it was unpacked as"
+            "\"\(path)\" is not a bundle: it needs rootfs/, and a record, an mtree file or a store that tells what it was unpacked as",
+            subject: path
         )
     }
 
@@ -99,7 +100,7 @@ struct OpenBundle {
         guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil else { throw bundle.notABundle }
         let name = path.lastComponent
         guard !name.isEmpty, name != .current, name != ".." else {
-            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"")
+            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"", subject: path)
         }
         let parentPath = path.parent.isEmpty ? BytePath.current : path.parent
         let parent = SharedDescriptor(
@@ -108,7 +109,8 @@ struct OpenBundle {
             })
         let status = try attempt("look at", path) { () throws(Errno) in try parent.fd.status(of: name) }
         guard status.isDirectory else {
-            throw StoreError(.failed, "\"\(path)\" is a symbolic link; name the bundle itself")
+            throw StoreError(
+                .failed, "\"\(path)\" is a symbolic link", subject: path, remedy: .name("the bundle itself"))
         }
         let obstacle = RemovalObstacle(bundle.directory.fd, path)
         try obstacle.check(walks: true)
@@ -131,7 +133,7 @@ struct OpenBundle {
                 throw obstacle.explanation() ?? error
             }
             try work.remove(path)
-        } catch let error as StoreError where error.kind == .noSpace {
+        } catch let error as StoreError where error.code == .noSpace {
             // No room to move it: what makes it a bundle goes first, in its place.
             try attempt("remove", path.appending(BundleMetadata.fileName)) { () throws(Errno) in
                 try bundle.directory.fd.unlink(BundleMetadata.fileName)
@@ -149,7 +151,8 @@ package enum BundleRemoval {
         do throws(Errno) {
             directory = try FileDescriptor.workingDirectory.open(path, [.directory])
         } catch .noSuchFileOrDirectory {
-            throw StoreError(.notFound, "there is no bundle \"\(path)\" to delete; correct its path")
+            throw StoreError(
+                .notFound, "there is no bundle \"\(path)\" to delete", subject: path, remedy: .correctPath)
         } catch .notDirectory {
             throw OpenBundle.notABundle(path)
         } catch {

@@ -37,7 +37,8 @@ struct RemovalObstacle {
         let others = points.count > 1 ? " (and \(points.count - 1) more)" : ""
         return StoreError(
             .unsupported,
-            "the bundle \"\(bundle)\" cannot be deleted: something is mounted at \"\(point)\"\(others); unmount it first: umount \(points.count > 1 ? "-R " : "")\(point)"
+            "the bundle \"\(bundle)\" cannot be deleted: something is mounted at \"\(point)\"\(others)",
+            subject: bundle, remedy: .unmount(point, recursively: points.count > 1)
         )
     }
 
@@ -47,7 +48,8 @@ struct RemovalObstacle {
         else { return nil }
         return StoreError(
             .unsupported,
-            "the bundle \"\(bundle)\" cannot be deleted: \"\(file)\" is a swap file in use; turn it off first: swapoff \(file)"
+            "the bundle \"\(bundle)\" cannot be deleted: \"\(file)\" is a swap file in use",
+            subject: bundle, remedy: .turnOffSwap(file)
         )
     }
 
@@ -76,7 +78,8 @@ struct RemovalObstacle {
                 if status.uid == geteuid() { return nil }
                 throw StoreError(
                     .unsupported,
-                    "the bundle \"\(bundle)\" cannot be deleted: the directory \"\(path)\" in it belongs to another user (uid \(status.uid)); run as root"
+                    "the bundle \"\(bundle)\" cannot be deleted: the directory \"\(path)\" in it belongs to another user (uid \(status.uid))",
+                    subject: bundle, remedy: .runAsRoot
                 )
             } catch {
                 throw StoreError.system("look into", path, error)
@@ -90,7 +93,8 @@ struct RemovalObstacle {
             let flag = protection.contains(.immutable) ? "i" : "a"
             throw StoreError(
                 .unsupported,
-                "the bundle \"\(bundle)\" cannot be deleted: \"\(path)\" in it bears the flag \(flag) of chattr(1), which only root can take away; run as root, or have root run: chattr -\(flag) \(path)"
+                "the bundle \"\(bundle)\" cannot be deleted: \"\(path)\" in it bears the flag \(flag) of chattr(1), which only root can take away",
+                subject: bundle, remedy: .clearFlag("\(flag)", of: path)
             )
         }
         try checkProtection(.current, in: directory, bundle)

@@ -40,7 +40,8 @@ struct WorkDirectory: ~Copyable {
             self.parent = parent
             return
         }
-        throw StoreError(.failed, "cannot make a work directory beside \"\(path)\"; try again")
+        throw StoreError(
+            .failed, "cannot make a work directory beside \"\(path)\"", subject: path, remedy: .tryAgain)
     }
 
     /// Whether a directory is one that only this user can have made and can enter.

@@ -52,7 +52,9 @@ extension SnapshotStore {
         guard let fault = try fault(of: now) else { return }
         try delete(name, in: directory)
         throw StoreError(
-            .failed, "the chain \(chain.name) was written to while it was used: \(fault); try again")
+            .failed, "the chain \(chain.name) was written to while it was used: \(fault)",
+            subject: chain.name.path,
+            remedy: .tryAgain)
     }
 
     /// A subvolume of the store's; nil if it is not there. A stub counts as not there: a snapshot of the subvolume in which the
@@ -96,14 +98,16 @@ extension SnapshotStore {
         try withRemovalLock(on: name) {
             guard let chain = try open(name.path, in: chainsDirectory) else {
                 throw StoreError(
-                    .notFound, "the store in \"\(path)\" has no chain \(name); varve store ls lists them")
+                    .notFound, "the store in \"\(path)\" has no chain \(name)", subject: name.path,
+                    remedy: .listChains)
             }
             guard
                 try attempt(
                     "lock the chain", name.path, { () throws(Errno) in try chain.fd.tryLock(.exclusive) })
             else {
                 throw StoreError(
-                    .failed, "the chain \(name) is in use by another command; try again when that has ended")
+                    .failed, "the chain \(name) is in use by another command", subject: name.path,
+                    remedy: .tryAgainLater)
             }
             try delete(name.path, in: chainsDirectory.fd)
             extendLifetime(chain)
@@ -125,7 +129,7 @@ extension SnapshotStore {
             return try directory.removeSubvolumeTree(name)
         } catch {
             if error.errno != .noSuchFileOrDirectory { throw error }
-            throw StoreError(.notFound, "\"\(name)\" is not there (any more)")
+            throw StoreError(.notFound, "\"\(name)\" is not there (any more)", subject: name)
         }
     }
 
@@ -146,7 +150,7 @@ extension SnapshotStore {
                     try move()
                 }
             } catch .noSuchFileOrDirectory {
-                throw StoreError(.notFound, "\"\(name)\" is not there (any more)")
+                throw StoreError(.notFound, "\"\(name)\" is not there (any more)", subject: name)
             } catch .improperLink {
                 // On another mount of the file system.
             } catch .readOnlyFileSystem {

@@ -28,7 +28,8 @@ extension SnapshotStore {
         try opened.fd.snapshot(to: chainsDirectory.fd, name.path, readOnly: true)
         guard let chain = try chain(name) else {
             throw StoreError(
-                .failed, "the chain \(name) vanished while it was published; do not delete chains by hand")
+                .failed, "the chain \(name) vanished while it was published", subject: name.path,
+                remedy: .follow("do not delete chains by hand"))
         }
         let made = try opened.fd.subvolumeInfo()
         if let below {

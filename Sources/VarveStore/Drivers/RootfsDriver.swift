@@ -17,7 +17,8 @@ package struct RootfsDriver: StorageDriver {
     package func freeze(_ context: RepackContext) throws -> any FrozenBundle {
         throw StoreError(
             .usage,
-            "\"\(context.bundle)\" is a root file system alone, which cannot be repacked; unpack a bundle")
+            "\"\(context.bundle)\" is a root file system alone, which cannot be repacked",
+            subject: context.bundle, remedy: .follow("unpack a bundle"))
     }
 }
 

@@ -53,7 +53,9 @@ package struct BundleMetadata: Sendable {
 
     package init(parsing bytes: [UInt8], of file: BytePath) throws {
         func damaged(_ reason: String) -> StoreError {
-            StoreError(.invalidInput, "\"\(file)\" is damaged: \(reason); unpack the image again")
+            StoreError(
+                .invalidInput, "\"\(file)\" is damaged: \(reason)", subject: file,
+                remedy: .unpackAgain(losesChanges: false))
         }
         guard let object = (try? JSONValue(parsing: bytes))?.object else {
             throw damaged("it is not a JSON object")
@@ -91,7 +93,8 @@ package struct BundleMetadata: Sendable {
         if let mode = object["whiteout_mode"], !mode.isNull, mode.int64 != 0 {
             throw StoreError(
                 .unsupported,
-                "\"\(file)\" says that deletions in the bundle are kept as overlayfs keeps them, which is not known here; unpack the image again"
+                "\"\(file)\" says that deletions in the bundle are kept as overlayfs keeps them, which is not known here",
+                subject: file, remedy: .unpackAgain(losesChanges: false)
             )
         }
         apply = ApplyOptions(

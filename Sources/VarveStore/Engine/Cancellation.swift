@@ -10,5 +10,6 @@ extension Cancellation {
 }
 
 extension StoreError {
-    static let cancelled = StoreError(.cancelled, "interrupted; nothing half-done was left behind")
+    package static let cancelled = StoreError(
+        .interrupted, "interrupted; nothing half-done was left behind")
 }

@@ -37,11 +37,13 @@ package struct Inserting: Sendable {
         }
         if isOpaque, !status.isDirectory {
             throw StoreError(
-                .usage, "\"\(source)\" is not a directory, and only a directory can hide what was in another")
+                .usage, "\"\(source)\" is not a directory, and only a directory can hide what was in another",
+                subject: source)
         }
         if target == .current, !status.isDirectory {
             throw StoreError(
-                .usage, "\"\(source)\" cannot be the root of an image: it is not a directory; name its place")
+                .usage, "\"\(source)\" cannot be the root of an image: it is not a directory",
+                subject: source, remedy: .name("its place"))
         }
         let parent = source.parent
         let directory = status.isDirectory ? source : parent.isEmpty ? .current : parent
@@ -71,7 +73,9 @@ package struct Inserting: Sendable {
     package func delete(_ target: BytePath) throws -> (Descriptor, DiffID) {
         let target = try Self.target(target)
         guard target != .current else {
-            throw StoreError(.usage, "the root of an image cannot be deleted; name what is in it")
+            throw StoreError(
+                .usage, "the root of an image cannot be deleted", subject: target,
+                remedy: .name("what is in it"))
         }
         let whiteout = target.parent.appending(Whiteout.name(deleting: target.lastComponent))
         return try NewLayer.write(into: layout, options.compression, threads: options.threads) { sink in
@@ -96,7 +100,8 @@ package struct Inserting: Sendable {
             } catch let error as TarError {
                 throw StoreError(
                     .invalidInput,
-                    "\"\(archive)\" is not an uncompressed tar archive that can be a layer: \(error)")
+                    "\"\(archive)\" is not an uncompressed tar archive that can be a layer: \(error.problem)",
+                    subject: archive, remedy: error.remedy, cause: error)
             }
         }
     }
@@ -116,7 +121,8 @@ package struct Inserting: Sendable {
             guard !part.hasPrefix(Whiteout.prefix) else {
                 throw StoreError(
                     .usage,
-                    "nothing can be called \"\(target)\": names that begin with \".wh.\" mean deletions in a layer"
+                    "nothing can be called \"\(target)\": names that begin with \".wh.\" mean deletions in a layer",
+                    subject: target
                 )
             }
             parts.append(part)

@@ -74,7 +74,8 @@ private final class DiffIDObserver: ByteObserver {
         if actual != expected.digest {
             throw StoreError(
                 .invalidInput,
-                "the layer \(blob.digest) is not what the image's configuration says: its DiffID is \(actual), not \(expected); get the image again from where it was made"
+                "the layer \(blob.digest) is not what the image's configuration says: its DiffID is \(actual), not \(expected)",
+                subject: BytePath("\(blob.digest)"), remedy: .getImageAgain
             )
         }
     }

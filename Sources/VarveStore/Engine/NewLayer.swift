@@ -1,5 +1,6 @@
 package import VarveArchive
 package import VarveOCI
+import VarveSystem
 
 /// A layer's blob on its way into a layout: tar, hashed for the DiffID, compressed, hashed again.
 package enum NewLayer {

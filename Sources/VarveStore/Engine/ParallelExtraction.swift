@@ -83,7 +83,7 @@ struct ParallelExtraction {
             state.fail(
                 layers.count,
                 StoreError(
-                    .failed, "cannot start a thread: \(error); raise the limit of processes (ulimit -u)"))
+                    .failed, "cannot start a thread: \(error)", remedy: .raiseLimit(.processes)))
         }
         do {
             for index in first..<layers.count {

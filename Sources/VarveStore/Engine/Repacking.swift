@@ -102,7 +102,8 @@ public struct Repacking: Sendable {
         if let manifest = metadata.path.last?.digest, !layout.holdsBlob(manifest) {
             throw StoreError(
                 .notFound,
-                "\"\(layout.path)\" must be the layout that the bundle \"\(bundle)\" came from, and does not hold its image \(manifest); name that layout, or copy the image into this one"
+                "\"\(layout.path)\" must be the layout that the bundle \"\(bundle)\" came from, and does not hold its image \(manifest)",
+                subject: layout.path, remedy: .name("that layout, or copy the image into this one")
             )
         }
         let image = try layout.image(at: metadata.path)
@@ -182,7 +183,8 @@ public struct Repacking: Sendable {
         } catch .readOnlyFileSystem {
             throw StoreError(
                 .failed,
-                "the bundle \"\(bundle)\" is read-only and cannot be refreshed; make it writable (btrfs property set \(bundle) ro false, or a mount that can be written to), or repack it without a refresh"
+                "the bundle \"\(bundle)\" is read-only and cannot be refreshed", subject: bundle,
+                remedy: .makeWritable(bundle)
             )
         } catch {
             throw StoreError.system("refresh the bundle", bundle, error)
@@ -208,7 +210,8 @@ public struct Repacking: Sendable {
         } catch .noSuchFileOrDirectory {
             throw StoreError(
                 .notFound,
-                "\"\(bundle)\" is no bundle, or not any more: it has no \(BundleMetadata.fileName); make one with: varve unpack --image IMAGE \(bundle.shellWord)"
+                "\"\(bundle)\" is no bundle, or not any more: it has no \(BundleMetadata.fileName)",
+                subject: bundle, remedy: .unpack(to: bundle, driver: nil)
             )
         } catch {
             throw StoreError.system("read", file, error)

@@ -1,5 +1,6 @@
 import VarveArchive
 import VarveOCI
+import VarveSystem
 
 /// How much an image may unpack to. What a few compressed bytes become is the image's choice, so there is an end to it.
 public struct UnpackLimits: Sendable, Hashable {
@@ -29,15 +30,16 @@ struct UnpackAllowance: Sendable {
 
     /// What is to be said of an error that is one of these limits; nil for any other.
     func explain(_ error: TarError, _ layer: Descriptor) -> StoreError? {
-        let (what, option): (String, String)
+        let (what, limit): (String, VarveError.Limit)
         switch error.reason {
-        case .tooLarge: (what, option) = ("\(limits.size) bytes", "--max-size")
-        case .tooManyEntries: (what, option) = ("\(limits.entries) entries", "--max-entries")
+        case .tooLarge: (what, limit) = ("\(limits.size) bytes", .imageSize)
+        case .tooManyEntries: (what, limit) = ("\(limits.entries) entries", .imageEntries)
         default: return nil
         }
         return StoreError(
             .invalidInput,
-            "the image unpacks to more than \(what), which its layer \(layer.digest) exceeds; if you trust it, allow more with \(option)"
+            "the image unpacks to more than \(what), which its layer \(layer.digest) exceeds",
+            subject: BytePath("\(layer.digest)"), remedy: .raiseLimit(limit)
         )
     }
 }

@@ -102,7 +102,7 @@ public struct Unpacking: Sendable {
             // The path is one in the image, which says nothing of where it lies.
             throw StoreError(
                 .noSpace,
-                "cannot \(operation) \"\(path)\": \(errno); \(spaceRemedy(near: place))")
+                "cannot \(operation) \"\(path)\": \(errno)", subject: path, remedy: .freeSpace(near: place))
         }
     }
 
@@ -155,9 +155,13 @@ public struct Unpacking: Sendable {
     static func explain(_ error: any Error, _ layer: Descriptor) -> any Error {
         switch error {
         case let error as TarError:
-            StoreError(.invalidInput, "the layer \(layer.digest) is not valid: \(error)")
+            StoreError(
+                .invalidInput, "the layer \(layer.digest) is not valid: \(error.problem)",
+                subject: BytePath("\(layer.digest)"), remedy: error.remedy, cause: error)
         case let error as CodecError:
-            StoreError(.invalidInput, "the layer \(layer.digest) is not valid: \(error)")
+            StoreError(
+                .invalidInput, "the layer \(layer.digest) is not valid: \(error.problem)",
+                subject: BytePath("\(layer.digest)"), remedy: error.remedy, cause: error)
         default:
             error
         }

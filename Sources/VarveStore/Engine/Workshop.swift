@@ -142,7 +142,7 @@ public final class Workshop: Sendable {
             state.threads += 1
             return true
         }
-        guard let needsThread else { return call(.failure(.interrupted))() }
+        guard let needsThread else { return call(.failure(.cancelled))() }
         guard needsThread else { return }
         do throws(Errno) {
             try WorkerThread.detached(name: "varve") { [self] in serve() }
@@ -153,7 +153,7 @@ public final class Workshop: Sendable {
                 return state.threads == 0 ? state.takeAll() : []
             }
             let failure = StoreError(
-                .failed, "cannot start a thread: \(error); raise the limit of processes (ulimit -u)")
+                .failed, "cannot start a thread: \(error)", remedy: .raiseLimit(.processes))
             for request in abandoned { request.call(.failure(failure))() }
         }
     }
@@ -162,7 +162,7 @@ public final class Workshop: Sendable {
     package func cancel(_ ticket: WorkTicket) {
         ticket.cancellation.cancel()
         let request = state.withLock { $0.waiting.removeValue(forKey: ticket.number) }
-        request?.call(.failure(.interrupted))()
+        request?.call(.failure(.cancelled))()
     }
 
     private func serve() {
@@ -266,9 +266,4 @@ extension WorkPlace {
         fitted.threads = min(options.threads, 2) + helpers(upTo: options.threads - 2)
         return fitted
     }
-}
-
-extension StoreError {
-    fileprivate static let interrupted = StoreError(
-        .cancelled, "interrupted; nothing half-done was left behind")
 }

@@ -33,12 +33,13 @@ package enum LoopbackStore {
         guard size >= minimumSize else {
             throw StoreError(
                 .usage,
-                "a loopback store needs at least \(minimumSize >> 20) MiB; give a larger --loopback SIZE")
+                "a loopback store needs at least \(minimumSize >> 20) MiB", subject: path,
+                remedy: .enlargeLoopback(atLeast: minimumSize))
         }
         let image = image(of: path)
         guard geteuid() == 0 else {
             throw StoreError(
-                .unsupported, "only root may mount \"\(image)\"; run as root, or make a store on a btrfs")
+                .unsupported, "only root may mount \"\(image)\"", subject: image, remedy: .createStoreOnBtrfs)
         }
         var made = MadeDirectories()
         do {
@@ -66,7 +67,8 @@ package enum LoopbackStore {
         guard entries.isEmpty else {
             throw StoreError(
                 .failed,
-                "\"\(path)\" cannot become a loopback store: it is not empty; name an empty directory")
+                "\"\(path)\" cannot become a loopback store: it is not empty", subject: path,
+                remedy: .name("an empty directory"))
         }
         try attempt("make the image file", unfinished.path) { () throws(Errno) in
             try unfinished.file.fd.setSize(size)
@@ -130,7 +132,8 @@ package enum LoopbackStore {
             }
             let exists = StoreError(
                 .failed,
-                "\"\(finished)\" exists already; mount that store with: varve store mount \(store.shellWord)")
+                "\"\(finished)\" exists already", subject: finished,
+                remedy: .mountStore(store, isNew: true))
             if hasImage(store) { throw exists }
             file = try attempt("make the image file", path) { [directory, path] () throws(Errno) in
                 SharedDescriptor(
@@ -139,13 +142,16 @@ package enum LoopbackStore {
             }
             let status = try attempt("look at", path) { [file] () throws(Errno) in try file.fd.status() }
             guard status.isRegular, status.uid == geteuid(), status.linkCount == 1 else {
-                throw StoreError(.failed, "\"\(path)\" is not an image that varve began; remove it")
+                throw StoreError(
+                    .failed, "\"\(path)\" is not an image that varve began", subject: path,
+                    remedy: .remove(or: nil))
             }
             // The loop device has a file of its own open, so the lock goes with the process that makes the store.
             guard try attempt("lock", path, { [file] () throws(Errno) in try file.fd.tryLock(.exclusive) })
             else {
                 throw StoreError(
-                    .failed, "another command makes the store \"\(store)\" just now; wait for it")
+                    .failed, "another command makes the store \"\(store)\" just now", subject: store,
+                    remedy: .wait)
             }
             let current = try attempt("look at", path) { [directory, path] () throws(Errno) in
                 try directory.fd.statusIfPresent(of: path.lastComponent)
@@ -188,7 +194,8 @@ package enum LoopbackStore {
             }
             throw StoreError(
                 .notFound,
-                "there is no loopback store at \"\(path)\" (\"\(image)\" is missing); make one with: varve store init \(path.shellWord) --loopback SIZE"
+                "there is no loopback store at \"\(path)\" (\"\(image)\" is missing)", subject: path,
+                remedy: .createLoopbackStore(path, otherwise: false)
             )
         }
         var made = MadeDirectories()
@@ -203,14 +210,17 @@ package enum LoopbackStore {
                 device.path, at: path, type: "btrfs", flags: .noAccessTime, options: "user_subvol_rm_allowed")
             extendLifetime(device)
         } catch .notPermitted {
-            throw StoreError(.unsupported, "only root may mount \"\(image)\"; run as root")
+            throw StoreError(
+                .unsupported, "only root may mount \"\(image)\"", subject: image, remedy: .runAsRoot)
         } catch .permissionDenied {
-            throw StoreError(.unsupported, "only root may mount \"\(image)\"; run as root")
+            throw StoreError(
+                .unsupported, "only root may mount \"\(image)\"", subject: image, remedy: .runAsRoot)
         } catch  where error == Errno(rawValue: ENODEV) {
             throw StoreError(
-                .unsupported, "this kernel has no btrfs; load it (modprobe btrfs) or use another kernel")
+                .unsupported, "this kernel has no btrfs", subject: path, remedy: .loadModule("btrfs"))
         } catch .noSuchFileOrDirectory {
-            throw StoreError(.unsupported, "this host has no loop devices; load them (modprobe loop)")
+            throw StoreError(
+                .unsupported, "this host has no loop devices", subject: path, remedy: .loadModule("loop"))
         } catch {
             throw StoreError.system("mount the store at", path, error)
         }
@@ -219,17 +229,18 @@ package enum LoopbackStore {
     /// Unmounts a loopback store; the image stays.
     package static func unmount(_ path: BytePath) throws {
         guard try isMountPoint(path) else {
-            throw StoreError(.notFound, "no store is mounted at \"\(path)\"")
+            throw StoreError(.notFound, "no store is mounted at \"\(path)\"", subject: path)
         }
         do throws(Errno) {
             try VarveSystem.unmount(path)
         } catch .resourceBusy {
             throw StoreError(
                 .failed,
-                "\"\(path)\" is in use; end what has files open there (lsof +f -- \(path.shellWord)) and try again"
+                "\"\(path)\" is in use", subject: path, remedy: .endUsers(of: path)
             )
         } catch .notPermitted {
-            throw StoreError(.unsupported, "only root may unmount \"\(path)\"; run as root")
+            throw StoreError(
+                .unsupported, "only root may unmount \"\(path)\"", subject: path, remedy: .runAsRoot)
         } catch {
             throw StoreError.system("unmount", path, error)
         }
@@ -255,7 +266,8 @@ package enum LoopbackStore {
             ).run(check: { try cancellation.check() })
         } catch Errno.noSuchFileOrDirectory {
             throw StoreError(
-                .unsupported, "mkfs.btrfs is not installed; install btrfs-progs (apt-get install btrfs-progs)"
+                .unsupported, "mkfs.btrfs is not installed", subject: "mkfs.btrfs",
+                remedy: .install("btrfs-progs")
             )
         } catch let error as Errno {
             throw StoreError.system("run mkfs.btrfs on", image, error)
@@ -268,6 +280,7 @@ package enum LoopbackStore {
         }
         throw StoreError(
             .failed,
-            "mkfs.btrfs cannot format \"\(image)\": \(outcome.lastWords ?? "\(outcome.ending)")")
+            "mkfs.btrfs cannot format \"\(image)\": \(outcome.lastWords ?? "\(outcome.ending)")",
+            subject: image)
     }
 }

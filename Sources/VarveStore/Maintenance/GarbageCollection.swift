@@ -141,7 +141,7 @@ public struct GarbageCollection: Sendable {
         var everything: HeldLock?
         do {
             held = try hold(unneeded, byName: true)
-        } catch let error as StoreError where error.kind == .noSpace {
+        } catch let error as StoreError where error.code == .noSpace {
             // No room for the locks' files: the locks of all names at once need none.
             everything = try attempt("lock", StoreLayout.locks) { () throws(Errno) in
                 try FileLock.everything(in: store.locksDirectory)
@@ -227,7 +227,8 @@ extension SnapshotStore {
             guard error.errno == .notPermitted else { throw error }
             throw StoreError(
                 .unsupported,
-                "cannot \(operation) \"\(path)\": only root may see all subvolumes of a file system; run as root"
+                "cannot \(operation) \"\(path)\": only root may see all subvolumes of a file system",
+                subject: path, remedy: .runAsRoot
             )
         }
     }

@@ -18,7 +18,7 @@ public struct StoreCheck: Sendable {
         /// What was done about it; nil if nothing was.
         package var repair: String?
         /// What a person can do; nil if `--repair` does it.
-        public var remedy: String?
+        public var remedy: VarveError.Remedy?
         /// Whether it was mended.
         public var isRepaired: Bool { repair != nil }
     }
@@ -56,7 +56,7 @@ public struct StoreCheck: Sendable {
                 findings.append(
                     Finding(
                         path: path, problem: "it belongs to the user \(status.uid)",
-                        remedy: "give it to yourself (chown), and do not trust what is in it"))
+                        remedy: .distrust))
             }
             guard status.permissions & 0o022 != 0 else { continue }
             let problem = "others may write to it (mode \(String(status.permissions, radix: 8)))"
@@ -160,9 +160,7 @@ public struct StoreCheck: Sendable {
                 findings.append(
                     Finding(
                         path: path, problem: "\(fault.description.replacingPublished)",
-                        remedy:
-                            "it is no longer what was kept; restore it if its content is wanted, and remove it (varve snapshot rm)"
-                    ))
+                        remedy: .restoreSnapshot))
             }
         }
     }
@@ -199,7 +197,7 @@ public struct StoreCheck: Sendable {
             findings.append(
                 Finding(
                     path: path, problem: "an interrupted command left it, and it cannot be removed",
-                    remedy: "see why (varve --log debug store ls), and delete it: btrfs subvolume delete"))
+                    remedy: .deleteSubvolume))
         }
         for entry in try entries(of: store.directory, .empty)
         where entry.name.hasPrefix(SnapshotStore.temporaryDescription) {
@@ -235,7 +233,7 @@ public struct StoreCheck: Sendable {
     }
 
     private func foreign(_ path: BytePath, _ problem: String) -> Finding {
-        Finding(path: path, problem: problem, remedy: "the store did not make it; move it away")
+        Finding(path: path, problem: problem, remedy: .moveAway)
     }
 
     /// By name; without stubs (`checkStubs`).

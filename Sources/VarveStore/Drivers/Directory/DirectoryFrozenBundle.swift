@@ -46,7 +46,8 @@ final class DirectoryFrozenBundle: FrozenBundle {
         } catch let error as RecordError {
             throw StoreError(
                 .invalidInput,
-                "\"\(path.appending(name))\" is damaged: \(error); what changed in the bundle cannot be told any more, unpack the image again"
+                "\"\(path.appending(name))\" is damaged: \(error)",
+                subject: path.appending(name), remedy: .unpackAgain(losesChanges: true)
             )
         }
     }

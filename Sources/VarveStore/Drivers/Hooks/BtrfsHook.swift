@@ -44,7 +44,8 @@ package struct BtrfsHook: Sendable {
         case .extractTo:
             throw StoreError(
                 .usage,
-                "the btrfs store keeps layers on top of each other and takes none alone; leave the hook \(name.rawValue) out"
+                "the btrfs store keeps layers on top of each other and takes none alone",
+                remedy: .correctHooks("leave the hook \(name.rawValue) out")
             )
         case .postExtract:
             try keep(bundle, as: try request.chain())

@@ -22,7 +22,8 @@ package struct ForeignHookRequest {
 
     private static func invalid(_ reason: String) -> StoreError {
         StoreError(
-            .invalidInput, "the request on standard input cannot be used: \(reason); see Docs/hooks.md")
+            .invalidInput, "the request on standard input cannot be used: \(reason)",
+            remedy: .follow("see Docs/hooks.md"))
     }
 
     func member(_ key: String) throws(StoreError) -> JSONValue {
@@ -41,7 +42,8 @@ package struct ForeignHookRequest {
         guard variant.isEmpty || variant == "-dirlinks" else {
             throw StoreError(
                 .unsupported,
-                "the btrfs store takes no layers with mapped owners through a hook; use it directly")
+                "the btrfs store takes no layers with mapped owners through a hook",
+                remedy: .follow("use it directly"))
         }
         guard let layers = try member("layers").array else {
             throw Self.invalid("its \"layers\" is not an array")

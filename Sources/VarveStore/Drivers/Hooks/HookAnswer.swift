@@ -11,8 +11,10 @@ package struct HookFailure: Sendable {
         self.program = program
     }
 
-    func error(_ reason: String) -> StoreError {
-        StoreError(.hookFailed, "the hook \(name.rawValue) failed: \(reason)")
+    func error(_ reason: String, remedy: VarveError.Remedy? = nil) -> StoreError {
+        StoreError(
+            .hookFailed, "the hook \(name.rawValue) failed: \(reason)", subject: BytePath(name.rawValue),
+            remedy: remedy)
     }
 
     /// The program answered, and the answer cannot be true or cannot be used.

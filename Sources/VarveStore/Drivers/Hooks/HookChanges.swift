@@ -113,7 +113,9 @@ package struct HookChanges {
                 return (false, nil)
             }
         } catch .improperLink {
-            throw StoreError(.unsupported, "\(LayerError.mounted(on: path, in: root))")
+            let error = LayerError.mounted(on: path, in: root)
+            throw StoreError(
+                .unsupported, error.reason, subject: error.subject, remedy: error.remedy, cause: error)
         } catch {
             throw StoreError.system("look at", path, error)
         }

@@ -1,3 +1,5 @@
+package import VarveSystem
+
 /// The hooks that there are. The names carry the image format, so that hooks for a later one can stand beside them.
 package enum HookName: String, Sendable, CaseIterable {
     case trySkip = "unpack.ociv1.layer.try-skip"
@@ -8,10 +10,10 @@ package enum HookName: String, Sendable, CaseIterable {
     case deltaList = "repack.ociv1.delta-list"
     case postRepack = "repack.ociv1.bundle.post-repack"
 
-    /// - Throws: `StoreError`, kind `usage`, if there is no such hook.
-    package init(named name: String) throws(StoreError) {
+    /// - Throws: `VarveError`, code `usage`, if there is no such hook.
+    package init(named name: String) throws(VarveError) {
         guard let hook = HookName(rawValue: name) else {
-            throw StoreError(
+            throw VarveError(
                 .usage,
                 "there is no hook \"\(name)\"; it is one of \(Self.allCases.map(\.rawValue).joined(separator: ", "))"
             )

@@ -61,7 +61,8 @@ struct HookRequest {
     private static func text(_ path: BytePath) throws(StoreError) -> String {
         guard let text = path.string else {
             throw StoreError(
-                .usage, "\"\(path)\" is not UTF-8, and hooks are told paths in JSON; name another path")
+                .usage, "\"\(path)\" is not UTF-8, and hooks are told paths in JSON", subject: path,
+                remedy: .name("another path"))
         }
         return text
     }

@@ -14,13 +14,8 @@ struct HookRunner: Sendable {
 
     func has(_ name: HookName) -> Bool { configuration.hooks[name] != nil }
 
-    private func unusable(_ errno: Errno) -> String {
-        "\(errno); make it a program that can be executed, or correct hooks.toml"
-    }
-
-    private func reason(_ error: PlaceError) -> String {
-        error.errno.map { unusable($0) } ?? "\(error)"
-    }
+    private static let correction = VarveError.Remedy.correctHooks(
+        "make it a program that can be executed, or correct hooks.toml")
 
     /// Asks a hook; nil if it is not configured.
     ///
@@ -37,7 +32,9 @@ struct HookRunner: Sendable {
         let failure = HookFailure(name: name, program: program)
         let found: BytePath
         do throws(PlaceError) { found = try SupervisedProgram.ownProgram(program) } catch {
-            throw failure.error("\"\(program)\" cannot be run: \(reason(error))")
+            throw failure.error(
+                "\"\(program)\" cannot be run: \(error.errno.map { "\($0)" } ?? error.problem)",
+                remedy: error.errno == nil ? error.remedy : Self.correction)
         }
         var supervised = SupervisedProgram(
             arguments: [found] + hook.command.dropFirst() + [BytePath(name.rawValue), bundle],
@@ -49,7 +46,7 @@ struct HookRunner: Sendable {
         do {
             outcome = try supervised.run(onErrorOutput: onErrorOutput) { try cancellation.check() }
         } catch let error as Errno {
-            throw failure.error("\"\(program)\" cannot be run: \(unusable(error))")
+            throw failure.error("\"\(program)\" cannot be run: \(error)", remedy: Self.correction)
         }
         let words = outcome.lastWords.map { ": \($0)" } ?? " and said nothing on standard error"
         switch outcome.ending {
@@ -58,7 +55,8 @@ struct HookRunner: Sendable {
         case .killed(let signal): throw failure.error("\"\(program)\" was killed by signal \(signal)\(words)")
         case .timedOut:
             throw failure.error(
-                "\"\(program)\" was still running after \(hook.timeout.components.seconds) seconds and was stopped; correct it, or raise its timeout in hooks.toml"
+                "\"\(program)\" was still running after \(hook.timeout.components.seconds) seconds and was stopped",
+                remedy: .correctHooks("correct it, or raise its timeout in hooks.toml")
             )
         case .flooded:
             throw failure.error(

@@ -30,7 +30,8 @@ final class HookedBundlePlace {
         let owner = try attempt("look at", path) { () throws(Errno) in try opened.fd.status().uid }
         guard owner == geteuid() else {
             throw StoreError(
-                .failed, "\"\(path)\" belongs to another user (uid \(owner)); name another bundle")
+                .failed, "\"\(path)\" belongs to another user (uid \(owner))", subject: path,
+                remedy: .name("another bundle"))
         }
         return opened
     }

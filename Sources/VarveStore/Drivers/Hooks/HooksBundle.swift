@@ -18,7 +18,8 @@ final class HooksBundle: FrozenBundle {
         if context.refreshes, runner.has(.deltaList) {
             throw StoreError(
                 .unsupported,
-                "a bundle whose changes the hook \(HookName.deltaList.rawValue) tells cannot be refreshed; repack without --refresh-bundle, and unpack the new image"
+                "a bundle whose changes the hook \(HookName.deltaList.rawValue) tells cannot be refreshed",
+                subject: context.bundle, remedy: .repackWithoutRefresh
             )
         }
         let rootfs = context.bundle.appending(StoreLayout.rootfs)
@@ -28,7 +29,8 @@ final class HooksBundle: FrozenBundle {
         } catch .noSuchFileOrDirectory {
             throw StoreError(
                 .notFound,
-                "there is no bundle \"\(context.bundle)\" with a rootfs in it; make one with: varve unpack --driver hooks --image IMAGE \(context.bundle.shellWord)"
+                "there is no bundle \"\(context.bundle)\" with a rootfs in it", subject: context.bundle,
+                remedy: .unpack(to: context.bundle, driver: "hooks")
             )
         } catch {
             throw StoreError.system("open", rootfs, error)
@@ -50,7 +52,7 @@ final class HooksBundle: FrozenBundle {
             return DeltaResult(
                 changes: changes, source: .auto, reason: "the hook \(HookName.deltaList.rawValue) told them")
         } catch let error as StoreError
-            where error.kind == .hookFailed && runner.configuration.hooks[.deltaList]?.fallback == true
+            where error.code == .hookFailed && runner.configuration.hooks[.deltaList]?.fallback == true
         {
             runner.logger.warning("\(error); the whole tree is compared instead, as hooks.toml allows")
             return try wholeComparison("the hook failed", onEntry)
@@ -63,7 +65,9 @@ final class HooksBundle: FrozenBundle {
         guard let image = context.image else {
             throw StoreError(
                 .unsupported,
-                "the changes of \"\(context.bundle)\" can only be told by comparing it with its image, which is not named here; repack it, or set the hook \(HookName.deltaList.rawValue)"
+                "the changes of \"\(context.bundle)\" can only be told by comparing it with its image, which is not named here",
+                subject: context.bundle,
+                remedy: .correctHooks("repack it, or set the hook \(HookName.deltaList.rawValue)")
             )
         }
         var result = try ImageComparison(image, options: metadata.apply, near: request.bundle).delta(
@@ -93,8 +97,9 @@ final class HooksBundle: FrozenBundle {
                 .postRepack, bundle: request.bundle,
                 request.adding("newManifestDescriptor", .object(manifest.json)),
                 cancellation: context.cancellation)?.end()
-        } catch let error as StoreError where error.kind == .hookFailed {
-            throw StoreError(.hookFailed, "\(error); the new image is stored and tagged all the same")
+        } catch let error as StoreError where error.code == .hookFailed {
+            throw StoreError(
+                .hookFailed, "\(error); the new image is stored and tagged all the same", cause: error)
         }
     }
 }

@@ -33,11 +33,11 @@ package struct HooksConfiguration: Sendable, Equatable {
     package static func read(_ path: BytePath) throws -> HooksConfiguration? {
         let bytes: [UInt8]?
         do throws(PlaceError) { bytes = try TOMLTable.bytes(of: path) } catch {
-            guard let error = error.errno else {
+            guard let errno = error.errno else {
                 throw StoreError(error, "the hooks \"\(path)\" are not safe to use")
             }
             throw StoreError(
-                .usage, "cannot read the hooks \"\(path)\": \(error); name another file with VARVE_HOOKS")
+                .usage, "cannot read the hooks \"\(path)\": \(errno)", subject: path, remedy: .nameHooks)
         }
         return try bytes.map { try HooksConfiguration(parsing: $0, of: path) }
     }
@@ -47,7 +47,10 @@ package struct HooksConfiguration: Sendable, Equatable {
         func wrong(_ line: Int, _ reason: String) -> StoreError {
             StoreError(
                 .usage,
-                "line \(line) of \"\(path)\" is wrong: \(reason); write for example: \"\(HookName.trySkip.rawValue)\" = { command = [\"/usr/libexec/my-hook\"], timeout = 60 }"
+                "line \(line) of \"\(path)\" is wrong: \(reason)", subject: path,
+                remedy: .correctHooks(
+                    "write for example: \"\(HookName.trySkip.rawValue)\" = { command = [\"/usr/libexec/my-hook\"], timeout = 60 }"
+                )
             )
         }
         let document: TOMLTable

@@ -111,7 +111,8 @@ package struct HookDirectories {
             let top: OwnedDescriptor
             do throws(PlaceError) { top = try Place.ownDirectory(above) } catch {
                 throw failure.error(
-                    "\(error.errno == nil ? "layers are not safe in \"\(above)\": " : "")\(error)")
+                    "\(error.errno == nil ? "layers are not safe in \"\(above)\": " : "")\(error.problem)",
+                    remedy: error.remedy)
             }
             do throws(Errno) {
                 return SharedDescriptor(
