@@ -44,29 +44,30 @@ package struct ImageIndex: Hashable, Sendable {
         entry.object?["annotations"]?.object?[Descriptor.referenceNameKey]?.string
     }
 
-    /// Gives `descriptor` the tag `name`, in the place of the first entry that had it, else at the end.
+    /// Gives `descriptor` the tag `name`, as the last entry.
     ///
-    /// Other entries of that name go, as umoci does it; an index among them stays without the name, so that
-    /// the images of other platforms that it holds are not lost.
+    /// Other entries of that name go, as umoci does it; an index among them stays in its place without the name, so
+    /// that the images of other platforms that it holds are not lost.
     package mutating func tag(_ name: String, _ descriptor: Descriptor) {
-        let tagged = JSONValue.object(descriptor.annotated(Descriptor.referenceNameKey, name).json)
         var result = [JSONValue]()
-        var isPlaced = false
         for entry in entries {
             guard Self.referenceName(of: entry) == name else {
                 result.append(entry)
                 continue
             }
-            if !isPlaced { result.append(tagged) }
-            isPlaced = true
             guard var object = entry.object, let type = object["mediaType"]?.string, MediaType.isIndex(type),
                 object["digest"]?.string != descriptor.digest.description
             else { continue }
             object.setAnnotation(Descriptor.referenceNameKey, nil)
             result.append(.object(object))
         }
-        if !isPlaced { result.append(tagged) }
+        result.append(.object(descriptor.annotated(Descriptor.referenceNameKey, name).json))
         entries = result
+    }
+
+    /// Writes down that this is an image index, as older tools do not.
+    mutating func setMediaType() {
+        if json["mediaType"]?.string?.isEmpty ?? true { json["mediaType"] = .string(MediaType.ociIndex) }
     }
 
     /// Removes every entry tagged `name`; false if there was none.

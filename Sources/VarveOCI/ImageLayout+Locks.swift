@@ -70,6 +70,8 @@ extension ImageLayout {
         let before = index
         let result = try change(&index)
         if index != before {
+            // A document that says what it is cannot be taken for another (CVE-2021-41190).
+            index.setMediaType()
             let bytes = JSONValue.object(index.json).serialized()
             removeDeadIndexes()
             try attempt("replace", path.appending(Self.indexName)) { () throws(Errno) in

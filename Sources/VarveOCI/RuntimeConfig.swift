@@ -3,13 +3,13 @@ internal import VarveSystem
 /// The conversion of an image configuration to that of a runtime (image-spec conversion.md): what
 /// `config.json` of a bundle holds.
 ///
-/// The shape is that of umoci 0.4.7, so that scripts find what they know. Where umoci 0.4.7 departs from a
-/// specification or from what `runc spec` has learnt since, the specification is followed:
-/// * a label wins against the annotation of the same key that is derived from the configuration
-///   (conversion.md), and an annotation for something that the configuration does not say is left out;
+/// The shape is that of umoci 0.6.0, so that scripts find what they know. Where it departs from a specification or from
+/// what `runc spec` has learnt since, the specification is followed:
+/// * the version is 1.0.0, of which everything here is, so that older runtimes take it too;
+/// * an annotation for something that the configuration does not say is left out;
 /// * capabilities are not inheritable or ambient (CVE-2022-29162: programs with inheritable file capabilities
 ///   would gain them), and more paths of /proc are masked;
-/// * a relative working directory, which runtimes refuse, is taken from the root.
+/// * a relative working directory or volume, which runtimes refuse, is taken from the root.
 package enum RuntimeConfig {
     /// What the bundle is made for.
     package struct Options: Hashable, Sendable {
@@ -17,9 +17,13 @@ package enum RuntimeConfig {
         package var gidMappings: [IDMapping] = []
         /// For a runtime without privileges: no network namespace, no groups, /sys from the host.
         package var isRootless = false
-        package var hostname = "varve"
+        /// What the container calls itself.
+        package var hostname = RuntimeConfig.hostname
         package init() {}
     }
+
+    /// The name of a container of which nothing else is said.
+    package static let hostname = "varve"
 
     /// Bytes of a passwd or group file that callers should read at most.
     package static let accountFileLimit = 8 << 20
@@ -72,7 +76,8 @@ package enum RuntimeConfig {
         // Without privileges there is no control group to set devices in.
         if !options.isRootless { linux["resources"] = ["devices": [["allow": false, "access": "rwm"]]] }
         var namespaces =
-            options.isRootless ? ["pid", "ipc", "uts", "mount"] : ["pid", "network", "ipc", "uts", "mount"]
+            options.isRootless
+            ? ["cgroup", "pid", "ipc", "uts", "mount"] : ["cgroup", "pid", "network", "ipc", "uts", "mount"]
         if needsUserNamespace { namespaces.append("user") }
         linux["namespaces"] = .array(namespaces.map { ["type": .string($0)] })
         linux["maskedPaths"] = strings([

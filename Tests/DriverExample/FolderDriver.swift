@@ -68,7 +68,7 @@ final class FolderBundle: FrozenBundle {
     func publish(chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void) -> Bool
     { false }
 
-    func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
+    func refresh(manifest: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         throw FolderError(description: "a folder cannot be refreshed; unpack the new image instead")
     }
 }

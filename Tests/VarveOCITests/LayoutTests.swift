@@ -180,7 +180,9 @@ import Testing
             entries[0]
                 == (try json(#"{"mediaType":"a/b","digest":"blake3:00","size":1e3,"annotations":{"k":"v"}}"#))
         )
-        #expect(entries[1].object?["digest"]?.string == renamed.digest.description)
+        // A tag that is given again moves to the end, as with umoci.
+        #expect(entries[2].object?["digest"]?.string == renamed.digest.description)
+        #expect(try layout.listTags() == ["new", "old"])
         #expect(try layout.index().json["x-top"] == (try json("[1.0]")))
         #expect(try layout.index().json["annotations"] == (try json(#"{"z":"1"}"#)))
         #expect(try layout.removeTag("old"))

@@ -164,7 +164,7 @@ import Testing
         #expect(linux["resources"] == nil)
         #expect(linux["uidMappings"] == [["containerID": 0, "hostID": 1000, "size": 1]])
         let types = linux["namespaces"]?.array?.compactMap { $0.object?["type"]?.string }
-        #expect(types == ["pid", "ipc", "uts", "mount", "user"])
+        #expect(types == ["cgroup", "pid", "ipc", "uts", "mount", "user"])
     }
 
     @Test func otherSystemsAreRefused() throws {

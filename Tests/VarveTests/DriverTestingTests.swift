@@ -134,7 +134,7 @@ private final class WrongBundle: FrozenBundle {
         -> Bool
     { try wrapped.publish(chainIDs: chainIDs, options: options, layer: layer) }
 
-    func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
+    func refresh(manifest: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         try wrapped.refresh(manifest: manifest, chainID: chainID, options: options, files: files)
     }
 }

@@ -137,8 +137,13 @@ struct RawCommands: ParsableCommand {
         }
 
         private func configuration(_ config: ImageConfig, _ context: CommandContext) throws -> [UInt8] {
-            try Unpacking.runtimeConfiguration(
-                of: config, rootfs: rootfs?.path, owners: owners.mapping
+            // umoci names it as it lies beside the file.
+            let name = (context.program == .umoci ? rootfs?.path.lastComponent : nil).map {
+                $0.isEmpty ? "/" : $0.description
+            }
+            return try Unpacking.runtimeConfiguration(
+                of: config, rootfs: rootfs?.path, path: name, owners: owners.mapping,
+                hostname: context.program.hostname
             ) { context.logger.warning("\($0), or name one with --rootfs; root is taken instead") }
         }
 

@@ -92,6 +92,7 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
         if let memory { options.memory = memory.byteCount }
         options.limits = UnpackLimits(maxSize: maxSize, maxEntries: maxEntries)
         if let bundleMode { options.bundleMode = bundleMode.mode }
+        options.hostname = context.program.hostname
         options.writesMtree = try mtree || context.writesMtreeAlways()
         let result = try Unpacking(
             driver: driver, options: options, cancellation: context.cancellation,

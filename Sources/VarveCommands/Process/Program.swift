@@ -1,3 +1,4 @@
+import VarveOCI
 import VarveSystem
 
 /// What the command was called as.
@@ -17,4 +18,7 @@ public enum Program: String, Sendable {
     func exitCode(_ code: VarveError.Code) -> Int32 {
         self == .varve || code == .interrupted ? code.exitCode : VarveError.Code.failed.exitCode
     }
+
+    /// What a `config.json` that it writes calls the container.
+    var hostname: String { self == .umoci ? "umoci-default" : RuntimeConfig.hostname }
 }

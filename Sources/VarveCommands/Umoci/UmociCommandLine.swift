@@ -117,7 +117,10 @@ enum UmociCommandLine: Equatable {
                 if try given.toggle() { toggles.insert(flag.ours) } else { toggles.remove(flag.ours) }
             case .value:
                 values.removeAll { $0.name == flag.ours }
-                values.append((flag.ours, try reader.value(of: given)))
+                let value = try reader.value(of: given)
+                // Of all flags, this one may be empty, and is then as if it were not there.
+                if flag.ours == "rootfs", value.isEmpty { continue }
+                values.append((flag.ours, value))
             case .list:
                 values.append((flag.ours, try reader.value(of: given)))
             }

@@ -89,7 +89,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
 
     /// The bundle's `umoci.json` says which of the states kept for it counts, so replacing it is the step that does it:
     /// before that, the new state is there and not used; after it, the old one.
-    func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
+    func refresh(manifest: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         let kept = store.keptName(bundle, manifest)
         if try store.open(kept, in: store.refreshedDirectory) != nil {
             try store.delete(kept, in: store.refreshedDirectory.fd)
@@ -103,7 +103,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
         }
         var records = try store.chainRecords(of: bundle)
         records.add(
-            .chain(ChainName(chainID, variant: chainVariant(options))), for: manifest,
+            chainID.map { .chain(ChainName($0, variant: chainVariant(options))) } ?? .empty, for: manifest,
             keeping: try store.metadata(of: bundle)?.path.last?.digest)
         try attempt("write the name of its chain to", bundle.path) { () throws(Errno) in
             try bundle.subvolume.fd.setExtendedAttribute(

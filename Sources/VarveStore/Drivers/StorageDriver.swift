@@ -193,9 +193,9 @@ public protocol FrozenBundle: AnyObject {
     func adopt(chainIDs: [ChainID], options: ApplyOptions) throws -> Bool
 
     /// From now on deltas of the bundle count from this frozen state, which is the image `manifest` with the chain
-    /// `chainID`, and `files` replace those beside `rootfs/`. One of them is `umoci.json`, which names the image: a crash
+    /// `chainID` (nil: it has no layers), and `files` replace those beside `rootfs/`. One of them is `umoci.json`, which names the image: a crash
     /// leaves both as they were, or both as they are to be.
-    func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws
+    func refresh(manifest: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws
 
     /// The new image is stored and tagged: the last step of a repack.
     func didRepack(_ manifest: Descriptor, tag: String) throws

@@ -47,7 +47,6 @@ package struct BundleMetadata: Sendable {
                 "gid_mappings": ranges(apply.owners.gids),
                 "rootless": .bool(apply.owners.isRootless),
             ],
-            "whiteout_mode": 0,
         ]
     }
 

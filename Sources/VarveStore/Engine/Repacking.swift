@@ -121,9 +121,9 @@ public struct Repacking: Sendable {
 
         let apply = metadata.apply
         let created = options.history?.created ?? options.sourceDate ?? options.now ?? .now()
-        func refresh(_ manifest: Descriptor, _ chainID: ChainID) throws {
+        func refresh(_ manifest: Descriptor, _ chainID: ChainID?) throws {
             var refreshed = metadata
-            refreshed.path = [manifest]
+            refreshed.path = [manifest.annotated(Descriptor.referenceNameKey, tag)]
             try frozen.refresh(
                 manifest: manifest.digest, chainID: chainID, options: apply,
                 files: [BundleFile(name: BundleMetadata.fileName, contents: refreshed.encoded)])
@@ -139,9 +139,7 @@ public struct Repacking: Sendable {
                 manifest = try mutation.commit(to: layout)
             }
             try layout.tag(tag, manifest)
-            if options.isAsUmoci, options.refreshesBundle, let chainID = image.chainIDs.last {
-                try refresh(manifest, chainID)
-            }
+            if options.isAsUmoci, options.refreshesBundle { try refresh(manifest, image.chainIDs.last) }
             try frozen.didRepack(manifest, tag: tag)
             return Result(
                 layer: nil, manifest: manifest, changes: 0, source: delta.source, isPublished: true)

@@ -7,20 +7,25 @@ extension Unpacking {
     /// `config.json` of an image without a bundle.
     ///
     /// - Parameters:
-    ///   - rootfs: the root file system that users are looked up in, and that the document names; nil for none, and `.`.
+    ///   - rootfs: the root file system that users are looked up in; nil for none.
+    ///   - path: what the document calls the root file system; nil for `rootfs`, and `.` where there is none.
+    ///   - hostname: what it calls the container.
     ///   - onUnknownUser: called with the error that a user by name cannot be looked up without a root file system; root is
     ///     then taken instead.
     package static func runtimeConfiguration(
-        of config: ImageConfig, rootfs: BytePath?, owners: OwnerMapping,
+        of config: ImageConfig, rootfs: BytePath?, path: String? = nil, owners: OwnerMapping,
+        hostname: String = RuntimeConfig.hostname,
         onUnknownUser: (OCIError) -> Void
     ) throws -> [UInt8] {
         guard let rootfs else {
             do {
-                return try runtimeConfiguration(config, rootfs: nil, path: ".", owners: owners)
+                return try runtimeConfiguration(
+                    config, rootfs: nil, path: path ?? ".", owners: owners, hostname: hostname)
             } catch let error as OCIError {
                 // With the user left out: if that is not what was wrong, it is said now.
                 let configuration = try runtimeConfiguration(
-                    try config.withoutUser(), rootfs: nil, path: ".", owners: owners)
+                    try config.withoutUser(), rootfs: nil, path: path ?? ".", owners: owners,
+                    hostname: hostname)
                 onUnknownUser(error)
                 return configuration
             }
@@ -29,6 +34,6 @@ extension Unpacking {
             SharedDescriptor(try FileDescriptor.workingDirectory.open(rootfs, [.directory]))
         }
         return try runtimeConfiguration(
-            config, rootfs: root, path: rootfs.description, owners: owners)
+            config, rootfs: root, path: path ?? rootfs.description, owners: owners, hostname: hostname)
     }
 }

@@ -23,6 +23,8 @@ public struct Unpacking: Sendable {
         public var bundleMode = UnpackContext.closedBundleMode
         /// The bundle gets an mtree file, which umoci needs to repack it.
         public var writesMtree = false
+        /// What `config.json` calls the container.
+        public var hostname = RuntimeConfig.hostname
         /// What the command does without options.
         public init() {}
     }
@@ -65,7 +67,8 @@ public struct Unpacking: Sendable {
         try extract(image, transaction, to: bundle)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)
         let configuration = try Self.runtimeConfiguration(
-            image.config, rootfs: try transaction.rootfs(), owners: options.apply.owners)
+            image.config, rootfs: try transaction.rootfs(), owners: options.apply.owners,
+            hostname: options.hostname)
         try cancellation.check()
         var files = [
             BundleFile(name: "config.json", contents: try transaction.runtimeConfiguration(configuration)),
@@ -170,9 +173,12 @@ public struct Unpacking: Sendable {
     /// `config.json`, with users looked up in the passwd and group files of `rootfs`. Without one they are not known, and
     /// a user by name is an error.
     ///
-    /// - Parameter path: what the document calls the root file system.
+    /// - Parameters:
+    ///   - path: what the document calls the root file system.
+    ///   - hostname: what it calls the container.
     package static func runtimeConfiguration(
-        _ config: ImageConfig, rootfs: SharedDescriptor?, path: String = "rootfs", owners: OwnerMapping
+        _ config: ImageConfig, rootfs: SharedDescriptor?, path: String = "rootfs", owners: OwnerMapping,
+        hostname: String = RuntimeConfig.hostname
     ) throws -> [UInt8] {
         func account(_ file: BytePath) -> [UInt8]? {
             guard let rootfs,
@@ -184,6 +190,7 @@ public struct Unpacking: Sendable {
         options.uidMappings = owners.uids
         options.gidMappings = owners.gids
         options.isRootless = owners.isRootless
+        options.hostname = hostname
         let configuration = try RuntimeConfig.make(
             config, passwd: account("etc/passwd"), group: account("etc/group"), rootfs: path, options: options
         )

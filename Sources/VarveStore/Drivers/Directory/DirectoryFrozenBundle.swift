@@ -75,7 +75,7 @@ final class DirectoryFrozenBundle: FrozenBundle {
 
     /// As umoci does it: what the tree is now is recorded for the new manifest, then `umoci.json` names that. A crash
     /// before leaves a record that nobody looks at.
-    func refresh(manifest new: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
+    func refresh(manifest new: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         var now = try RecordedTree.scan(root.fd, known: record.digestOfUnchanged())
         now.trustChangeTimes(
             before: try FileSystemClock.pass(now.latestChange, in: directory.fd, path: context.bundle))

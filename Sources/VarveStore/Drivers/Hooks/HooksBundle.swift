@@ -80,7 +80,7 @@ final class HooksBundle: FrozenBundle {
     func publish(chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void) -> Bool
     { false }
 
-    func refresh(manifest: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
+    func refresh(manifest: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         let bundle = try attempt("open the bundle", context.bundle) { () throws(Errno) in
             try FileDescriptor.workingDirectory.open(context.bundle, [.directory])
         }
