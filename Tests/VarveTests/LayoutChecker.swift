@@ -248,7 +248,12 @@ extension SHA256Digest {
 struct LayerContent {
     struct Entry: Hashable, CustomStringConvertible {
         var path: String
-        var description: String
+        var kind: String
+        /// Of a hard link the path, else of a symbolic link what it says.
+        var target: String
+        /// Everything but the path.
+        var text: String
+        var description: String { "/\(path) \(text)" }
     }
 
     var diffID: String
@@ -278,9 +283,8 @@ struct LayerContent {
             let time = entry.kind == .hardLink ? "" : " \(entry.modificationTime.seconds)"
             entries.append(
                 Entry(
-                    path: path,
-                    description:
-                        "/\(path) \(entry.kind) \(String(entry.mode, radix: 8)) \(entry.uid):\(entry.gid) "
+                    path: path, kind: "\(entry.kind)", target: "\(entry.linkTarget)",
+                    text: "\(entry.kind) \(String(entry.mode, radix: 8)) \(entry.uid):\(entry.gid) "
                         + "\(entry.size) \(entry.linkTarget)\(time) [\(attributes)] \(hash.finalize().hex.prefix(8))"
                 ))
         }

@@ -5,6 +5,7 @@ struct UmociCase: Sendable, CustomStringConvertible {
     var steps: [[String]]
     /// Times are given in all commands, so that they are compared too.
     var comparesTimes = false
+    private var isContinued = false
     var description: String { name }
 
     init(_ name: String, _ steps: [String]..., comparesTimes: Bool = false) {
@@ -27,8 +28,16 @@ extension UmociCase {
             }
             return word
         }
-        return UmociSequence(
-            name: name, steps: steps.map { .command($0.map(plain)) }, comparesTimes: comparesTimes)
+        var all: [UmociSequence.Step] = steps.map { .command($0.map(plain)) }
+        if isContinued {
+            let times = ["--history.created", "2021-06-07T08:09:10Z"]
+            all += [
+                .swap, .command(["insert", "--image=L:base"] + times + ["files/file", "/next"]),
+                .command(["config", "--image=L:base", "--tag=next", "--author=next"] + times),
+                .command(["ls", "--layout=L"]),
+            ]
+        }
+        return UmociSequence(name: name, steps: all, comparesTimes: comparesTimes)
     }
 
     private static func config(_ name: String, _ flags: String..., then more: [String]? = nil) -> UmociCase {
@@ -43,7 +52,14 @@ extension UmociCase {
 
     private static func fails(_ name: String, _ words: String...) -> UmociCase { UmociCase(name, words) }
 
-    static let all: [UmociCase] = configuration + layers + tags + mistakes
+    static let all: [UmociCase] = (configuration + layers + tags).map(\.continued) + mistakes
+
+    /// With more work on what was made, by the other tool.
+    private var continued: UmociCase {
+        var result = self
+        result.isContinued = true
+        return result
+    }
 
     static let configuration: [UmociCase] = [
         config("a user", "--config.user", "web:www"),

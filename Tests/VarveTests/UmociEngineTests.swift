@@ -107,11 +107,11 @@ import Testing
         #expect(try LayoutChecker.findings(layout) == [])
         for tag in ["inserted", "added"] {
             let types = try ImageContents(layout).lines.filter {
-                $0.hasPrefix("\(tag) layer \(test.given.count) application/")
+                $0.hasPrefix("\(tag) layer \(test.given.count) {")
             }
             #expect(
                 types == [
-                    "\(tag) layer \(test.given.count) application/vnd.oci.image.layer.v1.tar+\(test.wanted)"
+                    "\(tag) layer \(test.given.count) {mediaType:\"application/vnd.oci.image.layer.v1.tar+\(test.wanted)\"}"
                 ])
         }
     }

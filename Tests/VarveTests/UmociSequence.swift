@@ -82,6 +82,9 @@ struct UmociSetting: Sendable, CustomTestStringConvertible {
         "umoci \(release.rawValue), \(isBtrfs ? "btrfs" : "directory"), \(isRootless ? "rootless" : "root")"
     }
 
+    /// Its place among all.
+    var number: UInt64 { (isRootless ? 4 : 0) + (isBtrfs ? 0 : 2) + (release == .installed ? 0 : 1) }
+
     static let all = [false, true].flatMap { isRootless in
         [true, false].flatMap { isBtrfs in
             UmociRelease.allCases.map { UmociSetting(release: $0, isBtrfs: isBtrfs, isRootless: isRootless) }
@@ -98,8 +101,8 @@ struct UmociGrammar {
     private var count = 0
     private var isNewer: Bool { setting.release == .newer }
 
-    init(seed: UInt64, setting: UmociSetting) {
-        random = HistoryRandom(seed: seed)
+    init(seed: Int, setting: UmociSetting) {
+        random = HistoryRandom(seed: UInt64(seed) &* UInt64(UmociSetting.all.count) &+ setting.number)
         self.setting = setting
     }
 
@@ -299,7 +302,8 @@ extension HistoryRandom {
 
 extension UmociSequence {
     /// Bundles change hands: what one unpacked the other repacks, refreshes and repacks again.
-    static let bundles: [UmociSequence] = {
+    static func bundles(isRootless: Bool) -> [UmociSequence] {
+        let rootless = isRootless ? ["--rootless"] : []
         let edits = [
             "nothing": ":", "a file": "echo new > new", "a change": "echo other > etc/conf",
             "a deletion": "rm -r etc/sub",
@@ -318,7 +322,9 @@ extension UmociSequence {
                 result.append(
                     UmociSequence(
                         name: "\(name)\(isSwapped ? ", handed over" : "")",
-                        steps: [.command(["unpack", "--image", "L:full", "b"])] + swap + [.edit("b", script)]
+                        steps: [.command(["unpack", "--image", "L:full"] + rootless + ["b"])] + swap + [
+                            .edit("b", script)
+                        ]
                             + [.command(["repack", "--refresh-bundle", "--image", "L:one", "b"])] + swap
                             + [.edit("b", "echo 2 > two; rm -f etc/passwd")]
                             + [
@@ -328,5 +334,5 @@ extension UmociSequence {
             }
         }
         return result
-    }()
+    }
 }

@@ -1,169 +1,6 @@
-import Glibc
-import VarveSystem
 import SystemPackage
 import TestSupport
-import Testing
-
-/// Room for sequences of one setting: a btrfs with a layout to begin with, files to put in, and a store.
-struct UmociRoom: ~Copyable {
-    let setting: UmociSetting
-    let volume: LoopVolume
-    private let release: String
-
-    init(_ setting: UmociSetting) throws {
-        let release = try setting.release.program()
-        let made = try LoopVolume(size: 4 << 30, options: "user_subvol_rm_allowed")
-        let user = OrdinaryUser.id
-        try runSuccessfully([
-            "/bin/sh", "-ec", Self.fixture, "sh", made.path.description, try builtProgram("varve"), release,
-            setting.isRootless ? "\(user):\(user)" : "0:0",
-        ])
-        if setting.isBtrfs {
-            let store = try Self.run(
-                "varve", ["store", "init", "store"], in: ".", of: made.path, setting, variables: [])
-            guard store.status == 0 else {
-                throw TestSupportError("no store can be made: \(store.errorText)")
-            }
-        }
-        self.setting = setting
-        self.release = release
-        volume = made
-    }
-
-    /// Files have times of whole seconds: umoci 0.4.7 rounds where 0.6 cuts off. What an ordinary user works with is its own.
-    private static let fixture = """
-        cd "$1"; cp "$2" varve; mkdir -p bin files/tree/dir/deeper files/empty start; ln -s ../varve bin/umoci; cd files
-        echo hello > file; printf '#!' > setid; printf x > attributes
-        setfattr -n user.test -v value attributes; ln file tree/dir/other; ln -s ../file tree/link; mkfifo tree/fifo
-        echo deep > tree/dir/deeper/file; ln tree/dir/deeper/file tree/hard; chmod 1777 tree/dir
-        mkdir -p base/etc/sub/deep base/data; echo conf > base/etc/conf; echo root:x:0:0::/root:/bin/sh > base/etc/passwd
-        echo d > base/etc/sub/deep/d; ln base/etc/conf base/etc/link; tar --numeric-owner --owner=0 --group=0 -C base -cf archive.tar .
-        chown -R "$4" .; [ "$4" != 0:0 ] || chown 7:8 tree/dir/deeper; chmod 4755 setid; find . -exec touch -h -d @1600000000 {} +
-        cd ../start; umoci init --layout L; umoci new --image L:bare; rootless=; [ "$4" = 0:0 ] || rootless="--uid-map 0:${4%:*}:1 --gid-map 0:${4#*:}:1"
-        umoci insert $rootless --image L:bare --tag base "$1/files/base" /
-        umoci config --image L:base --tag full --config.env A=1 --config.label who=me --config.cmd sh --config.volume /data \\
-            --config.exposedports 22/tcp --author first --config.workingdir /w
-        mkdir empty; ln -s ../files files; cd ..; chown -R "$4" .
-        """
-
-    func run(_ program: String, _ words: [String], in directory: String, variables: [String]) throws
-        -> CommandResult
-    {
-        try Self.run(program, words, in: directory, of: volume.path, setting, variables: variables)
-    }
-
-    /// Runs one command. An ordinary user sees the volume at a place of its own, as it may not search the directories
-    /// above.
-    private static func run(
-        _ program: String, _ words: [String], in directory: String, of volume: BytePath,
-        _ setting: UmociSetting,
-        variables: [String]
-    ) throws -> CommandResult {
-        let path = volume.description
-        var command =
-            ["env", "-C", "\(path)/\(directory)", "HOME=/nonexistent", "VARVE_UMOCI_MTREE=1"] + variables
-        if setting.isBtrfs { command.append("VARVE_STORE=\(setting.isRootless ? "/mnt" : path)/store") }
-        let up = directory == "." ? "" : directory.split(separator: "/").map { _ in "../" }.joined()
-        let called = program == "varve" || program == "bin/umoci" ? "./\(up)\(program)" : program
-        guard setting.isRootless else { return try runCommand(command + [called] + words) }
-        command[2] = "/mnt/\(directory)"
-        let user = OrdinaryUser.id
-        return try runCommand(
-            [
-                "unshare", "--mount", "sh", "-ec", "mount --bind \"$1\" /mnt; shift; exec \"$@\"", "sh", path,
-                "setpriv",
-                "--reuid=\(user)", "--regid=\(user)", "--clear-groups", "--inh-caps=-all", "--no-new-privs",
-                "--",
-            ] + command + [called] + words)
-    }
-
-    /// What went wrong between the two sides of a sequence; none if they are alike.
-    func differences(_ sequence: UmociSequence, number: Int) throws -> [String] {
-        let folder = "s\(number)"
-        try runSuccessfully([
-            "/bin/sh", "-ec",
-            "cd \"$1\"; mkdir $2; cp -a start $2/0; cp -a start $2/1; cp -a --reflink=auto files $2/files; chown $3 $2",
-            "sh",
-            volume.path.description, folder,
-            setting.isRootless ? "\(OrdinaryUser.id):\(OrdinaryUser.id)" : "0:0",
-        ])
-        defer { _ = try? runCommand(["rm", "-rf", "\(volume.path)/\(folder)"]) }
-        var sides = UmociSides(
-            self.setting, sequence, folder: folder, path: volume.path.appending(BytePath(folder)))
-        for step in sequence.steps {
-            switch step {
-            case .swap: sides.isSwapped.toggle()
-            case .edit(let bundle, let script):
-                for side in 0...1 { try sides.edit(bundle, script, side) }
-            case .command(let words):
-                var results: [CommandResult] = []
-                for side in 0...1 {
-                    results.append(
-                        try run(
-                            sides.isOurs(side) ? "bin/umoci" : release, words, in: "\(folder)/\(side)",
-                            variables: sides.variables))
-                }
-                try sides.compare(words, results)
-            }
-            if !sides.findings.isEmpty { return sides.findings.map { "\(step): \($0)" } }
-        }
-        try compareReaders(&sides, folder)
-        return sides.findings
-    }
-
-    /// Both tools look at both layouts, unpack what is in them, and say the same.
-    private func compareReaders(_ sides: inout UmociSides, _ folder: String) throws {
-        let programs = [release, "bin/umoci"]
-        for side in 0...1 {
-            let tags = try sides.tags(side)
-            var commands = [["ls", "--layout", "L"]]
-            for tag in tags.suffix(2) {
-                commands.append(["stat", "--json", "--image", "L:\(tag)"])
-                if setting.release == .newer { commands.append(["stat", "--image", "L:\(tag)"]) }
-            }
-            for words in commands {
-                let results = try programs.map {
-                    try run($0, words, in: "\(folder)/\(side)", variables: sides.variables)
-                }
-                var texts = results.map(\.outputText)
-                if setting.release == .installed, words[0] == "stat" {
-                    texts = try results.map {
-                        let history = try LayoutDocument($0.output)["history"] ?? .null
-                        return history == .null ? "[]" : "\(history)"
-                    }
-                }
-                if texts[0] != texts[1] || results[0].status != results[1].status {
-                    sides.findings.append(
-                        "\(words) of the layout of side \(side):\numoci (\(results[0].status)): \(texts[0])\(results[0].errorText)\nvarve (\(results[1].status)): \(texts[1])\(results[1].errorText)"
-                    )
-                }
-            }
-        }
-        guard sides.findings.isEmpty, let tag = try sides.tags(0).last else { return }
-        let rootless = setting.isRootless ? ["--rootless"] : []
-        var trees: [(String, BytePath)] = []
-        for side in 0...1 {
-            for (number, program) in programs.enumerated() {
-                let tree = "tree-\(number)"
-                let result = try run(
-                    program, ["raw", "unpack", "--image", "L:\(tag)"] + rootless + [tree],
-                    in: "\(folder)/\(side)", variables: sides.variables)
-                guard result.status == 0 else {
-                    sides.findings.append(
-                        "\(program) cannot unpack \(tag) of side \(side): \(result.errorText)")
-                    continue
-                }
-                trees.append(
-                    ("\(program) of side \(side)", sides.path.appending(BytePath("\(side)/\(tree)"))))
-            }
-        }
-        for (name, tree) in trees.dropFirst() {
-            for line in try UmociSides.differences(trees[0].1, tree) {
-                sides.findings.append("the tree of \(tag) by \(name) is not that by \(trees[0].0): \(line)")
-            }
-        }
-    }
-}
+import VarveSystem
 
 /// The two sides of a sequence on its way.
 struct UmociSides {
@@ -173,32 +10,59 @@ struct UmociSides {
     let path: BytePath
     var isSwapped = false
     var findings: [String] = []
-    /// Layers that a repack made: which names a tool packs besides those that changed is its own choice, and what they
-    /// unpack to is compared.
-    private var repacked: Set<String> = []
+    private let cache: LayerCache
+    /// All layers, and those that a repack made.
+    private var layers = Set<String>()
+    private var repacked = Set<String>()
+    private var edits = 0
+    /// Whether a command has changed a layout on either side.
+    private(set) var hasChanges = false
+    /// What was in the layouts after the last command.
+    private var states: [[BytePath: LayoutState]] = [[:], [:]]
+    /// The side on which varve made a file beside the layout, by the names of the files.
+    private var makers: [BytePath: Int] = [:]
 
-    init(_ setting: UmociSetting, _ sequence: UmociSequence, folder: String, path: BytePath) {
+    private static let layouts: [BytePath] = ["L", "N", "a/b/c"]
+
+    init(
+        _ setting: UmociSetting, _ sequence: UmociSequence, folder: String, path: BytePath, cache: LayerCache
+    ) throws {
         (self.setting, self.sequence, self.folder, self.path) = (setting, sequence, folder, path)
+        self.cache = cache
+        for side in 0...1 { states[side]["L"] = try LayoutState(self.side(side).appending("L")) }
+        layers = try ImageContents(self.side(0).appending("L"), cache: cache).layers
     }
 
     var variables: [String] {
         sequence.hasSourceDate ? ["SOURCE_DATE_EPOCH=\(UmociSequence.sourceDate)"] : []
     }
 
-    func isOurs(_ side: Int) -> Bool { (side == 1) != isSwapped }
+    func isOurs(_ side: Int) -> Bool { side == ourSide }
+
+    private var ourSide: Int { isSwapped ? 0 : 1 }
 
     private func side(_ side: Int) -> BytePath { path.appending(BytePath("\(side)")) }
 
-    func edit(_ bundle: String, _ script: String, _ side: Int) throws {
-        let root = self.side(side).appending(BytePath("\(bundle)/rootfs"))
-        guard (try? FileDescriptor.workingDirectory.status(of: root)) != nil else { return }
-        // Each command may fail; what was touched gets one time, and its owner.
-        let owner = setting.isRootless ? "chown -hR \(OrdinaryUser.id):\(OrdinaryUser.id) .; " : ""
-        try runSuccessfully([
-            "/bin/sh", "-c",
-            "cd \"$1\" || exit 1; { \(script); } 2>/dev/null; \(owner)find . -newermt @1600000100 -print0 | xargs -0r touch -h -d @1600000050; :",
-            "sh", root.description,
-        ])
+    /// The user and group of all that is made.
+    private var owner: String {
+        setting.isRootless ? "\(OrdinaryUser.id):\(OrdinaryUser.id)" : "0:0"
+    }
+
+    /// Changes the tree of a bundle on both sides alike.
+    mutating func edit(_ bundle: String, _ script: String) throws {
+        edits += 1
+        for side in 0...1 {
+            let root = self.side(side).appending(BytePath("\(bundle)/rootfs"))
+            guard (try? FileDescriptor.workingDirectory.status(of: root)) != nil else { continue }
+            // Each command may fail; what was touched gets one time, which is another for each step, and its owner.
+            let owner = setting.isRootless ? "chown -hR \(owner) .; " : ""
+            let time = 1_600_000_050 + edits
+            try runSuccessfully([
+                "/bin/sh", "-c",
+                "cd \"$1\" || exit 1; { \(script); } 2>/dev/null; \(owner)find . -newermt @1600000100 -print0 | xargs -0r touch -h -d @\(time); :",
+                "sh", root.description,
+            ])
+        }
     }
 
     func tags(_ side: Int) throws -> [String] {
@@ -211,21 +75,16 @@ struct UmociSides {
     }
 
     mutating func compare(_ words: [String], _ results: [CommandResult]) throws {
-        let (theirs, ours) = isOurs(1) ? (results[0], results[1]) : (results[1], results[0])
+        let (theirs, ours) = (results[1 - ourSide], results[ourSide])
         if theirs.status != ours.status {
             findings.append(
                 "umoci ended with \(theirs.status) (\(theirs.errorText)), varve with \(ours.status) (\(ours.errorText))"
             )
         }
-        let verb = words.first { !$0.hasPrefix("-") } ?? ""
-        // A tag that was given again: umoci moves some of them to the end of the list (Docs/umoci.md).
-        let isList = ["list", "ls"].contains(verb)
-        func printed(_ result: CommandResult) -> String {
-            isList
-                ? result.outputText.split(separator: "\n").sorted().joined(separator: "\n")
-                : result.outputText
-        }
-        if printed(theirs) != printed(ours), verb != "stat", theirs.status == 0 {
+        // Digests differ: what is told of an image by both is compared at the end.
+        let verb = words.first { !$0.hasPrefix("-") }
+        if UmociExpectation.output(theirs.outputText) != ours.outputText, verb != "stat" || theirs.status != 0
+        {
             findings.append("umoci printed \(theirs.outputText), varve \(ours.outputText)")
         }
         if theirs.status == 0, ours.status == 0, setting.release == .newer,
@@ -233,45 +92,67 @@ struct UmociSides {
         {
             findings.append("umoci said \(theirs.errorText), varve \(ours.errorText)")
         }
-        if words.contains("repack") {
-            for side in 0...1 { repacked.formUnion(try layers(side).subtracting(known)) }
-        }
-        for side in 0...1 { known.formUnion(try layers(side)) }
-        for layout in ["L", "N", "a/b/c"] { try compareLayouts(BytePath(layout)) }
+        for layout in Self.layouts { try compareLayouts(layout, isRepack: verb == "repack") }
         try compareFiles()
     }
 
-    private var known: Set<String> = []
-
-    /// The digests of all layers of a side.
-    private func layers(_ side: Int) throws -> Set<String> {
-        let layout = self.side(side).appending("L")
-        return try UmociLayout(layout, repacked: [], comparesTimes: false, ignoresSize: true).layers
+    private mutating func compare(_ what: String, _ lines: [Set<String>]) {
+        for side in 0...1 {
+            for line in lines[side].subtracting(lines[1 - side]).sorted() {
+                findings.append("\(what), side \(side)\(isOurs(side) ? ", varve's" : ""): \(line)")
+            }
+        }
     }
 
-    private mutating func compareLayouts(_ name: BytePath) throws {
+    private mutating func compareLayouts(_ name: BytePath, isRepack: Bool) throws {
         let places = [side(0).appending(name), side(1).appending(name)]
         let isThere = places.map { (try? FileDescriptor.workingDirectory.status(of: $0)) != nil }
         if isThere[0] != isThere[1] { findings.append("\(name) is there on one side only: \(isThere)") }
         guard isThere == [true, true] else { return }
-        let ours = isOurs(1) ? 1 : 0
+        let now = try places.map { try LayoutState($0) }
+        let before = states.map { $0[name] }
+        for side in 0...1 { states[side][name] = now[side] }
+        guard now[0] != before[0] || now[1] != before[1] else { return }
+        hasChanges = true
+
+        for side in 0...1 {
+            for (path, file) in now[side].files where file != before[side]?.files[path] {
+                let isFirst = path == "oci-layout" || path == "index.json" && before[side] == nil
+                let mode = file.isDirectory ? 0o755 : isFirst ? 0o644 : 0o600 as UInt32
+                let wanted = "\(owner) \(String(isOurs(side) ? UmociExpectation.mode(mode) : mode, radix: 8))"
+                if file.text != wanted {
+                    findings.append(
+                        "\(name)/\(path), side \(side)\(isOurs(side) ? ", varve's" : ""): \(file.text), not \(wanted)"
+                    )
+                }
+            }
+        }
+        // Blobs have other names: as many are left over.
+        compare(
+            "\(name)",
+            now.map { state in
+                let (blobs, others) = (
+                    state.files.keys.filter { $0.parent == "blobs/sha256" }, Set(state.files.keys)
+                )
+                return Set(others.subtracting(blobs).map(\.description)).union(["\(blobs.count) blobs"])
+            })
         if setting.release == .newer || !isSwapped {
-            for finding in try LayoutChecker.findings(places[ours]) {
+            for finding in try LayoutChecker.findings(places[ourSide]) {
                 findings.append("layout of varve: \(finding)")
             }
         }
-        let comparesTimes = sequence.comparesTimes || sequence.hasSourceDate
-        let layouts = try places.map {
-            try UmociLayout(
-                $0, repacked: repacked, comparesTimes: comparesTimes,
-                ignoresSize: setting.release == .installed)
+        var options = ImageContents.Options(
+            comparesTimes: sequence.comparesTimes || sequence.hasSourceDate,
+            comparesNewMembers: setting.release == .newer, repacked: repacked)
+        var contents = try places.map { try ImageContents($0, options, cache: cache) }
+        let new = contents[0].layers.union(contents[1].layers).subtracting(layers)
+        layers.formUnion(new)
+        if isRepack, !new.isEmpty {
+            repacked.formUnion(new)
+            options.repacked = repacked
+            contents = try places.map { try ImageContents($0, options, cache: cache) }
         }
-        for line in layouts[0].lines.subtracting(layouts[1].lines).sorted() {
-            findings.append("side 0: \(line)")
-        }
-        for line in layouts[1].lines.subtracting(layouts[0].lines).sorted() {
-            findings.append("side 1: \(line)")
-        }
+        compare("\(name)", contents.map(\.lines))
     }
 
     /// Bundles, root file systems and configurations that lie beside the layout.
@@ -285,26 +166,60 @@ struct UmociSides {
         }
         for name in names[0] where !["L", "N", "a", "empty", "files"].contains(name.description) {
             let places = [side(0).appending(name), side(1).appending(name)]
+            let ours = makers[name] ?? ourSide
+            makers[name] = ours
             guard try FileDescriptor.workingDirectory.status(of: places[0]).isDirectory else {
-                let configurations = try places.map { try UmociBundle.configuration($0) }
-                if configurations[0] != configurations[1] {
-                    findings.append("\(name): \(configurations[0])\nand \(configurations[1])")
-                }
+                compare(
+                    "\(name)", try places.indices.map { try configuration(places[$0], isOurs: $0 == ours) })
                 continue
             }
             let isBundle = name.bytes.first == UInt8(ascii: "b")
             let trees = places.map { isBundle ? $0.appending("rootfs") : $0 }
             for line in try Self.differences(trees[0], trees[1]) { findings.append("\(name): \(line)") }
             if isBundle {
-                let bundles = try places.map { try UmociBundle($0) }
-                for line in bundles[0].lines.subtracting(bundles[1].lines).sorted() {
-                    findings.append("\(name), side 0: \(line)")
-                }
-                for line in bundles[1].lines.subtracting(bundles[0].lines).sorted() {
-                    findings.append("\(name), side 1: \(line)")
-                }
+                compare("\(name)", try places.indices.map { try bundle(places[$0], isOurs: $0 == ours) })
             }
         }
+    }
+
+    /// A bundle but its tree, as lines of text.
+    private func bundle(_ path: BytePath, isOurs: Bool) throws -> Set<String> {
+        let here = FileDescriptor.workingDirectory
+        var lines: Set<String> = ["bundle \(try FileState(here.status(of: path)).text)"]
+        for entry in try entries(path) where !UmociExpectation.isOwnFile(entry.name) {
+            let name = entry.name.description
+            let state = FileState(try here.status(of: path.appending(entry.name)))
+            // The file is named by the digest of a manifest.
+            lines.insert("\(name.hasSuffix(".mtree") ? "mtree" : name) \(state.text)")
+        }
+        let meta = try LayoutDocument(try here.readFile(path.appending("umoci.json"), limit: 1 << 20))
+        let digest = meta["from_descriptor_path"]?["descriptor_walk"]?.elements?.last?["digest"]?.text ?? ""
+        let mtree = path.appending(BytePath(digest.replacing(":", with: "_") + ".mtree"))
+        lines.insert("mtree file of its manifest: \((try? here.status(of: mtree)) != nil)")
+        // The first is of the bytes of the manifest; the second is varve's own.
+        let kept = UmociExpectation.metadata(meta).mapMembers { key, value in
+            ["digest", "size", "varve_keep_dirlinks"].contains(key) ? nil : value
+        }
+        lines.insert("umoci.json \(kept)")
+        return lines.union(try configuration(path.appending("config.json"), isOurs: isOurs))
+    }
+
+    /// `config.json` as lines of text: as it is, or as it would be of varve.
+    private func configuration(_ path: BytePath, isOurs: Bool) throws -> Set<String> {
+        let here = FileDescriptor.workingDirectory
+        let document = try LayoutDocument(try here.readFile(path, limit: 1 << 20))
+        let expected = UmociExpectation.sorted(isOurs ? document : UmociExpectation.configuration(document))
+        let known = expected.mapMembers { key, value in
+            key != "org.opencontainers.image.created" || sequence.comparesTimes || sequence.hasSourceDate
+                ? value : .string("some time")
+        }
+        var lines: Set<String> = ["config.json \(FileState(try here.status(of: path)).text)"]
+        for (key, value) in known.members ?? [:] {
+            for (part, value) in value.members ?? ["": value] {
+                lines.insert("config.json \(key) \(part) \(value)")
+            }
+        }
+        return lines
     }
 
     /// Later than all times that are set.
@@ -328,68 +243,35 @@ struct UmociSides {
     }
 }
 
-/// A layout as lines of text, equal for layouts that mean the same: owners and modes of what lies in it, and its images.
-struct UmociLayout {
-    private(set) var lines: Set<String>
-    private(set) var layers: Set<String> = []
+/// Which file this is, whose, and with what mode.
+private struct FileState: Equatable {
+    var inode: UInt64
+    var isDirectory: Bool
+    var text: String
 
-    init(_ path: BytePath, repacked: Set<String>, comparesTimes: Bool, ignoresSize: Bool) throws {
-        let images = try ImageContents(path, comparesTimes, repacked: repacked, ignoresSize: ignoresSize)
-        lines = images.lines
-        layers = images.layers
-        let here = FileDescriptor.workingDirectory
-        var owners = Set<String>()
-        for name in ["", "blobs", "blobs/sha256"] as [BytePath] {
-            let place = name.isEmpty ? path : path.appending(name)
-            let status = try here.status(of: place)
-            lines.insert("/\(name) \(status.uid):\(status.gid) \(String(status.permissions, radix: 8))")
-            for entry in try entries(place) where !name.isEmpty || entry.type != .directory {
-                let status = try here.status(of: place.appending(entry.name))
-                if !status.isDirectory { owners.insert("\(status.uid):\(status.gid)") }
-            }
-        }
-        lines.insert("files of \(owners.sorted())")
+    init(_ status: FileStatus) {
+        inode = UInt64(status.inode)
+        isDirectory = status.isDirectory
+        text = "\(status.uid):\(status.gid) \(String(status.permissions, radix: 8))"
     }
 }
 
-/// A bundle but its tree, as lines of text.
-struct UmociBundle {
-    private(set) var lines: Set<String> = []
+/// The files of a layout, and the list of its images.
+private struct LayoutState: Equatable {
+    var files: [BytePath: FileState] = [:]
+    var index: [UInt8]
 
     init(_ path: BytePath) throws {
         let here = FileDescriptor.workingDirectory
-        let status = try here.status(of: path)
-        lines.insert("bundle \(status.uid):\(status.gid) \(String(status.permissions, radix: 8))")
-        for entry in try entries(path) {
-            let name = entry.name.description
-            // The record of varve's own, and mtree files, which bear the digest of a manifest.
-            if name.hasSuffix(".record") { continue }
-            lines.insert("entry \(name.hasSuffix(".mtree") ? "mtree" : name)")
+        index = try here.readFile(path.appending("index.json"), limit: 1 << 24)
+        for name in [".", "blobs", "blobs/sha256"] as [BytePath] {
+            let place = path.appending(name)
+            files[name] = FileState(try here.status(of: place))
+            for entry in try entries(place) where entry.type != .directory {
+                let file = name == "." ? entry.name : name.appending(entry.name)
+                files[file] = FileState(try here.status(of: place.appending(entry.name)))
+            }
         }
-        let meta = try LayoutDocument(try here.readFile(path.appending("umoci.json"), limit: 1 << 20))
-        let mtree = meta["from_descriptor_path"]?["descriptor_walk"]?.elements?.last?["digest"]?.text ?? ""
-        let isThere =
-            (try? here.status(of: path.appending(BytePath(mtree.replacing(":", with: "_") + ".mtree"))))
-            != nil
-        lines.insert("mtree file of its manifest: \(isThere)")
-        for (key, value) in meta.members ?? [:]
-        where !["from_descriptor_path", "whiteout_mode", "varve_keep_dirlinks"].contains(key) {
-            lines.insert("umoci.json \(key) \(value)")
-        }
-        lines.insert(try Self.configuration(path.appending("config.json")))
-    }
-
-    /// What of a runtime configuration is not chosen by the tool.
-    static func configuration(_ path: BytePath) throws -> String {
-        let document = try LayoutDocument(try FileDescriptor.workingDirectory.readFile(path, limit: 1 << 20))
-        let process = document["process"] ?? .null
-        let parts = ["args", "env", "cwd"].map { "\($0) \(process[$0] ?? .null)" }
-        let user = process["user"] ?? .null
-        return "config.json "
-            + (parts + [
-                "uid \(user["uid"] ?? .null)", "gid \(user["gid"] ?? .null)",
-                "root \(document["root"]?["path"] ?? .null)",
-            ]).joined(separator: ", ")
     }
 }
 
