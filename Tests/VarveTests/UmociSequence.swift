@@ -99,6 +99,7 @@ struct UmociGrammar {
     private var tags = ["base", "full", "bare"]
     private var bundles: [String] = []
     private var count = 0
+    private var hasOther = false
     private var isNewer: Bool { setting.release == .newer }
 
     init(seed: Int, setting: UmociSetting) {
@@ -117,7 +118,7 @@ struct UmociGrammar {
     }
 
     private mutating func steps() -> [UmociSequence.Step] {
-        switch random.below(24) {
+        switch random.below(26) {
         case 0..<5: return [command(config())]
         case 5..<9: return [command(insert())]
         case 9:
@@ -125,43 +126,72 @@ struct UmociGrammar {
                 command(
                     ["raw", "add-layer", image()] + newTag() + history() + compress() + ["files/archive.tar"])
             ]
-        case 10: return [command(["tag", image()] + [add(tag: name("t"))])]
+        case 10: return [command(["tag", image()] + [tag(like: "t")])]
         case 11: return [command([pick(["rm", "remove"]), image(removes: true)])]
-        case 12: return [command(["new", "--image=L:" + add(tag: name("n"))])]
+        case 12: return [command(["new", "--image=L:" + tag(like: "n")])]
         case 13: return [command(["gc", "--layout=L"])]
         case 14: return [command([pick(["ls", "list"]), "--layout", "L"])]
         case 15: return [command(mistake())]
-        case 16: return [command(["raw", "unpack", image()] + owners() + [name("r")])]
-        case 17:
-            return [command(["raw", pick(["runtime-config", "config"]), image()] + owners() + [name("c")])]
+        case 16:
+            let keeps = toggle("keep-dirlinks", in: 4)
+            return [command(["raw", "unpack", image()] + keeps + owners() + [name("r")])]
+        case 17, 18:
+            var words = ["raw", pick(["runtime-config", "config"]), image()]
+            if !bundles.isEmpty, random.isOne(in: 2) {
+                words.append(
+                    "--rootfs=\(bundles[random.below(bundles.count)])/"
+                        + pick(["rootfs", "rootfs/", "./rootfs"]))
+            }
+            return [command(words + owners() + [name("c")])]
+        case 19 where !hasOther:
+            hasOther = true
+            return [
+                command(["init", "--layout=N"]), command(["new", "--image", "N:a"]),
+                command(["insert", "--image=N:a"] + history() + ["files/tree", "/"]),
+                command(["ls", "--layout", "N"]),
+            ]
         default: return bundle()
         }
     }
 
     /// Flags may stand before and behind arguments.
     private mutating func command(_ words: [String]) -> UmociSequence.Step {
-        random.isOne(in: 12) ? .command(["--log=error"] + words) : .command(words)
+        switch random.below(24) {
+        case 0: .command(["--log=error"] + words)
+        case 1: .command(["-log", "fatal"] + words)
+        // Of a collection umoci says more.
+        case 2 where words[0] != "gc" && !words[0].hasPrefix("-"):
+            .command([pick(["--verbose", "--log=info"])] + words)
+        default: .command(words)
+        }
     }
 
     private mutating func bundle() -> [UmociSequence.Step] {
         if bundles.isEmpty || random.isOne(in: 3) {
             let bundle = name("b")
             bundles.append(bundle)
-            let keeps = random.isOne(in: 4) ? ["--keep-dirlinks"] : []
+            let keeps = toggle("keep-dirlinks", in: 4)
             return [.command(["unpack", image()] + keeps + owners() + [bundle])]
         }
         let bundle = bundles[random.below(bundles.count)]
         var steps: [UmociSequence.Step] = []
         if !random.isOne(in: 5) {
-            let script = (0...random.below(3)).map { _ in pick(Self.edits) }.joined(separator: "; ")
+            let known = Self.edits + (setting.isRootless ? [] : Self.rootEdits)
+            let script = (0...random.below(3)).map { _ in pick(known) }.joined(separator: "; ")
             steps.append(.edit(bundle, script))
         }
         if random.isOne(in: 8) { steps.append(.swap) }
-        var words = ["repack", "--image=L:" + add(tag: name("p"))]
-        if random.isOne(in: 3) { words.append("--refresh-bundle") }
-        if random.isOne(in: 4) { words += ["--mask-path", pick(["/etc", "/none", "/new"])] }
-        if random.isOne(in: 4) { words.append("--no-mask-volumes") }
-        steps.append(.command(words + history() + compress() + [bundle]))
+        var words = ["repack", "--image=L:" + tag(like: "p")] + toggle("refresh-bundle", in: 2)
+        for _ in 0..<random.below(3) {
+            words += ["--mask-path", pick(["/etc", "/none", "/new", "/etc/", "/data/volume", "/a/b"])]
+        }
+        words += toggle("no-mask-volumes", in: 4)
+        // With both, and nothing changed, umoci makes the same image again and fails at its mtree file.
+        var history = history()
+        if words.contains(where: { $0.hasSuffix("refresh-bundle") || $0.hasSuffix("refresh-bundle=true") }) {
+            history.removeAll { $0.hasSuffix("no-history") || $0 == "--no-history=true" }
+        }
+        steps.append(.command(words + history + compress() + [bundle]))
         return steps
     }
 
@@ -177,6 +207,20 @@ struct UmociGrammar {
         "mkdir -p deep/$(printf '%0200d' 1)/$(printf '%0200d' 2)",
         "setfattr -n user.k -v v new", "mv new renamed",
         "printf 'caf\\303\\251' > \"$(printf 'caf\\303\\251')\"", "touch -d @1 .",
+        "mv etc/sub etc/other", "rm -rf etc/sub; ln -s /data etc/sub", "rm -rf data; echo x > data",
+        "rm -f a-link; mkdir a-link; echo x > a-link/x", "cp -a etc copy", "touch etc/conf",
+        "touch -d @7 etc/passwd",
+        "setfattr -x user.k new", "chmod 0 new", "rm -rf etc; mkdir etc; echo y > etc/y",
+        "ln -sfn new soft; ln -f soft twin",
+        "mkdir -p x/y; rmdir x/y", ": > etc/conf", "ln -f etc/conf etc/third", "echo 1 > etc/third",
+        "printf 'nl' > \"$(printf 'a\\nb')\"", "printf b > \"$(printf 'b\\377')\"",
+        "truncate -s 3M big; echo end >> big",
+        "mkdir -m 2775 shared; mkdir -m 1777 tmp; echo t > tmp/t", "rm -rf * .??*",
+    ]
+    /// What an ordinary user cannot unpack.
+    private static let rootEdits = [
+        "chown 5:6 etc/conf", "chown -h 7:8 soft", "mknod null c 1 3", "mknod block b 7 9; chmod 640 block",
+        "chown 1:1 new; chmod 6755 new", "setcap cap_net_raw+ep new", "setfattr -n trusted.t -v 1 etc",
     ]
 
     private mutating func config() -> [String] {
@@ -230,8 +274,9 @@ struct UmociGrammar {
         if random.isOne(in: 4) { return words + ["--whiteout", target == "/" ? "/etc" : target] }
         let source = pick([
             "files/file", "files/setid", "files/attributes", "files/tree", "files/empty", "files/tree/link",
+            "files/tree/", "files/tree/fifo", "files/tree/dir",
         ])
-        let isDirectory = source.hasSuffix("tree") || source.hasSuffix("empty")
+        let isDirectory = ["tree", "tree/", "dir", "empty"].contains { source.hasSuffix($0) }
         if isDirectory, random.isOne(in: 3) { words.append("--opaque") }
         return words + [source, target == "/" && !isDirectory ? "/file" : target]
     }
@@ -254,7 +299,19 @@ struct UmociGrammar {
         ])
     }
 
-    private mutating func owners() -> [String] { setting.isRootless ? ["--rootless"] : [] }
+    private mutating func owners() -> [String] {
+        if setting.isRootless { return [pick(["--rootless", "-rootless", "--rootless=true"])] }
+        return random.isOne(in: 6)
+            ? pick([
+                ["--uid-map=0:100:50", "--gid-map", "0:200:50"], ["--rootless=false"],
+                ["--uid-map", "0:1000:7", "--uid-map", "7:7:100", "--gid-map", "0:0:65536"],
+            ]) : []
+    }
+
+    /// A toggle in one of its forms, or none.
+    private mutating func toggle(_ name: String, in count: Int) -> [String] {
+        random.isOne(in: count) ? [pick(["--\(name)", "-\(name)", "--\(name)=true", "--\(name)=false"])] : []
+    }
 
     private mutating func compress() -> [String] {
         guard isNewer, random.isOne(in: 3) else { return [] }
@@ -262,12 +319,17 @@ struct UmociGrammar {
     }
 
     private mutating func newTag() -> [String] {
-        random.isOne(in: 3) ? ["--tag", add(tag: name("g"))] : []
+        random.isOne(in: 3) ? ["--tag", tag(like: "g")] : []
+    }
+
+    /// Some are there already, and move to the end of the list.
+    private mutating func tag(like prefix: String) -> String {
+        random.isOne(in: 4) ? pick(tags) : add(tag: name(prefix))
     }
 
     private mutating func history() -> [String] {
         switch random.below(8) {
-        case 0: return ["--no-history"]
+        case 0: return [pick(["--no-history", "--no-history=true", "--no-history=false"])]
         case 1: return ["--history.comment", pick(["why", "a, b", "t\tb", ""])]
         case 2: return ["--history.author=" + pick(["h", ""]), "--history.created_by", "me"]
         case 3:

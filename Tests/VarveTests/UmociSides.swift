@@ -15,6 +15,8 @@ struct UmociSides {
     private var layers = Set<String>()
     private var repacked = Set<String>()
     private var edits = 0
+    /// Else a command may have made what is there already, which each tool has other bytes for.
+    private var makesOnlyNewBlobs = true
     /// Whether a command has changed a layout on either side.
     private(set) var hasChanges = false
     /// What was in the layouts after the last command.
@@ -81,6 +83,9 @@ struct UmociSides {
                 "umoci ended with \(theirs.status) (\(theirs.errorText)), varve with \(ours.status) (\(ours.errorText))"
             )
         }
+        if words.contains(where: { $0 == "--no-history" || $0 == "--no-history=true" }) {
+            makesOnlyNewBlobs = false
+        }
         // Digests differ: what is told of an image by both is compared at the end.
         let verb = words.first { !$0.hasPrefix("-") }
         if UmociExpectation.output(theirs.outputText) != ours.outputText, verb != "stat" || theirs.status != 0
@@ -134,7 +139,8 @@ struct UmociSides {
                 let (blobs, others) = (
                     state.files.keys.filter { $0.parent == "blobs/sha256" }, Set(state.files.keys)
                 )
-                return Set(others.subtracting(blobs).map(\.description)).union(["\(blobs.count) blobs"])
+                return Set(others.subtracting(blobs).map(\.description))
+                    .union(makesOnlyNewBlobs ? ["\(blobs.count) blobs"] : [])
             })
         if setting.release == .newer || !isSwapped {
             for finding in try LayoutChecker.findings(places[ourSide]) {
