@@ -237,12 +237,17 @@ struct UmociSides {
         // A directory that no layer names, or in which something was made or deleted by one that does not name it, has the
         // time of the unpack with umoci, and one that does not depend on it with varve.
         return try TreeCompare.differences(first.fd, second.fd, OracleOptions(ignoresSubsecondTimes: true))
-            .compactMap {
-                line in
+            .compactMap { line in
                 guard let colon = line.firstRange(of: ": ") else { return line }
-                let kept = line[colon.upperBound...].split(separator: "; ").filter { part in
-                    !part.hasPrefix("mtime ")
-                        || part.split(whereSeparator: { !$0.isNumber }).allSatisfy { (Int($0) ?? 0) < now }
+                let parts = line[colon.upperBound...].split(separator: "; ")
+                let times = parts.filter { $0.hasPrefix("mtime ") }.flatMap {
+                    $0.split(whereSeparator: { !$0.isNumber }).map { Int($0) ?? 0 }
+                }
+                // One that no layer names belongs to root of the image with varve, to who unpacks with umoci.
+                let isUnnamed = times.contains(0) && times.contains { $0 >= now }
+                let kept = parts.filter { part in
+                    if part.hasPrefix("mtime ") { return times.allSatisfy { $0 < now } }
+                    return !(isUnnamed && (part.hasPrefix("uid ") || part.hasPrefix("gid ")))
                 }
                 return kept.isEmpty ? nil : line[..<colon.upperBound] + kept.joined(separator: "; ")
             }

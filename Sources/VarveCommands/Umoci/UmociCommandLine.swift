@@ -122,7 +122,12 @@ enum UmociCommandLine: Equatable {
                 if flag.ours == "rootfs", value.isEmpty { continue }
                 values.append((flag.ours, value))
             case .list:
-                values.append((flag.ours, try reader.value(of: given)))
+                let value = try reader.value(of: given)
+                // Of several values umoci drops the empty ones, and of several empty ones all but one.
+                let isKnown = values.contains { $0.name == flag.ours }
+                if isKnown, value.isEmpty { continue }
+                values.removeAll { $0.name == flag.ours && $0.value.isEmpty }
+                values.append((flag.ours, value))
             }
         }
         guard values.contains(where: { $0.name == verb.mandatory }) else {
