@@ -208,6 +208,41 @@ enum TarReadings {
             form("base 256 of -1", [UInt8](repeating: 0xff, count: length))
             form("base 256 of -7", [UInt8](repeating: 0xff, count: length - 1) + [0xf9])
         }
+        // Go reads them wherever they stand.
+        let others: [(String, [UInt8])] = [
+            (
+                "uid of letters, and a pax uid",
+                paxHeader([("uid", "7")]) + tarHeader("a", "0", [Patch(108, "x")])
+            ),
+            (
+                "mtime of letters, and a pax mtime",
+                paxHeader([("mtime", "7")]) + tarHeader("a", "0", [Patch(136, "x")])
+            ),
+            (
+                "uid of NULs and digits, and a pax uid",
+                paxHeader([("uid", "7")]) + tarHeader("a", "0", [Patch(108, "\u{0}\u{0}\u{0}7")])
+            ),
+            ("device number of letters at a file", tarHeader("a", "0", [Patch(329, "x")])),
+            (
+                "device number of NULs and digits at a file",
+                tarHeader("a", "0", [Patch(329, "\u{0}\u{0}\u{0}7")])
+            ),
+            ("device number of letters at a file of v7", tarHeader("a", "0", magic: "", [Patch(329, "x")])),
+            (
+                "uid of letters at a pax header",
+                tarHeader("pax", "x", size: 12, [Patch(108, "x")]) + padded("12 path=one\n") + tarHeader("a")
+            ),
+            (
+                "mode of letters at a GNU long name",
+                tarHeader("././@LongLink", "L", size: 4, magic: gnuMagic, [Patch(100, "x")])
+                    + padded("one\u{0}") + tarHeader("a")
+            ),
+            (
+                "GNU time of bytes that are no ASCII",
+                tarHeader("a", magic: gnuMagic, [Patch(345, [0xe9, 0xe9])])
+            ),
+        ]
+        for (what, header) in others { result.append(TarReading(what, file + header + tail)) }
         result.append(TarReading("checksum: NULs before", checksum { [0, 0] + octal($0, 6) }))
         result.append(TarReading("checksum: spaces before", checksum { [32, 32] + octal($0, 6) }))
         result.append(TarReading("checksum: digits, space, NUL", checksum { octal($0, 6) + [32, 0] }))
@@ -274,6 +309,12 @@ enum TarReadings {
         TarReading(
             "a device in v7",
             tarHeader("a", "3", magic: "", [Patch(329, octal(1, 7)), Patch(337, octal(3, 7))]) + tail),
+        TarReading(
+            "a device in a header of no known kind",
+            tarHeader("a", "3", magic: "ustarx00", [Patch(329, octal(1, 7))]) + tail),
+        TarReading(
+            "a hard link with a size in a header of no known kind",
+            file + pax(("uid", "7"), entry: tarHeader("a", "1", size: 700, link: "f", magic: "ustarx00"))),
         TarReading(
             "a device in GNU",
             tarHeader("a", "3", magic: gnuMagic, [Patch(329, octal(1, 7)), Patch(337, octal(3, 7))]) + tail),
@@ -343,6 +384,10 @@ enum TarReadings {
         TarReading("pax: nothing", paxHeader(raw: []) + file + tail),
         TarReading("pax: a path", pax(("path", "one"))),
         TarReading("pax: a path twice", pax(("path", "one"), ("path", "two"))),
+        TarReading(
+            "pax: a path that is no UTF-8",
+            paxHeader(raw: paxRecord("path", [0xe9])) + tarEntry("a", "0", "x") + tail,
+            .taken("libarchive extracts it, and complains of the name")),
         TarReading("pax: an empty path", pax(("path", ""))),
         TarReading(
             "pax: an empty linkpath", file + pax(("linkpath", ""), entry: tarHeader("s", "2", link: "f"))),

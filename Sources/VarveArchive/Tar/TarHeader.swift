@@ -157,9 +157,41 @@ enum TarDialect {
         return value
     }
 
-    private func base256(at offset: Int, _ length: Int) -> Int64? {
+    /// The first field that Go's archive/tar cannot read: it reads the numbers of every header, those that a record replaces and
+    /// those that mean nothing for its type as well, and refuses the archive. Nil if it reads them all.
+    var fieldThatGoRefuses: TarField? {
+        for field in [TarField.size, .mode, .uid, .gid, .modificationTime] where unsafe !isReadByGo(field) {
+            return field
+        }
+        switch unsafe dialect {
+        case .v7, .unknown: return nil
+        case .ustar, .star, .gnu: break
+        }
+        for field in [TarField.deviceMajor, .deviceMinor] where unsafe !isReadByGo(field) { return field }
+        return nil
+    }
+
+    /// Octal digits up to the first NUL, with spaces and NULs around them; or base 256 in 63 bits.
+    private func isReadByGo(_ field: TarField) -> Bool {
+        if unsafe byte(field.offset) & 0x80 != 0 {
+            return unsafe base256(at: field.offset, field.length, anyMark: true) != nil
+        }
+        var index = field.offset
+        var end = field.offset &+ field.length
+        while index < end, unsafe byte(index) == 0x20 || byte(index) == 0 { index &+= 1 }
+        while index < end, unsafe byte(end &- 1) == 0x20 || byte(end &- 1) == 0 { end &-= 1 }
+        while index < end {
+            let character = unsafe byte(index)
+            if character == 0 { return true }
+            guard character &- UInt8(ascii: "0") <= 7 else { return false }
+            index &+= 1
+        }
+        return true
+    }
+
+    private func base256(at offset: Int, _ length: Int, anyMark: Bool = false) -> Int64? {
         // GNU tar has no other marks; other readers take the rest of the byte for a part of the number.
-        guard unsafe byte(offset) == 0x80 || byte(offset) == 0xff else { return nil }
+        guard unsafe anyMark || byte(offset) == 0x80 || byte(offset) == 0xff else { return nil }
         let invert: UInt8 = unsafe byte(offset) & 0x40 != 0 ? 0xff : 0
         var magnitude: UInt64 = 0
         for index in 0..<length {

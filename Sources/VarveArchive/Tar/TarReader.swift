@@ -271,6 +271,7 @@ package final class TarReader {
                 throw fail(.ambiguousData("it follows a sparse file that goes on after the end of its map"))
             }
             if let reason = unsafe header.checksumFailure(rawSum: sum) { throw fail(reason) }
+            if let field = unsafe header.fieldThatGoRefuses { throw unsafe fail(Self.invalid(header, field)) }
 
             switch unsafe header.typeflag {
             case UInt8(ascii: "x"):
@@ -477,7 +478,8 @@ package final class TarReader {
         case .characterDevice, .blockDevice:
             // v7 had no field for them.
             switch unsafe header.dialect {
-            case .v7, .unknown: break
+            case .v7: break
+            case .unknown: throw fail(.ambiguousData("it is a device, and its header is of no known kind"))
             case .ustar, .star, .gnu:
                 entry.deviceMajor = try unsafe device(header, .deviceMajor)
                 entry.deviceMinor = try unsafe device(header, .deviceMinor)
@@ -504,16 +506,14 @@ package final class TarReader {
             if let recorded = pax?.size, recorded != 0 {
                 throw fail(.ambiguousData("a pax record gives a size to an entry that has no data"))
             }
-            if entry.kind == .hardLink, pax?.size == nil, size != 0, isPax,
-                dialect == .ustar || dialect == .star
-            {
+            if entry.kind == .hardLink, pax?.size == nil, size != 0, isPax, dialect != .v7, dialect != .gnu {
                 throw fail(.ambiguousData("a hard link has a size, which in a pax archive may mean data"))
             }
         }
         if let recorded = pax?.schilyRealSize, recorded != entry.size {
             throw fail(.ambiguousData("the pax record SCHILY.realsize gives it another size"))
         }
-        if dialect != .ustar && dialect != .star && dialect != .unknown { isPax = false }
+        if dialect == .v7 || dialect == .gnu { isPax = false }
         return entry
     }
 
