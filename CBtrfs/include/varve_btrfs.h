@@ -7,6 +7,8 @@
 
 /// BTRFS_IOC_FS_INFO: the UUID that all subvolumes and mounts of one btrfs share.
 int varve_btrfs_filesystem_uuid(int fd, uint8_t *uuid);
+/// The same call: bytes of a node or leaf of its trees.
+int64_t varve_btrfs_node_size(int fd);
 
 /// What BTRFS_IOC_GET_SUBVOL_INFO says (struct btrfs_ioctl_get_subvol_info_args in linux/btrfs.h).
 struct varve_subvolume_info {

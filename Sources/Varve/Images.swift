@@ -249,7 +249,7 @@ public struct Images: Sendable {
         try await workshop.run { place in
             try Unpacking(
                 driver: RootfsDriver(), options: place.fitted(options), cancellation: place.cancellation,
-                progress: paced(progress)
+                logger: logger, progress: paced(progress)
             ).unpackRootfs(place.resolve(image, platform: platform), into: rootfs)
         }
     }

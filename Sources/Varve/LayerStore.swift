@@ -95,7 +95,7 @@ public struct LayerStore: Sendable {
         try await run { work in
             try Unpacking(
                 driver: work.driver, options: work.place.fitted(options), cancellation: work.cancellation,
-                progress: paced(progress)
+                logger: logger, progress: paced(progress)
             )
             .unpack(try work.place.resolve(image, platform: platform), into: bundle)
         }

@@ -5,6 +5,13 @@ import VarveSystem
 package import SystemPackage
 
 extension FileDescriptor {
+    /// Bytes of a node or leaf of the trees of the btrfs that holds this descriptor (`BTRFS_IOC_FS_INFO`).
+    package func nodeSize() throws(BtrfsError) -> Int {
+        let size = varve_btrfs_node_size(rawValue)
+        guard size > 0 else { throw BtrfsError(.identify, self, errno: Errno(rawValue: errno)) }
+        return Int(size)
+    }
+
     /// The UUID of the btrfs that holds this descriptor (`BTRFS_IOC_FS_INFO`): the same for all its subvolumes and
     /// mounts, which `st_dev` and `f_fsid` are not.
     package func fileSystemUUID() throws(BtrfsError) -> SubvolumeUUID {

@@ -45,8 +45,8 @@ struct ForeignReference: CustomStringConvertible {
     var description: String {
         guard source != nil else {
             return
-                "\"\(text)\" is not needed in this form: write \(BytePath(String(text.dropFirst(4))).shellWord), the image layout's "
-                + "directory and the tag"
+                "\"\(text)\" is how skopeo names an image in a layout (\(BytePath(text).shellWord)); here it has no \"oci:\" before it: "
+                + "--image \(BytePath(String(text.dropFirst(4))).shellWord)"
         }
         return "\"\(text)\" is \(what), not an image layout in a directory"
     }

@@ -83,7 +83,7 @@ package struct ContainerUser: Hashable, Sendable {
         return number
     }
 
-    private static func number(_ digits: ArraySlice<UInt8>) -> UInt32? {
+    static func number(_ digits: ArraySlice<UInt8>) -> UInt32? {
         guard (1...20).contains(digits.count), digits.allSatisfy({ (0x30...0x39).contains($0) }),
             let text = String(validating: digits, as: UTF8.self), let number = UInt32(text), number != .max
         else { return nil }
@@ -93,7 +93,7 @@ package struct ContainerUser: Hashable, Sendable {
 
 /// The lines of passwd(5) or group(5) split at colons. Comments and lines with fewer fields than `fieldCount`
 /// are passed over: real files hold NIS entries (`+::::::`) and other things that are not accounts.
-private struct DatabaseLines: Sequence, IteratorProtocol {
+struct DatabaseLines: Sequence, IteratorProtocol {
     private var rest: ArraySlice<UInt8>
     private let fieldCount: Int
 

@@ -39,6 +39,9 @@ extension SnapshotStore {
         } catch {
             throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
         }
+        if let made = try open(target, in: snapshotsDirectory) {
+            recordTimes(ofSnapshot: made.fd, of: bundle.info)
+        }
     }
 
     /// All named snapshots, by name.

@@ -1,3 +1,4 @@
+import DeltaChecks
 import VarveArchive
 import Glibc
 import VarveLayers
@@ -544,7 +545,10 @@ import Testing
         ACLCase(
             "letters left out, and a comment", "u::rw,u:5:r,g::r,m::r,o::#x",
             "user::rw-\nuser:5:r--\ngroup::r--\nmask::r--\nother::---\n\n"),
-        ACLCase("a name without a number", "user::rw-,user:lisa:r--,group::r--,mask::r--,other::---", nil),
+        // The image does not have her.
+        ACLCase(
+            "a name without a number", "user::rw-,user:lisa:r--,group::r--,mask::r--,other::---",
+            "user::rw-\ngroup::r--\nmask::r--\nother::---\n\n"),
         ACLCase("no mask where one is needed", "user::rw-,user:5:r--,group::r--,other::---", nil),
         ACLCase("a letter that means nothing", "user::rwX,group::r--,other::---", nil),
         ACLCase("no ACL", "hello", nil),
@@ -587,7 +591,7 @@ import Testing
         }
     }
 
-    static let impossible: [RefusedCase] = [
+    static let odd: [RefusedCase] = [
         RefusedCase(
             "a user attribute of a symbolic link",
             Item.symlink("x", "t").with { $0.extendedAttributes = [user] }),
@@ -613,11 +617,55 @@ import Testing
             "a capability that is none",
             .file("x", attributes: [ExtendedAttribute(name: "security.capability", value: [1])])),
         RefusedCase(
-            "an ACL that is none",
-            .file("x", attributes: [ExtendedAttribute(name: "system.posix_acl_access", value: [9])])),
-        RefusedCase(
             "a default ACL of a file",
             .file("x", attributes: [ExtendedAttribute(name: "system.posix_acl_default", value: acl)])),
+        RefusedCase(
+            "what macOS and NFS have",
+            .file(
+                "x",
+                attributes: [
+                    ExtendedAttribute(name: "com.apple.provenance", value: [1]),
+                    ExtendedAttribute(name: "system.nfs4_acl", value: [1]),
+                ])),
+        RefusedCase(
+            "an attribute larger than a leaf of btrfs",
+            .file(
+                "x",
+                attributes: [ExtendedAttribute(name: "user.x", value: Array(repeating: 1, count: 20_000))])),
+        RefusedCase(
+            "an attribute of a directory in no known namespace",
+            .directory("x/", attributes: [ExtendedAttribute(name: "foo.x", value: [])])),
+    ]
+
+    @Test(
+        "An attribute that no file can have here is left out, and told of; or refused",
+        arguments: odd)
+    func oddAttributes(_ one: RefusedCase) throws {
+        let base = try SharedVolume.directory()
+        let root = try base.makeRoot()
+        let bytes = try archive([one.item.with { $0.extendedAttributes.append(Self.trusted) }])
+        let applier = LayerApplier(root: root.fd, isBottom: true)
+        try applier.apply(TarReader(MemorySource(bytes)))
+        #expect(try root.fd.attributes(at: "x") == [Self.trusted])
+        let count = one.item.entry.extendedAttributes.count
+        #expect(applier.omissions.count == 1)
+        #expect(
+            applier.omissions.first?.hasPrefix(
+                count == 1 ? "1 extended attribute is" : "\(count) extended attributes are") == true)
+        let strict = try base.makeRoot("strict")
+        #expect {
+            try apply(bytes, to: strict.fd, isBottom: true, options: ApplyOptions(refusesOddAttributes: true))
+        } throws: {
+            blamesTheLayer($0)
+        }
+    }
+
+    static let trusted = ExtendedAttribute(name: "trusted.kept", value: [7])
+
+    static let impossible: [RefusedCase] = [
+        RefusedCase(
+            "an ACL that is none",
+            .file("x", attributes: [ExtendedAttribute(name: "system.posix_acl_access", value: [9])])),
         RefusedCase("a device number that no kernel has", .node("x", .characterDevice, 5000, 3)),
         RefusedCase("a symbolic link with no target", .symlink("x", "")),
         RefusedCase("a hard link with no target", .hardlink("x", "")),

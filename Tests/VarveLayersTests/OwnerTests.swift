@@ -30,7 +30,8 @@ import Testing
 
     @Test func acls() throws {
         let value = try #require(
-            PosixACL.value(of: Array("user::rw-,user:5:r--,group::r--,group:6:rw-,mask::rw-,other::---".utf8))
+            PosixACL.parse(Array("user::rw-,user:5:r--,group::r--,group:6:rw-,mask::rw-,other::---".utf8))?
+                .value().bytes
         )
         let owners = OwnerMapping(
             uids: [IDMapping(containerID: 0, hostID: 100, size: 10)],
@@ -38,15 +39,16 @@ import Testing
         let mapped = try #require(try owners.unpackedACL(value, path: "f"))
         #expect(
             mapped
-                == PosixACL.value(
-                    of: Array("user::rw-,user:105:r--,group::r--,group:206:rw-,mask::rw-,other::---".utf8)))
+                == PosixACL.parse(
+                    Array("user::rw-,user:105:r--,group::r--,group:206:rw-,mask::rw-,other::---".utf8))?
+                .value().bytes)
         #expect(try owners.packedACL(mapped, path: "f") == value)
         #expect(throws: LayerError.self) { try owners.packedACL(value, path: "f") }
         // A rootless tree leaves it out, and a layer is not made of one that somebody set by hand.
         let rootless = OwnerMapping(isRootless: true)
         #expect(try rootless.unpackedACL(value, path: "f") == nil)
         #expect(throws: LayerError.self) { try rootless.packedACL(value, path: "f") }
-        let plain = try #require(PosixACL.value(of: Array("user::rw-,group::r--,other::---".utf8)))
+        let plain = try #require(PosixACL.parse(Array("user::rw-,group::r--,other::---".utf8))?.value().bytes)
         #expect(try rootless.unpackedACL(plain, path: "f") == plain)
     }
 

@@ -70,7 +70,10 @@ import Testing
         ("docker://quay.io/a/b:1.2", "copy docker://quay.io/a/b:1.2 to oci:b:1.2"),
         ("docker.io/library/alpine:3", "copy docker://docker.io/library/alpine:3 to oci:alpine:3"),
         ("localhost:5000/x@sha256:\(String(repeating: "a", count: 64))", "oci:x:latest"),
-        ("oci:images:debian", "write images:debian"),
+        (
+            "oci:images:debian",
+            "\"oci:images:debian\" is how skopeo names an image in a layout (oci:images:debian); here it has no \"oci:\" before it: --image images:debian"
+        ),
         ("docker-daemon:web:dev", "copy docker-daemon:web:dev to oci:web:dev"),
         ("containers-storage:localhost/web", "copy containers-storage:localhost/web to oci:web:latest"),
         ("docker-archive:/tmp/none.tar", "copy docker-archive:/tmp/none.tar to oci:none:latest"),

@@ -155,6 +155,116 @@ import Testing
         #expect(shop.text("repack", "--image", shop.image("new"), bundle) == "")
     }
 
+    /// `cp -a B C`: a plain directory, which names its chain all the same.
+    @Test func copyOfABundle() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let (bundle, copy) = (shop.bundle("b"), shop.bundle("c"))
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        try shell("echo n > \"$1/rootfs/n\"; cp -a \"$1\" \"$2\"; sync", bundle, copy)
+        #expect(shop.text("diff", copy) == "M .\nA n\n")
+        // Equal size and time: seen by reading alone. And the other side has nothing of it.
+        try shell(
+            "t=$(stat -c %y \"$1/rootfs/f\"); echo z > \"$1/rootfs/f\"; touch -d \"$t\" \"$1/rootfs/f\"", copy
+        )
+        #expect(shop.text("diff", copy) == "M .\nM f\nA n\n")
+        #expect(shop.text("diff", "--source", "walk", copy) == "M .\nM f\nA n\n")
+        #expect(shop.run("diff", "--source", "search", copy).errorText.contains("is a copy of a bundle"))
+        #expect(shop.text("diff", bundle) == "M .\nA n\n")
+        #expect(shop.text("repack", "--refresh-bundle", "--image", shop.image("copied"), copy) == "")
+        #expect(shop.text("diff", copy) == "")
+        #expect(try BundleKind.of(copy) == .directory)
+        let again = shop.bundle("d")
+        #expect(shop.text("unpack", "--image", shop.image("copied"), again) == "")
+        let roots = try [copy, again].map {
+            SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory($0.appending("rootfs")))
+        }
+        #expect(try TreeCompare.differences(roots[0].fd, roots[1].fd) == [])
+        // The chain is gone.
+        let orphan = shop.bundle("e")
+        try shell("cp -a \"$1\" \"$2\"", bundle, orphan)
+        for name in shop.text("store", "ls", "-q").split(separator: "\n") {
+            #expect(shop.text("store", "rm", BytePath(String(name))) == "")
+        }
+        let run = shop.run("diff", orphan)
+        #expect(run.code == 4 && run.errorText.contains("is a copy"), "\(run)")
+        #expect(shop.text("bundle", "rm", orphan) == "")
+    }
+
+    /// A chain that was received, or copied as files, is not used; who looks sees why, and no talk of an attack.
+    @Test func copiedChainsAreMarked() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        #expect(shop.text("unpack", "--image", shop.image("a"), shop.bundle("b")) == "")
+        let names = shop.text("store", "ls", "-q").split(separator: "\n").map(String.init)
+        let name = try #require(names.first)
+        #expect(!shop.text("store", "ls").contains("not used"))
+        try shell(
+            """
+            cd "$1"; mkdir aside; btrfs -q subvolume snapshot -r "chains/$2" "aside/$2"
+            btrfs -q subvolume delete "chains/$2"; btrfs -q subvolume snapshot -r "aside/$2" "chains/$2"
+            """, shop.store, BytePath(name))
+        let copied = shop.run("store", "ls")
+        #expect(
+            copied.text.contains("not used: it is not what was published under that name, but a copy ("),
+            "\(copied)")
+        try shell(
+            """
+            cd "$1"; btrfs -q subvolume delete "chains/$2"; btrfs -q send "aside/$2" | btrfs -q receive chains
+            btrfs -q subvolume delete "aside/$2"; rmdir aside
+            """, shop.store, BytePath(name))
+        let received = shop.run("store", "ls")
+        #expect(received.text.contains("but a copy that was received"), "\(received)")
+        let json = shop.run("store", "ls", "--format", "json")
+        #expect(json.code == 0 && json.text.contains("notUsed"))
+        // It is built anew where it is needed.
+        let run = shop.run("unpack", "--image", shop.image("a"), shop.bundle("c"))
+        #expect(run.code == 0, "\(run)")
+        #expect(!shop.text("store", "ls").contains("not used"))
+        #expect(shop.text("diff", shop.bundle("c")) == "")
+    }
+
+    /// Defragmentation and deduplication give inodes a later transaction and change nothing, of snapshots and of the state of a
+    /// refreshed bundle as little as of chains.
+    @Test func maintenanceOfSnapshotsChangesNothing() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("b")
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        try shell("yes | head -c 300000 > \"$1/rootfs/big\"", bundle)
+        #expect(shop.text("repack", "--refresh-bundle", "--image", shop.image("r"), bundle) == "")
+        #expect(shop.text("snapshot", "create", bundle, "s") == "")
+        try shell(
+            """
+            cd "$1"
+            for one in snapshots/s refreshed/*; do
+                btrfs -q property set "$one" ro false; btrfs filesystem defragment -f -czstd "$one/rootfs/big"
+                sync; btrfs property set "$one" ro true
+            done
+            """, shop.store)
+        #expect(shop.run("store", "check").code == 0)
+        let run = shop.run("diff", bundle)
+        #expect(run.code == 0 && run.text.isEmpty && run.errors.isEmpty, "\(run)")
+        // An honest change is found.
+        try shell(
+            """
+            cd "$1"
+            for one in snapshots/s refreshed/*; do
+                btrfs -q property set "$one" ro false; echo z >> "$one/rootfs/f"; btrfs property set "$one" ro true
+            done
+            """, shop.store)
+        let check = shop.run("store", "check")
+        #expect(
+            check.code == 1 && check.text.components(of: "it was changed after it was taken") == 2, "\(check)"
+        )
+        // Nothing is left of what they were when they are gone.
+        #expect(shop.text("snapshot", "rm", "s") == "")
+        #expect(shop.text("bundle", "rm", bundle) == "")
+        let before = try shop.entries("published").count
+        #expect(shop.run("store", "gc").code == 0)
+        #expect(try shop.entries("published").count < before)
+    }
+
     /// The image file is sparse, so a size beyond what is free is taken, but not in silence.
     @Test func loopbackLargerThanItsDiskIsSaid() throws {
         let volume = try LoopVolume(size: 512 << 20)
@@ -233,5 +343,11 @@ import Testing
         #expect(shop.text("store", "check") == "")
         #expect(shop.run("store", "gc").code == 0)
         #expect(try shop.entries("refreshed") == [])
+    }
+}
+
+extension String {
+    fileprivate func components(of part: String) -> Int {
+        split(separator: part, omittingEmptySubsequences: false).count - 1
     }
 }

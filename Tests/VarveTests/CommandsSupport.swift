@@ -59,6 +59,6 @@ struct TemporaryDirectory: ~Copyable {
 }
 
 /// Runs a shell script with `$1` set, for edits that read best so.
-func shell(_ script: String, _ path: BytePath) throws {
-    try runSuccessfully(["/bin/sh", "-ec", script, "sh", path.description])
+func shell(_ script: String, _ paths: BytePath...) throws {
+    try runSuccessfully(["/bin/sh", "-ec", script, "sh"] + paths.map(\.description))
 }

@@ -147,6 +147,44 @@ import Varve
         #expect(try world.chains.count { $0.hasSuffix("-dirlinks") } == 3)
     }
 
+    @Test(
+        "What is left out of a layer is told of once; a strict unpack refuses it, whatever chains there are")
+    func leftOut() throws {
+        let world = try StoreWorld()
+        let odd = [("com.apple.provenance", "x"), ("system.nfs4_acl", "y")].map {
+            ExtendedAttribute(name: BytePath($0.0), value: Array($0.1.utf8))
+        }
+        let layers = [
+            try StoreLayer([.directory("t/")]),
+            try StoreLayer(
+                ["a", "b"].map { name in
+                    var file = StoreEntry.file(BytePath(name), "x")
+                    file.entry.extendedAttributes = odd
+                    return file
+                }),
+        ]
+        try world.addImage("a", layers)
+        let warnings = StoreLog()
+        for bundle in ["one", "two"] {
+            _ = try Unpacking(driver: BtrfsDriver(store: try world.store()), logger: warnings.logger).unpack(
+                try world.image("a"), into: world.bundle(bundle))
+        }
+        #expect(warnings.count("") == 1)
+        #expect(
+            warnings.count(
+                "the layer \(try world.image("a").layers[1].digest): 4 extended attributes are left out, ")
+                == 1)
+        var options = Unpacking.Options()
+        options.apply.refusesOddAttributes = true
+        let error = #expect(throws: LayerError.self) { try world.unpack("a", "strict", options: options) }
+        #expect(error?.description.contains("com.apple.provenance") == true)
+        try world.addImage("b", [layers[0]])
+        try world.unpack("b", "strict", options: options)
+        let names = try world.chainNames(layers)
+        #expect(try world.chains.contains(names[0] + "-strict"))
+        #expect(try world.diff("strict") == [])
+    }
+
     @Test("An image with no layers gives an empty bundle, and what is put into it is its first layer")
     func noLayers() throws {
         let world = try StoreWorld()

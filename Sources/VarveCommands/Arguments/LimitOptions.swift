@@ -11,6 +11,8 @@ extension ArgumentHelp {
     static let maxSize = ArgumentHelp(
         "The most bytes that the layers may unpack to, holes of sparse files included; 1T by default.",
         valueName: "size")
+    static let strictXattrs = ArgumentHelp(
+        "Refuse an extended attribute that cannot be set here, instead of leaving it out with a warning.")
     static let maxEntries = ArgumentHelp(
         "The most entries that the layers may have; 10000000 by default.", valueName: "count")
 }

@@ -31,6 +31,9 @@ struct RawCommands: ParsableCommand {
         @Flag(help: "Keep symbolic links to directories where a layer has a directory.")
         var keepDirlinks = false
 
+        @Flag(help: .strictXattrs)
+        var strictXattrs = false
+
         @OptionGroup var owners: OwnerOptions
 
         @Option(help: .maxSize)
@@ -51,9 +54,11 @@ struct RawCommands: ParsableCommand {
             var options = Unpacking.Options()
             options.apply.keepDirlinks = keepDirlinks
             options.apply.owners = owners
+            options.apply.refusesOddAttributes = strictXattrs
             options.limits = UnpackLimits(maxSize: maxSize, maxEntries: maxEntries)
             let result = try Unpacking(
                 driver: RootfsDriver(), options: options, cancellation: context.cancellation,
+                logger: context.logger,
                 progress: context.showProgress("unpacking")
             ).unpackRootfs(resolved, into: rootfs.path)
             guard context.program == .umoci else {

@@ -87,24 +87,30 @@ struct StoreCommands: ParsableCommand {
     struct List: ExecutableCommand {
         static let about = CommandConfiguration(
             commandName: "ls",
-            abstract: "List the chains of the store: one for each layer prefix unpacked so far.")
+            abstract: "List the chains of the store: one for each layer prefix unpacked so far.",
+            discussion: "A chain that is not used is built anew where it is needed; STATE says why.")
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @OptionGroup var listing: ListingOptions
 
         func execute(_ context: CommandContext) throws {
-            let items = try context.openStore().chains().map { chain in
+            let store = try context.openStore()
+            let items = try store.chains().map { chain in
                 let name = chain.name.description
                 let created = RFC3339.format(chain.info.originTime)
+                let reason = try store.reasonNotToUse(chain)
+                var json: JSONObject = [
+                    "name": .string(name), "chainID": .string(chain.name.chainID.description),
+                    "created": .string(created), "uuid": .string(chain.info.uuid.description),
+                ]
+                if let reason { json["notUsed"] = .string(reason) }
                 return Listing.Item(
-                    name: name, cells: [name, created],
-                    json: [
-                        "name": .string(name), "chainID": .string(chain.name.chainID.description),
-                        "created": .string(created), "uuid": .string(chain.info.uuid.description),
-                    ])
+                    name: name, cells: [name, created, reason.map { "not used: \($0)" } ?? "used"], json: json
+                )
             }
-            try Listing(header: ["CHAIN", "CREATED"], items: items).write(listing, to: context.output)
+            try Listing(header: ["CHAIN", "CREATED", "STATE"], items: items).write(
+                listing, to: context.output)
         }
     }
 

@@ -47,6 +47,9 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
     @Flag(help: "Keep symbolic links to directories where a layer has a directory.")
     var keepDirlinks = false
 
+    @Flag(help: .strictXattrs)
+    var strictXattrs = false
+
     @Option(help: .uidMap)
     var uidMap: [IDMapArgument] = []
 
@@ -88,6 +91,7 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
         var options = Unpacking.Options()
         options.apply.keepDirlinks = keepDirlinks
         options.apply.owners = owners
+        options.apply.refusesOddAttributes = strictXattrs
         if let chains { options.chains = chains.policy }
         if let memory { options.memory = memory.byteCount }
         options.limits = UnpackLimits(maxSize: maxSize, maxEntries: maxEntries)
@@ -95,7 +99,7 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
         options.hostname = context.program.hostname
         options.writesMtree = try mtree || context.writesMtreeAlways()
         let result = try Unpacking(
-            driver: driver, options: options, cancellation: context.cancellation,
+            driver: driver, options: options, cancellation: context.cancellation, logger: context.logger,
             progress: context.showProgress("unpacking")
         ).unpack(resolved, into: bundle.path)
         if let warning { context.logger.warning("\(warning)") }

@@ -41,7 +41,7 @@ extension CommandContext {
         case .auto, nil: break
         }
         return switch try BundleKind.of(bundle) {
-        case .btrfs: BtrfsDriver(store: try openStore(of: [bundle]))
+        case .btrfs, .copy: BtrfsDriver(store: try openStore(of: [bundle]))
         case .directory, .umoci: directoryDriver()
         }
     }

@@ -53,7 +53,7 @@ extension UmociVerb {
         UmociVerb(
             names: ["unpack"], abstract: "unpacks a reference into an OCI runtime bundle", ours: ["unpack"],
             flags: [
-                keepDirlinks,
+                keepDirlinks, strictXattrs,
                 toggle("mtree", "write the mtree file that other releases of umoci need to repack it"),
             ]
                 + maps + [image], mandatory: "image", arguments: ["bundle"]),
@@ -107,7 +107,7 @@ extension UmociVerb {
             mandatory: "image", arguments: ["config.json"]),
         UmociVerb(
             names: ["unpack"], abstract: "unpacks a reference into a rootfs", ours: ["raw", "unpack"],
-            flags: [keepDirlinks] + maps + [image], mandatory: "image", arguments: ["rootfs"]),
+            flags: [keepDirlinks, strictXattrs] + maps + [image], mandatory: "image", arguments: ["rootfs"]),
         UmociVerb(
             names: ["mtree-validate"], abstract: "validates an mtree manifest",
             ours: ["raw", "mtree-validate"],
@@ -129,6 +129,8 @@ extension UmociVerb {
     private static let compress = value(
         "compress", "how the new layer is compressed: auto, gzip, zstd or none")
     private static let keepDirlinks = toggle("keep-dirlinks", "keep symbolic links to directories")
+    private static let strictXattrs = toggle(
+        "strict-xattrs", "refuse extended attributes that cannot be set here")
     private static let maps = [
         list("uid-map", "a mapping of user ids, container:host[:size]"),
         list("gid-map", "a mapping of group ids, container:host[:size]"),

@@ -1,4 +1,5 @@
 import VarveArchive
+import VarveBtrfs
 import VarveSystem
 import SystemPackage
 
@@ -9,6 +10,8 @@ struct EntryMetadata: Sendable {
     let uid: UInt32
     let gid: UInt32
     let umask: UInt32
+    /// What is not set because it cannot be.
+    let leftOut: LeftOut
 
     /// Owner, mode and attributes of a directory that was made just now in one that hands nothing down: it has no
     /// attributes, the process's ids and the mode asked for, so that nothing need be looked up or taken away.
@@ -86,13 +89,7 @@ struct EntryMetadata: Sendable {
             }
         }
         for attribute in try attributes(of: entry) {
-            do throws(Errno) {
-                try fd.setExtendedAttribute(attribute, of: name)
-            } catch  where isLeftOut(attribute, error) {
-                continue
-            } catch {
-                throw failure(attribute, entry.path, error)
-            }
+            try set(attribute, of: name, in: fd, path)
         }
         try attempt("set the times of", path) { () throws(Errno) in
             try fd.setTimes(
@@ -109,12 +106,30 @@ struct EntryMetadata: Sendable {
             (entry.accessACL, PosixACL.accessName), (entry.defaultACL, PosixACL.defaultName),
         ] {
             guard let text, !text.isEmpty, !result.contains(where: { $0.name == name }) else { continue }
-            guard let value = PosixACL.value(of: text) else {
-                throw .invalidEntry(
-                    path: entry.path, reason: "its ACL cannot be understood, or names users without numbers")
+            guard let acl = PosixACL.parse(text) else {
+                throw .invalidEntry(path: entry.path, reason: "its ACL cannot be understood")
             }
-            result.append(ExtendedAttribute(name: name, value: value))
+            // Those are set when the layer is done, and the image's users are known.
+            if acl.needsNames { continue }
+            result.append(ExtendedAttribute(name: name, value: acl.value().bytes))
         }
+        return try mapped(result, entry.path)
+    }
+
+    /// The ACLs of an entry that name users or groups without their numbers.
+    func namedACLs(of entry: TarEntry) -> [(name: BytePath, text: [UInt8])] {
+        if entry.accessACL == nil && entry.defaultACL == nil || options.owners.isRootless { return [] }
+        return [(entry.accessACL, PosixACL.accessName), (entry.defaultACL, PosixACL.defaultName)].compactMap {
+            (text, name) in
+            guard let text, !entry.extendedAttributes.contains(where: { $0.name == name }),
+                PosixACL.parse(text)?.needsNames == true
+            else { return nil }
+            return (name, text)
+        }
+    }
+
+    /// Attributes of an image with the ids of this tree.
+    func mapped(_ result: [ExtendedAttribute], _ path: BytePath) throws(LayerError) -> [ExtendedAttribute] {
         if options.owners.isIdentity { return result }
         var mapped: [ExtendedAttribute] = []
         for attribute in result {
@@ -122,7 +137,7 @@ struct EntryMetadata: Sendable {
                 mapped.append(attribute)
                 continue
             }
-            guard let value = try options.owners.unpackedACL(attribute.value, path: entry.path) else {
+            guard let value = try options.owners.unpackedACL(attribute.value, path: path) else {
                 continue
             }
             mapped.append(ExtendedAttribute(name: attribute.name, value: value))
@@ -130,15 +145,57 @@ struct EntryMetadata: Sendable {
         return mapped
     }
 
-    func set(_ attribute: ExtendedAttribute, on fd: FileDescriptor, _ path: BytePath)
-        throws(LayerError)
-    {
+    func set(_ attribute: ExtendedAttribute, on fd: FileDescriptor, _ path: BytePath) throws(LayerError) {
         do throws(Errno) {
             try fd.setExtendedAttribute(attribute)
         } catch  where isLeftOut(attribute, error) {
         } catch {
-            throw failure(attribute, path, error)
+            try refused(attribute, path, error, on: fd)
         }
+    }
+
+    /// The same for what is not open.
+    func set(
+        _ attribute: ExtendedAttribute, of name: BytePath, in directory: FileDescriptor, _ path: BytePath
+    ) throws(LayerError) {
+        do throws(Errno) {
+            try directory.setExtendedAttribute(attribute, of: name)
+        } catch  where isLeftOut(attribute, error) {
+        } catch {
+            try refused(attribute, path, error, on: directory)
+        }
+    }
+
+    private func refused(
+        _ attribute: ExtendedAttribute, _ path: BytePath, _ errno: Errno, on fd: FileDescriptor
+    ) throws(LayerError) {
+        let cannotBe: Bool
+        switch errno {
+        case .notSupported, .outOfRange, .argListTooLong, .fileNameTooLong: cannotBe = true
+        // Without an ACL that is none, more may be allowed than its maker meant.
+        case .invalidArgument where PosixACL.isACL(attribute.name):
+            throw .invalidEntry(path: path, reason: "its ACL cannot be one")
+        case .invalidArgument: cannotBe = true
+        // Only files and directories can have attributes of users, only directories a default ACL (xattr(7)).
+        case .notPermitted: cannotBe = uid == 0 && attribute.name.hasPrefix(Array("user.".utf8))
+        case .permissionDenied: cannotBe = attribute.name == PosixACL.defaultName
+        // Said of a full file system too.
+        case .noSpace: cannotBe = attribute.name.count + attribute.value.count > fd.largestAttribute
+        default: cannotBe = false
+        }
+        guard cannotBe else {
+            throw .system(
+                operation: "set the attribute \(shownName(attribute.name)) of", path: path, errno: errno)
+        }
+        try leaveOut(attribute.name, of: path, "\(errno)")
+    }
+
+    private func leaveOut(_ name: BytePath, of path: BytePath, _ why: String) throws(LayerError) {
+        guard options.refusesOddAttributes else { return leftOut.add(attribute: name) }
+        throw .invalidEntry(
+            path: path,
+            reason:
+                "its extended attribute \"\(shownName(name))\" is not one that a file can have here (\(why))")
     }
 
     /// Without privileges, attributes of users are set while the file may still be written.
@@ -170,32 +227,17 @@ struct EntryMetadata: Sendable {
         default: .system(operation: operation, path: path, errno: errno)
         }
     }
-
-    private func failure(_ attribute: ExtendedAttribute, _ path: BytePath, _ errno: Errno) -> LayerError {
-        // A name may have megabytes; it does not decide how long a message is.
-        let name =
-            attribute.name.count <= 255
-            ? "\(attribute.name)" : BytePath.escape(attribute.name.bytes.prefix(80)) + "..."
-        return switch errno {
-        case .notSupported, .invalidArgument, .outOfRange, .argListTooLong, .fileNameTooLong,
-            // Only files and directories can have attributes of users, only directories a default ACL (xattr(7)).
-            .notPermitted where uid == 0 && attribute.name.hasPrefix(Array("user.".utf8)),
-            .permissionDenied where attribute.name == PosixACL.defaultName:
-            .invalidEntry(
-                path: path,
-                reason:
-                    "its extended attribute \"\(name)\" is not one that a file can have (\(errno))")
-        case .noSpace where attribute.value.count > 3_800:
-            // btrfs keeps an attribute in one leaf of 16 KiB and says ENOSPC to a larger one.
-            .invalidEntry(
-                path: path,
-                reason:
-                    "its extended attribute \"\(name)\" is larger than this file system can hold")
-        default:
-            .system(operation: "set the attribute \(name) of", path: path, errno: errno)
-        }
-    }
 }
 
 /// `btrfs.*` are properties of this file system (compression, …), not of an image.
 func belongsToImage(_ attribute: BytePath) -> Bool { !attribute.hasPrefix(Array("btrfs.".utf8)) }
+
+extension FileDescriptor {
+    /// Bytes of name and value that an attribute here may have at most; more is refused with ENOSPC, by btrfs (a leaf of the tree,
+    /// BTRFS_MAX_XATTR_SIZE in fs/btrfs/fs.h) and by ext4 (a block).
+    fileprivate var largestAttribute: Int {
+        guard let size = try? nodeSize() else { return 65_536 }
+        // The header of the leaf, an item and a directory item.
+        return size - 101 - 25 - 30
+    }
+}

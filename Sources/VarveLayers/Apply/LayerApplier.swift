@@ -1,5 +1,6 @@
 package import VarveArchive
 import Glibc
+import VarveOCI
 import VarveSystem
 package import SystemPackage
 
@@ -10,11 +11,17 @@ public struct ApplyOptions: Sendable, Hashable {
     public var keepDirlinks: Bool
     /// The user and group that new files get.
     public var owners: OwnerMapping
+    /// An extended attribute that Linux has no name space for, or that the file system does not take, is an error; otherwise it
+    /// is left out.
+    public var refusesOddAttributes: Bool
 
     /// How a layer is applied; each option is described at its property.
-    public init(keepDirlinks: Bool = false, owners: OwnerMapping = OwnerMapping()) {
+    public init(
+        keepDirlinks: Bool = false, owners: OwnerMapping = OwnerMapping(), refusesOddAttributes: Bool = false
+    ) {
         self.keepDirlinks = keepDirlinks
         self.owners = owners
+        self.refusesOddAttributes = refusesOddAttributes
     }
 }
 
@@ -33,6 +40,9 @@ package final class LayerApplier {
     private let written: WrittenNames
     private var pendingTimes = PendingTimes()
     private let metadata: EntryMetadata
+    private var namedACLs = NamedACLs()
+    /// Whether the layer has links of AUFS, which are made at the end of it no more.
+    private var hasPlinks = false
     /// Of a layer that goes into a directory of its own.
     private let standalone: StandaloneExtraction?
     /// Takes the digest of each file that is written.
@@ -52,7 +62,8 @@ package final class LayerApplier {
         digests: ContentDigests? = nil, standalone: StandaloneLayer? = nil,
         lower: @escaping () throws -> LowerTree = { LowerTree([]) }
     ) {
-        let metadata = EntryMetadata(options: options, uid: geteuid(), gid: getegid(), umask: currentUmask())
+        let metadata = EntryMetadata(
+            options: options, uid: geteuid(), gid: getegid(), umask: currentUmask(), leftOut: LeftOut())
         let caller = (metadata.uid, metadata.gid)
         // A map without root is refused before the first entry.
         let owner = options.owners.isRootless ? caller : (try? options.owners.root()) ?? caller
@@ -79,6 +90,14 @@ package final class LayerApplier {
                 try apply(entry, from: archive)
             }
             try startedFiller?.finish()
+            if hasPlinks {
+                cache.removeAll()
+                try TreeRemoval.remove(
+                    Whiteout.plinkName, isDirectory: true, in: root, path: Whiteout.plinkName)
+            }
+            if !namedACLs.isEmpty {
+                try namedACLs.apply(in: root, metadata, try accounts())
+            }
         } catch {
             startedFiller?.cancel()
             throw error
@@ -87,13 +106,29 @@ package final class LayerApplier {
         try pendingTimes.restore(in: root)
     }
 
+    /// What was left out of the tree, a sentence for each kind; complete once the layer is applied.
+    package var omissions: [String] { metadata.leftOut.sentences }
+
+    /// Who is in the image by now.
+    private func accounts() throws -> AccountNames {
+        func read(_ path: BytePath) throws -> [UInt8]? {
+            if let standalone { return try standalone.readFile(path, limit: RuntimeConfig.accountFileLimit) }
+            // What cannot be read as a file names nobody.
+            guard let file = try? root.openRegularFile(path, resolve: .inRoot, followsLinks: true) else {
+                return nil
+            }
+            return try? file.fd.readAll(limit: RuntimeConfig.accountFileLimit)
+        }
+        return AccountNames(passwd: try read("etc/passwd"), group: try read("etc/group"))
+    }
+
     /// The layers below a standalone one are all there: what could only be told from them is put right.
     package func finishAboveLower() throws { try standalone?.finish() }
 
     private func apply(_ stored: TarEntry, from archive: TarReader) throws {
         let place = try EntryPath(stored.path)
         let entry = try options.owners.unpacked(stored, caller: (metadata.uid, metadata.gid))
-        if let whiteout = place.whiteoutAbove {
+        if let whiteout = place.whiteoutAbove, !isPlink(place, entry) {
             // What is in AUFS's own directories is as much bookkeeping as they are.
             if Whiteout.isBookkeeping(whiteout) { return }
             throw LayerError.invalidEntry(path: entry.path, reason: "it lies below a whiteout")
@@ -116,6 +151,7 @@ package final class LayerApplier {
         case .none:
             break
         }
+        if place.directory == Whiteout.plinkName { try makePlinkDirectory(entry, from: archive) }
         try standalone?.prepare(entry, place, keepDirlinks: options.keepDirlinks)
         if place.name.isEmpty {
             guard entry.kind == .directory else {
@@ -123,6 +159,7 @@ package final class LayerApplier {
             }
             let existing = try metadata.status(of: root, entry.path)
             try metadata.apply(entry, to: root, existing: existing)
+            try namedACLs.set(metadata.namedACLs(of: entry), of: entry, inode: existing.inode, path: .empty)
             pendingTimes.set(entry, path: .empty, inode: existing.inode)
             // What it hands down may be another now.
             cache.removeAll()
@@ -161,6 +198,37 @@ package final class LayerApplier {
             try metadata.apply(entry, to: place.name, in: directory.fd, inherits: directory.newFilesInherit)
         }
         written.insert(place.name, in: directory.inode)
+        switch entry.kind {
+        // A directory may have been there, and have been given an ACL before; a symbolic link has none.
+        case .directory, .hardLink, .symbolicLink: break
+        case .regular, .characterDevice, .blockDevice, .fifo:
+            let acls = metadata.namedACLs(of: entry)
+            if acls.isEmpty { break }
+            let inode = try status(of: place.name, in: directory, place.path).inode
+            try namedACLs.set(acls, of: entry, inode: inode, path: directory.truePath.appending(place.name))
+        }
+    }
+
+    // MARK: AUFS
+
+    /// A file that AUFS keeps under another name, because it has several: hard links of the layer lead to it.
+    private func isPlink(_ place: EntryPath, _ entry: TarEntry) -> Bool {
+        place.directory == Whiteout.plinkName && entry.kind != .directory
+            && !place.name.hasPrefix(Whiteout.prefix)
+    }
+
+    /// Makes the directory of such files, which goes again when the layer is done. No image can have one of its name.
+    private func makePlinkDirectory(_ entry: TarEntry, from archive: TarReader) throws {
+        if hasPlinks { return }
+        // So that its times come back.
+        _ = try openDirectory(.empty, entry: entry.path, from: archive)
+        try archive.countUnlisted()
+        do throws(Errno) {
+            try root.makeDirectory(Whiteout.plinkName, mode: 0o700)
+        } catch {
+            throw metadata.failure("make the directory", Whiteout.plinkName, error)
+        }
+        hasPlinks = true
     }
 
     // MARK: Kinds of entries
@@ -239,6 +307,7 @@ package final class LayerApplier {
             didInherit =
                 existing.permissions & 0o2000 != 0 || attributes.contains { $0 == PosixACL.defaultName }
         }
+        let inode = existing.inode
         let hasDefaultACL = try metadata.attributes(of: entry).contains { $0.name == PosixACL.defaultName }
         let newFilesInherit = entry.mode & 0o2000 != 0 || hasDefaultACL
         // It may be known by another path too.
@@ -247,7 +316,8 @@ package final class LayerApplier {
         let way =
             isByLink
             ? try resolver.truePath(of: made.fd, at: path) : directory.truePath.appending(place.name)
-        pendingTimes.set(entry, path: way, inode: existing.inode)
+        pendingTimes.set(entry, path: way, inode: inode)
+        try namedACLs.set(metadata.namedACLs(of: entry), of: entry, inode: inode, path: way)
         // Its files come next in every archive that was ever made: keep it open, as it is now.
         cache.insert(
             OpenDirectory(made, inode: existing.inode, truePath: way, newFilesInherit: newFilesInherit), path)
@@ -299,6 +369,7 @@ package final class LayerApplier {
             if existing.inode == targetStatus.inode { return }
             try replace(place, existing, in: directory)
         }
+        namedACLs.add(directory.truePath.appending(place.name), ofInode: targetStatus.inode)
         do throws(Errno) {
             try targetDirectory.fd.link(targetPlace.name, to: directory.fd, place.name)
         } catch .noSuchFileOrDirectory {

@@ -8,15 +8,52 @@ enum PosixACL {
 
     static func isACL(_ attribute: BytePath) -> Bool { attribute == accessName || attribute == defaultName }
 
-    /// Entries are separated by commas or line ends: `user::rwx`, `user:1000:r-x`, `user:lisa:rwx:502`, `mask::r--`,
-    /// each up to a `#`. Nil if the text is not of that form or names somebody without a number.
-    static func value(of text: [UInt8]) -> [UInt8]? {
-        struct Entry {
+    /// An ACL as text, with whom it names.
+    struct Parsed {
+        fileprivate struct Entry {
             var tag: UInt16
             var permissions: UInt16
-            var id: UInt32
+            /// Nil for who is known by name alone.
+            var id: UInt32?
+            var name: String
         }
-        var entries: [Entry] = []
+        fileprivate var entries: [Entry]
+
+        /// Whether it names users or groups that have no number in it.
+        var needsNames: Bool { entries.contains { $0.id == nil } }
+        /// Whether it names users or groups besides the file's own.
+        var namesOthers: Bool { entries.contains { $0.tag == 0x02 || $0.tag == 0x08 } }
+
+        /// The kernel's value. Whom `lookUp` does not know has no part in it, and is in `unknown`.
+        func value(
+            _ lookUp: (_ name: String, _ isUser: Bool) -> UInt32? = { _, _ in nil }
+        ) -> (bytes: [UInt8], unknown: [String]) {
+            var unknown: [String] = []
+            var known: [(tag: UInt16, permissions: UInt16, id: UInt32)] = []
+            for entry in entries {
+                if let id = entry.id ?? lookUp(entry.name, entry.tag == 0x02) {
+                    known.append((entry.tag, entry.permissions, id))
+                } else {
+                    unknown.append(entry.name)
+                }
+            }
+            known.sort { ($0.tag, $0.id) < ($1.tag, $1.id) }
+            var value: [UInt8] = [2, 0, 0, 0]
+            for entry in known {
+                unsafe withUnsafeBytes(of: entry.tag.littleEndian) { unsafe value.append(contentsOf: $0) }
+                unsafe withUnsafeBytes(of: entry.permissions.littleEndian) {
+                    unsafe value.append(contentsOf: $0)
+                }
+                unsafe withUnsafeBytes(of: entry.id.littleEndian) { unsafe value.append(contentsOf: $0) }
+            }
+            return (value, unknown)
+        }
+    }
+
+    /// Entries are separated by commas or line ends: `user::rwx`, `user:1000:r-x`, `user:lisa:rwx:502`, `user:lisa:rwx`,
+    /// `mask::r--`, each up to a `#`. Nil if the text is not of that form.
+    static func parse(_ text: [UInt8]) -> Parsed? {
+        var entries: [Parsed.Entry] = []
         for line in text.split(whereSeparator: { $0 == UInt8(ascii: ",") || $0 == UInt8(ascii: "\n") }) {
             let body = line.prefix { $0 != UInt8(ascii: "#") }
             guard let string = String(validating: body, as: UTF8.self) else { return nil }
@@ -44,22 +81,20 @@ enum PosixACL {
             case "other", "o": tag = 0x20
             default: return nil
             }
-            var id = UInt32.max
+            var id: UInt32? = UInt32.max
             if isNamed {
-                guard let number = UInt32(words.count == 4 ? words[3] : words[1]) else { return nil }
-                id = number
+                let number = words.count == 4 ? words[3] : words[1]
+                if number.utf8.allSatisfy({ (0x30...0x39).contains($0) }), !number.isEmpty {
+                    guard let value = UInt32(number), value != .max else { return nil }
+                    id = value
+                } else {
+                    guard words.count == 3 else { return nil }
+                    id = nil
+                }
             }
-            entries.append(Entry(tag: tag, permissions: permissions, id: id))
+            entries.append(Parsed.Entry(tag: tag, permissions: permissions, id: id, name: words[1]))
         }
-        guard !entries.isEmpty else { return nil }
-        entries.sort { ($0.tag, $0.id) < ($1.tag, $1.id) }
-        var value: [UInt8] = [2, 0, 0, 0]
-        for entry in entries {
-            unsafe withUnsafeBytes(of: entry.tag.littleEndian) { unsafe value.append(contentsOf: $0) }
-            unsafe withUnsafeBytes(of: entry.permissions.littleEndian) { unsafe value.append(contentsOf: $0) }
-            unsafe withUnsafeBytes(of: entry.id.littleEndian) { unsafe value.append(contentsOf: $0) }
-        }
-        return value
+        return entries.isEmpty ? nil : Parsed(entries: entries)
     }
 
     /// Bytes of the header, and of an entry behind it.

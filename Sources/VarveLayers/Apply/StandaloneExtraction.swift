@@ -225,6 +225,37 @@ final class StandaloneExtraction {
         }
     }
 
+    /// The content of a regular file of the tree, by way of symbolic links; nil if there is none, or it is longer than `limit` bytes.
+    func readFile(_ path: BytePath, limit: Int) throws -> [UInt8]? {
+        var path = path
+        for _ in 0..<8 {
+            guard let directory = try walk(path.parent, entry: path, creates: false) else { return nil }
+            let name = path.lastComponent
+            let place: (directory: SharedDescriptor, name: BytePath, status: FileStatus)
+            if let own = try status(directory, name) {
+                if own.isOverlayWhiteout { return nil }
+                place = (try open(directory), name, own)
+            } else {
+                guard isSeenThrough(directory), try !isDeleted(name, in: descriptor(directory).fd, directory),
+                    let found = try below(directory + [name])
+                else { return nil }
+                place = (found.directory, found.name, found.status)
+            }
+            if place.status.isSymbolicLink {
+                let target = try attempt("read the link", path) { () throws(Errno) in
+                    try place.directory.fd.readSymbolicLink(place.name)
+                }
+                path = target.isAbsolute ? target : join(directory).appending(target)
+                continue
+            }
+            guard place.status.isRegular,
+                let file = try? place.directory.fd.openRegularFile(place.name, expecting: place.status)
+            else { return nil }
+            return try? file.fd.readAll(limit: limit)
+        }
+        return nil
+    }
+
     // MARK: Copying up
 
     private func copyUp(_ found: LowerTree.Found, to path: [BytePath], entry: BytePath) throws {

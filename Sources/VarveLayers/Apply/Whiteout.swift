@@ -8,6 +8,9 @@ package enum Whiteout: Sendable {
     /// Names that AUFS kept for itself (`.wh..wh.plnk`, `.wh..wh.aufs`, …); other tools skip them too.
     static let aufsPrefix = Array(".wh..wh.".utf8)
 
+    /// Where AUFS keeps files that have several names.
+    static let plinkName = BytePath(".wh..wh.plnk")
+
     enum Meaning {
         /// An ordinary entry.
         case none

@@ -91,6 +91,30 @@ extension SnapshotStore {
         )
     }
 
+    /// What a copy of a bundle came from: the chain that the attribute names which was copied with it.
+    func base(ofCopy bundle: OpenBundle, of manifest: Digest) throws -> BundleBase {
+        let attribute = try attempt("read the attributes of", bundle.path) { () throws(Errno) in
+            try bundle.directory.fd.extendedAttribute(StoreLayout.chainAttribute) ?? []
+        }
+        switch ChainRecords(attribute).base(for: manifest) {
+        case .empty:
+            let file = bundle.path.appending(BundleMetadata.fileName)
+            let bytes = try attempt("read", file) { () throws(Errno) in
+                try bundle.directory.fd.readFile(BundleMetadata.fileName, limit: BundleMetadata.limit)
+            }
+            return try emptyBase(BundleMetadata(parsing: bytes, of: file).apply.owners)
+        case .chain(let name):
+            if let chain = try chain(name) {
+                return BundleBase(subvolume: chain.subvolume, state: .proven(chain.info))
+            }
+        case nil: break
+        }
+        throw StoreError(
+            .notFound,
+            "the store \"\(path)\" does not hold the chain that the bundle came from of which \"\(bundle.path)\" is a copy; name the right store with --store, or unpack the image again"
+        )
+    }
+
     /// The tree of an image with no layers.
     private func emptyBase(_ owners: OwnerMapping) throws -> BundleBase {
         let work = try makeWork(for: path) { directory, name in

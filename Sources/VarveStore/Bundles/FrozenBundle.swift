@@ -101,6 +101,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
         } catch let error as Errno {
             throw StoreError.system("keep the refreshed state of", bundle.path, error)
         }
+        store.recordTimes(ofSnapshot: subvolume.fd, of: bundle.info)
         var records = try store.chainRecords(of: bundle)
         records.add(
             chainID.map { .chain(ChainName($0, variant: chainVariant(options))) } ?? .empty, for: manifest,

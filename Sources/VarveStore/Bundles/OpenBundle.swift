@@ -12,6 +12,8 @@ package enum BundleKind: String, Sendable {
     case directory
     /// An mtree file, as umoci makes it.
     case umoci
+    /// A chain in a store, of which it is no snapshot: a copy of a bundle of a store, as cp -a makes it.
+    case copy
 
     /// Finds out what a bundle is by what lies in it. No store is needed for that.
     package static func of(_ bundle: BytePath) throws -> BundleKind {
@@ -67,15 +69,22 @@ struct OpenBundle {
         let isSubvolume = try directory.fd.isSubvolume()
         guard let manifest else { return isSubvolume ? .btrfs : nil }
         if try has(BundleMetadata.recordName(manifest)) { return .directory }
-        if isSubvolume {
-            let attribute = try attempt("read the attributes of", path) { () throws(Errno) in
-                try directory.fd.extendedAttribute(StoreLayout.chainAttribute)
+        let isOfStore: Bool
+        do {
+            let attribute = try attempt("read the attributes of", path) { () throws(Errno) -> [UInt8]? in
+                do throws(Errno) {
+                    return try directory.fd.extendedAttribute(StoreLayout.chainAttribute)
+                } catch .notSupported {
+                    return nil
+                }
             }
-            if ChainRecords(attribute ?? []).base(for: manifest) != nil { return .btrfs }
+            isOfStore = ChainRecords(attribute ?? []).base(for: manifest) != nil
         }
+        if isOfStore, isSubvolume { return .btrfs }
         // A bundle of a store that umoci has refreshed is umoci's from then on.
         if try has(BundleMetadata.mtreeName(manifest)) { return .umoci }
-        return isSubvolume ? .btrfs : nil
+        if isSubvolume { return .btrfs }
+        return isOfStore ? .copy : nil
     }
 
     static func isMissing(_ path: BytePath) -> StoreError {

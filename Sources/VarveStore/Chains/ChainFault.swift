@@ -10,8 +10,10 @@ enum ChainFault: Hashable, CustomStringConvertible {
     case changed
     /// It bears no record of its publication.
     case unrecorded
-    /// It is not the subvolume that was published under its name.
-    case foreign
+    /// It is not the subvolume that was published under its name, but a copy of it or something else.
+    case copy
+    /// It was made by btrfs receive.
+    case received
     case noRootfs
 
     var description: String {
@@ -19,7 +21,10 @@ enum ChainFault: Hashable, CustomStringConvertible {
         case .writable: "it was made writable after it was published"
         case .changed: "it was changed after it was published"
         case .unrecorded: "it does not say what it was published as"
-        case .foreign: "it is not what was published under that name, but was put in its place"
+        case .copy:
+            "it is not what was published under that name, but a copy (a snapshot, cp -a) or something else"
+        case .received:
+            "it is not what was published under that name, but a copy that was received (btrfs receive)"
         case .noRootfs: "it has no rootfs/"
         }
     }
@@ -29,10 +34,14 @@ extension SnapshotStore {
     /// Whether a chain is what was published under its name, as the file system's own records prove it: nothing of the tree is
     /// read. Nil if it is.
     func fault(of chain: OpenChain) throws -> ChainFault? {
+        // As `cp -a` leaves it: what is said of the subvolume is said of the store then.
+        guard try chain.subvolume.fd.isSubvolume() else { return .copy }
         guard let record = try publicationRecord(of: chain.subvolume.fd, chain.name.path) else {
             return .unrecorded
         }
-        guard record.name == chain.name, record.source == chain.info.parentUUID else { return .foreign }
+        guard record.name == chain.name, record.source == chain.info.parentUUID else {
+            return chain.info.receivedUUID == nil ? .copy : .received
+        }
         if let fault = try changeFault(chain.subvolume.fd, chain.info) { return fault }
         let rootfs = try attempt("look into", chain.name.path) { () throws(Errno) in
             try chain.subvolume.fd.statusIfPresent(of: StoreLayout.rootfs)

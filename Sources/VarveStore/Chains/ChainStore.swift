@@ -87,6 +87,14 @@ extension SnapshotStore {
         return result
     }
 
+    /// Why no command uses a chain of `chains()`, a sentence; nil if it is used.
+    package func reasonNotToUse(_ chain: OpenChain) throws -> String? {
+        let settled = OpenChain(
+            name: chain.name, subvolume: chain.subvolume,
+            info: try chain.subvolume.fd.settledSubvolumeInfo())
+        return try fault(of: settled)?.description
+    }
+
     /// The published chain whose subvolume has that UUID.
     func chain(withUUID uuid: SubvolumeUUID) throws -> OpenChain? {
         guard let found = try chains().first(where: { $0.info.uuid == uuid }) else { return nil }

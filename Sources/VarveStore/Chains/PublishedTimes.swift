@@ -4,7 +4,8 @@ import VarveOCI
 import VarveSystem
 import SystemPackage
 
-/// The change times that the inodes of a chain had when it was published, in `published/UUID` (the chain's).
+/// The change times that the inodes of a chain had when it was published, in `published/UUID` (the chain's); likewise those of a
+/// named snapshot and of the state kept of a refreshed bundle.
 ///
 /// The kernel sets the change time of an inode with every change of its content, names and attributes, and nobody can set
 /// it to another time. What gives an inode a later transaction and leaves that time alone (deduplication, defragmentation) leaves
@@ -82,6 +83,19 @@ extension SnapshotStore {
     ///   - below: the chain of which the published tree is a snapshot, directly or by way of others.
     ///   - since: what the tree differs in from that has at least this transaction.
     func recordTimes(of chain: OpenChain, below: SubvolumeUUID?, since: UInt64) {
+        recordTimes(of: chain.subvolume.fd, chain.info.uuid, below: below, since: since)
+    }
+
+    /// The same for a snapshot of a bundle, which differs from the bundle's own source in what was changed since the bundle was
+    /// made of it.
+    func recordTimes(ofSnapshot subvolume: FileDescriptor, of bundle: SubvolumeInfo) {
+        guard let uuid = try? subvolume.subvolumeInfo().uuid else { return }
+        recordTimes(of: subvolume, uuid, below: bundle.parentUUID, since: bundle.originTransaction)
+    }
+
+    private func recordTimes(
+        of subvolume: FileDescriptor, _ uuid: SubvolumeUUID, below: SubvolumeUUID?, since: UInt64
+    ) {
         guard Privileges.isRoot else { return }
         var known: SubvolumeUUID?
         if let below, ((try? directory.fd.statusIfPresent(of: timesName(below))) ?? nil) != nil {
@@ -89,10 +103,10 @@ extension SnapshotStore {
         }
         do {
             var record = PublishedTimes(below: known)
-            record.times = try changeTimes(in: chain.subvolume.fd, since: known == nil ? 0 : since)
-            try write(record, timesName(chain.info.uuid))
+            record.times = try changeTimes(in: subvolume, since: known == nil ? 0 : since)
+            try write(record, timesName(uuid))
         } catch {
-            logger.debug("the change times of the chain \(chain.name) are not written down: \(error)")
+            logger.debug("the change times of the subvolume \(uuid) are not written down: \(error)")
         }
     }
 
@@ -136,15 +150,26 @@ extension SnapshotStore {
         return true
     }
 
-    /// Deletes the times of chains that are gone and that no other chain's refer to.
+    /// Deletes the times of subvolumes that are gone and that no other's refer to.
     func removeUnusedTimes() {
         guard let folder = try? directory.fd.openDirectory(StoreLayout.published),
             let entries = try? folder.fd.entries(),
             let chains = try? chains()
         else { return }
         var used: Set<SubvolumeUUID> = []
-        for chain in chains {
-            var next: SubvolumeUUID? = chain.info.uuid
+        var kept = chains.map(\.info.uuid)
+        for directory in [snapshotsDirectory, refreshedDirectory] {
+            guard let names = try? directory.fd.entries() else { return }
+            for entry in names {
+                guard let opened = try? open(entry.name, in: directory),
+                    (try? opened.fd.isSubvolume()) == true,
+                    let info = try? opened.fd.subvolumeInfo()
+                else { continue }
+                kept.append(info.uuid)
+            }
+        }
+        for uuid in kept {
+            var next: SubvolumeUUID? = uuid
             while let uuid = next, used.insert(uuid).inserted { next = times(uuid)?.below }
         }
         for entry in entries {

@@ -16,7 +16,10 @@ public struct BtrfsDriver: StorageDriver {
     }
 
     public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
-        try BtrfsFrozenBundle(
+        if let copy = try? OpenBundle(context.bundle), copy.kind == .copy {
+            return try CopiedFrozenBundle(store: store, copy, context)
+        }
+        return try BtrfsFrozenBundle(
             store: store, bundle: try store.openBundle(context.bundle), context)
     }
 }
@@ -24,6 +27,8 @@ public struct BtrfsDriver: StorageDriver {
 /// The suffix that a chain's name has for these options.
 func chainVariant(_ options: ApplyOptions) -> String {
     options.owners.variant + (options.keepDirlinks ? "-dirlinks" : "")
+        // A chain of which something was left out is no answer to who wants to know of it.
+        + (options.refusesOddAttributes ? "-strict" : "")
 }
 
 /// An unpack into a btrfs store.

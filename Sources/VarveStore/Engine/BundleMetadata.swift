@@ -100,7 +100,8 @@ package struct BundleMetadata: Sendable {
             keepDirlinks: try flag("varve_keep_dirlinks", in: object),
             owners: OwnerMapping(
                 uids: try ranges("uid_mappings"), gids: try ranges("gid_mappings"),
-                isRootless: try flag("rootless", in: options)))
+                isRootless: try flag("rootless", in: options)),
+            refusesOddAttributes: try flag("varve_strict_xattrs", in: object))
     }
 
     package var encoded: [UInt8] {
@@ -110,6 +111,7 @@ package struct BundleMetadata: Sendable {
         object["from_descriptor_path"] = .object(origin)
         // The tree that a layer makes depends on it, so the next layer must be made the same way.
         object["varve_keep_dirlinks"] = apply.keepDirlinks ? true : nil
+        object["varve_strict_xattrs"] = apply.refusesOddAttributes ? true : nil
         return JSONValue.object(object).serialized() + [UInt8(ascii: "\n")]
     }
 }

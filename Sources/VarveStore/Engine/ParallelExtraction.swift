@@ -1,5 +1,6 @@
 import VarveArchive
 import Glibc
+import Logging
 import VarveLayers
 import VarveOCI
 import VarveSystem
@@ -17,11 +18,12 @@ struct ParallelExtraction {
     let options: Unpacking.Options
     let cancellation: Cancellation
     let progress: ProgressHandler
+    private let logger: Logger?
     private let allowance: UnpackAllowance
 
     init(
         layers: [Descriptor], diffIDs: [DiffID], layout: ImageLayout, options: Unpacking.Options,
-        cancellation: Cancellation, progress: @escaping ProgressHandler
+        cancellation: Cancellation, logger: Logger?, progress: @escaping ProgressHandler
     ) {
         self.layers = layers
         self.diffIDs = diffIDs
@@ -29,6 +31,7 @@ struct ParallelExtraction {
         self.options = options
         self.cancellation = cancellation
         self.progress = progress
+        self.logger = logger
         allowance = UnpackAllowance(options.limits)
     }
 
@@ -87,7 +90,10 @@ struct ParallelExtraction {
         }
         do {
             for index in first..<layers.count {
-                try state.waitForExtraction(of: index)?.finishAboveLower()
+                if let applier = try state.waitForExtraction(of: index) {
+                    try applier.finishAboveLower()
+                    Unpacking.warn(logger, of: applier, layers[index])
+                }
                 try cancellation.check()
                 try transaction.didExtract(layer: index)
                 state.finished(index)

@@ -1,4 +1,5 @@
 import VarveArchive
+package import Logging
 public import VarveLayers
 package import VarveOCI
 package import VarveSystem
@@ -46,11 +47,14 @@ public struct Unpacking: Sendable {
     private let options: Options
     private let cancellation: Cancellation
     private let progress: ProgressHandler
+    private let logger: Logger?
 
+    /// - Parameter logger: gets a warning for each layer of which something is left out; nil for none.
     package init(
         driver: any StorageDriver, options: Options = Options(), cancellation: Cancellation = Cancellation(),
-        progress: @escaping ProgressHandler = { _ in }
+        logger: Logger? = nil, progress: @escaping ProgressHandler = { _ in }
     ) {
+        self.logger = logger
         self.driver = driver
         self.options = options
         self.cancellation = cancellation
@@ -118,7 +122,7 @@ public struct Unpacking: Sendable {
         if transaction.supportsParallelExtraction {
             return try ParallelExtraction(
                 layers: layers, diffIDs: image.diffIDs, layout: image.layout, options: options,
-                cancellation: cancellation, progress: progress
+                cancellation: cancellation, logger: logger, progress: progress
             ).run(transaction, from: first)
         }
 
@@ -150,8 +154,14 @@ public struct Unpacking: Sendable {
                 }
                 throw Self.explain(error, layers[index])
             }
+            Self.warn(logger, of: applier, layers[index])
             try transaction.didExtract(layer: index)
         }
+    }
+
+    /// Tells what was left out of a layer.
+    static func warn(_ logger: Logger?, of applier: LayerApplier, _ layer: Descriptor) {
+        for sentence in applier.omissions { logger?.warning("the layer \(layer.digest): \(sentence)") }
     }
 
     /// Names the layer where the error itself cannot.

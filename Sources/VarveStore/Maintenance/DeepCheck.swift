@@ -18,9 +18,8 @@ extension StoreCheck {
         -> DeepReport
     {
         var report = DeepReport()
-        for keepsDirlinks in [false, true] {
-            var options = ApplyOptions()
-            options.keepDirlinks = keepsDirlinks
+        for (keepsDirlinks, isStrict) in [(false, false), (true, false), (false, true), (true, true)] {
+            let options = ApplyOptions(keepDirlinks: keepsDirlinks, refusesOddAttributes: isStrict)
             for image in images {
                 try compare(image, options, &report, cancellation)
             }

@@ -127,7 +127,11 @@ public struct StoreCheck: Sendable {
                 continue
             }
             guard let subvolume = try subvolume(entry.name, in: store.chainsDirectory) else {
-                findings.append(foreign(path, "it is not a subvolume, and cannot be a chain"))
+                findings.append(
+                    foreign(
+                        path,
+                        "it is not a subvolume but a plain directory, as cp -a makes it, and cannot be a chain"
+                    ))
                 continue
             }
             let chain = OpenChain(

@@ -18,19 +18,13 @@ final class DirectoryFrozenBundle: FrozenBundle {
         self.context = context
         self.logger = logger
         let bundle = try OpenBundle(context.bundle)
-        guard let manifest = bundle.manifest, bundle.kind != .btrfs else { throw bundle.notABundle }
+        guard let manifest = bundle.manifest, bundle.kind != .btrfs, bundle.kind != .copy else {
+            throw bundle.notABundle
+        }
         directory = bundle.directory
         self.manifest = manifest
         let path = context.bundle
-        do throws(Errno) {
-            root = SharedDescriptor(
-                try bundle.directory.fd.open(
-                    StoreLayout.rootfs, [.directory, .noFollow], resolve: .noCrossing))
-        } catch .improperLink {
-            throw LayerError.mounted(on: StoreLayout.rootfs, in: bundle.directory.fd)
-        } catch {
-            throw StoreError.system("open", path.appending(StoreLayout.rootfs), error)
-        }
+        root = try bundle.openRootfs()
         let name =
             bundle.kind == .directory
             ? BundleMetadata.recordName(manifest) : BundleMetadata.mtreeName(manifest)
@@ -76,13 +70,41 @@ final class DirectoryFrozenBundle: FrozenBundle {
     /// As umoci does it: what the tree is now is recorded for the new manifest, then `umoci.json` names that. A crash
     /// before leaves a record that nobody looks at.
     func refresh(manifest new: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
-        var now = try RecordedTree.scan(root.fd, known: record.digestOfUnchanged())
+        let now = try RecordedTree.scan(root.fd, known: record.digestOfUnchanged())
+        try now.keep(in: directory, path: context.bundle, of: new, before: manifest, files: files)
+    }
+}
+
+extension OpenBundle {
+    /// The root file system of a plain directory, on which nothing may be mounted.
+    func openRootfs() throws -> SharedDescriptor {
+        do throws(Errno) {
+            return SharedDescriptor(
+                try directory.fd.open(StoreLayout.rootfs, [.directory, .noFollow], resolve: .noCrossing))
+        } catch .improperLink {
+            throw LayerError.mounted(on: StoreLayout.rootfs, in: directory.fd)
+        } catch {
+            throw StoreError.system("open", path.appending(StoreLayout.rootfs), error)
+        }
+    }
+}
+
+extension RecordedTree {
+    /// Makes this what deltas of the bundle count from, and `files` what lies beside `rootfs/`.
+    ///
+    /// - Parameters:
+    ///   - manifest: the image that the tree is now; `old` is the one that it was.
+    func keep(
+        in directory: SharedDescriptor, path: BytePath, of manifest: Digest, before old: Digest,
+        files: [BundleFile]
+    ) throws {
+        var now = self
         now.trustChangeTimes(
-            before: try FileSystemClock.pass(now.latestChange, in: directory.fd, path: context.bundle))
-        var added = [BundleFile(name: BundleMetadata.recordName(new), contents: now.encoded)]
-        let state = try BundleState(of: directory.fd, path: context.bundle)
-        if state.isSharedWithUmoci(before: manifest) {
-            added.append(BundleFile(name: BundleMetadata.mtreeName(new), contents: now.mtree))
+            before: try FileSystemClock.pass(now.latestChange, in: directory.fd, path: path))
+        var added = [BundleFile(name: BundleMetadata.recordName(manifest), contents: now.encoded)]
+        let state = try BundleState(of: directory.fd, path: path)
+        if state.isSharedWithUmoci(before: old) {
+            added.append(BundleFile(name: BundleMetadata.mtreeName(manifest), contents: now.mtree))
         }
         try state.replace(with: added, then: files)
     }
