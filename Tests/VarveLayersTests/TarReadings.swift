@@ -424,10 +424,31 @@ enum TarReadings {
         TarReading(
             "pax: device numbers",
             pax(("SCHILY.devmajor", "1"), ("SCHILY.devminor", "3"), entry: tarHeader("a", "3"))),
+        TarReading("pax: SUN.holesdata", holes(" 0 512 1024 1536", zeros: true)),
+        TarReading("pax: SUN.holesdata, a hole first", holes(" 512 1024 1536", zeros: true)),
+        TarReading("pax: SUN.holesdata, data in a hole", holes(" 0 512 1024 1536", zeros: false)),
+        TarReading("pax: SUN.holesdata, a byte of data in a hole", holes(" 0 513 1025 1536", zeros: true)),
+        TarReading("pax: SUN.holesdata that ends before the data", holes(" 0 512 1024 1100", zeros: true)),
+        TarReading("pax: SUN.holesdata that ends behind the data", holes(" 0 512 1024 2000", zeros: true)),
+        TarReading("pax: SUN.holesdata without a space", holes("0 512 1024 1536", zeros: true)),
+        TarReading("pax: SUN.holesdata of letters", holes(" 0 x 1024 1536", zeros: true)),
+        TarReading(
+            "pax: SUN.holesdata and a sparse map",
+            paxHeader([
+                ("SUN.holesdata", " 0 512"), ("GNU.sparse.numblocks", "1"), ("GNU.sparse.map", "0,512"),
+            ]) + tarEntry("a", "0", String(repeating: "x", count: 512)) + tail,
+            .refused("each could say something else than the other")),
         TarReading("pax: hdrcharset BINARY", pax(("hdrcharset", "BINARY"), ("path", "one"))),
         TarReading("pax: GNU.sparse.name alone", pax(("GNU.sparse.name", "one"))),
         TarReading("pax: GNU.sparse.major of 2", pax(("GNU.sparse.major", "2"), ("GNU.sparse.minor", "0"))),
     ]
+
+    /// 512 bytes of data, 512 of a hole, 512 of data.
+    static func holes(_ value: String, zeros: Bool) -> [UInt8] {
+        let data = [UInt8](repeating: 0x78, count: 512)
+        let content = (value.hasPrefix(" 512") ? nothing + data : data + (zeros ? nothing : data)) + data
+        return paxHeader([("SUN.holesdata", value)]) + tarHeader("a", size: 1536) + content + tail
+    }
 
     static let numbersInRecords: [TarReading] = ["uid", "gid", "mtime", "size"].flatMap {
         key -> [TarReading] in

@@ -21,6 +21,16 @@ struct PaxRecords {
     var sparse: PaxSparse?
     /// `SCHILY.realsize`: bytes of the file, holes included, as star and libarchive have it.
     var schilyRealSize: Int64?
+    /// `SUN.holesdata`: the data holds the zeros of these holes too. libarchive makes holes of them, whatever the data is.
+    var solarisHoles: SolarisHoles?
+}
+
+/// The record `SUN.holesdata` of Solaris.
+struct SolarisHoles {
+    /// In rising order.
+    var holes: [Range<Int64>] = []
+    /// Where the last of data and holes ends.
+    var end: Int64 = 0
 }
 
 /// The records `GNU.sparse.*` of the formats 0.0, 0.1 and 1.0.
@@ -112,6 +122,10 @@ struct PaxSparse {
             records.deviceMajor = try unsafe device("SCHILY.devmajor", value)
         case 15 where unsafe key.equals("SCHILY.devminor"):
             records.deviceMinor = try unsafe device("SCHILY.devminor", value)
+        case 13 where unsafe key.equals("SUN.holesdata"):
+            try unsafe notGlobal("SUN.holesdata")
+            guard let holes = try unsafe holes(value) else { throw unsafe invalid(key, value) }
+            records.solarisHoles = holes
         case 15 where unsafe key.equals("SCHILY.realsize"):
             try unsafe notGlobal("SCHILY.realsize")
             records.schilyRealSize = try unsafe natural("SCHILY.realsize", value)
@@ -139,6 +153,28 @@ struct PaxSparse {
         default: return false
         }
         return true
+    }
+
+    /// A space, and where data and holes begin in turns, data first.
+    private func holes(_ value: UnsafeRawBufferPointer) throws(TarError.Reason) -> SolarisHoles? {
+        var result = SolarisHoles()
+        guard unsafe value.first == UInt8(ascii: " ") else { return nil }
+        var isHole = true
+        var start = 1
+        while start <= value.count {
+            let next = unsafe value[start...].firstIndex(of: UInt8(ascii: " ")) ?? value.count
+            guard let end = unsafe Self.decimal(value[start..<next]), end >= result.end else { return nil }
+            if isHole, end > result.end {
+                guard unsafe result.holes.count < limits.sparseSegments else {
+                    throw unsafe .tooManySegments(limit: limits.sparseSegments)
+                }
+                result.holes.append(result.end..<end)
+            }
+            result.end = end
+            isHole.toggle()
+            start = next &+ 1
+        }
+        return result
     }
 
     private func apply(

@@ -50,6 +50,9 @@ package final class TarReader {
     private var segmentLeft: Int64 = 0
     private var segments: [TarSegment] = []
     private var nextSegment = 0
+    /// Where the content must be zeros.
+    private var holes: [Range<Int64>] = []
+    private var nextHole = 0
 
     /// - Parameter allowance: takes what is read from it, and may be shared with other readers; nil: there is no end to it.
     package init(
@@ -109,11 +112,29 @@ package final class TarReader {
         }
         let count = Int(min(Int64(left), segmentLeft, dataLeft))
         let run = unsafe (offset: fileOffset, bytes: UnsafeRawBufferPointer(start: cursor, count: count))
+        if nextHole < holes.count { try unsafe checkHoles(run.bytes, at: fileOffset) }
         consume(count)
         fileOffset &+= Int64(count)
         segmentLeft &-= Int64(count)
         dataLeft &-= Int64(count)
         return unsafe run
+    }
+
+    /// Throws if content that is said to be a hole is none.
+    private func checkHoles(_ bytes: UnsafeRawBufferPointer, at offset: Int64) throws {
+        let end = offset &+ Int64(bytes.count)
+        while nextHole < holes.count, holes[nextHole].lowerBound < end {
+            let part = holes[nextHole].clamped(to: offset..<end)
+            let isZero = unsafe bytes[Int(part.lowerBound &- offset)..<Int(part.upperBound &- offset)]
+                .allSatisfy { $0 == 0 }
+            guard isZero else {
+                let error = fail(.ambiguousData("the record SUN.holesdata has a hole where there is data"))
+                failure = error
+                throw error
+            }
+            if holes[nextHole].upperBound > end { return }
+            nextHole &+= 1
+        }
     }
 
     /// Counts a file that an entry makes and that the archive does not list, such as a directory on the way to it: against
@@ -560,6 +581,11 @@ package final class TarReader {
         }
         dataLeft = stored
         padding = TarLayout.padding(stored)
+        holes = pax?.solarisHoles?.holes ?? []
+        nextHole = 0
+        if pax?.solarisHoles != nil, isStoredSparse || pax?.sparse != nil {
+            throw fail(.sparse("there are two of them"))
+        }
         if isStoredSparse {
             if pax?.sparse != nil { throw fail(.sparse("there are two of them")) }
             let realSize = try unsafe number(header, .gnuRealSize)
@@ -570,6 +596,10 @@ package final class TarReader {
             }
             try setSparse(map(sparse), realSize(sparse, stored: stored), &entry)
         } else {
+            // To libarchive the file ends with the record's last number.
+            if let solaris = pax?.solarisHoles, solaris.end < stored {
+                throw fail(.ambiguousData("the record SUN.holesdata ends before the data"))
+            }
             entry.size = stored
             segments.removeAll(keepingCapacity: false)
             nextSegment = 0

@@ -195,7 +195,8 @@ struct EntryMetadata: Sendable {
         throw .invalidEntry(
             path: path,
             reason:
-                "its extended attribute \"\(shownName(name))\" is not one that a file can have here (\(why))")
+                "its extended attribute \"\(shownName(name))\" is not one that a file can have here (\(why)), and --strict-xattrs was given"
+        )
     }
 
     /// Without privileges, attributes of users are set while the file may still be written.
