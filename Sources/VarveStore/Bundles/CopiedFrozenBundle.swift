@@ -43,7 +43,7 @@ final class CopiedFrozenBundle: FrozenBundle {
     ) throws -> Bool { false }
 
     /// From now on it is a bundle of the directory driver.
-    func refresh(manifest new: Digest, chainID: ChainID, options: ApplyOptions, files: [BundleFile]) throws {
+    func refresh(manifest new: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         try RecordedTree.scan(root.fd).keep(
             in: bundle.directory, path: bundle.path, of: new, before: manifest, files: files)
     }
