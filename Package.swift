@@ -167,7 +167,8 @@ let package = Package(
         .executableTarget(
             name: "fuzz", dependencies: ["FuzzTargets", "TestSupport", "VarveSystem", system],
             path: "Tests/Fuzz", swiftSettings: rules),
-        .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: rules),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["FuzzTargets", "TestSupport"], swiftSettings: rules),
         .testTarget(
             name: "VarveLayersTests",
             dependencies: [

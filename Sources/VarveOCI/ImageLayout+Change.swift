@@ -43,15 +43,12 @@ extension ImageLayout {
         }
         var locked: [(digest: Digest, folder: SharedDescriptor, lock: HeldLock)] = []
         for (digest, inode) in new {
-            // For writing: some file systems give no exclusive lock else.
             guard let opened = try? openBlobFolder(digest.algorithm, for: .writing) else { continue }
             let folder = SharedDescriptor(opened)
-            guard
-                let file = try? folder.fd.open(
-                    BytePath(digest.hex), [.readWrite, .noFollow, .nonBlocking]),
-                (try? file.fd.status().inode) == inode, (try? file.fd.tryLock(.exclusive)) == true
-            else { continue }
-            locked.append((digest, folder, HeldLock(on: SharedDescriptor(file))))
+            guard let lock = Self.lockFile(BytePath(digest.hex), in: folder.fd, inode: inode) else {
+                continue
+            }
+            locked.append((digest, folder, lock))
         }
         guard !locked.isEmpty, let reachable = try? reachableBlobs() else { return }
         racePoint("remove-blobs")
@@ -121,11 +118,34 @@ extension ImageLayout {
     func removeDeadTemporaries() {
         for entry in (try? directory.fd.entries()) ?? []
         where entry.name.hasPrefix(Array(BlobWriter.temporaryPrefix.utf8)) {
-            guard
-                let file = try? directory.fd.open(entry.name, [.readWrite, .noFollow, .nonBlocking]),
-                (try? file.fd.status().isRegular) == true, (try? file.fd.tryLock(.exclusive)) == true
-            else { continue }
+            guard let lock = Self.lockFile(entry.name, in: directory.fd) else { continue }
             try? directory.fd.unlink(entry.name)
+            extendLifetime(lock)
         }
+    }
+
+    /// Takes the exclusive lock of a regular file, without waiting; nil if somebody has it, or something else has the name. What is no
+    /// regular file is not opened: the owner of a layout decides what lies there.
+    ///
+    /// - Parameter inode: that the file must have.
+    private static func lockFile(_ name: BytePath, in folder: FileDescriptor, inode: UInt64? = nil)
+        -> HeldLock?
+    {
+        guard let place = try? folder.open(name, [.path, .noFollow]), let status = try? place.fd.status(),
+            status.isRegular, inode == nil || status.inode == inode
+        else { return nil }
+        // Some file systems give no exclusive lock on what is open for reading (flock(2), "NFS details").
+        for flags in [.readOnly, .readWrite] as [OpenFlags] {
+            guard let opened = try? place.fd.reopened([flags, .nonBlocking]) else { return nil }
+            let file = SharedDescriptor(opened)
+            do throws(Errno) {
+                return try file.fd.tryLock(.exclusive) ? HeldLock(on: file) : nil
+            } catch .badFileDescriptor {
+                continue
+            } catch {
+                return nil
+            }
+        }
+        return nil
     }
 }

@@ -102,7 +102,7 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         for part in components where part != .current {
             if part == ".." { _ = parts.popLast() } else { parts.append(part) }
         }
-        return parts.reduce(.empty) { $0.appending($1) }
+        return BytePath(joining: parts)
     }
 
     package var isAbsolute: Bool { storage[0] == UInt8(ascii: "/") }

@@ -176,6 +176,13 @@ package struct Place {
         throw PlaceError(path: path, reason: reason)
     }
 
+    /// Whom a user name space shows in the place of those that it does not have (proc_sys_kernel(5), `overflowuid`).
+    private static let overflowUser: UInt32 = {
+        let bytes =
+            (try? FileDescriptor.workingDirectory.readFile("/proc/sys/kernel/overflowuid", limit: 64)) ?? []
+        return UInt32(String(decoding: bytes.filter { $0 != 0x0a }, as: UTF8.self)) ?? 65534
+    }()
+
     private init(_ path: BytePath, _ trust: Trust) throws(PlaceError) {
         self.trust = trust
         shown = path.isAbsolute ? "/" : .empty
@@ -275,8 +282,16 @@ package struct Place {
             shown = path
             return try checkAboveCurrent()
         }
-        if trust == .closedToOthers, owner != 0, owner != geteuid(), owner != directory.uid {
-            throw PlaceError(path: path, reason: .linkOfAnother(uid: owner))
+        if trust == .closedToOthers, owner != 0, owner != geteuid() {
+            // In a user name space all users that it does not have read as one and the same (user_namespaces(7), "Unmapped user and
+            // group IDs"): equal owners then say nothing, unless nobody but the directory's owner can have made the link.
+            let isUnknown = owner == Self.overflowUser
+            let isOpen = try attempt("look at", path) { (current) throws(Errno) in
+                isUnknown ? try current.isWritableByOthers(directory) : false
+            }
+            guard owner == directory.uid, !isOpen else {
+                throw PlaceError(path: path, reason: .linkOfAnother(uid: owner))
+            }
         }
         let target = try attempt("read the symbolic link", path) { (current) throws(Errno) in
             try current.readSymbolicLink(name)

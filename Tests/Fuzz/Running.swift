@@ -1,11 +1,22 @@
 import FuzzTargets
 import Glibc
 import Synchronization
+import TestSupport
+
+/// Seconds of processor time that an input may take: no target needs a tenth of this for its slowest bytes, with AddressSanitizer too,
+/// and a few KiB that cost their square need more.
+private func timeLimit(_ bytes: [UInt8]) -> Double { 2 + Double(bytes.count) * 0.000_2 }
 
 /// Runs one input; a finding ends the process, so that libFuzzer keeps the input.
 func check(_ target: FuzzTarget, _ bytes: [UInt8]) -> FuzzTarget.Outcome {
     do {
-        return try target.run(bytes)
+        let start = ProcessorTime.now()
+        let outcome = try target.run(bytes)
+        let seconds = ProcessorTime.now() - start
+        if seconds > timeLimit(bytes) {
+            throw FuzzFinding("\(seconds) s of processor time for \(bytes.count) bytes")
+        }
+        return outcome
     } catch {
         print("finding in \(target): \(error)\n\(bytes.prefix(4000))")
         fflush(nil)

@@ -99,7 +99,7 @@ private func validStream(_ codec: Compression, _ input: inout FuzzInput) throws 
 }
 
 /// RFC 1952 by hand: a member with the optional fields that the flags name, and one stored block.
-private func storedMember(_ content: [UInt8], flags: UInt8) -> [UInt8] {
+func storedMember(_ content: [UInt8], flags: UInt8) -> [UInt8] {
     var header: [UInt8] = [0x1f, 0x8b, 8, flags, 1, 2, 3, 4, 0, 3]
     if flags & 0x04 != 0 { header += [3, 0, 9, 9, 9] }
     if flags & 0x08 != 0 { header += Array("name".utf8) + [0] }

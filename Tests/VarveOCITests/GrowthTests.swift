@@ -1,4 +1,4 @@
-import Glibc
+import TestSupport
 import VarveOCI
 import VarveSystem
 import Testing
@@ -86,26 +86,11 @@ import Testing
     ]
 
     @Test("The time is in proportion to the number of", arguments: shapes) func grows(_ shape: Shape) throws {
-        let small = try Self.seconds(try shape.work(shape.count))
-        let large = try Self.seconds(try shape.work(shape.count * 8))
-        #expect(large <= 24 * max(small, 0.001), "\(small) s, and \(large) s for eight times as many")
-    }
-
-    /// The least of three.
-    static func seconds(_ work: () throws -> Void) rethrows -> Double {
-        var least = Double.infinity
-        for _ in 0..<3 {
-            let start = now()
-            try work()
-            least = min(least, now() - start)
-        }
-        return least
-    }
-
-    private static func now() -> Double {
-        var time = timespec()
-        unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+        let small = try ProcessorTime.least(try shape.work(shape.count))
+        let large = try ProcessorTime.least(try shape.work(shape.count * 8))
+        #expect(
+            ProcessorTime.isInProportion(small, toEightTimesAsMuch: large),
+            "\(small) s, and \(large) s for eight times as many")
     }
 
     // MARK: Documents that many refer to

@@ -77,6 +77,37 @@ private let listing = """
     """
 
 @Suite struct UnprivilegedTests {
+    /// In a user name space, which the command makes for itself, root and all other users read as one.
+    @Test(
+        "Without privileges too, no link of another user in a directory that all may write to leads to a place"
+    )
+    func linksOfOthers() throws {
+        let user = try OrdinaryUser()
+        let id = OrdinaryUser.id
+        try user.asRoot(
+            """
+            chmod 711 .; mkdir open closed; chmod 1777 open; chown 0:0 open closed
+            mkdir home; chown \(id):\(id) home; ln -s "$PWD/home" open/others; chown -h \(id + 1):\(id + 1) open/others
+            ln -s ../home closed/roots; ln -s ../home open/own; chown -h \(id):\(id) open/own
+            """)
+        try user.text("varve init --layout home/L; varve new --image home/L:a")
+        for command in [
+            "varve unpack --rootless --driver directory",
+            "unshare -r varve unpack --rootless --driver directory",
+        ] {
+            let refused = try user.run("\(command) --image home/L:a open/others/b")
+            #expect(
+                refused.status == 1 && refused.errorText.contains("symbolic link")
+                    && refused.errorText.contains("open/others"), "\(command): \(refused.errorText)")
+            #expect(try user.asRoot("ls home") == "L\n")
+            try user.text(
+                """
+                \(command) --image home/L:a closed/roots/b; \(command) --image home/L:a open/own/c
+                varve bundle rm home/b; varve bundle rm home/c
+                """)
+        }
+    }
+
     /// Images whose directories may not be entered, whose files may not be read and whose owners the user is not: the
     /// tree is umoci's, the delta exact, and what comes out of it has the owners that went in.
     @Test func wholeLife() throws {

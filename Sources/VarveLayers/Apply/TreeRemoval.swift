@@ -8,57 +8,44 @@ package enum TreeRemoval {
     /// as it was. Directories that `written` knows as settled are not listed, and all that stay are settled afterwards:
     /// however many calls there are, each directory that stays is listed once.
     ///
-    /// The depth of the tree costs open descriptors, not stack.
+    /// The depth of the tree costs neither stack nor open descriptors (`DirectoryDescent`).
     ///
-    /// - Parameter isDiscarded: nothing of the tree is of use any more: where permissions or flags (chattr(1)) forbid to list
-    ///   or delete something, they are taken away, as far as the caller may do that. Mounts are not entered then.
+    /// - Parameters:
+    ///   - isDiscarded: nothing of the tree is of use any more: where permissions or flags (chattr(1)) forbid to list or delete
+    ///     something, they are taken away, as far as the caller may do that. Mounts are not entered then.
+    ///   - removeSubvolume: see `SubvolumeRemoval`. Without it a nested subvolume is emptied as any directory is.
     static func removeContents(
         of directory: FileDescriptor, path: BytePath, isDiscarded: Bool = false,
-        keeping written: WrittenNames? = nil
+        keeping written: WrittenNames? = nil, removeSubvolume: SubvolumeRemoval? = nil
     ) throws(LayerError) -> Bool {
-        final class Frame {
-            let descriptor: OwnedDescriptor
-            let status: FileStatus
-            let path: BytePath
-            let name: BytePath
+        struct Frame {
             /// Empty for one that is settled.
             var entries: [DirectoryEntry]
             let isSettled: Bool
             var keptSomething = false
-
-            init(
-                _ descriptor: consuming OwnedDescriptor, path: BytePath, name: BytePath,
-                keeping written: WrittenNames?
-            ) throws(Errno) {
-                status = try descriptor.fd.status()
-                isSettled = written?.isSettled(status.inode) == true
-                entries = isSettled ? [] : try descriptor.fd.entries()
-                self.descriptor = descriptor
-                self.path = path
-                self.name = name
-            }
         }
-        func enter(_ parent: FileDescriptor, _ name: BytePath, _ path: BytePath) throws(LayerError) -> Frame {
-            func frame() throws(Errno) -> Frame {
-                try Frame(
-                    try parent.open(name, [.directory, .noFollow], resolve: isDiscarded ? .noCrossing : []),
-                    path: path, name: name, keeping: written)
-            }
-            return try attempt("list the directory", path) { () throws(Errno) in
-                do throws(Errno) {
-                    return try frame()
-                } catch .permissionDenied where isDiscarded {
-                    try parent.changeMode(of: name, to: 0o700)
-                    return try frame()
-                }
-            }
+        let way = try attempt("list the directory", path) { () throws(Errno) in
+            try DirectoryDescent(
+                SharedDescriptor(
+                    try accessible(isDiscarded ? directory : nil, .current) { () throws(Errno) in
+                        try directory.open(
+                            .current, [.directory, .noFollow], resolve: isDiscarded ? .noCrossing : [])
+                    }), resolve: isDiscarded ? .noCrossing : [])
         }
-        /// Takes a name away, and what forbids that.
-        func delete(
-            _ operation: String, _ name: BytePath, in parent: FileDescriptor, _ path: BytePath,
-            _ body: () throws(Errno) -> Void
-        ) throws(LayerError) {
-            try attempt(operation, path) { () throws(Errno) in
+        func frame() throws(LayerError) -> Frame {
+            let isSettled = written?.isSettled(way.status.inode) == true
+            if isSettled { return Frame(entries: [], isSettled: true) }
+            let entries = try attempt("list the directory", path.appending(way.path)) { () throws(Errno) in
+                try way.current.fd.entries()
+            }
+            return Frame(entries: entries, isSettled: false)
+        }
+        /// Takes a name in the current directory away, and what forbids that.
+        func delete(_ operation: String, _ name: BytePath, _ body: () throws(Errno) -> Void)
+            throws(LayerError)
+        {
+            let parent = way.current.fd
+            try attempt(operation, path.appending(way.path).appending(name)) { () throws(Errno) in
                 do throws(Errno) {
                     try body()
                 } catch .permissionDenied where isDiscarded {
@@ -74,79 +61,111 @@ package enum TreeRemoval {
             }
         }
 
-        var stack = [try enter(directory, .current, path)]
-        while let frame = stack.last {
-            let fd = frame.descriptor.fd
-            guard let entry = frame.entries.popLast() else {
-                stack.removeLast()
-                guard let parent = stack.last else {
-                    if frame.isSettled { return true }
-                    written?.settle(frame.status.inode)
-                    if frame.keptSomething { try restoreTimes(frame.descriptor.fd, frame.status, frame.path) }
-                    return frame.keptSomething
-                }
-                let isWritten = written?.contains(frame.name, in: parent.status.inode) == true
-                if !isWritten, !frame.keptSomething {
-                    if isDiscarded {
-                        let parent = parent.descriptor.fd
-                        try delete("remove the directory", frame.name, in: parent, frame.path) {
-                            () throws(Errno) in
-                            try parent.removeDirectory(frame.name)
+        var frames = [try frame()]
+        while let top = frames.indices.last {
+            let fd = way.current.fd
+            if let entry = frames[top].entries.popLast() {
+                let name = entry.name
+                let isDirectory =
+                    if let type = entry.type {
+                        type == .directory
+                    } else {
+                        try attempt("look at", path.appending(way.path).appending(name)) {
+                            () throws(Errno) in try fd.status(of: name).isDirectory
                         }
-                        continue
                     }
-                    if try removeIfEmpty(
-                        frame.name, in: parent.descriptor.fd, frame.path, mayHoldFiles: frame.isSettled)
-                    {
-                        continue
+                if isDirectory {
+                    let isGone = try attempt(
+                        "delete the subvolume", path.appending(way.path).appending(name)
+                    ) { () throws(Errno) in try removeSubvolume?(fd, name) ?? false }
+                    if isGone { continue }
+                    try attempt("list the directory", path.appending(way.path).appending(name)) {
+                        () throws(Errno) in
+                        try accessible(isDiscarded ? fd : nil, name) { () throws(Errno) in try way.enter(name)
+                        }
                     }
-                }
-                parent.keptSomething = true
-                if !frame.isSettled {
-                    written?.settle(frame.status.inode)
-                    try restoreTimes(frame.descriptor.fd, frame.status, frame.path)
+                    frames.append(try frame())
+                } else if written?.contains(name, in: way.status.inode) == true {
+                    frames[top].keptSomething = true
+                } else {
+                    try delete("remove", name) { () throws(Errno) in try fd.unlink(name) }
                 }
                 continue
             }
-            let entryPath = frame.path.appending(entry.name)
-            let isDirectory =
-                if let type = entry.type {
-                    type == .directory
-                } else {
-                    try attempt("look at", entryPath) { () throws(Errno) in
-                        try fd.status(of: entry.name).isDirectory
+
+            let frame = frames.removeLast()
+            let (left, status) = (way.current, way.status)
+            let name = try attempt("go back from", path.appending(way.path)) { () throws(Errno) in
+                try accessible(isDiscarded ? left.fd : nil, .current) { () throws(Errno) in try way.leave() }
+            }
+            guard let name else {
+                if frame.isSettled { return true }
+                written?.settle(status.inode)
+                if frame.keptSomething { try restoreTimes(left.fd, status, path) }
+                return frame.keptSomething
+            }
+            // Made only for a message: deep down, the path is long.
+            func leftPath() -> BytePath { path.appending(way.path).appending(name) }
+            let parent = way.current.fd
+            let isWritten = written?.contains(name, in: way.status.inode) == true
+            if !isWritten, !frame.keptSomething {
+                if isDiscarded {
+                    try delete("remove the directory", name) { () throws(Errno) in
+                        try parent.removeDirectory(name)
                     }
+                    continue
                 }
-            if isDirectory {
-                stack.append(try enter(fd, entry.name, entryPath))
-            } else if written?.contains(entry.name, in: frame.status.inode) == true {
-                frame.keptSomething = true
-            } else {
-                try delete("remove", entry.name, in: fd, entryPath) { () throws(Errno) in
-                    try fd.unlink(entry.name)
-                }
+                if try removeIfEmpty(name, in: parent, leftPath(), mayHoldFiles: frame.isSettled) { continue }
+            }
+            frames[top - 1].keptSomething = true
+            if !frame.isSettled {
+                written?.settle(status.inode)
+                try restoreTimes(left.fd, status, leftPath())
             }
         }
         return false
     }
 
+    /// Opens something that is discarded, after its permissions have been changed if they forbid it.
+    ///
+    /// - Parameters:
+    ///   - parent: in which the directory lies; nil where permissions stay as they are.
+    ///   - name: of the directory.
+    private static func accessible<T: ~Copyable>(
+        _ parent: FileDescriptor?, _ name: BytePath, _ body: () throws(Errno) -> T
+    ) throws(Errno) -> T {
+        do throws(Errno) {
+            return try body()
+        } catch {
+            guard error == .permissionDenied, let parent else { throw error }
+            try parent.changeMode(of: name, to: 0o700)
+            return try body()
+        }
+    }
+
+    /// Deletes a subvolume, given its parent and its name, with those nested in it. False, and nothing is done, for a directory that
+    /// is none.
+    package typealias SubvolumeRemoval = (FileDescriptor, BytePath) throws(Errno) -> Bool
+
     /// Deletes `name` in `directory`, a directory, with all that is in it, whatever its permissions and flags are. What lies
     /// behind a mount stays: that is an error.
-    package static func removeTree(_ name: BytePath, in directory: FileDescriptor, path: BytePath)
-        throws(LayerError)
-    {
-        func open() throws(Errno) -> OwnedDescriptor {
-            try directory.open(name, [.directory, .noFollow], resolve: .noCrossing)
+    ///
+    /// - Parameter removeSubvolume: see `SubvolumeRemoval`.
+    package static func removeTree(
+        _ name: BytePath, in directory: FileDescriptor, path: BytePath,
+        removeSubvolume: SubvolumeRemoval? = nil
+    ) throws(LayerError) {
+        let isGone = try attempt("delete the subvolume", path) { () throws(Errno) in
+            try removeSubvolume?(directory, name) ?? false
         }
+        if isGone { return }
         let opened = try attempt("open the directory", path) { () throws(Errno) in
-            do throws(Errno) {
-                return try open()
-            } catch .permissionDenied {
-                try directory.changeMode(of: name, to: 0o700)
-                return try open()
+            try accessible(directory, name) { () throws(Errno) in
+                try directory.open(name, [.directory, .noFollow], resolve: .noCrossing)
             }
         }
-        try empty(opened.fd, path: path)
+        _ = try removeContents(
+            of: opened.fd, path: path, isDiscarded: true, removeSubvolume: removeSubvolume)
         try attempt("remove the directory", path) { () throws(Errno) in
             do throws(Errno) {
                 try directory.removeDirectory(name)
@@ -183,9 +202,10 @@ package enum TreeRemoval {
     /// Removes a directory that is empty; says whether it was. One that may not be empty is asked for by trying.
     @discardableResult
     static func removeIfEmpty(
-        _ name: BytePath, in directory: FileDescriptor, _ path: BytePath, mayHoldFiles: Bool
+        _ name: BytePath, in directory: FileDescriptor, _ path: @autoclosure () -> BytePath,
+        mayHoldFiles: Bool
     ) throws(LayerError) -> Bool {
-        try attempt("remove the directory", path) { () throws(Errno) in
+        try attempt("remove the directory", path()) { () throws(Errno) in
             do throws(Errno) {
                 try directory.removeDirectory(name)
                 return true
@@ -196,9 +216,9 @@ package enum TreeRemoval {
     }
 
     private static func restoreTimes(
-        _ fd: FileDescriptor, _ status: FileStatus, _ path: BytePath
+        _ fd: FileDescriptor, _ status: FileStatus, _ path: @autoclosure () -> BytePath
     ) throws(LayerError) {
-        try attempt("set the times of", path) { () throws(Errno) in
+        try attempt("set the times of", path()) { () throws(Errno) in
             try fd.setTimes(access: status.accessTime, modification: status.modificationTime)
         }
     }

@@ -60,60 +60,29 @@ struct ComparedTree: Sendable {
 
     /// What lies at `path`, as `status(at:)` says it, but sockets too. Nested subvolumes are not there.
     func anyStatus(at path: BytePath) throws(LayerError) -> FileStatus? {
-        let components = path.components
+        let parent: OwnedDescriptor
         do throws(Errno) {
-            // A path may be longer than the kernel takes at once.
-            var directory = SharedDescriptor(try root.open(.current, [.path, .directory]))
-            var piece = BytePath.empty
-            for (index, component) in components.enumerated() {
-                piece = piece.appending(component)
-                if index == components.count - 1 {
-                    let found = try directory.fd.open(
-                        piece, [.path, .noFollow], resolve: [.beneath, .noSymlinks, .noCrossing])
-                    return inTree(try found.fd.status())
-                }
-                if piece.count > 3_000 {
-                    directory = SharedDescriptor(
-                        try directory.fd.open(
-                            piece, [.path, .directory, .noFollow],
-                            resolve: [.beneath, .noSymlinks, .noCrossing]))
-                    piece = .empty
-                }
-            }
-            return inTree(try directory.fd.status())
+            parent = try root.openBelow(path.parent, [.path, .directory], resolve: .noCrossing)
         } catch .noSuchFileOrDirectory {
             return nil
         } catch .notDirectory {
             return nil
         } catch .tooManySymbolicLinkLevels {
-            // With RESOLVE_NO_SYMLINKS also the last component, if it is a link itself, gives ELOOP: look at it
-            // from its directory.
-            return try symbolicLink(at: components)
+            return nil
         } catch .improperLink {
             throw .mounted(on: path, in: root)
         } catch {
             throw .system(operation: "look at", path: path, errno: error)
         }
-    }
-
-    private func symbolicLink(at components: [BytePath]) throws(LayerError) -> FileStatus? {
-        guard let name = components.last else { return nil }
-        let path = components.dropLast().reduce(BytePath.empty) { $0.appending($1) }
+        let name = path.isEmpty ? BytePath.current : path.lastComponent
         do throws(Errno) {
-            let directory = try root.open(
-                path.isEmpty ? .current : path, [.path, .directory],
-                resolve: [.beneath, .noSymlinks, .noCrossing])
-            return inTree(try directory.fd.status(of: name))
-        } catch .noSuchFileOrDirectory {
-            return nil
-        } catch .notDirectory {
-            return nil
-        } catch .tooManySymbolicLinkLevels {
-            return nil
+            guard let found = try parent.fd.mountedStatusIfPresent(of: name) else { return nil }
+            if found.mount != mount { throw Errno.improperLink }
+            return inTree(found.status)
         } catch .improperLink {
-            throw .mounted(on: path, in: root)
+            throw .mounted(on: name, in: parent.fd)
         } catch {
-            throw .system(operation: "look at", path: path.appending(name), errno: error)
+            throw .system(operation: "look at", path: path, errno: error)
         }
     }
 
@@ -124,5 +93,17 @@ struct ComparedTree: Sendable {
         racePoint("enter-directory")
         return SharedDescriptor(
             try directory.openInTree(name, [.directory, .noFollow], "open the directory", path))
+    }
+
+    /// The directory at `path` below the root, open for listing.
+    func open(at path: BytePath) throws(LayerError) -> SharedDescriptor {
+        do throws(Errno) {
+            return SharedDescriptor(
+                try root.openBelow(path, [.directory, .noFollow], resolve: .noCrossing))
+        } catch .improperLink {
+            throw .mounted(on: path, in: root)
+        } catch {
+            throw .system(operation: "open the directory", path: path, errno: error)
+        }
     }
 }

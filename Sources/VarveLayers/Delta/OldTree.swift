@@ -9,6 +9,8 @@ protocol OldTree: Sendable {
     func rootStatus() throws(LayerError) -> FileStatus
     func openRoot() throws(LayerError) -> Directory
     func open(_ name: BytePath, in directory: Directory, path: BytePath) throws(LayerError) -> Directory
+    /// The directory at `path` below the root.
+    func open(at path: BytePath) throws(LayerError) -> Directory
     func entries(of directory: Directory, path: BytePath) throws(LayerError) -> [DirectoryEntry]
 
     /// What `name` in `directory` is; nil if there is nothing that counts. `.` is the directory itself.

@@ -1,3 +1,4 @@
+import Synchronization
 import VarveSystem
 import SystemPackage
 
@@ -22,8 +23,8 @@ struct WalkFindings {
 /// the new tree, is the same in both. So the cost follows the changes, and renamed, swapped and retyped directories
 /// need no case of their own. Without dirty inodes everything is compared.
 ///
-/// The unit of work is a directory. Descriptors of directories are held while something below them is still to do, so
-/// the depth of a tree costs descriptors, not stack.
+/// The unit of work is a directory. Few directories stay open for what is still to do below them; below others, a directory is
+/// opened by its path from the root. So the depth of a tree costs neither stack nor descriptors.
 final class PairedWalk<Old: OldTree>: Sendable {
     typealias Findings = WalkFindings
 
@@ -52,7 +53,9 @@ final class PairedWalk<Old: OldTree>: Sendable {
         let here = BytePath.current
         let before = try old.rootStatus()
         let after = try attempt("look at", here) { () throws(Errno) in try new.root.status() }
-        let first = Walker(self, comparison())
+        // Of two descriptors each, for all threads together.
+        let room = Room(16)
+        let first = Walker(self, comparison(), room)
         let roots = Directories(
             old: try old.openRoot(), new: try ComparedTree.open(here, in: new.root, path: here))
         if let oldRoot = roots.old, !isSame(before, after),
@@ -62,11 +65,15 @@ final class PairedWalk<Old: OldTree>: Sendable {
         {
             first.findings.changes[here] = Change(kind: .modified, path: here, type: .directory)
         }
-        let work = WalkQueue(Task(path: .empty, name: here, parents: roots, before: before, after: after))
+        let work = WalkQueue(
+            Task(
+                path: .empty, name: here, parents: OpenParents.make(roots, room), before: before, after: after
+            )
+        )
 
         var others: [(walker: Walker, thread: WorkerThread)] = []
         for _ in 1..<max(threads, 1) {
-            let walker = Walker(self, comparison())
+            let walker = Walker(self, comparison(), room)
             let handover = Handover(walker)
             // Fewer threads find the same.
             guard let thread = try? WorkerThread(name: "varve-walk", { handover.take()?.run(work) }) else {
@@ -100,12 +107,31 @@ final class PairedWalk<Old: OldTree>: Sendable {
         var new: SharedDescriptor
     }
 
+    /// Directories that stay open as long as something below them is to be looked into.
+    fileprivate final class OpenParents: Sendable {
+        let directories: Directories
+        private let room: Room
+
+        private init(_ directories: Directories, _ room: Room) {
+            self.directories = directories
+            self.room = room
+        }
+
+        /// Nil if there are too many already.
+        static func make(_ directories: Directories, _ room: Room) -> OpenParents? {
+            room.take() ? OpenParents(directories, room) : nil
+        }
+
+        deinit { room.giveBack() }
+    }
+
     /// A directory of the new tree that is still to be looked into.
     fileprivate struct Task: Sendable {
         var path: BytePath
         /// In `parents`; the directory itself is opened when its turn comes.
         var name: BytePath
-        var parents: Directories
+        /// Nil if they are not open any more.
+        var parents: OpenParents?
         /// Nil if the old tree has no directory there.
         var before: FileStatus?
         var after: FileStatus
@@ -121,10 +147,12 @@ final class PairedWalk<Old: OldTree>: Sendable {
     fileprivate final class Walker: @unchecked Sendable {
         private let walk: PairedWalk
         let comparison: FileComparison<Old>
+        private let room: Room
         var findings = Findings()
 
-        init(_ walk: PairedWalk, _ comparison: FileComparison<Old>) {
+        init(_ walk: PairedWalk, _ comparison: FileComparison<Old>, _ room: Room) {
             self.walk = walk
+            self.room = room
             self.comparison = comparison
         }
 
@@ -139,11 +167,18 @@ final class PairedWalk<Old: OldTree>: Sendable {
         }
 
         private func process(_ task: Task) throws -> [Task] {
+            let parents = task.parents?.directories
             var here = Directories(
-                old: nil, new: try ComparedTree.open(task.name, in: task.parents.new.fd, path: task.path))
+                old: nil,
+                new: try parents.map { (parents) throws(LayerError) in
+                    try ComparedTree.open(task.name, in: parents.new.fd, path: task.path)
+                } ?? walk.new.open(at: task.path))
             let items: [Item]
-            if let before = task.before, let parent = task.parents.old {
-                let directory = try walk.old.open(task.name, in: parent, path: task.path)
+            if let before = task.before {
+                let directory =
+                    try parents?.old.map { (parent) throws(LayerError) in
+                        try walk.old.open(task.name, in: parent, path: task.path)
+                    } ?? walk.old.open(at: task.path)
                 here.old = directory
                 if let dirty = walk.dirty, walk.isSame(before, task.after) {
                     // The directory itself has the same names; only those on the way to something dirty matter.
@@ -160,6 +195,9 @@ final class PairedWalk<Old: OldTree>: Sendable {
             for item in items {
                 try walk.onEntry()
                 if let next = try visit(item, in: here, task.path) { below.append(next) }
+            }
+            if !below.isEmpty, let open = OpenParents.make(here, room) {
+                for index in below.indices { below[index].parents = open }
             }
             return below
         }
@@ -181,7 +219,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
                 return nil
             }
             let type = after.type ?? .regular
-            let inside = Task(path: path, name: item.name, parents: here, before: nil, after: after)
+            let inside = Task(path: path, name: item.name, parents: nil, before: nil, after: after)
             guard let before, let oldDirectory = here.old else {
                 findings.changes[path] = Change(kind: .added, path: path, type: type)
                 if after.isDirectory { return inside }
@@ -258,6 +296,22 @@ extension WalkFindings {
         changes.merge(other.changes) { mine, _ in mine }
         links.merge(other.links)
     }
+}
+
+/// Counts what may be open at the same time.
+private final class Room: Sendable {
+    private let left: Atomic<Int>
+
+    init(_ count: Int) { left = Atomic(count) }
+
+    /// False if nothing is left.
+    func take() -> Bool {
+        if left.wrappingSubtract(1, ordering: .relaxed).newValue >= 0 { return true }
+        giveBack()
+        return false
+    }
+
+    func giveBack() { left.wrappingAdd(1, ordering: .relaxed) }
 }
 
 /// The directories that are still to be looked into, for all threads of a walk. The last one in is the first one out,

@@ -12,7 +12,7 @@ extension Change {
         while let path = pending.popLast() {
             try onEntry()
             let entries = try attempt("list the directory", path) { () throws(Errno) in
-                let opened = try root.open(path, [.directory], resolve: [.beneath, .noSymlinks])
+                let opened = try root.openBelow(path, [.directory])
                 return try opened.fd.entries()
             }
             for entry in entries {
@@ -20,7 +20,7 @@ extension Change {
                 var type = entry.type
                 if type == nil {
                     type = try attempt("look at", name) { () throws(Errno) in
-                        try root.status(of: name).type
+                        try root.openBelow(name, [.path, .noFollow]).fd.status().type
                     }
                 }
                 guard let type else { continue }

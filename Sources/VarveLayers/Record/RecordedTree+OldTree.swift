@@ -9,6 +9,12 @@ extension RecordedTree: OldTree {
         try node(name, directory, path)
     }
 
+    func open(at path: BytePath) throws(LayerError) -> Int {
+        var directory = Self.root
+        for name in path.components { directory = try node(name, directory, path) }
+        return directory
+    }
+
     private func node(_ name: BytePath, _ directory: Int, _ path: BytePath) throws(LayerError) -> Int {
         guard let found = find(name, in: directory) else {
             throw .system(operation: "find in the record", path: path, errno: .noSuchFileOrDirectory)

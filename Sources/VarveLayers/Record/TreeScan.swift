@@ -34,10 +34,14 @@ extension RecordedTree {
             root: try node(
                 .empty, status, NewSide(directory: top.fd, name: .current, status: status), .current),
             knowledge: .everything(trustedBefore: Timestamp(seconds: .min)))
-        /// Directories that are still to be looked into, in the order of the tree. The depth costs descriptors, not stack.
-        var pending = [Pending(node: Self.root, name: .current, path: .empty, parent: top)]
+        /// Directories that are still to be looked into, in the order of the tree. Those far down are opened by their path, so
+        /// that the depth costs neither stack nor descriptors.
+        var pending = [Pending(node: Self.root, name: .current, path: .empty, depth: 0, parent: top)]
         while let next = pending.popLast() {
-            let directory = try tree.open(next.name, in: next.parent, path: next.path)
+            let directory =
+                try next.parent.map { (parent) throws(LayerError) in
+                    try tree.open(next.name, in: parent, path: next.path)
+                } ?? tree.open(at: next.path)
             let entries = try tree.entries(of: directory, path: next.path)
             var below: [Pending] = []
             for entry in entries.sorted(by: { $0.name < $1.name }) {
@@ -49,7 +53,10 @@ extension RecordedTree {
                 let side = NewSide(directory: directory.fd, name: entry.name, status: status)
                 let made = record.append(try node(entry.name, status, side, path), to: next.node)
                 if status.isDirectory {
-                    below.append(Pending(node: made, name: entry.name, path: path, parent: directory))
+                    below.append(
+                        Pending(
+                            node: made, name: entry.name, path: path, depth: next.depth + 1,
+                            parent: next.depth < openDepth ? directory : nil))
                 }
             }
             pending.append(contentsOf: below.reversed())
@@ -57,10 +64,15 @@ extension RecordedTree {
         return record
     }
 
+    /// As deep, directories stay open while others in them are to be looked into.
+    private static let openDepth = 16
+
     private struct Pending {
         var node: Int
         var name: BytePath
         var path: BytePath
-        var parent: SharedDescriptor
+        var depth: Int
+        /// Nil if it is not open any more.
+        var parent: SharedDescriptor?
     }
 }

@@ -55,67 +55,91 @@ struct RemovalObstacle {
 
     /// Directories that cannot be listed or emptied, and files that flags keep.
     private func walk() throws {
-        final class Level {
-            let descriptor: OwnedDescriptor
-            let path: BytePath
-            var entries: [DirectoryEntry]
-            init(_ descriptor: consuming OwnedDescriptor, _ path: BytePath) throws(Errno) {
-                entries = try descriptor.fd.entries()
-                self.descriptor = descriptor
-                self.path = path
-            }
-        }
-        func level(_ parent: FileDescriptor, _ name: BytePath, _ path: BytePath) throws -> Level? {
+        /// Runs `look` on the directory `name`; false if the caller may give itself the permission that it lacks.
+        func look(
+            _ name: BytePath, in parent: FileDescriptor, _ path: @autoclosure () -> BytePath,
+            _ look: () throws(Errno) -> Void
+        )
+            throws -> Bool
+        {
             do throws(Errno) {
-                let level = try Level(
-                    try parent.open(name, [.directory, .noFollow], resolve: .noCrossing), path)
-                // What is empty goes with its name alone.
-                if !level.entries.isEmpty { try level.descriptor.fd.checkWritable(.current) }
-                return level
+                try look()
+                return true
             } catch .permissionDenied {
-                // The caller may give itself the permission.
-                let status = try attempt("look at", path) { () throws(Errno) in try parent.status(of: name) }
-                if status.uid == geteuid() { return nil }
+                let status = try attempt("look at", path()) { () throws(Errno) in
+                    try parent.status(of: name)
+                }
+                if status.uid == geteuid() { return false }
                 throw StoreError(
                     .unsupported,
-                    "the bundle \"\(bundle)\" cannot be deleted: the directory \"\(path)\" in it belongs to another user (uid \(status.uid))",
+                    "the bundle \"\(bundle)\" cannot be deleted: the directory \"\(path())\" in it belongs to another user (uid \(status.uid))",
                     subject: bundle, remedy: .runAsRoot
                 )
             } catch {
-                throw StoreError.system("look into", path, error)
+                throw StoreError.system("look into", path(), error)
             }
         }
-        func checkProtection(_ name: BytePath, in parent: FileDescriptor, _ path: BytePath) throws {
-            let protection = try attempt("look at", path) { () throws(Errno) in
+        /// The entries of the directory that the way has reached. What is empty goes with its name alone.
+        func entries(_ way: DirectoryDescent) throws(Errno) -> [DirectoryEntry] {
+            let entries = try way.current.fd.entries()
+            if !entries.isEmpty { try way.current.fd.checkWritable(.current) }
+            return entries
+        }
+        func checkProtection(
+            _ name: BytePath, in parent: FileDescriptor, _ path: @autoclosure () -> BytePath
+        ) throws {
+            let protection = try attempt("look at", path()) { () throws(Errno) in
                 try parent.protection(of: name)
             }
             guard !protection.isEmpty else { return }
             let flag = protection.contains(.immutable) ? "i" : "a"
             throw StoreError(
                 .unsupported,
-                "the bundle \"\(bundle)\" cannot be deleted: \"\(path)\" in it bears the flag \(flag) of chattr(1), which only root can take away",
-                subject: bundle, remedy: .clearFlag("\(flag)", of: path)
+                "the bundle \"\(bundle)\" cannot be deleted: \"\(path())\" in it bears the flag \(flag) of chattr(1), which only root can take away",
+                subject: bundle, remedy: .clearFlag("\(flag)", of: path())
             )
         }
         try checkProtection(.current, in: directory, bundle)
-        var levels = [try level(directory, .current, bundle)].compactMap { $0 }
-        while let current = levels.last {
-            guard let entry = current.entries.popLast() else {
-                levels.removeLast()
+        var way: DirectoryDescent?
+        var pending: [[DirectoryEntry]] = []
+        _ = try look(.current, in: directory, bundle) { () throws(Errno) in
+            let first = SharedDescriptor(
+                try directory.open(.current, [.directory, .noFollow], resolve: .noCrossing))
+            let opened = try DirectoryDescent(first, resolve: .noCrossing)
+            way = opened
+            pending = [try entries(opened)]
+        }
+        guard let way else { return }
+        while let top = pending.indices.last {
+            guard let entry = pending[top].popLast() else {
+                pending.removeLast()
+                _ = try attempt("look into", bundle.appending(way.path)) { () throws(Errno) in try way.leave()
+                }
                 continue
             }
-            let path = current.path.appending(entry.name)
-            try checkProtection(entry.name, in: current.descriptor.fd, path)
+            let fd = way.current.fd
+            // Made only for a message: deep down, the path is long.
+            func path() -> BytePath { bundle.appending(way.path).appending(entry.name) }
+            try checkProtection(entry.name, in: fd, path())
             let isDirectory =
                 if let type = entry.type {
                     type == .directory
                 } else {
-                    try attempt("look at", path) { () throws(Errno) in
-                        try current.descriptor.fd.status(of: entry.name).isDirectory
+                    try attempt("look at", path()) { () throws(Errno) in
+                        try fd.status(of: entry.name).isDirectory
                     }
                 }
-            if isDirectory, let below = try level(current.descriptor.fd, entry.name, path) {
-                levels.append(below)
+            guard isDirectory else { continue }
+            var isEntered = false
+            let isOpen = try look(entry.name, in: fd, path()) { () throws(Errno) in
+                try way.enter(entry.name)
+                isEntered = true
+                pending.append(try entries(way))
+            }
+            if !isOpen, isEntered {
+                _ = try attempt("look into", bundle.appending(way.path)) { () throws(Errno) in
+                    try way.leave()
+                }
             }
         }
     }

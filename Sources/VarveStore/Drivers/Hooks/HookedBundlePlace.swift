@@ -122,39 +122,16 @@ enum PartialBundleRemoval {
     }
 
     static func remove(_ name: BytePath, in directory: FileDescriptor) throws {
-        let top = try directory.openDirectory(name)
-        if try top.fd.fileSystem().isBtrfs, try top.fd.isSubvolume() {
-            _ = try directory.removeSubvolumeTree(name)
-            return
-        }
-        // Directories still to empty, the deepest last, each with its parent and its name in it.
-        final class Level {
-            let descriptor: OwnedDescriptor
-            let name: BytePath
-            var entries: [DirectoryEntry]
-            init(_ descriptor: consuming OwnedDescriptor, _ name: BytePath) throws(Errno) {
-                entries = try descriptor.fd.entries()
-                self.descriptor = descriptor
-                self.name = name
-            }
-        }
-        var levels = [try Level(try directory.openDirectory(name), name)]
-        while let level = levels.last {
-            guard let entry = level.entries.popLast() else {
-                levels.removeLast()
-                try (levels.last?.descriptor.fd ?? directory).removeDirectory(level.name)
-                continue
-            }
-            let fd = level.descriptor.fd
-            guard try fd.status(of: entry.name).isDirectory else {
-                try fd.unlink(entry.name)
-                continue
-            }
-            let below = try fd.open(entry.name, [.directory, .noFollow], resolve: [.beneath, .noCrossing])
-            if try below.fd.fileSystem().isBtrfs, try below.fd.isSubvolume() {
-                _ = try fd.removeSubvolumeTree(entry.name)
-            } else {
-                levels.append(try Level(below, entry.name))
+        try TreeRemoval.removeTree(name, in: directory, path: name) { (parent, name) throws(Errno) in
+            // The root of a subvolume has this number (BTRFS_FIRST_FREE_OBJECTID): nothing else is opened to be asked.
+            guard try parent.status(of: name).inode == 256 else { return false }
+            let opened = try parent.open(name, [.directory, .noFollow], resolve: .noCrossing)
+            do throws(BtrfsError) {
+                guard try opened.fd.isSubvolume() else { return false }
+                _ = try parent.removeSubvolumeTree(name)
+                return true
+            } catch {
+                throw error.errno
             }
         }
     }
