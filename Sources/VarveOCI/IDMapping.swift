@@ -2,11 +2,11 @@
 /// mappings").
 public struct IDMapping: Hashable, Sendable {
     /// The first id in the image.
-    public var containerID: UInt32
+    package var containerID: UInt32
     /// The first id on the host.
-    public var hostID: UInt32
+    package var hostID: UInt32
     /// How many ids there are, at least one.
-    public var size: UInt32
+    package var size: UInt32
 
     /// Maps `size` ids, one after the other.
     public init(containerID: UInt32, hostID: UInt32, size: UInt32) {

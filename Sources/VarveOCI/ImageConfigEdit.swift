@@ -37,9 +37,9 @@ public struct ImageConfigEdit: Sendable {
     /// `NAME=VALUE`.
     public struct Pair: Sendable, Hashable {
         /// What is set.
-        public var name: String
+        package var name: String
         /// What it is set to.
-        public var value: String
+        package var value: String
 
         /// A name and its value.
         public init(name: String, value: String) {

@@ -24,7 +24,7 @@ public struct ImageStat: Hashable, Sendable {
     /// Nil for an artifact whose configuration is of a type that is not known here.
     public let config: Document?
     /// Whether it is an image; false for an OCI artifact, whose configuration is of another type.
-    public let isImage: Bool
+    package let isImage: Bool
     /// Oldest first: the entries that the configuration has, and nothing for layers that none of them speaks of. An entry
     /// for which there is no layer has none.
     package let history: [Entry]

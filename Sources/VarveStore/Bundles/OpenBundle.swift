@@ -106,7 +106,9 @@ struct OpenBundle {
     /// Deletes a bundle that is a plain directory.
     static func remove(_ path: BytePath) throws {
         let bundle = try OpenBundle(path)
-        guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil else { throw bundle.notABundle }
+        guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil else {
+            throw bundle.notABundle
+        }
         let name = path.lastComponent
         guard !name.isEmpty, name != .current, name != ".." else {
             throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"", subject: path)
