@@ -189,7 +189,7 @@ private func normalised(_ dump: [UInt8]) -> [String] {
             try readAll(try SendReader(a.fd, options: SendOptions(version: 99)))
         }
         #expect(tooHigh?.errno == Errno(rawValue: EPROTO))
-        #expect(tooHigh?.description.contains("ask for version 1") == true)
+        #expect(tooHigh?.description.contains("ask the sender for version 1") == true)
 
         // The error of the kernel wins over that of the parser, which sees an empty stream.
         #expect(throws: BtrfsError.self) {
