@@ -87,7 +87,7 @@ import VarveSystem
     ]
 
     /// Of a document: more than what every document may take in memory, and little enough for a test.
-    private static let bytes = 3 << 20
+    private static let bytes = 3 << 19
 
     /// Bytes that a command takes beyond what it takes with an empty index.
     private func peak(_ arguments: [String]) throws -> (code: Int, bytes: Int) {
