@@ -393,7 +393,7 @@ extension HostileCase {
         HostileCase("an index.json of 10,000 levels", .refused("levels")) {
             try $0.write(index: String(repeating: "[", count: 10_000) + String(repeating: "]", count: 10_000))
         },
-        HostileCase("a manifest of 1 GB", .refused("8388608")) {
+        HostileCase("a manifest of 1 GB", .refused("4194304")) {
             let manifest = try $0.blob("{}", MediaType.ociManifest, size: 1 << 30)
             try runSuccessfully([
                 "truncate", "-s", "1G", "\($0.path)/blobs/sha256/\(Digest(of: Array("{}".utf8)).hex)",
