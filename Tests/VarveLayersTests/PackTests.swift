@@ -139,7 +139,9 @@ import Testing
         #expect {
             try pack(root.fd, changes)
         } throws: { error in
-            if case LayerError.unrepresentable = error { return "\(error)".contains("leave it out of the layer") }
+            if case LayerError.unrepresentable = error {
+                return "\(error)".contains("leave it out of the layer")
+            }
             return false
         }
         extendLifetime(base)
