@@ -34,6 +34,10 @@ package struct ImageConfig: Hashable, Sendable {
 
         package init() {}
 
+        /// The volumes that are something below the root. A volume that is the root itself says nothing: mounted, it would hide
+        /// the image, and left out of a layer, everything.
+        package var volumePaths: [String] { volumes.filter { !BytePath($0).cleaned.isEmpty } }
+
         fileprivate var entryCount: Int {
             exposedPorts.count + environment.count + entrypoint.count + command.count + volumes.count
                 + labels.count

@@ -94,7 +94,7 @@ package enum RuntimeConfig {
             "process": .object(process),
             "root": ["path": .string(rootfs)],
             "hostname": .string(options.hostname),
-            "mounts": .array(mounts(volumes: execution.volumes, isRootless: options.isRootless)),
+            "mounts": .array(mounts(volumes: execution.volumePaths, isRootless: options.isRootless)),
         ]
         document["annotations"] = .object(annotations(config))
         document["linux"] = .object(linux)
@@ -177,7 +177,7 @@ package enum RuntimeConfig {
             result.append(mount("/sys/fs/cgroup", "cgroup", "cgroup", guarded + ["relatime", "ro"]))
         }
         // In byte order a directory comes before what lies in it, and equal input gives equal bytes.
-        for volume in volumes.map(absolute).sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
+        for volume in Set(volumes.map(absolute)).sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
             result.append(mount(volume, "tmpfs", "none", ["rw", "nosuid", "nodev", "noexec", "relatime"]))
         }
         if isRootless {

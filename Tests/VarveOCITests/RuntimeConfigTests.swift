@@ -155,6 +155,14 @@ import Testing
         #expect(document["process"]?.object?["cwd"] == "/w")
     }
 
+    @Test("A volume that is the root hides nothing, and one that is named twice is mounted once")
+    func volumesOfTheRoot() throws {
+        let document = try make(#"{"Volumes":{"/":{},"/./":{},"/a/..":{},"":{},"/b":{},"b":{}}}"#)
+        let mounts = document["mounts"]?.array?.compactMap { $0.object?["destination"]?.string } ?? []
+        #expect(!mounts.contains { BytePath($0).cleaned.isEmpty })
+        #expect(mounts.filter { $0 == "/b" }.count == 1)
+    }
+
     @Test func rootlessHasNothingThatNeedsPrivileges() throws {
         var options = RuntimeConfig.Options()
         options.isRootless = true

@@ -162,6 +162,17 @@ import Testing
         #expect(paths == ["data/volume", "packed"])
     }
 
+    @Test("A volume that is the root leaves nothing out", arguments: ["/", "/.", "/data/..", ""])
+    func rootVolume(_ volume: String) throws {
+        let world = try StoreWorld()
+        try world.addImage("a", try storeSampleLayers()) {
+            $0["config"] = ["Volumes": [volume: [:]]]
+        }
+        try world.unpack("a")
+        try world.shell("echo p > bundle/rootfs/packed")
+        #expect(try world.repack("bundle", "b").changes > 0)
+    }
+
     // MARK: Refresh
 
     @Test("After a refresh only later changes count, twice over")

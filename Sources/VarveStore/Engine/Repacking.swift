@@ -114,7 +114,7 @@ public struct Repacking: Sendable {
         let delta = try frozen.delta { try cancellation.check() }
         let mask = PathMask(
             options.maskedPaths
-                + (options.masksVolumes ? image.config.execution.volumes.map { BytePath($0) } : []))
+                + (options.masksVolumes ? image.config.execution.volumePaths.map { BytePath($0) } : []))
         let changes = delta.changes.filter { !mask.covers($0.path) }
         progress(.changes(count: changes.count))
         try cancellation.check()
