@@ -99,6 +99,12 @@ extension FileDescriptor {
                     // Without privileges, only what may be written can be deleted (btrfs_ioctl_snap_destroy).
                     try frame.root.fd.setSubvolumeReadOnly(false)
                     try directory.deleteSubvolume(frame.name)
+                } catch  where error.errno == .notPermitted && frame.directory != nil {
+                    // Flags of chattr(1) on it, or on the directory in the outer subvolume, which goes too.
+                    let isFreed = (try? directory.clearProtection()) ?? false
+                    let isFreedItself = (try? frame.root.fd.clearProtection()) ?? false
+                    guard isFreed || isFreedItself else { throw error }
+                    try directory.deleteSubvolume(frame.name)
                 }
                 deleted.append(frame.id)
             }

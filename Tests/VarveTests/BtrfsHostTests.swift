@@ -266,6 +266,25 @@ import Testing
     }
 
     /// The image file is sparse, so a size beyond what is free is taken, but not in silence.
+    /// `cp -a` makes plain directories of chains and snapshots.
+    @Test func copiedStoreIsBuiltAnew() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        #expect(shop.text("unpack", "--image", shop.image("a"), shop.bundle("b")) == "")
+        #expect(shop.text("snapshot", "create", shop.bundle("b"), "kept") == "")
+        let copy = shop.bundle("copied-store")
+        try runSuccessfully(["cp", "-a", "\(shop.store)", "\(copy)"])
+        for name in ["one", "two"] as [BytePath] {
+            let run = Self.run(
+                copy, ["unpack", "--image", shop.image("a"), shop.bundle("copied").appending(name)])
+            #expect(run.code == 0, "\(run)")
+            let diff = Self.run(copy, ["diff", shop.bundle("copied").appending(name)])
+            #expect(diff.code == 0 && diff.output.isEmpty, "\(diff)")
+        }
+        #expect(Self.run(copy, ["snapshot", "rm", "kept"]).code == 0)
+        #expect(Self.run(copy, ["store", "check"]).code == 0)
+    }
+
     @Test func loopbackLargerThanItsDiskIsSaid() throws {
         let volume = try LoopVolume(size: 512 << 20)
         let store = volume.path.appending("s")

@@ -128,6 +128,32 @@ import Testing
         try world.expectGone(bundle)
     }
 
+    @Test("Root takes away the flags around nested subvolumes")
+    func flagsAroundSubvolumes() throws {
+        let world = try World()
+        let bundle = world.unpack("btrfs")
+        try shell(
+            """
+            cd "$1/rootfs"; mkdir p; btrfs -q subvolume create p/in; btrfs -q subvolume create own; btrfs -q subvolume create first
+            echo x > first/f; mkdir own/d; btrfs -q subvolume create own/d/deep; chattr +i own/d; chattr +i own; chattr +i p
+            """, bundle)
+        #expect(world.shop.text("bundle", "rm", bundle) == "")
+        try world.expectGone(bundle)
+    }
+
+    @Test("What is the store's own is no bundle", arguments: ["chains", "snapshots"])
+    func storesOwn(_ place: String) throws {
+        let world = try World()
+        let bundle = world.unpack("btrfs")
+        #expect(world.shop.text("snapshot", "create", bundle, "kept") == "")
+        let name = try #require(try world.shop.entries(place).first)
+        let own = world.shop.store.appending(BytePath(place)).appending(BytePath(name))
+        let run = world.shop.run("bundle", "rm", own)
+        #expect(run.code == 2 && run.errorText.contains("of a store, not a bundle"), "\(run)")
+        #expect(try FileDescriptor.workingDirectory.statusIfPresent(of: own) != nil)
+        #expect(world.shop.text("diff", bundle) == "")
+    }
+
     /// A mount that comes when the bundle was moved away already.
     @Test("What turns up later puts the bundle back", arguments: ["btrfs", "directory"])
     func later(_ driver: String) throws {

@@ -165,6 +165,26 @@ extension SnapshotStore {
         }
     }
 
+    /// What the subvolumes in a directory are if it is one of a store's own; nil for any other directory.
+    private static func kindOfOwn(in directory: FileDescriptor) throws -> String? {
+        let kinds = [
+            (StoreLayout.chains, "a chain"), (StoreLayout.snapshots, "a snapshot"),
+            (StoreLayout.refreshed, "the refreshed state of a bundle"),
+        ]
+        return try attempt("look at", "..") { () throws(Errno) in
+            let own = try directory.status()
+            guard try directory.statusIfPresent(of: BytePath("..").appending(StoreLayout.description)) != nil
+            else { return nil }
+            for (name, kind) in kinds {
+                guard let other = try directory.statusIfPresent(of: BytePath("..").appending(name)) else {
+                    continue
+                }
+                if other.isSameFile(as: own) { return kind }
+            }
+            return nil
+        }
+    }
+
     /// Deletes a bundle, subvolumes nested in it included, and what the store keeps for it.
     package func removeBundle(_ path: BytePath) throws {
         let bundle = try openBundle(path)
@@ -181,6 +201,11 @@ extension SnapshotStore {
         guard status.device == opened.device, status.inode == opened.inode else {
             throw StoreError(
                 .failed, "\"\(path)\" is a symbolic link", subject: path, remedy: .name("the bundle itself"))
+        }
+        if let kind = try Self.kindOfOwn(in: parent.fd) {
+            throw StoreError(
+                .usage, "\"\(path)\" is \(kind) of a store, not a bundle", subject: path,
+                remedy: .name("a bundle"))
         }
         let obstacle = RemovalObstacle(bundle.subvolume.fd, path)
         try obstacle.check(walks: false)

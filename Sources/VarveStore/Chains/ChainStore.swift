@@ -1,5 +1,6 @@
 package import VarveBtrfs
 import Logging
+import VarveLayers
 import VarveOCI
 import Synchronization
 package import VarveSystem
@@ -136,8 +137,15 @@ extension SnapshotStore {
         do throws(BtrfsError) {
             return try directory.removeSubvolumeTree(name)
         } catch {
-            if error.errno != .noSuchFileOrDirectory { throw error }
-            throw StoreError(.notFound, "\"\(name)\" is not there (any more)", subject: name)
+            if error.errno == .noSuchFileOrDirectory {
+                throw StoreError(.notFound, "\"\(name)\" is not there (any more)", subject: name)
+            }
+            guard error.errno == .invalidArgument, let opened = try? directory.openDirectory(name),
+                (try? opened.fd.isSubvolume()) == false
+            else { throw error }
+            // A plain directory, as `cp -a` of a store leaves it.
+            try TreeRemoval.removeTree(name, in: directory, path: name)
+            return []
         }
     }
 
