@@ -245,6 +245,31 @@ import Testing
         return (world, shell)
     }
 
+    @Test("A file of another user's directory that is a link is not written through")
+    func linkForTheConfiguration() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.directory("./")])])
+        try world.shell(
+            """
+            echo mine > secret; mkdir theirs; ln -s ../secret theirs/config.json; ln -s secret own.json
+            chown -h \(Self.user) theirs theirs/config.json
+            """)
+        func write(_ file: BytePath) -> CommandRun {
+            varve(
+                [
+                    "raw", "runtime-config", "--image", world.layoutPath.appendingBytes(":a"),
+                    world.path.appending(file),
+                ],
+                variables: [:])
+        }
+        let refused = write("theirs/config.json")
+        #expect(
+            refused.code == 1 && refused.errorText.contains("in a directory of another user"), "\(refused)")
+        try world.shell("[ \"$(cat secret)\" = mine ]")
+        // A regular file there is replaced, and a link of one's own is followed.
+        #expect(write("theirs/new.json").code == 0 && write("own.json").code == 0)
+    }
+
     @Test("Nothing is made where others could put another in its place", arguments: makings)
     func placesOfOthers(_ one: Making) throws {
         let (world, shell) = try prepared()

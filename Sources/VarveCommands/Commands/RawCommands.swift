@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import VarveLayers
 import Logging
 import VarveOCI
@@ -154,6 +155,23 @@ struct RawCommands: ParsableCommand {
 
         /// Replaces a regular file as a whole; into anything else, such as /dev/stdout, it is written.
         private func write(_ bytes: [UInt8]) throws {
+            // The owner of a directory can put a link there at any moment, to a file that is not theirs.
+            let parent = file.path.parent.isEmpty ? .current : file.path.parent
+            let here = FileDescriptor.workingDirectory
+            if try attempt(
+                "look at", file.path,
+                { () throws(Errno) in
+                    let directory = try here.openDirectory(parent)
+                    let owner = try directory.fd.status().uid
+                    if owner == 0 || owner == geteuid() { return false }
+                    return try here.statusIfPresent(of: file.path)?.isRegular == false
+                })
+            {
+                throw StoreError(
+                    .failed,
+                    "\"\(file.path)\" is no regular file, and lies in a directory of another user, who may make it lead anywhere",
+                    subject: file.path, remedy: .name("the file itself"))
+            }
             try attempt("write the runtime configuration", file.path) { () throws(Errno) in
                 let parent = file.path.parent
                 let directory = try FileDescriptor.workingDirectory.open(
