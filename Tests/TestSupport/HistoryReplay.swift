@@ -228,13 +228,20 @@ final class HistoryReplay {
 
     private func read(_ path: BytePath) throws(Errno) {
         if path == .current {
-            _ = try directory(.current).fd.entries()
+            let opened = try directory(.current)
+            _ = try opened.fd.entries()
             return
         }
         let place = try place(path)
         let status = try place.fd.status(of: place.name)
-        if status.isRegular { _ = try file(path).fd.readAll(limit: 1 << 24) }
-        if status.isDirectory { _ = try directory(path).fd.entries() }
+        if status.isRegular {
+            let opened = try file(path)
+            _ = try opened.fd.readAll(limit: 1 << 24)
+        }
+        if status.isDirectory {
+            let opened = try directory(path)
+            _ = try opened.fd.entries()
+        }
         if status.isSymbolicLink { _ = try place.fd.readSymbolicLink(place.name) }
     }
 
@@ -305,7 +312,8 @@ final class HistoryReplay {
                 try HistorySubvolumes.delete(place.fd, place.name)
             } else {
                 directories.append(next)
-                pending += try directory(next).fd.entries().map { next.appending($0.name) }.sorted()
+                let opened = try directory(next)
+                pending += try opened.fd.entries().map { next.appending($0.name) }.sorted()
             }
         }
         for next in directories.reversed() {
@@ -324,7 +332,10 @@ final class HistoryReplay {
         var content = [UInt8]()
         var link = BytePath.empty
         if status.isDirectory { throw .isDirectory }
-        if status.isRegular { content = try file(operation.word(0)).fd.readAll(limit: 1 << 24) }
+        if status.isRegular {
+            let opened = try file(operation.word(0))
+            content = try opened.fd.readAll(limit: 1 << 24)
+        }
         if status.isSymbolicLink { link = try source.fd.readSymbolicLink(source.name) }
         if operation.verb == .replace { try source.fd.unlink(source.name) }
         if status.isRegular {

@@ -302,7 +302,8 @@ package struct HistoryRunner {
             if status.isDirectory, status.inode == 256 {
                 try HistorySubvolumes.delete(directory, entry.name)
             } else if status.isDirectory {
-                try clean(try directory.openDirectory(entry.name).fd)
+                let opened = try directory.openDirectory(entry.name)
+                try clean(opened.fd)
                 try directory.removeDirectory(entry.name)
             } else {
                 try directory.unlink(entry.name)

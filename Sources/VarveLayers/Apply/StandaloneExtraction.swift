@@ -236,7 +236,9 @@ final class StandaloneExtraction {
                 if own.isOverlayWhiteout { return nil }
                 place = (try open(directory), name, own)
             } else {
-                guard isSeenThrough(directory), try !isDeleted(name, in: descriptor(directory).fd, directory),
+                guard isSeenThrough(directory) else { return nil }
+                let opened = try descriptor(directory)
+                guard try !isDeleted(name, in: opened.fd, directory),
                     let found = try below(directory + [name])
                 else { return nil }
                 place = (found.directory, found.name, found.status)

@@ -20,7 +20,8 @@ extension Change {
                 var type = entry.type
                 if type == nil {
                     type = try attempt("look at", name) { () throws(Errno) in
-                        try root.openBelow(name, [.path, .noFollow]).fd.status().type
+                        let opened = try root.openBelow(name, [.path, .noFollow])
+                        return try opened.fd.status().type
                     }
                 }
                 guard let type else { continue }
