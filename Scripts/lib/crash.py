@@ -13,8 +13,8 @@ import time
 sys.dont_write_bytecode = True
 
 from campaign import Campaign
-from store_world import (Wrong, chain_names, check_layout, is_subvolume, make_layout, must, read_tree, require_equal,
-                         run)
+from store_world import (Wrong, chain_names, check_layout, is_subvolume, make_layout, must, read_tree,
+                         require_equal)
 
 FICLONE = 0x40049409
 # More points than this in one command are a loop that never ends.

@@ -4,7 +4,6 @@ import collections
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import struct

@@ -1,15 +1,15 @@
 import ArgumentParser
 import Glibc
 import VarveStore
-public import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// The command `varve`.
-public enum VarveCommand {
-    public static let version = "0.1.0"
+package enum VarveCommand {
+    package static let version = "0.1.0"
 
     /// Runs the command line of this process and ends it.
-    public static func main() -> Never {
+    package static func main() -> Never {
         ProgramMemory.populateVariables()
         openMissingStandardStreams()
         Interruption.install()
@@ -35,7 +35,7 @@ public enum VarveCommand {
     ///   - program: whose command line it is.
     ///   - arguments: without the name of the program.
     ///   - isTerminal: of standard error; nothing else decides whether progress is shown.
-    public static func run(
+    package static func run(
         as program: Program = .varve, arguments: [BytePath], standardOutput: OutputSink,
         standardError: OutputSink, isTerminal: Bool = false,
         environment: CommandEnvironment = .process, cancellation: Cancellation = Cancellation()

@@ -155,32 +155,26 @@ struct RawCommands: ParsableCommand {
 
         /// Replaces a regular file as a whole; into anything else, such as /dev/stdout, it is written.
         private func write(_ bytes: [UInt8]) throws {
-            // The owner of a directory can put a link there at any moment, to a file that is not theirs.
             let parent = file.path.parent.isEmpty ? .current : file.path.parent
-            let here = FileDescriptor.workingDirectory
-            if try attempt(
-                "look at", file.path,
-                { () throws(Errno) in
-                    let directory = try here.openDirectory(parent)
-                    let owner = try directory.fd.status().uid
-                    if owner == 0 || owner == geteuid() { return false }
-                    return try here.statusIfPresent(of: file.path)?.isRegular == false
-                })
-            {
+            let name = file.path.lastComponent
+            let (directory, existing, owner) = try attempt("write the runtime configuration", file.path) {
+                () throws(Errno) in
+                let opened = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(parent))
+                return (opened, try opened.fd.statusIfPresent(of: name), try opened.fd.status().uid)
+            }
+            guard let existing, !existing.isRegular else {
+                return try attempt("write the runtime configuration", file.path) { () throws(Errno) in
+                    try directory.fd.writeFileDurably(name, bytes)
+                }
+            }
+            // The owner of a directory can put a link there at any moment, to a file that is not theirs.
+            guard owner == 0 || owner == geteuid() else {
                 throw StoreError(
                     .failed,
                     "\"\(file.path)\" is no regular file, and lies in a directory of another user, who may make it lead anywhere",
                     subject: file.path, remedy: .name("the file itself"))
             }
             try attempt("write the runtime configuration", file.path) { () throws(Errno) in
-                let parent = file.path.parent
-                let directory = try FileDescriptor.workingDirectory.open(
-                    parent.isEmpty ? .current : parent, [.directory])
-                let name = file.path.lastComponent
-                let existing = try directory.fd.statusIfPresent(of: name)
-                if existing?.isRegular ?? true {
-                    return try directory.fd.writeFileDurably(name, bytes)
-                }
                 // A symbolic link is followed only where no other user has put it there.
                 let opened: OwnedDescriptor
                 do throws(PlaceError) {

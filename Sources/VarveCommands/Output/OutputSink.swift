@@ -1,16 +1,16 @@
 import Glibc
 import Synchronization
 import VarveSystem
-public import SystemPackage
+package import SystemPackage
 
 /// Where a command's output goes.
-public struct OutputSink: Sendable {
+package struct OutputSink: Sendable {
     let write: @Sendable ([UInt8]) throws(Errno) -> Void
 
-    public init(_ write: @escaping @Sendable ([UInt8]) throws(Errno) -> Void) { self.write = write }
+    package init(_ write: @escaping @Sendable ([UInt8]) throws(Errno) -> Void) { self.write = write }
 
     /// A descriptor, which stays the caller's.
-    public static func descriptor(_ fd: FileDescriptor) -> OutputSink {
+    package static func descriptor(_ fd: FileDescriptor) -> OutputSink {
         OutputSink { (bytes) throws(Errno) in try fd.writeFull(bytes) }
     }
 }

@@ -2,17 +2,17 @@ import Glibc
 import VarveSystem
 
 /// The environment variables that a command may ask for.
-public struct CommandEnvironment: Sendable {
+package struct CommandEnvironment: Sendable {
     private let lookUp: @Sendable (String) -> [UInt8]?
 
-    public init(_ lookUp: @escaping @Sendable (String) -> [UInt8]?) { self.lookUp = lookUp }
+    package init(_ lookUp: @escaping @Sendable (String) -> [UInt8]?) { self.lookUp = lookUp }
 
-    public init(_ variables: [String: String]) {
+    package init(_ variables: [String: String]) {
         self.init { name in variables[name].map { Array($0.utf8) } }
     }
 
     /// That of the process.
-    public static let process = CommandEnvironment { name in
+    package static let process = CommandEnvironment { name in
         guard let value = unsafe getenv(name) else { return nil }
         return unsafe Array(UnsafeRawBufferPointer(start: value, count: strlen(value)))
     }

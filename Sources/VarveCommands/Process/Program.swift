@@ -2,7 +2,7 @@ import VarveOCI
 import VarveSystem
 
 /// What the command was called as.
-public enum Program: String, Sendable {
+package enum Program: String, Sendable {
     case varve
     /// A link to the binary by that name: umoci's command line, and its exit codes.
     case umoci

@@ -195,7 +195,7 @@ struct EntryMetadata: Sendable {
         throw .invalidEntry(
             path: path,
             reason:
-                "its extended attribute \"\(shownName(name))\" is not one that a file can have here (\(why)), and --strict-xattrs was given"
+                "its extended attribute \"\(shownName(name))\" is not one that a file can have here (\(why)), and such layers are refused"
         )
     }
 

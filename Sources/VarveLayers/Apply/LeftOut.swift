@@ -39,7 +39,7 @@ final class LeftOut: Sendable {
             if state.attributes.count > 0 {
                 result.append(
                     "\(Self.counted(state.attributes.count, "extended attribute is", "extended attributes are")) left out, which "
-                        + "this file system cannot hold: \(state.attributes.examples); --strict-xattrs refuses such a layer"
+                        + "this file system cannot hold: \(state.attributes.examples); a strict unpack refuses such a layer"
                 )
             }
             if state.accounts.count > 0 {

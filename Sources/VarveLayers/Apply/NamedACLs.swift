@@ -76,11 +76,7 @@ struct NamedACLs {
                         parent.isEmpty ? .current : parent, [.directory], resolve: [.beneath, .noSymlinks]))
                 let name = path.isEmpty ? BytePath.current : path.lastComponent
                 return try directory.fd.status(of: name).inode == inode ? (directory, name) : nil
-            } catch .noSuchFileOrDirectory {
-                return nil
-            } catch .notDirectory {
-                return nil
-            } catch .tooManySymbolicLinkLevels {
+            } catch  where error.isAbsence {
                 return nil
             }
         }

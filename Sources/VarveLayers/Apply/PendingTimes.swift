@@ -37,11 +37,7 @@ struct PendingTimes {
                 do throws(Errno) {
                     directory = try root.open(
                         times.path.isEmpty ? .current : times.path, [.directory], resolve: .inRoot)
-                } catch .noSuchFileOrDirectory {
-                    return
-                } catch .notDirectory {
-                    return
-                } catch .tooManySymbolicLinkLevels {
+                } catch  where error.isAbsence {
                     return
                 }
                 // Gone since, and something else has its path.

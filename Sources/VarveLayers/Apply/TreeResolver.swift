@@ -36,11 +36,7 @@ struct TreeResolver {
     func openIfDirectory(_ path: BytePath) throws(LayerError) -> OwnedDescriptor? {
         do throws(Errno) {
             return try root.open(path, [.directory], resolve: .inRoot)
-        } catch .noSuchFileOrDirectory {
-            return nil
-        } catch .notDirectory {
-            return nil
-        } catch .tooManySymbolicLinkLevels {
+        } catch  where error.isAbsence {
             return nil
         } catch .fileNameTooLong {
             return nil

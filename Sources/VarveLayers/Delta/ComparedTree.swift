@@ -63,11 +63,7 @@ struct ComparedTree: Sendable {
         let parent: OwnedDescriptor
         do throws(Errno) {
             parent = try root.openBelow(path.parent, [.path, .directory], resolve: .noCrossing)
-        } catch .noSuchFileOrDirectory {
-            return nil
-        } catch .notDirectory {
-            return nil
-        } catch .tooManySymbolicLinkLevels {
+        } catch  where error.isAbsence {
             return nil
         } catch .improperLink {
             throw .mounted(on: path, in: root)

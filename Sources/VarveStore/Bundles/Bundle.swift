@@ -111,8 +111,8 @@ extension SnapshotStore {
         }
         throw StoreError(
             .notFound,
-            "the store \"\(path)\" does not hold the chain that the bundle came from of which \"\(bundle.path)\" is a copy; name the right store with --store, or unpack the image again"
-        )
+            "the store \"\(path)\" does not hold the chain that the bundle came from of which \"\(bundle.path)\" is a copy",
+            subject: bundle.path, remedy: .nameStoreOfBundle)
     }
 
     /// The tree of an image with no layers.
@@ -188,20 +188,7 @@ extension SnapshotStore {
     /// Deletes a bundle, subvolumes nested in it included, and what the store keeps for it.
     package func removeBundle(_ path: BytePath) throws {
         let bundle = try openBundle(path)
-        let parentPath = path.parent
-        let parent = try attempt("open the directory", parentPath) { () throws(Errno) in
-            try FileDescriptor.workingDirectory.open(parentPath.isEmpty ? .current : parentPath, [.directory])
-        }
-        let name = path.lastComponent
-        guard !name.isEmpty, name != .current, name != ".." else {
-            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"", subject: path)
-        }
-        let status = try attempt("look at", path) { () throws(Errno) in try parent.fd.status(of: name) }
-        let opened = try attempt("look at", path) { () throws(Errno) in try bundle.subvolume.fd.status() }
-        guard status.device == opened.device, status.inode == opened.inode else {
-            throw StoreError(
-                .failed, "\"\(path)\" is a symbolic link", subject: path, remedy: .name("the bundle itself"))
-        }
+        let (parent, name) = try BundleRemoval.place(of: bundle.subvolume.fd, path)
         if let kind = try Self.kindOfOwn(in: parent.fd) {
             throw StoreError(
                 .usage, "\"\(path)\" is \(kind) of a store, not a bundle", subject: path,

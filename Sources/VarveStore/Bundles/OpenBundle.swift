@@ -109,20 +109,7 @@ struct OpenBundle {
         guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil else {
             throw bundle.notABundle
         }
-        let name = path.lastComponent
-        guard !name.isEmpty, name != .current, name != ".." else {
-            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"", subject: path)
-        }
-        let parentPath = path.parent.isEmpty ? BytePath.current : path.parent
-        let parent = SharedDescriptor(
-            try attempt("open the directory", parentPath) { () throws(Errno) in
-                try FileDescriptor.workingDirectory.open(parentPath, [.directory])
-            })
-        let status = try attempt("look at", path) { () throws(Errno) in try parent.fd.status(of: name) }
-        guard status.isDirectory else {
-            throw StoreError(
-                .failed, "\"\(path)\" is a symbolic link", subject: path, remedy: .name("the bundle itself"))
-        }
+        let (parent, name) = try BundleRemoval.place(of: bundle.directory.fd, path)
         let obstacle = RemovalObstacle(bundle.directory.fd, path)
         try obstacle.check(walks: true)
         // It may not be moved with the flags that root is free to take away.
@@ -156,6 +143,31 @@ struct OpenBundle {
 
 /// Deletes bundles of every kind.
 package enum BundleRemoval {
+    /// The directory that a bundle lies in and its name there, by which it can be moved away.
+    ///
+    /// - Parameter bundle: what was opened by that path.
+    static func place(
+        of bundle: FileDescriptor, _ path: BytePath
+    ) throws -> (parent: SharedDescriptor, name: BytePath) {
+        let name = path.lastComponent
+        guard !name.isEmpty, name != .current, name != ".." else {
+            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"", subject: path)
+        }
+        let parentPath = path.parent.isEmpty ? BytePath.current : path.parent
+        let parent = SharedDescriptor(
+            try attempt("open the directory", parentPath) { () throws(Errno) in
+                try FileDescriptor.workingDirectory.open(parentPath, [.directory])
+            })
+        let isItself = try attempt("look at", path) { () throws(Errno) in
+            try parent.fd.status(of: name).isSameFile(as: bundle.status())
+        }
+        guard isItself else {
+            throw StoreError(
+                .failed, "\"\(path)\" is a symbolic link", subject: path, remedy: .name("the bundle itself"))
+        }
+        return (parent, name)
+    }
+
     /// - Parameter store: opens the store, for a bundle that is a subvolume.
     package static func remove(_ path: BytePath, store: () throws -> SnapshotStore) throws {
         let directory: OwnedDescriptor

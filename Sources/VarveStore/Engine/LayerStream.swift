@@ -1,4 +1,5 @@
 import VarveArchive
+import VarveLayers
 import VarveOCI
 import Synchronization
 import VarveSystem
@@ -10,11 +11,13 @@ import VarveSystem
 /// so whoever read to the end without an error has applied exactly this layer.
 final class LayerStream {
     let source: ThreadedSource
+    private let layer: Descriptor
 
     init(
-        _ descriptor: Descriptor, diffID: DiffID, in layout: ImageLayout, budget: MemoryBudget,
-        bytesRead: SharedCounter
+        _ descriptor: Descriptor, diffID: DiffID, in layout: ImageLayout,
+        budget: MemoryBudget = MemoryBudget(bytes: 4 << 20), bytesRead: SharedCounter = SharedCounter()
     ) throws {
+        layer = descriptor
         let type = try LayerMediaType(descriptor.mediaType)
         let blob = TappedSource(
             FileSource(SharedDescriptor(try layout.openBlob(descriptor))),
@@ -22,6 +25,40 @@ final class LayerStream {
         source = try ThreadedSource(
             Compression(type.compression).decoder(over: blob, slabSize: budget.slabSize),
             observer: DiffIDObserver(diffID, of: descriptor), budget: budget)
+    }
+
+    /// Applies the layer to its end: the one way to put a blob onto a tree. An error names the layer where it can, and ends the
+    /// threads of the stream.
+    ///
+    /// - Parameters:
+    ///   - allowance: what the archive may be; nil where it is known to be no more than what there is.
+    ///   - onEntry: called before each entry; throws to stop.
+    func apply(
+        with applier: LayerApplier, _ allowance: UnpackAllowance? = nil, onEntry: () throws -> Void
+    ) throws {
+        do {
+            try applier.apply(TarReader(source, allowance: allowance?.archives), onEntry: onEntry)
+        } catch {
+            source.cancel()
+            if let error = error as? TarError, let limit = allowance?.explain(error, layer) { throw limit }
+            throw explain(error)
+        }
+    }
+
+    /// Names the layer where the error itself cannot.
+    private func explain(_ error: any Error) -> any Error {
+        switch error {
+        case let error as TarError:
+            StoreError(
+                .invalidInput, "the layer \(layer.digest) is not valid: \(error.problem)",
+                subject: BytePath("\(layer.digest)"), remedy: error.remedy, cause: error)
+        case let error as CodecError:
+            StoreError(
+                .invalidInput, "the layer \(layer.digest) is not valid: \(error.problem)",
+                subject: BytePath("\(layer.digest)"), remedy: error.remedy, cause: error)
+        default:
+            error
+        }
     }
 }
 

@@ -128,18 +128,10 @@ struct ParallelExtraction {
             root: target.root.fd, isBottom: target.isBottom, options: options.apply,
             standalone: target.standalone
         ) { try state.waitForAll(below: index) }
-        do {
-            try applier.apply(TarReader(stream.source, allowance: allowance.archives)) {
-                try cancellation.check()
-                try state.check()
-                progress(.read(bytes: bytesRead.count))
-            }
-        } catch {
-            stream.source.cancel()
-            if let error = error as? TarError, let limit = allowance.explain(error, layers[index]) {
-                throw limit
-            }
-            throw Unpacking.explain(error, layers[index])
+        try stream.apply(with: applier, allowance) {
+            try cancellation.check()
+            try state.check()
+            progress(.read(bytes: bytesRead.count))
         }
         return applier
     }

@@ -154,12 +154,9 @@ public struct Repacking: Sendable {
         let isPublished =
             try isAdopted
             || frozen.publish(chainIDs: chainIDs, options: apply) { target in
-                let stream = try LayerStream(
-                    layer, diffID: diffID, in: layout, budget: MemoryBudget(bytes: 4 << 20),
-                    bytesRead: SharedCounter())
                 // Without the limits of an unpack: it is no more than what was read from the bundle just now.
-                try LayerApplier(root: target.root.fd, isBottom: target.isBottom, options: apply).apply(
-                    TarReader(stream.source)
+                try LayerStream(layer, diffID: diffID, in: layout).apply(
+                    with: LayerApplier(root: target.root.fd, isBottom: target.isBottom, options: apply)
                 ) { try cancellation.check() }
             }
         try cancellation.check()

@@ -1,4 +1,3 @@
-import VarveArchive
 package import Logging
 public import VarveLayers
 package import VarveOCI
@@ -142,17 +141,9 @@ public struct Unpacking: Sendable {
             let applier = LayerApplier(
                 root: target.root.fd, isBottom: target.isBottom, options: options.apply,
                 digests: target.digests)
-            do {
-                try applier.apply(TarReader(stream.source, allowance: allowance.archives)) {
-                    try cancellation.check()
-                    progress(.read(bytes: bytesRead.count))
-                }
-            } catch {
-                stream.source.cancel()
-                if let error = error as? TarError, let limit = allowance.explain(error, layers[index]) {
-                    throw limit
-                }
-                throw Self.explain(error, layers[index])
+            try stream.apply(with: applier, allowance) {
+                try cancellation.check()
+                progress(.read(bytes: bytesRead.count))
             }
             Self.warn(logger, of: applier, layers[index])
             try transaction.didExtract(layer: index)
@@ -162,22 +153,6 @@ public struct Unpacking: Sendable {
     /// Tells what was left out of a layer.
     static func warn(_ logger: Logger?, of applier: LayerApplier, _ layer: Descriptor) {
         for sentence in applier.omissions { logger?.warning("the layer \(layer.digest): \(sentence)") }
-    }
-
-    /// Names the layer where the error itself cannot.
-    static func explain(_ error: any Error, _ layer: Descriptor) -> any Error {
-        switch error {
-        case let error as TarError:
-            StoreError(
-                .invalidInput, "the layer \(layer.digest) is not valid: \(error.problem)",
-                subject: BytePath("\(layer.digest)"), remedy: error.remedy, cause: error)
-        case let error as CodecError:
-            StoreError(
-                .invalidInput, "the layer \(layer.digest) is not valid: \(error.problem)",
-                subject: BytePath("\(layer.digest)"), remedy: error.remedy, cause: error)
-        default:
-            error
-        }
     }
 
     /// `config.json`, with users looked up in the passwd and group files of `rootfs`. Without one they are not known, and

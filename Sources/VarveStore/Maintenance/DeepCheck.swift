@@ -1,4 +1,3 @@
-import VarveArchive
 import VarveBtrfs
 import VarveLayers
 package import VarveOCI
@@ -51,17 +50,9 @@ extension StoreCheck {
             })
         for index in 0...last {
             try cancellation.check()
-            let stream = try LayerStream(
-                image.layers[index], diffID: image.diffIDs[index], in: image.layout,
-                budget: MemoryBudget(bytes: 4 << 20), bytesRead: SharedCounter())
-            do {
-                try LayerApplier(root: root.fd, isBottom: index == 0, options: options).apply(
-                    TarReader(stream.source)
-                ) { try cancellation.check() }
-            } catch {
-                stream.source.cancel()
-                throw error
-            }
+            try LayerStream(image.layers[index], diffID: image.diffIDs[index], in: image.layout).apply(
+                with: LayerApplier(root: root.fd, isBottom: index == 0, options: options)
+            ) { try cancellation.check() }
             guard wanted.contains(index) else { continue }
             try compare(names[index], opened, root, &report, cancellation)
         }

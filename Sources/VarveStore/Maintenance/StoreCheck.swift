@@ -109,11 +109,7 @@ public struct StoreCheck: Sendable {
         try attempt("open", name) { () throws(Errno) in
             do throws(Errno) {
                 return SharedDescriptor(try store.directory.fd.openDirectory(name))
-            } catch .noSuchFileOrDirectory {
-                return nil
-            } catch .notDirectory {
-                return nil
-            } catch .tooManySymbolicLinkLevels {
+            } catch  where error.isAbsence {
                 return nil
             }
         }

@@ -105,11 +105,7 @@ package struct HookChanges {
                     parent.isEmpty ? .current : parent, [.path, .directory],
                     resolve: [.beneath, .noSymlinks, .noCrossing])
                 return (true, try directory.fd.statusIfPresent(of: path.lastComponent))
-            } catch .noSuchFileOrDirectory {
-                return (false, nil)
-            } catch .notDirectory {
-                return (false, nil)
-            } catch .tooManySymbolicLinkLevels {
+            } catch  where error.isAbsence {
                 return (false, nil)
             }
         } catch .improperLink {

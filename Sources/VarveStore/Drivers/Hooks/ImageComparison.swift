@@ -1,4 +1,3 @@
-import VarveArchive
 import VarveLayers
 import VarveOCI
 import VarveSystem
@@ -24,11 +23,8 @@ struct ImageComparison {
         try place.complete(makesRootfs: true, owners: options.owners)
         let reference = try place.rootfs()
         for (index, layer) in image.layers.enumerated() {
-            let stream = try LayerStream(
-                layer, diffID: image.diffIDs[index], in: image.layout, budget: MemoryBudget(bytes: 4 << 20),
-                bytesRead: SharedCounter())
-            try LayerApplier(root: reference.fd, isBottom: index == 0, options: options).apply(
-                TarReader(stream.source)
+            try LayerStream(layer, diffID: image.diffIDs[index], in: image.layout).apply(
+                with: LayerApplier(root: reference.fd, isBottom: index == 0, options: options)
             ) { try cancellation.check() }
         }
         // Not kept: it goes when this returns.
