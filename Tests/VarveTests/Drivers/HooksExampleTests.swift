@@ -12,24 +12,12 @@ import Testing
 
 /// The examples in Docs/examples, on real mounts.
 @Suite struct HooksExampleTests {
-    /// A file of the repository.
-    static func repositoryFile(_ name: String) -> String {
-        var path = BytePath(#filePath)
-        for _ in 0..<3 { path = path.parent }
-        return path.appending(name).description
-    }
-
-    /// The command, which the package builds beside the tests.
-    static func command() throws -> String {
-        BytePath(try EngineKillTests.example()).parent.appending("varve").description
-    }
-
     /// A world with `hooks.toml` of an example, its paths set to this world's.
     private func world(example: String, _ replacing: [(String, String)]) throws -> StoreWorld {
         let world = try StoreWorld()
         var text = String(
             decoding: try FileDescriptor.workingDirectory.readFile(
-                BytePath(Self.repositoryFile("Docs/examples/\(example)/hooks.toml")), limit: 1 << 20),
+                BytePath(repositoryFile("Docs/examples/\(example)/hooks.toml")), limit: 1 << 20),
             as: UTF8.self)
         for (old, new) in replacing {
             #expect(text.contains(old))
@@ -46,7 +34,7 @@ import Testing
             [
                 (
                     "command = [\"/usr/libexec/overlay-hook\"]",
-                    "command = [\"env\", \"OVERLAY_STORE=WORLD/overlay\", \"\(Self.repositoryFile("Docs/examples/overlayfs/overlay-hook"))\"]"
+                    "command = [\"env\", \"OVERLAY_STORE=WORLD/overlay\", \"\(repositoryFile("Docs/examples/overlayfs/overlay-hook"))\"]"
                 ), ("/var/lib/overlay-store", "WORLD/overlay"),
             ])
     }
@@ -228,7 +216,7 @@ import Testing
             [
                 (
                     "\"varve\", \"--store\", \"/var/lib/varve\"",
-                    "\"\(try Self.command())\", \"--store\", \"WORLD/store\""
+                    "\"\(try builtProgram("varve"))\", \"--store\", \"WORLD/store\""
                 )
             ])
     }
@@ -304,7 +292,10 @@ import Testing
     func wrongRequest(_ test: WrongRequest) throws {
         let world = try StoreWorld()
         let result = try runCommand(
-            [try Self.command(), "--store", "\(world.storePath)", "hook", test.hook, "\(world.bundle())"],
+            [
+                try builtProgram("varve"), "--store", "\(world.storePath)", "hook", test.hook,
+                "\(world.bundle())",
+            ],
             input: Array(test.input.utf8))
         #expect(result.status == test.code)
         #expect(result.errorText.contains(test.says), "\(result.errorText)")

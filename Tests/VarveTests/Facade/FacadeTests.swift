@@ -16,14 +16,10 @@ import Varve
 
 /// All that the command can do, as calls of the library.
 @Suite struct FacadeTests {
-    private static var repository: BytePath {
-        BytePath(#filePath).parent.parent.parent
-    }
-
     private static func text(_ path: BytePath) throws -> String {
         String(
             decoding: try FileDescriptor.workingDirectory.readFile(
-                repository.appending(path), limit: 1 << 20),
+                BytePath(repositoryFile("\(path)")), limit: 1 << 20),
             as: UTF8.self)
     }
 
@@ -43,7 +39,7 @@ import Varve
         let listed = try Self.listedCalls()
         #expect(Set(listed.keys) == verbs)
         let sources = try FileDescriptor.workingDirectory.openDirectory(
-            Self.repository.appending("Sources/Varve"))
+            BytePath(repositoryFile("Sources/Varve")))
         // What is declared, as `TYPE.NAME(LABEL:…)`.
         var declared: Set<String> = []
         for entry in try sources.fd.entries() where entry.name.description.hasSuffix(".swift") {

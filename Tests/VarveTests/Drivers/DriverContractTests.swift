@@ -37,7 +37,7 @@ extension HooksDriver {
     /// `varve hook` for whatever it can do.
     static func ofTheCommand(_ world: StoreWorld) throws -> HooksDriver {
         let hook = HooksConfiguration.Hook(
-            command: [BytePath(try HooksExampleTests.command()), "--store", world.storePath, "hook"])
+            command: [BytePath(try builtProgram("varve")), "--store", world.storePath, "hook"])
         let names: [HookName] = [.trySkip, .postExtract, .postUnpack, .deltaList, .postRepack]
         return HooksDriver(
             configuration: HooksConfiguration(Dictionary(uniqueKeysWithValues: names.map { ($0, hook) })),

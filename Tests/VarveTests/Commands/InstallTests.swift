@@ -4,14 +4,8 @@ import TestSupport
 import Testing
 
 @Suite struct InstallTests {
-    /// The repository, two directories above this file's.
-    private static let scripts: String = {
-        let file = BytePath(#filePath)
-        return file.parent.parent.parent.appending("Scripts").description
-    }()
-
     private func script(_ name: String, _ arguments: String...) throws -> CommandResult {
-        try runCommand(["\(Self.scripts)/\(name)"] + arguments)
+        try runCommand([repositoryFile("Scripts/\(name)")] + arguments)
     }
 
     @Test func installAndUninstall() throws {
@@ -62,7 +56,8 @@ import Testing
         // A prefix that was not there goes again.
         for name in ["install", "uninstall"] {
             let arguments = name == "install" ? ["--binary", binary] : []
-            _ = try runSuccessfully(["\(Self.scripts)/\(name)", "--prefix", "\(prefix)2"] + arguments)
+            _ = try runSuccessfully(
+                [repositoryFile("Scripts/\(name)"), "--prefix", "\(prefix)2"] + arguments)
         }
         #expect(try FileDescriptor.workingDirectory.statusIfPresent(of: BytePath("\(prefix)2")) == nil)
         #expect(try script("install", "--prefix", "relative").status == 2)
