@@ -12,20 +12,26 @@ import VarveSystem
 final class LayerStream {
     let source: ThreadedSource
     private let layer: Descriptor
+    private let result: DiffIDResult
 
+    /// - Parameter diffID: what the layer must have; nil to take what comes.
     init(
-        _ descriptor: Descriptor, diffID: DiffID, in layout: ImageLayout,
+        _ descriptor: Descriptor, diffID: DiffID?, from blobs: any BlobSource,
         budget: MemoryBudget = MemoryBudget(bytes: 4 << 20), bytesRead: SharedCounter = SharedCounter()
     ) throws {
         layer = descriptor
+        let result = DiffIDResult()
+        self.result = result
         let type = try LayerMediaType(descriptor.mediaType)
         let blob = TappedSource(
-            FileSource(SharedDescriptor(try layout.openBlob(descriptor))),
-            observer: BlobObserver(descriptor, bytesRead))
+            try blobs.bytes(of: descriptor), observer: BlobObserver(descriptor, bytesRead))
         source = try ThreadedSource(
             Compression(type.compression).decoder(over: blob, slabSize: budget.slabSize),
-            observer: DiffIDObserver(diffID, of: descriptor), budget: budget)
+            observer: DiffIDObserver(diffID, of: descriptor, result), budget: budget)
     }
+
+    /// Of the whole layer; nil until the end of the stream was read.
+    var diffID: DiffID? { result.value }
 
     /// Applies the layer to its end: the one way to put a blob onto a tree. An error names the layer where it can, and ends the
     /// threads of the stream.
@@ -92,30 +98,40 @@ private final class BlobObserver: ByteObserver {
     }
 }
 
-/// Checks what came out of a blob against the DiffID that the image's configuration gives.
+/// Takes the DiffID of what came out of a blob, and checks it against that which the image's configuration gives.
 private final class DiffIDObserver: ByteObserver {
     private var hasher: DigestHasher
-    private let expected: DiffID
+    private let expected: DiffID?
     private let blob: Descriptor
+    private let result: DiffIDResult
 
-    init(_ diffID: DiffID, of blob: Descriptor) {
-        hasher = DigestHasher(diffID.digest.algorithm)
+    init(_ diffID: DiffID?, of blob: Descriptor, _ result: DiffIDResult) {
+        hasher = DigestHasher(diffID?.digest.algorithm ?? .sha256)
         expected = diffID
         self.blob = blob
+        self.result = result
     }
 
     func observe(_ bytes: UnsafeRawBufferPointer) { unsafe hasher.update(bytes) }
 
     func finish() throws {
         let actual = hasher.finish()
-        if actual != expected.digest {
+        if let expected, actual != expected.digest {
             throw StoreError(
                 .invalidInput,
                 "the layer \(blob.digest) is not what the image's configuration says: its DiffID is \(actual), not \(expected)",
                 subject: BytePath("\(blob.digest)"), remedy: .getImageAgain
             )
         }
+        result.set(DiffID(actual))
     }
+}
+
+/// A DiffID that one thread finds out and another reads.
+private final class DiffIDResult: Sendable {
+    private let found = Mutex<DiffID?>(nil)
+    var value: DiffID? { found.withLock { $0 } }
+    func set(_ diffID: DiffID) { found.withLock { $0 = diffID } }
 }
 
 extension Compression {

@@ -44,7 +44,7 @@ struct LayersAhead {
 
     private func open(_ index: Int) throws -> LayerStream {
         try LayerStream(
-            image.layers[index], diffID: image.diffIDs[index], in: image.layout, budget: budget,
+            image.layers[index], diffID: image.diffIDs[index], from: image.layout, budget: budget,
             bytesRead: bytesRead)
     }
 }

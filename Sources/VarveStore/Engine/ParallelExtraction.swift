@@ -123,7 +123,7 @@ struct ParallelExtraction {
         if target.isInPlace { return nil }
         progress(.layer(index: index, isWaiting: false))
         let stream = try LayerStream(
-            layers[index], diffID: diffIDs[index], in: layout, budget: budget, bytesRead: bytesRead)
+            layers[index], diffID: diffIDs[index], from: layout, budget: budget, bytesRead: bytesRead)
         let applier = LayerApplier(
             root: target.root.fd, isBottom: target.isBottom, options: options.apply,
             standalone: target.standalone

@@ -155,9 +155,8 @@ public struct Repacking: Sendable {
             try isAdopted
             || frozen.publish(chainIDs: chainIDs, options: apply) { target in
                 // Without the limits of an unpack: it is no more than what was read from the bundle just now.
-                try LayerStream(layer, diffID: diffID, in: layout).apply(
-                    with: LayerApplier(root: target.root.fd, isBottom: target.isBottom, options: apply)
-                ) { try cancellation.check() }
+                try LayerExtraction(from: layout, options: apply, cancellation: cancellation)
+                    .apply(layer, diffID: diffID, to: target)
             }
         try cancellation.check()
         let manifest = try image.appendingLayer(

@@ -2,9 +2,10 @@ import VarveArchive
 import VarveOCI
 
 /// The end of the line: the blob in the layout.
-final class BlobSink: ByteSink {
-    let writer: BlobWriter
+final class BlobSink: NewBlob {
+    private let writer: BlobWriter
     init(_ writer: BlobWriter) { self.writer = writer }
+    var stored: (digest: Digest, size: Int64)? { writer.blob }
     func write(_ bytes: UnsafeRawBufferPointer) throws { try unsafe writer.write(bytes) }
     func finish() throws { try writer.finish() }
 }

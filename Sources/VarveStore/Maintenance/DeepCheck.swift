@@ -48,11 +48,12 @@ extension StoreCheck {
             try attempt("open", workName) { () throws(Errno) in
                 try opened.fd.openDirectory(StoreLayout.rootfs)
             })
+        let extraction = LayerExtraction(from: image.layout, options: options, cancellation: cancellation)
         for index in 0...last {
             try cancellation.check()
-            try LayerStream(image.layers[index], diffID: image.diffIDs[index], in: image.layout).apply(
-                with: LayerApplier(root: root.fd, isBottom: index == 0, options: options)
-            ) { try cancellation.check() }
+            try extraction.apply(
+                image.layers[index], diffID: image.diffIDs[index],
+                to: ExtractionTarget(root: root, isBottom: index == 0))
             guard wanted.contains(index) else { continue }
             try compare(names[index], opened, root, &report, cancellation)
         }

@@ -22,10 +22,11 @@ struct ImageComparison {
         let place = try HookedBundlePlace(parent.appending(".varve-compare-\(randomName())"))
         try place.complete(makesRootfs: true, owners: options.owners)
         let reference = try place.rootfs()
+        let extraction = LayerExtraction(from: image.layout, options: options, cancellation: cancellation)
         for (index, layer) in image.layers.enumerated() {
-            try LayerStream(layer, diffID: image.diffIDs[index], in: image.layout).apply(
-                with: LayerApplier(root: reference.fd, isBottom: index == 0, options: options)
-            ) { try cancellation.check() }
+            try extraction.apply(
+                layer, diffID: image.diffIDs[index],
+                to: ExtractionTarget(root: reference, isBottom: index == 0))
         }
         // Not kept: it goes when this returns.
         defer {
