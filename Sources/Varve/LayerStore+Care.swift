@@ -28,7 +28,7 @@ extension LayerStore {
     /// The chains of the store, by name. Needs a btrfs store.
     public func chains() async throws -> [Chain] {
         try await run("list chains") { store, _ in
-            try store.chains().map { chain in
+            try store.chains.all().map { chain in
                 Chain(
                     name: chain.name, created: chain.info.originTime, uuid: chain.info.uuid.description)
             }
@@ -43,7 +43,7 @@ extension LayerStore {
         _ names: [ChainName], progress: @escaping ProgressHandler = { _ in }
     ) async throws {
         try await run("remove chains") { [self] store, work in
-            try forEach(names, work, progress) { try store.removeChain($0) }
+            try forEach(names, work, progress) { try store.chains.remove($0) }
         }
     }
 

@@ -5,12 +5,18 @@ import VarveSystem
 
 /// Opens what a call works with, so that its waits for locks end when the call is cancelled.
 extension WorkPlace {
+    /// Opens a store, and deletes what calls of processes that are gone left in it.
     func openStore(_ path: BytePath, _ logger: Logger) throws -> SnapshotStore {
-        try SnapshotStore.open(at: path, logger: logger, cancellation: cancellation)
+        let store = try SnapshotStore.open(at: path, logger: logger, cancellation: cancellation)
+        store.sweeper.sweep()
+        return store
     }
 
     func createStore(_ path: BytePath, _ logger: Logger) throws -> SnapshotStore {
-        try SnapshotStore.initialize(at: path, logger: logger, cancellation: cancellation)
+        let store = try SnapshotStore.initialize(at: path, logger: logger, cancellation: cancellation)
+        // There may have been a store already.
+        store.sweeper.sweep()
+        return store
     }
 
     /// A store that is open already, for this call.

@@ -48,7 +48,7 @@ public struct LayerName: Sendable, Hashable, CustomStringConvertible {
             let chain = ChainName(chainID)
             let older = olderNames[index]
             return LayerName(
-                layers: index + 1, chain: chain, isPresent: try store?.chain(chain) != nil,
+                layers: index + 1, chain: chain, isPresent: try store?.chains.find(chain) != nil,
                 stackerName: older,
                 isInStacker: others.map { (try? $0.fd.status(of: BytePath(older)))?.isDirectory == true })
         }

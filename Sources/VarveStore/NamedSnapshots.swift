@@ -30,8 +30,8 @@ extension SnapshotStore {
             )
         }
         let bundle = try openBundle(bundlePath)
-        if try open(target, in: snapshotsDirectory) != nil { throw Self.snapshotExists(name) }
-        try removeStub(target, in: snapshotsDirectory)
+        if try snapshotsDirectory.open(target) != nil { throw Self.snapshotExists(name) }
+        try snapshotsDirectory.removeStub(target)
         do throws(BtrfsError) {
             try bundle.subvolume.fd.snapshot(to: snapshotsDirectory.fd, target, readOnly: true)
         } catch  where error.errno == .fileExists {
@@ -39,19 +39,16 @@ extension SnapshotStore {
         } catch {
             throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
         }
-        if let made = try open(target, in: snapshotsDirectory) {
-            recordTimes(ofSnapshot: made.fd, of: bundle.info)
+        if let made = try snapshotsDirectory.open(target) {
+            chains.times.record(snapshot: made.fd, of: bundle.info)
         }
     }
 
     /// All named snapshots, by name.
     package func snapshots() throws -> [NamedSnapshot] {
-        let entries = try attempt("list the snapshots of", path) { () throws(Errno) in
-            try snapshotsDirectory.fd.entries()
-        }
         var result: [NamedSnapshot] = []
-        for entry in entries.sorted(by: { $0.name < $1.name }) {
-            guard let name = entry.name.string, let opened = try open(entry.name, in: snapshotsDirectory)
+        for entry in try snapshotsDirectory.entries().sorted(by: { $0.name < $1.name }) {
+            guard let name = entry.name.string, let opened = try snapshotsDirectory.open(entry.name)
             else { continue }
             let info = try opened.fd.subvolumeInfo()
             let attribute = try attempt("read the attributes of", entry.name) { () throws(Errno) in
@@ -73,7 +70,7 @@ extension SnapshotStore {
     ) throws {
         let source = try snapshot(name)
         let place = try BundlePlace(bundle, store: self)
-        var copy = try makeWork(for: bundle) { directory, workName in
+        var copy = try work.make(for: bundle) { directory, workName in
             do throws(BtrfsError) {
                 try source.fd.snapshot(to: directory, workName, readOnly: false)
             } catch  where error.errno == .noSuchFileOrDirectory {
@@ -86,11 +83,11 @@ extension SnapshotStore {
 
     package func removeSnapshot(_ name: String) throws {
         _ = try snapshot(name)
-        try delete(try Self.snapshotName(name), in: snapshotsDirectory.fd)
+        try snapshotsDirectory.delete(try Self.snapshotName(name))
     }
 
     private func snapshot(_ name: String) throws -> SharedDescriptor {
-        guard let found = try open(try Self.snapshotName(name), in: snapshotsDirectory) else {
+        guard let found = try snapshotsDirectory.open(try Self.snapshotName(name)) else {
             throw absent(name)
         }
         return found

@@ -1,12 +1,11 @@
 import VarveBtrfs
 import VarveOCI
-import Synchronization
 package import VarveSystem
 import SystemPackage
 
 package import Logging
 
-/// A store of layer chains on btrfs.
+/// A store of layer chains on btrfs, open: where it is, and the parts that it consists of.
 ///
 /// The file system is the database: which chains there are is which subvolumes `chains/` holds, and what a bundle came
 /// from is its subvolume's parent UUID. Several processes may use one store at once.
@@ -14,16 +13,21 @@ package final class SnapshotStore: Sendable {
     /// Where the store is, as it was named when it was opened.
     package let path: BytePath
     let directory: SharedDescriptor
-    let chainsDirectory: SharedDescriptor
-    let snapshotsDirectory: SharedDescriptor
-    let workDirectory: SharedDescriptor
-    let locksDirectory: SharedDescriptor
-    let refreshedDirectory: SharedDescriptor
+    /// The published chains.
+    package let chains: ChainCatalog
+    /// What is being built or deleted.
+    package let work: WorkArea
+    /// The locks of chains and of what is in the work area.
+    let locks: StoreLocks
+    /// Why chains are kept from which nothing descends.
+    package let pins: PinFolder
+    /// Snapshots of bundles that users have named.
+    let snapshotsDirectory: SubvolumeDirectory
+    /// The states of bundles that were refreshed.
+    let refreshedDirectory: SubvolumeDirectory
     let logger: Logger
-    /// Ends waits for locks.
-    let cancellation: Cancellation
-    /// Chains of which was said already that they are not used.
-    let warned = Mutex<[ChainName]>([])
+    /// Deletes what processes that are gone left. Nothing is swept before somebody calls it.
+    package var sweeper: Sweeper { Sweeper(work: work, refreshed: refreshedDirectory, logger: logger) }
 
     /// How the name of `store.json` begins while it is written (`writeFileDurably`).
     static let temporaryDescription = Array(".store.json.".utf8)
@@ -92,7 +96,7 @@ package final class SnapshotStore: Sendable {
         return try open(at: path, logger: logger, cancellation: cancellation)
     }
 
-    /// Opens an existing store, and cleans up what dead processes left in it.
+    /// Opens an existing store. What processes that are gone left in it stays until `sweeper` is called.
     ///
     /// - Parameter cancellation: ends the waits for locks of other processes.
     package static func open(
@@ -133,7 +137,6 @@ package final class SnapshotStore: Sendable {
         let store = try SnapshotStore(
             path: path, directory: directory, logger: logger, cancellation: cancellation)
         store.warnOfAccessTimes()
-        store.cleanWorkArea()
         return store
     }
 
@@ -159,11 +162,11 @@ package final class SnapshotStore: Sendable {
         }
     }
 
-    private init(
+    private convenience init(
         path: BytePath, directory: SharedDescriptor, logger: Logger, cancellation: Cancellation
     ) throws(StoreError) {
-        func open(_ name: BytePath) throws(StoreError) -> SharedDescriptor {
-            try attempt("open", path.appending(name)) { () throws(Errno) in
+        func open(_ name: BytePath) throws(StoreError) -> SubvolumeDirectory {
+            let opened = try attempt("open", path.appending(name)) { () throws(Errno) in
                 do throws(Errno) {
                     return SharedDescriptor(try directory.fd.openDirectory(name))
                 } catch .noSuchFileOrDirectory {
@@ -171,33 +174,39 @@ package final class SnapshotStore: Sendable {
                     return SharedDescriptor(try directory.fd.openDirectory(name))
                 }
             }
+            return SubvolumeDirectory(opened: opened, store: path, name: name)
         }
+        self.init(
+            path: path, directory: directory, chains: try open(StoreLayout.chains),
+            snapshots: try open(StoreLayout.snapshots), work: try open(StoreLayout.work),
+            locks: try open(StoreLayout.locks).opened, refreshed: try open(StoreLayout.refreshed),
+            logger: logger, cancellation: cancellation)
+    }
+
+    private init(
+        path: BytePath, directory: SharedDescriptor, chains: SubvolumeDirectory,
+        snapshots: SubvolumeDirectory, work: SubvolumeDirectory, locks: SharedDescriptor,
+        refreshed: SubvolumeDirectory, logger: Logger, cancellation: Cancellation
+    ) {
         self.path = path
         self.directory = directory
         self.logger = logger
-        self.cancellation = cancellation
-        chainsDirectory = try open(StoreLayout.chains)
-        snapshotsDirectory = try open(StoreLayout.snapshots)
-        workDirectory = try open(StoreLayout.work)
-        locksDirectory = try open(StoreLayout.locks)
-        refreshedDirectory = try open(StoreLayout.refreshed)
-    }
-
-    private init(_ store: SnapshotStore, cancellation: Cancellation) {
-        path = store.path
-        directory = store.directory
-        logger = store.logger
-        self.cancellation = cancellation
-        chainsDirectory = store.chainsDirectory
-        snapshotsDirectory = store.snapshotsDirectory
-        workDirectory = store.workDirectory
-        locksDirectory = store.locksDirectory
-        refreshedDirectory = store.refreshedDirectory
+        self.locks = StoreLocks(directory: locks, cancellation: cancellation)
+        pins = PinFolder(in: directory, path: path)
+        snapshotsDirectory = snapshots
+        refreshedDirectory = refreshed
+        self.work = WorkArea(directory: work, locks: self.locks)
+        self.chains = ChainCatalog(
+            chains, times: PublishedTimesFolder(in: directory, logger: logger), locks: self.locks, pins: pins,
+            logger: logger)
     }
 
     /// This store for one operation: its waits for locks end when that is cancelled.
     package func bound(to cancellation: Cancellation) -> SnapshotStore {
-        SnapshotStore(self, cancellation: cancellation)
+        SnapshotStore(
+            path: path, directory: directory, chains: chains.directory, snapshots: snapshotsDirectory,
+            work: work.directory, locks: locks.directory, refreshed: refreshedDirectory, logger: logger,
+            cancellation: cancellation)
     }
 
     private static func requireBtrfs(_ fd: FileDescriptor, _ path: BytePath) throws(StoreError) {

@@ -18,6 +18,9 @@ enum StoreLayout {
     /// The change times of the inodes of each chain as it was published (`PublishedTimes`); made when there are some.
     static let published: BytePath = "published"
 
+    /// Why chains are kept from which nothing descends (`PinFolder`); made when there are some.
+    static let pins: BytePath = "pins"
+
     static let directories = [chains, snapshots, work, locks, refreshed]
 
     /// Raised when what older versions would do with a store were wrong.

@@ -95,9 +95,9 @@ package struct SubvolumeComparison: Sendable {
         }
         var found: SharedDescriptor?
         if path.components.count == 1, !path.isAbsolute, !path.hasPrefix([UInt8(ascii: ".")]) {
-            found = try store.open(path, in: store.snapshotsDirectory)
+            found = try store.snapshotsDirectory.open(path)
             if found == nil, let name = path.string.flatMap({ ChainName($0) }) {
-                found = try store.chain(name)?.subvolume
+                found = try store.chains.find(name)?.subvolume
             }
         }
         guard let found else {
@@ -135,7 +135,7 @@ package struct SubvolumeComparison: Sendable {
             if try directory.fd.statusIfPresent(of: BundleMetadata.fileName) != nil { return true }
             guard let store else { return false }
             let parent = try directory.fd.status(of: "..")
-            for own in [store.chainsDirectory, store.snapshotsDirectory, store.refreshedDirectory] {
+            for own in [store.chains.directory, store.snapshotsDirectory, store.refreshedDirectory] {
                 let status = try own.fd.status()
                 if status.device == parent.device, status.inode == parent.inode { return true }
             }
@@ -181,18 +181,8 @@ package struct SubvolumeComparison: Sendable {
                 subject: side.path, remedy: .compareSnapshot(side.path)
             )
         }
-        let snapshot = try store.makeWork(for: side.path) { directory, name in
-            do throws(BtrfsError) {
-                try side.subvolume.fd.snapshot(to: directory, name, readOnly: true)
-            } catch {
-                throw ActiveSwapFile.explanation(of: error, in: side.subvolume.fd, side.path) ?? error
-            }
-        }
-        let name = snapshot.name
-        let opened = SharedDescriptor(
-            try attempt("open the snapshot of", side.path) { () throws(Errno) in
-                try store.workDirectory.fd.openDirectory(name)
-            })
+        let snapshot = try store.work.makeSnapshot(of: side.subvolume, readOnly: true, for: side.path)
+        let opened = try snapshot.open(for: side.path)
         return try FrozenSide(side, subvolume: opened, snapshot: snapshot)
     }
 }

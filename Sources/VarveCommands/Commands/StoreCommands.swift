@@ -50,7 +50,7 @@ struct StoreCommands: ParsableCommand {
                     at: path, size: loopback.bytes, logger: context.logger,
                     cancellation: context.cancellation)
             } else {
-                _ = try SnapshotStore.initialize(at: path, logger: context.logger)
+                try SnapshotStore.initialize(at: path, logger: context.logger).sweeper.sweep()
             }
             context.logger.info("the store is in \"\(path)\"")
         }
@@ -96,10 +96,10 @@ struct StoreCommands: ParsableCommand {
 
         func execute(_ context: CommandContext) throws {
             let store = try context.openStore()
-            let items = try store.chains().map { chain in
+            let items = try store.chains.all().map { chain in
                 let name = chain.name.description
                 let created = RFC3339.format(chain.info.originTime)
-                let reason = try store.reasonNotToUse(chain)
+                let reason = try store.chains.reasonNotToUse(chain)
                 var json: JSONObject = [
                     "name": .string(name), "chainID": .string(chain.name.chainID.description),
                     "created": .string(created), "uuid": .string(chain.info.uuid.description),
@@ -131,7 +131,7 @@ struct StoreCommands: ParsableCommand {
                     .usage, "\"\(chain.text)\" is not the name of a chain", subject: BytePath(chain.text),
                     remedy: .listChains)
             }
-            try context.openStore().removeChain(name)
+            try context.openStore().chains.remove(name)
         }
     }
 }

@@ -39,8 +39,14 @@ final class CommandContext {
     /// - Parameter bundles: those that the command line names: the store of one of them is the store.
     func openStore(of bundles: [BytePath] = []) throws -> SnapshotStore {
         tolerateMissingPermissions()
-        return try SnapshotStore.open(
-            at: try storePath(of: bundles), logger: logger, cancellation: cancellation)
+        return try open(try storePath(of: bundles))
+    }
+
+    /// Opens a store, and deletes what commands that were ended left in it.
+    private func open(_ path: BytePath) throws -> SnapshotStore {
+        let store = try SnapshotStore.open(at: path, logger: logger, cancellation: cancellation)
+        store.sweeper.sweep()
+        return store
     }
 
     /// An ordinary user's image has files that not even their owner may read (/etc/shadow, mode 0) or directories that
@@ -64,8 +70,7 @@ final class CommandContext {
             option: options.store?.path, bundles: bundles, environment: environment)
         tolerateMissingPermissions()
         do {
-            return try SnapshotStore.open(
-                at: location.path, logger: logger, cancellation: cancellation)
+            return try open(location.path)
         } catch let error as StoreError
             where !location.isGiven && [.notFound, .unsupported].contains(error.code)
         {

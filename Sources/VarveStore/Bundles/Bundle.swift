@@ -30,12 +30,6 @@ struct BundleBase {
     var work: SharedWork?
 }
 
-/// A work subvolume shared by several owners, of whom the last one deletes it, on whatever thread that is.
-final class SharedWork: @unchecked Sendable {
-    private let work: WorkSubvolume
-    init(_ work: consuming WorkSubvolume) { self.work = work }
-}
-
 extension SnapshotStore {
     /// Opens a bundle that this store made.
     package func openBundle(_ path: BytePath) throws -> Bundle {
@@ -64,9 +58,9 @@ extension SnapshotStore {
     func base(of bundle: Bundle) throws -> BundleBase {
         let metadata = try metadata(of: bundle)
         let manifest = metadata?.path.last?.digest
-        if let manifest, let kept = try open(keptName(bundle, manifest), in: refreshedDirectory) {
+        if let manifest, let kept = try refreshedDirectory.open(keptName(bundle, manifest)) {
             let info = try kept.fd.settledSubvolumeInfo()
-            guard let fault = try changeFault(kept.fd, info) else {
+            guard let fault = try chains.times.changeFault(kept.fd, info) else {
                 return BundleBase(subvolume: kept, state: .proven(info))
             }
             // The image of the refresh has a chain of its own, which the bundle's attribute names.
@@ -76,11 +70,13 @@ extension SnapshotStore {
         switch manifest.flatMap({ records.base(for: $0) }) {
         case .empty: return try emptyBase(metadata?.apply.owners ?? OwnerMapping())
         case .chain(let name):
-            if let chain = try chain(name) {
+            if let chain = try chains.find(name) {
                 return BundleBase(subvolume: chain.subvolume, state: .proven(chain.info))
             }
         case nil:
-            if records.isEmpty, let uuid = bundle.info.parentUUID, let parent = try chain(withUUID: uuid) {
+            if records.isEmpty, let uuid = bundle.info.parentUUID,
+                let parent = try chains.find(withUUID: uuid)
+            {
                 return BundleBase(subvolume: parent.subvolume, state: .proven(parent.info))
             }
         }
@@ -104,7 +100,7 @@ extension SnapshotStore {
             }
             return try emptyBase(BundleMetadata(parsing: bytes, of: file).apply.owners)
         case .chain(let name):
-            if let chain = try chain(name) {
+            if let chain = try chains.find(name) {
                 return BundleBase(subvolume: chain.subvolume, state: .proven(chain.info))
             }
         case nil: break
@@ -117,15 +113,11 @@ extension SnapshotStore {
 
     /// The tree of an image with no layers.
     private func emptyBase(_ owners: OwnerMapping) throws -> BundleBase {
-        let work = try makeWork(for: path) { directory, name in
-            try makeEmptyTree(name, in: directory, owners: owners)
-        }
-        let name = work.name
-        let opened = try attempt("open", name) { () throws(Errno) in try workDirectory.fd.openDirectory(name)
-        }
+        let tree = try work.makeEmptyTree(for: path, owners: owners)
+        let opened = try tree.open(for: path)
         // Writable, but nobody else's.
         return BundleBase(
-            subvolume: SharedDescriptor(opened), state: .snapshot, work: SharedWork(work))
+            subvolume: opened, state: .snapshot, work: SharedWork(tree))
     }
 
     /// Which image a bundle came from and how; nil if it has no `umoci.json`.
@@ -156,12 +148,9 @@ extension SnapshotStore {
 
     /// Deletes what the store keeps for a bundle, but for one name.
     func removeKept(_ bundle: Bundle, except name: BytePath? = nil) throws {
-        let entries = try attempt("list", StoreLayout.refreshed) { () throws(Errno) in
-            try refreshedDirectory.fd.entries()
-        }
-        for entry in entries
+        for entry in try refreshedDirectory.entries()
         where entry.name.hasPrefix(Array("\(bundle.info.uuid)-".utf8)) && entry.name != name {
-            try delete(entry.name, in: refreshedDirectory.fd)
+            try refreshedDirectory.delete(entry.name)
         }
     }
 
@@ -200,7 +189,7 @@ extension SnapshotStore {
         if bundle.info.isReadOnly { try bundle.subvolume.fd.setSubvolumeReadOnly(false) }
         _ = try? bundle.subvolume.fd.clearProtection()
         do {
-            try discard(name, in: parent.fd)
+            try work.discard(name, in: parent.fd)
         } catch {
             if bundle.info.isReadOnly { try? bundle.subvolume.fd.setSubvolumeReadOnly(true) }
             throw obstacle.explanation() ?? error

@@ -21,27 +21,20 @@ extension BtrfsFrozenBundle {
             try isAdoptable(onTopOf: ChainName(below))
         else { return false }
         let name = ChainName(last)
-        return try store.withLock(on: name, cancellation) {
-            if try store.chain(name) != nil { return true }
-            let work = try store.makeWork(for: bundle.path) { directory, workName in
-                try subvolume.fd.snapshot(to: directory, workName, readOnly: false)
-            }
-            let workName = work.name
-            let isBare = try leaveOnlyRootfs(workName)
-            if isBare {
-                _ = try store.publish(
-                    name, snapshotOf: workName, in: store.workDirectory.fd, below: bundle.info.parentUUID,
-                    since: bundle.info.originTransaction)
-            }
-            extendLifetime(work)
-            return isBare
+        let builder = ChainBuilder(
+            in: store, for: bundle.path,
+            copying: ChainBuilder.Original(
+                subvolume, below: bundle.info.parentUUID, since: bundle.info.originTransaction))
+        let chain = try builder.build(name, whileWaiting: { try cancellation.check() }) {
+            try leaveOnlyRootfs(try builder.subvolume())
         }
+        return chain != nil
     }
 
     /// Whether the frozen tree is the chain of that name and its delta, and nothing that a layer cannot carry.
     private func isAdoptable(onTopOf below: ChainName) throws -> Bool {
         // A refreshed bundle's base is the tree that it had then, masked paths included.
-        guard let chain = try store.chain(below),
+        guard let chain = try store.chains.find(below),
             try chain.info.uuid == base.subvolume.fd.subvolumeInfo().uuid,
             // Before the snapshot was taken and now: an empty directory stands in the snapshot for each.
             !hadNestedSubvolumes, try bundle.subvolume.fd.nestedSubvolumes().isEmpty
@@ -72,9 +65,8 @@ extension BtrfsFrozenBundle {
     }
 
     /// Takes away what a chain does not have: the files that make it a bundle. False if there is something else.
-    private func leaveOnlyRootfs(_ name: BytePath) throws -> Bool {
-        try attempt("empty", name) { () throws(Errno) in
-            let root = try store.workDirectory.fd.openDirectory(name)
+    private func leaveOnlyRootfs(_ root: SharedDescriptor) throws -> Bool {
+        try attempt("empty a snapshot of", bundle.path) { () throws(Errno) in
             for entry in try root.fd.entries() where entry.name != StoreLayout.rootfs {
                 guard try root.fd.status(of: entry.name).isRegular else { return false }
                 try root.fd.unlink(entry.name)

@@ -23,24 +23,9 @@ final class BtrfsFrozenBundle: FrozenBundle {
         cancellation = context.cancellation
         base = try store.base(of: bundle)
         hadNestedSubvolumes = try !bundle.subvolume.fd.nestedSubvolumes().isEmpty
-        // Taking the snapshot writes out what is still dirty in memory first (btrfs_start_delalloc_snapshot,
-        // fs/btrfs/ioctl.c): no sync is needed for the snapshot to hold all that was written before it.
-        let snapshot = try store.makeWork(for: bundle.path) { directory, name in
-            do throws(BtrfsError) {
-                try bundle.subvolume.fd.snapshot(to: directory, name, readOnly: true)
-            } catch {
-                throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
-            }
-        }
-        let name = snapshot.name
-        subvolume = SharedDescriptor(
-            try attempt("open the snapshot of", bundle.path) { () throws(Errno) in
-                try store.workDirectory.fd.openDirectory(name)
-            })
-        root = SharedDescriptor(
-            try attempt("open the snapshot of", bundle.path) { [subvolume] () throws(Errno) in
-                try subvolume.fd.openDirectory(StoreLayout.rootfs)
-            })
+        let snapshot = try store.work.makeSnapshot(of: bundle.subvolume, readOnly: true, for: bundle.path)
+        subvolume = try snapshot.open(for: bundle.path)
+        root = try snapshot.openRootfs(for: bundle.path)
         self.snapshot = snapshot
     }
 
@@ -63,26 +48,13 @@ final class BtrfsFrozenBundle: FrozenBundle {
         let name = ChainName(last, variant: chainVariant(options))
         var parent: OpenChain?
         if let below {
-            parent = try store.chain(ChainName(below, variant: chainVariant(options)))
+            parent = try store.chains.find(ChainName(below, variant: chainVariant(options)))
             if parent == nil { return false }
         }
-        try store.withLock(on: name, cancellation) {
-            if try store.chain(name) != nil { return }
-            let work = try store.makeWork(for: bundle.path) { directory, workName in
-                if let parent {
-                    try store.snapshot(of: parent, to: directory, workName)
-                } else {
-                    try store.makeEmptyTree(workName, in: directory, owners: options.owners)
-                }
-            }
-            let workName = work.name
-            let rootfs = SharedDescriptor(
-                try attempt("open", work.name) { () throws(Errno) in
-                    try store.workDirectory.fd.openDirectory(workName.appending(StoreLayout.rootfs))
-                })
-            try layer(ExtractionTarget(root: rootfs, isBottom: below == nil))
-            _ = try store.publish(name, snapshotOf: workName, in: store.workDirectory.fd)
-            extendLifetime(work)
+        let builder = ChainBuilder(in: store, for: bundle.path, on: parent, owners: options.owners)
+        try builder.build(name, whileWaiting: { try cancellation.check() }) {
+            try layer(ExtractionTarget(root: try builder.tree(), isBottom: below == nil))
+            return true
         }
         return true
     }
@@ -91,17 +63,15 @@ final class BtrfsFrozenBundle: FrozenBundle {
     /// before that, the new state is there and not used; after it, the old one.
     func refresh(manifest: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         let kept = store.keptName(bundle, manifest)
-        if try store.open(kept, in: store.refreshedDirectory) != nil {
-            try store.delete(kept, in: store.refreshedDirectory.fd)
-        }
-        try store.removeStub(kept, in: store.refreshedDirectory)
+        if try store.refreshedDirectory.open(kept) != nil { try store.refreshedDirectory.delete(kept) }
+        try store.refreshedDirectory.removeStub(kept)
         // No inode of the snapshot changes on its way, so it stays the ancestor that deltas by transid need.
         do {
             try snapshot.keep(subvolume.fd, in: store.refreshedDirectory, as: kept)
         } catch let error as Errno {
             throw StoreError.system("keep the refreshed state of", bundle.path, error)
         }
-        store.recordTimes(ofSnapshot: subvolume.fd, of: bundle.info)
+        store.chains.times.record(snapshot: subvolume.fd, of: bundle.info)
         var records = try store.chainRecords(of: bundle)
         records.add(
             chainID.map { .chain(ChainName($0, variant: chainVariant(options))) } ?? .empty, for: manifest,

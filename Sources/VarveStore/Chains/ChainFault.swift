@@ -30,25 +30,27 @@ enum ChainFault: Hashable, CustomStringConvertible {
     }
 }
 
-extension SnapshotStore {
+extension ChainCatalog {
     /// Whether a chain is what was published under its name, as the file system's own records prove it: nothing of the tree is
     /// read. Nil if it is.
     func fault(of chain: OpenChain) throws -> ChainFault? {
         // As `cp -a` leaves it: what is said of the subvolume is said of the store then.
         guard try chain.subvolume.fd.isSubvolume() else { return .copy }
-        guard let record = try publicationRecord(of: chain.subvolume.fd, chain.name.path) else {
+        guard let record = try PublicationRecord.read(from: chain.subvolume.fd, chain.name.path) else {
             return .unrecorded
         }
         guard record.name == chain.name, record.source == chain.info.parentUUID else {
             return chain.info.receivedUUID == nil ? .copy : .received
         }
-        if let fault = try changeFault(chain.subvolume.fd, chain.info) { return fault }
+        if let fault = try times.changeFault(chain.subvolume.fd, chain.info) { return fault }
         let rootfs = try attempt("look into", chain.name.path) { () throws(Errno) in
             try chain.subvolume.fd.statusIfPresent(of: StoreLayout.rootfs)
         }
         return rootfs?.isDirectory == true ? nil : .noRootfs
     }
+}
 
+extension PublishedTimesFolder {
     /// Whether a snapshot was written to after it was made.
     ///
     /// `otransid` is the transaction that made it, and the call that makes a snapshot returns only after that is committed, so
@@ -73,6 +75,6 @@ extension SnapshotStore {
             if error.errno == .notPermitted { return isChanged ? .changed : nil }
             throw error
         }
-        return hasPublishedTimes(later, info.uuid) ? nil : .changed
+        return holds(later, of: info.uuid) ? nil : .changed
     }
 }

@@ -37,27 +37,17 @@ struct PublicationRecord: Equatable {
     }
 }
 
-extension SnapshotStore {
-    /// Nil if there is none that can be understood.
-    func publicationRecord(of subvolume: FileDescriptor, _ name: @autoclosure () -> BytePath)
+extension PublicationRecord {
+    /// What a subvolume bears; nil if that is nothing that can be understood.
+    ///
+    /// - Parameter name: what errors name.
+    static func read(from subvolume: FileDescriptor, _ name: @autoclosure () -> BytePath)
         throws(StoreError) -> PublicationRecord?
     {
         try attempt("read the attributes of", name()) { () throws(Errno) in
             try subvolume.extendedAttribute(StoreLayout.publicationAttribute).flatMap {
                 PublicationRecord($0)
             }
-        }
-    }
-
-    /// Writes to `source` that the snapshot to be made of it is the chain `name`. What `source` lies on top of is in the
-    /// record that it has itself as a snapshot of that chain, or since it was last published.
-    func recordPublication(of name: ChainName, on source: FileDescriptor) throws {
-        let below = try publicationRecord(of: source, name.path)?.name
-        let record = PublicationRecord(
-            name: name, source: try source.subvolumeInfo().uuid, below: below == name ? nil : below)
-        try attempt("write what is published to", name.path) { () throws(Errno) in
-            try source.setExtendedAttribute(
-                ExtendedAttribute(name: StoreLayout.publicationAttribute, value: record.encoded))
         }
     }
 }

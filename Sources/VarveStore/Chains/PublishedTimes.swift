@@ -65,7 +65,17 @@ extension [UInt8] {
     }
 }
 
-extension SnapshotStore {
+/// `published/` of a store: the change times of its chains, named snapshots and states of refreshed bundles.
+struct PublishedTimesFolder: Sendable {
+    /// That of the store: the folder is made when there is something to put into it.
+    private let directory: SharedDescriptor
+    private let logger: Logger
+
+    init(in directory: SharedDescriptor, logger: Logger) {
+        self.directory = directory
+        self.logger = logger
+    }
+
     private func timesName(_ uuid: SubvolumeUUID) -> BytePath {
         StoreLayout.published.appending(BytePath(uuid.description))
     }
@@ -82,19 +92,19 @@ extension SnapshotStore {
     /// - Parameters:
     ///   - below: the chain of which the published tree is a snapshot, directly or by way of others.
     ///   - since: what the tree differs in from that has at least this transaction.
-    func recordTimes(of chain: OpenChain, below: SubvolumeUUID?, since: UInt64) {
-        recordTimes(of: chain.subvolume.fd, chain.info.uuid, below: below, since: since)
+    func record(_ chain: OpenChain, below: SubvolumeUUID?, since: UInt64) {
+        record(chain.subvolume.fd, chain.info.uuid, below: below, since: since)
     }
 
-    /// The same for a snapshot of a bundle, which differs from the bundle's own source in what was changed since the bundle was
-    /// made of it.
-    func recordTimes(ofSnapshot subvolume: FileDescriptor, of bundle: SubvolumeInfo) {
+    /// Writes down those of a snapshot of a bundle, which differs from the bundle's own source in what was changed since the
+    /// bundle was made of it.
+    func record(snapshot subvolume: FileDescriptor, of bundle: SubvolumeInfo) {
         guard let uuid = try? subvolume.subvolumeInfo().uuid else { return }
-        recordTimes(of: subvolume, uuid, below: bundle.parentUUID, since: bundle.originTransaction)
+        record(subvolume, uuid, below: bundle.parentUUID, since: bundle.originTransaction)
     }
 
-    private func recordTimes(
-        of subvolume: FileDescriptor, _ uuid: SubvolumeUUID, below: SubvolumeUUID?, since: UInt64
+    private func record(
+        _ subvolume: FileDescriptor, _ uuid: SubvolumeUUID, below: SubvolumeUUID?, since: UInt64
     ) {
         guard Privileges.isRoot else { return }
         var known: SubvolumeUUID?
@@ -134,7 +144,7 @@ extension SnapshotStore {
     }
 
     /// Whether each of these inodes of a chain has the change time that it was published with.
-    func hasPublishedTimes(_ inodes: [UInt64: Timestamp], _ chain: SubvolumeUUID) -> Bool {
+    func holds(_ inodes: [UInt64: Timestamp], of chain: SubvolumeUUID) -> Bool {
         var missing = inodes
         var next: SubvolumeUUID? = chain
         var seen: Set<SubvolumeUUID> = []
@@ -151,23 +161,13 @@ extension SnapshotStore {
     }
 
     /// Deletes the times of subvolumes that are gone and that no other's refer to.
-    func removeUnusedTimes() {
+    ///
+    /// - Parameter kept: the subvolumes that are there.
+    func removeAll(except kept: [SubvolumeUUID]) {
         guard let folder = try? directory.fd.openDirectory(StoreLayout.published),
-            let entries = try? folder.fd.entries(),
-            let chains = try? chains()
+            let entries = try? folder.fd.entries()
         else { return }
         var used: Set<SubvolumeUUID> = []
-        var kept = chains.map(\.info.uuid)
-        for directory in [snapshotsDirectory, refreshedDirectory] {
-            guard let names = try? directory.fd.entries() else { return }
-            for entry in names {
-                guard let opened = try? open(entry.name, in: directory),
-                    (try? opened.fd.isSubvolume()) == true,
-                    let info = try? opened.fd.subvolumeInfo()
-                else { continue }
-                kept.append(info.uuid)
-            }
-        }
         for uuid in kept {
             var next: SubvolumeUUID? = uuid
             while let uuid = next, used.insert(uuid).inserted { next = times(uuid)?.below }
@@ -178,5 +178,24 @@ extension SnapshotStore {
             }
             try? folder.fd.unlink(entry.name)
         }
+    }
+}
+
+extension SnapshotStore {
+    /// Deletes the published times of subvolumes that are gone.
+    func removeUnusedTimes() {
+        guard let all = try? chains.all() else { return }
+        var kept = all.map(\.info.uuid)
+        for directory in [snapshotsDirectory, refreshedDirectory] {
+            guard let names = try? directory.entries() else { return }
+            for entry in names {
+                guard let opened = try? directory.open(entry.name),
+                    (try? opened.fd.isSubvolume()) == true,
+                    let info = try? opened.fd.subvolumeInfo()
+                else { continue }
+                kept.append(info.uuid)
+            }
+        }
+        chains.times.removeAll(except: kept)
     }
 }

@@ -40,21 +40,15 @@ private final class BtrfsUnpack: UnpackTransaction {
     private let context: UnpackContext
     private let names: [ChainName]
     private let place: BundlePlace
-    /// The chain that the next layer goes on top of.
-    private var base: OpenChain?
-    private var work: WorkSubvolume?
+    private let builder: ChainBuilder
     /// The layers after which a chain is published, the lowest first.
     private let chainEnds: [Int]
-    /// Held from before the first layer of a chain that is built is applied until the chain is published.
-    private var lock: FileLock?
     /// Layers below this one are in place.
     private var next = 0
-    private(set) var layersInPlace = 0
-    /// Compressed bytes of the layers that were applied to `work`.
+    let layersInPlace: Int
+    /// Compressed bytes of the layers that were applied to the tree that is built now.
     private var bytesApplied: Int64 = 0
-    /// Deletes what was worked in before.
-    private var deletion: WorkerThread?
-    /// Compressed bytes of layers after which it pays to delete `work` early.
+    /// Compressed bytes of layers after which it pays to delete that tree early.
     private static let renewalSize: Int64 = 32 << 20
 
     init(store: SnapshotStore, context: UnpackContext) throws {
@@ -62,88 +56,42 @@ private final class BtrfsUnpack: UnpackTransaction {
         self.context = context
         names = context.chainIDs.map { ChainName($0, variant: chainVariant(context.options)) }
         place = try BundlePlace(context.bundle, store: store)
-        for index in names.indices.reversed() {
-            if let chain = try store.chain(names[index]) {
-                base = chain
-                layersInPlace = index + 1
-                break
-            }
-        }
+        let base = try store.chains.findLongest(of: names)
+        layersInPlace = base?.layers ?? 0
         next = layersInPlace
+        builder = ChainBuilder(
+            in: store, for: context.bundle, on: base?.chain, owners: context.options.owners)
         chainEnds = context.chains.prefixes(of: context.image, above: layersInPlace)
     }
 
     func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget? {
         if index < next { return nil }
-        if lock == nil {
+        if !builder.hasClaim {
             let end = chainEnds.first { $0 >= index } ?? index
-            lock = try store.lockChain(names[end], whileWaiting: whileWaiting)
+            try builder.claim(names[end], whileWaiting: whileWaiting)
             // What somebody else published meanwhile: this chain, or part of the way to it.
             for known in (index...end).reversed() {
-                guard let chain = try store.chain(names[known]) else { continue }
-                if known == end { lock = nil }
-                work = nil
-                base = chain
+                guard let chain = try store.chains.find(names[known]) else { continue }
+                builder.restart(on: chain)
                 next = known + 1
                 return nil
             }
         }
-        if work == nil { work = try makeWork(onTopOf: base) }
-        guard let rootfs = try workRootfs() else { return nil }
-        return ExtractionTarget(root: rootfs, isBottom: index == 0)
-    }
-
-    private func makeWork(onTopOf base: OpenChain?) throws -> WorkSubvolume {
-        try store.makeWork(for: context.bundle) { directory, name in
-            if let base {
-                try store.snapshot(of: base, to: directory, name)
-                return
-            }
-            try store.makeEmptyTree(name, in: directory, owners: context.options.owners)
-        }
-    }
-
-    private func workRootfs() throws -> SharedDescriptor? {
-        guard let name = work?.name else { return nil }
-        return SharedDescriptor(
-            try attempt("open", name) { () throws(Errno) in
-                try store.workDirectory.fd.openDirectory(name.appending(StoreLayout.rootfs))
-            })
+        return ExtractionTarget(root: try builder.tree(), isBottom: index == 0)
     }
 
     func didExtract(layer index: Int) throws {
         bytesApplied += context.image.layers[index].size
-        guard chainEnds.contains(index), let source = work?.name else { return }
-        base = try store.publish(names[index], snapshotOf: source, in: store.workDirectory.fd)
-        lock = nil
-        if index < names.count - 1, bytesApplied >= Self.renewalSize { try renewWork() }
-    }
-
-    /// Goes on in a snapshot of the chain just published, and deletes what was worked in so far on another thread. That
-    /// takes a second for 60,000 files, because the kernel drops all that it knows of them, and at the end of the
-    /// unpack nothing would be going on beside it.
-    private func renewWork() throws {
-        let renewed = try makeWork(onTopOf: base)
-        guard let old = work.take() else { return }
-        work = consume renewed
+        guard chainEnds.contains(index) else { return }
+        try builder.publish(names[index])
+        guard index < names.count - 1, bytesApplied >= Self.renewalSize else { return }
+        try builder.renewTree()
         bytesApplied = 0
-        let handover = Handover(SharedWork(old))
-        // One at a time: the threads of an unpack are counted.
-        deletion?.join()
-        // Where no thread can be had, it goes here.
-        deletion = try? WorkerThread(name: "varve-delete", { _ = handover.take() })
     }
 
     func rootfs() throws -> SharedDescriptor {
-        guard let base else {
-            // No layers at all: an empty root file system.
-            let empty = try makeWork(onTopOf: nil)
-            work = consume empty
-            guard let rootfs = try workRootfs() else {
-                throw StoreError(.failed, "cannot make an empty bundle")
-            }
-            return rootfs
-        }
+        // No layers at all: an empty root file system.
+        guard let base = builder.parent else { return try builder.tree() }
         return SharedDescriptor(
             try attempt("open", base.name.path) { () throws(Errno) in
                 try base.subvolume.fd.openDirectory(StoreLayout.rootfs)
@@ -151,12 +99,11 @@ private final class BtrfsUnpack: UnpackTransaction {
     }
 
     func finish(files: [BundleFile]) throws {
-        if base != nil { work = nil }
-        var bundle: WorkSubvolume
-        if let empty = work.take() { bundle = empty } else { bundle = try makeWork(onTopOf: base) }
-        let opened = try attempt("open", bundle.name) { [name = bundle.name] () throws(Errno) in
-            try store.workDirectory.fd.openDirectory(name)
-        }
+        let base = builder.parent
+        // The tree that the chain was published from is not the bundle, which is a snapshot of the chain.
+        if base != nil { builder.dropTree() }
+        var bundle = try builder.takeTree()
+        let opened = try bundle.open(for: context.bundle)
         let manifest = context.image.manifestDescriptor.digest
         let records = ChainRecords(base.map { .chain($0.name) } ?? .empty, for: manifest)
         try attempt("write the name of its chain to", context.bundle) { () throws(Errno) in

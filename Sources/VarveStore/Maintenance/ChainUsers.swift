@@ -7,7 +7,8 @@ import SystemPackage
 struct ChainUsers {
     /// What has a subvolume made from it that is no chain.
     private var parents: Set<SubvolumeUUID> = []
-    /// What a bundle's attribute names: one that was restored from a snapshot is no longer a child of its chain.
+    /// What a bundle's attribute names: one that was restored from a snapshot is no longer a child of its chain. And what is
+    /// pinned.
     private var names: Set<ChainName> = []
     /// What the store keeps of bundles that do not exist any more: it needs nothing.
     private(set) var orphans: [(name: BytePath, id: UInt64)] = []
@@ -20,6 +21,7 @@ struct ChainUsers {
         var search = TreeSearch(fileSystem)
         let alive = try search.subvolumes().filter { !$0.isDeleted }
         orphans = try Self.orphans(of: store, Set(alive.map(\.uuid)))
+        names.formUnion(try store.pins.all().map(\.chain))
         let unasked = Set(chains.map(\.info.id) + orphans.map(\.id))
         for root in alive where !unasked.contains(root.id) {
             if let parent = root.parentUUID { parents.insert(parent) }
@@ -32,15 +34,12 @@ struct ChainUsers {
     private static func orphans(of store: SnapshotStore, _ alive: Set<SubvolumeUUID>) throws -> [(
         name: BytePath, id: UInt64
     )] {
-        let entries = try attempt("list", StoreLayout.refreshed) { () throws(Errno) in
-            try store.refreshedDirectory.fd.entries()
-        }
         var result: [(BytePath, UInt64)] = []
-        for entry in entries {
+        for entry in try store.refreshedDirectory.entries() {
             // `UUID-HEX`; what is named otherwise is not the store's.
             guard let text = entry.name.string, let bundle = SubvolumeUUID(text.prefix(36)),
                 !alive.contains(bundle), entry.type == .directory,
-                let opened = try store.open(entry.name, in: store.refreshedDirectory),
+                let opened = try store.refreshedDirectory.open(entry.name),
                 try opened.fd.isSubvolume(), let info = try opened.fd.subvolumeInfoIfPresent()
             else { continue }
             result.append((entry.name, info.id))

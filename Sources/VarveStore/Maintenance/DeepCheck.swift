@@ -33,21 +33,13 @@ extension StoreCheck {
         let names = image.chainIDs.map { ChainName($0, variant: chainVariant(options)) }
         let compared = Set(report.compared)
         let wanted = try names.indices.filter { index in
-            try !compared.contains(names[index]) && store.leased(names[index]) != nil
+            try !compared.contains(names[index]) && store.chains.leased(names[index]) != nil
         }
         guard let last = wanted.last else { return }
-        let work = try store.makeWork(for: store.path) { directory, name in
-            try store.makeEmptyTree(name, in: directory, owners: options.owners)
-        }
-        let workName = work.name
-        let opened = SharedDescriptor(
-            try attempt("open", workName) { () throws(Errno) in
-                try store.workDirectory.fd.openDirectory(workName)
-            })
-        let root = SharedDescriptor(
-            try attempt("open", workName) { () throws(Errno) in
-                try opened.fd.openDirectory(StoreLayout.rootfs)
-            })
+        // Nothing of it is published.
+        let builder = ChainBuilder(in: store, for: store.path, on: nil, owners: options.owners)
+        let opened = try builder.subvolume()
+        let root = try builder.tree()
         let extraction = LayerExtraction(from: image.layout, options: options, cancellation: cancellation)
         for index in 0...last {
             try cancellation.check()
@@ -57,7 +49,7 @@ extension StoreCheck {
             guard wanted.contains(index) else { continue }
             try compare(names[index], opened, root, &report, cancellation)
         }
-        extendLifetime(work)
+        extendLifetime(builder)
     }
 
     private func compare(
@@ -65,7 +57,7 @@ extension StoreCheck {
         _ report: inout DeepReport, _ cancellation: Cancellation
     ) throws {
         // Gone since, by somebody else.
-        guard let chain = try store.leased(name) else { return }
+        guard let chain = try store.chains.leased(name) else { return }
         let chainRoot = try attempt("open", name.path) { () throws(Errno) in
             try chain.fd.openDirectory(StoreLayout.rootfs)
         }
@@ -83,8 +75,8 @@ extension StoreCheck {
                     "its tree is not that of its layers: \(delta.changes.count) paths differ, the first \"\(first.path)\" (\(first.kind))",
                 repair: repair("deleted it; it is built anew where it is needed") {
                     // Our own lease would be in the way.
-                    try store.withRemovalLock(on: name) {
-                        _ = try store.delete(name.path, in: store.chainsDirectory.fd)
+                    try store.locks.withRemovalLock(on: name) {
+                        _ = try store.chains.directory.delete(name.path)
                     }
                 }))
         extendLifetime(chain)

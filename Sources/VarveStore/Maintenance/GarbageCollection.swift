@@ -68,10 +68,10 @@ public struct GarbageCollection: Sendable {
     }
 
     private func collect(_ deleted: inout [UInt64]) throws -> Report {
-        let all = try store.chains().map { chain in
+        let all = try store.chains.all().map { chain in
             Candidate(
                 chain: chain,
-                below: try store.publicationRecord(of: chain.subvolume.fd, chain.name.path)?.below)
+                below: try PublicationRecord.read(from: chain.subvolume.fd, chain.name.path)?.below)
         }
         let users = try ChainUsers(of: store, besides: all.map(\.chain))
         var kept = Set(all.filter { isKept($0.chain) || users.contains($0.chain) }.map(\.chain.name))
@@ -91,7 +91,7 @@ public struct GarbageCollection: Sendable {
         deleted = try collect(unneeded, all, &report)
         for orphan in orphans {
             try cancellation.check()
-            deleted += try store.delete(orphan.name, in: store.refreshedDirectory.fd)
+            deleted += try store.refreshedDirectory.delete(orphan.name)
             report.refreshed.append(orphan.name)
         }
         store.removeUnusedTimes()
@@ -144,7 +144,7 @@ public struct GarbageCollection: Sendable {
         } catch let error as StoreError where error.code == .noSpace {
             // No room for the locks' files: the locks of all names at once need none.
             everything = try attempt("lock", StoreLayout.locks) { () throws(Errno) in
-                try FileLock.everything(in: store.locksDirectory)
+                try store.locks.tryLockEverything()
             }
             if everything == nil { throw error }
             held = try hold(unneeded, byName: false)
@@ -152,7 +152,7 @@ public struct GarbageCollection: Sendable {
         defer { extendLifetime(everything) }
         var kept = Set(unneeded.map(\.chain.name).filter { held[$0] == nil })
         report.inUse = kept.sorted { $0.description < $1.description }
-        let users = try ChainUsers(of: store, besides: try store.chains())
+        let users = try ChainUsers(of: store, besides: try store.chains.all())
         kept.formUnion(unneeded.filter { users.contains($0.chain) }.map(\.chain.name))
         close(&kept, all)
         report.kept += kept.count
@@ -161,7 +161,7 @@ public struct GarbageCollection: Sendable {
         for candidate in inOrder(unneeded, all) where held[candidate.chain.name] != nil {
             try cancellation.check()
             let name = candidate.chain.name
-            deleted += try store.delete(name.path, in: store.chainsDirectory.fd)
+            deleted += try store.chains.directory.delete(name.path)
             held[name] = nil
             report.chains.append(name)
             progress(.items(done: report.chains.count, count: unneeded.count))
@@ -206,11 +206,11 @@ public struct GarbageCollection: Sendable {
             var lock: FileLock?
             if byName {
                 lock = try attempt("lock the chain", name.path) { () throws(Errno) in
-                    try store.tryLock(name.path)
+                    try store.locks.tryLock(name.path)
                 }
                 if lock == nil { return nil }
             }
-            guard let subvolume = try store.unleased(name) else { return nil }
+            guard let subvolume = try store.chains.unleased(name) else { return nil }
             self.lock = lock
             self.subvolume = subvolume
         }

@@ -33,13 +33,13 @@ extension SnapshotStore {
     private func manifestsInOwnDirectories() throws -> Set<Digest> {
         var needed: Set<Digest> = []
         var places = [snapshotsDirectory, refreshedDirectory]
-        if let bundles = try open(StoreLayout.bundles, in: directory) { places.append(bundles) }
+        let own = SubvolumeDirectory(opened: directory, store: path, name: .empty)
+        if let bundles = try own.open(StoreLayout.bundles) {
+            places.append(SubvolumeDirectory(opened: bundles, store: path, name: StoreLayout.bundles))
+        }
         for place in places {
-            let entries = try attempt("list a directory of the store", path) { () throws(Errno) in
-                try place.fd.entries()
-            }
-            for entry in entries where entry.type == .directory {
-                guard let opened = try open(entry.name, in: place) else { continue }
+            for entry in try place.entries() where entry.type == .directory {
+                guard let opened = try place.open(entry.name) else { continue }
                 let value = try attempt("read the attributes of", entry.name) { () throws(Errno) in
                     try opened.fd.extendedAttribute(StoreLayout.chainAttribute)
                 }

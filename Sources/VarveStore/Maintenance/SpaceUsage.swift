@@ -105,7 +105,7 @@ extension SnapshotStore {
     /// What the chains take on disk, by name, and whether the figures are those of quota groups: see Docs/commands.md.
     package func usage() throws -> (chains: [ChainUsage], areQuotas: Bool) {
         try requireTreeSearch("measure the chains of")
-        let chains = try chains()
+        let chains = try chains.all()
         let (figures, areQuotas) = try SpaceUsage(directory.fd).figures(of: chains.map(\.info.id))
         let usages = zip(chains, figures).map { chain, figures in
             ChainUsage(

@@ -37,7 +37,7 @@ extension StoreCheck {
         let deep = try compare(with: images, cancellation: cancellation)
         report.findings += deep.findings
         report.compared = deep.compared
-        report.uncompared = Set(try store.chains().map(\.name)).subtracting(deep.compared).count
+        report.uncompared = Set(try store.chains.all().map(\.name)).subtracting(deep.compared).count
         return report
     }
 }

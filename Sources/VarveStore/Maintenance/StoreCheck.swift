@@ -46,9 +46,10 @@ public struct StoreCheck: Sendable {
     /// The store's own directories: nobody else may write to them.
     private func checkDirectories(_ findings: inout [Finding]) throws {
         let places: [(BytePath, SharedDescriptor)] = [
-            (.empty, store.directory), (StoreLayout.chains, store.chainsDirectory),
-            (StoreLayout.snapshots, store.snapshotsDirectory), (StoreLayout.work, store.workDirectory),
-            (StoreLayout.locks, store.locksDirectory), (StoreLayout.refreshed, store.refreshedDirectory),
+            (.empty, store.directory), (StoreLayout.chains, store.chains.directory.opened),
+            (StoreLayout.snapshots, store.snapshotsDirectory.opened),
+            (StoreLayout.work, store.work.directory.opened), (StoreLayout.locks, store.locks.directory),
+            (StoreLayout.refreshed, store.refreshedDirectory.opened),
         ]
         for (path, directory) in places {
             let status = try attempt("look at", path) { () throws(Errno) in try directory.fd.status() }
@@ -74,8 +75,10 @@ public struct StoreCheck: Sendable {
     /// What a snapshot of the store has in place of its subvolumes. Every command takes it for nothing at all.
     private func checkStubs(_ findings: inout [Finding]) throws {
         var places: [(BytePath, SharedDescriptor)] = [
-            (StoreLayout.chains, store.chainsDirectory), (StoreLayout.snapshots, store.snapshotsDirectory),
-            (StoreLayout.refreshed, store.refreshedDirectory), (StoreLayout.work, store.workDirectory),
+            (StoreLayout.chains, store.chains.directory.opened),
+            (StoreLayout.snapshots, store.snapshotsDirectory.opened),
+            (StoreLayout.refreshed, store.refreshedDirectory.opened),
+            (StoreLayout.work, store.work.directory.opened),
         ]
         // Not the store's own, but where bundles are put by custom.
         if let bundles = try subdirectory(StoreLayout.bundles) {
@@ -116,13 +119,13 @@ public struct StoreCheck: Sendable {
     }
 
     private func checkChains(_ findings: inout [Finding]) throws {
-        for entry in try entries(of: store.chainsDirectory, StoreLayout.chains) {
+        for entry in try entries(of: store.chains.directory.opened, StoreLayout.chains) {
             let path = StoreLayout.chains.appending(entry.name)
             guard let name = entry.name.string.flatMap({ ChainName($0) }) else {
                 findings.append(foreign(path, "it is not named as a chain"))
                 continue
             }
-            guard let subvolume = try subvolume(entry.name, in: store.chainsDirectory) else {
+            guard let subvolume = try subvolume(entry.name, in: store.chains.directory.opened) else {
                 findings.append(
                     foreign(
                         path,
@@ -132,24 +135,24 @@ public struct StoreCheck: Sendable {
             }
             let chain = OpenChain(
                 name: name, subvolume: subvolume, info: try subvolume.fd.settledSubvolumeInfo())
-            guard let fault = try store.fault(of: chain) else { continue }
+            guard let fault = try store.chains.fault(of: chain) else { continue }
             try findings.append(
                 Finding(
                     path: path, problem: "\(fault); it is not used",
                     repair: repair("deleted it; it is built anew where it is needed") {
-                        try store.removeChain(name)
+                        try store.chains.remove(name, evenIfPinned: true)
                     }))
         }
     }
 
     private func checkSnapshots(_ findings: inout [Finding]) throws {
-        for entry in try entries(of: store.snapshotsDirectory, StoreLayout.snapshots) {
+        for entry in try entries(of: store.snapshotsDirectory.opened, StoreLayout.snapshots) {
             let path = StoreLayout.snapshots.appending(entry.name)
-            guard let subvolume = try subvolume(entry.name, in: store.snapshotsDirectory) else {
+            guard let subvolume = try subvolume(entry.name, in: store.snapshotsDirectory.opened) else {
                 findings.append(foreign(path, "it is not a subvolume, and cannot be a snapshot"))
                 continue
             }
-            switch try store.changeFault(subvolume.fd, subvolume.fd.settledSubvolumeInfo()) {
+            switch try store.chains.times.changeFault(subvolume.fd, subvolume.fd.settledSubvolumeInfo()) {
             case nil: break
             case .writable?:
                 try findings.append(
@@ -166,34 +169,37 @@ public struct StoreCheck: Sendable {
     }
 
     private func checkRefreshed(_ findings: inout [Finding]) throws {
-        for entry in try entries(of: store.refreshedDirectory, StoreLayout.refreshed) {
+        for entry in try entries(of: store.refreshedDirectory.opened, StoreLayout.refreshed) {
             let path = StoreLayout.refreshed.appending(entry.name)
             guard entry.name.string.flatMap({ SubvolumeUUID($0.prefix(36)) }) != nil,
-                let subvolume = try subvolume(entry.name, in: store.refreshedDirectory)
+                let subvolume = try subvolume(entry.name, in: store.refreshedDirectory.opened)
             else {
                 // On its way there, by a command that runs just now.
-                if (try? isLeftover(entry.name, in: store.refreshedDirectory)) == false { continue }
+                if (try? isLeftover(entry.name, in: store.refreshedDirectory.opened)) == false { continue }
                 findings.append(foreign(path, "it is not the state of a refreshed bundle"))
                 continue
             }
             // That of a bundle which somebody deleted with rm(1) is no fault: garbage collection deletes it.
-            guard let fault = try store.changeFault(subvolume.fd, subvolume.fd.settledSubvolumeInfo()) else {
+            guard
+                let fault = try store.chains.times.changeFault(
+                    subvolume.fd, subvolume.fd.settledSubvolumeInfo())
+            else {
                 continue
             }
             try findings.append(
                 Finding(
                     path: path, problem: "\(fault.description.replacingPublished); it is not used",
                     repair: repair("deleted it") {
-                        try store.delete(entry.name, in: store.refreshedDirectory.fd)
+                        _ = try store.refreshedDirectory.delete(entry.name)
                     }))
         }
     }
 
-    /// What interrupted commands left. Opening the store has taken away what it could.
+    /// What interrupted commands left. `Sweeper` has taken away what it could.
     private func checkLeftovers(_ findings: inout [Finding]) throws {
-        for entry in try entries(of: store.workDirectory, StoreLayout.work) {
+        for entry in try entries(of: store.work.directory.opened, StoreLayout.work) {
             let path = StoreLayout.work.appending(entry.name)
-            guard try isLeftover(entry.name, in: store.workDirectory) else { continue }
+            guard try isLeftover(entry.name, in: store.work.directory.opened) else { continue }
             findings.append(
                 Finding(
                     path: path, problem: "an interrupted command left it, and it cannot be removed",
@@ -215,7 +221,7 @@ public struct StoreCheck: Sendable {
     /// Whether something in `work/` is still there though nobody holds its lock.
     private func isLeftover(_ name: BytePath, in directory: SharedDescriptor) throws -> Bool {
         try attempt("lock", name) { () throws(Errno) in
-            guard let lock = try RemovalLock(SnapshotStore.lockName(name), of: store) else {
+            guard let lock = try RemovalLock(WorkArea.lockName(name), of: store.locks) else {
                 return false
             }
             let isThere = try directory.fd.statusIfPresent(of: name) != nil

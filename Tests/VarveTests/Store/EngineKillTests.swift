@@ -80,7 +80,7 @@ import Testing
             where try world.volume.root.statusIfPresent(of: BytePath(bundle)) != nil {
                 try store.removeBundle(world.bundle(bundle))
             }
-            for chain in try store.chains() { try store.removeChain(chain.name) }
+            for chain in try store.chains.all() { try store.chains.remove(chain.name) }
         }
 
         // How long a whole run takes, so that the moments are spread over it.

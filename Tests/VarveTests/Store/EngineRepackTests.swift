@@ -302,9 +302,9 @@ import Testing
         let names = try world.chainNames(storeSampleLayers())
         let store = try world.store()
         let top = try #require(ChainName(names[2]))
-        try store.removeChain(top)
+        try store.chains.remove(top)
         #expect(try world.chains == names[..<2].sorted())
-        #expect { try store.removeChain(top) } throws: { isStoreError($0, .notFound) }
+        #expect { try store.chains.remove(top) } throws: { isStoreError($0, .notFound) }
         #expect { try world.diff("bundle") } throws: { isStoreError($0, .notFound) }
         #expect { try world.repack("bundle", "b") } throws: { isStoreError($0, .notFound) }
         #expect(try world.names(in: "bundle/rootfs").contains("etc"))

@@ -100,7 +100,7 @@ import Varve
         try world.unpack("a", "one")
         let names = try world.chainNames(layers)
         let store = try world.store()
-        for name in [names[0], names[2]] { try store.removeChain(try #require(ChainName(name))) }
+        for name in [names[0], names[2]] { try store.chains.remove(try #require(ChainName(name))) }
         #expect(try world.chains == [names[1]])
         #expect(try world.unpack("a", "two").layersInPlace == 2)
         #expect(try world.chains == [names[1], names[2]].sorted())

@@ -208,22 +208,22 @@ import Testing
         try world.addImage("a", layers)
         try world.unpack("a")
         let store = try world.store()
-        let chain = try #require(try store.chains().first)
+        let chain = try #require(try store.chains.all().first)
         var search = TreeSearch(chain.subvolume.fd)
         var times: [UInt64: Timestamp] = [:]
         try search.forEachInode(changedSince: 0) { times[$0.inode] = $0.changeTime }
         #expect(times.count > 3)
-        #expect(store.hasPublishedTimes(times, chain.info.uuid))
+        #expect(store.chains.times.holds(times, of: chain.info.uuid))
         for (inode, time) in times {
             // A clock that was set back, while an edit was made.
             let earlier = Timestamp(seconds: time.seconds - 1, nanoseconds: time.nanoseconds)
-            #expect(!store.hasPublishedTimes([inode: earlier], chain.info.uuid))
+            #expect(!store.chains.times.holds([inode: earlier], of: chain.info.uuid))
         }
-        #expect(!store.hasPublishedTimes([1 << 40: .epoch], chain.info.uuid))
+        #expect(!store.chains.times.holds([1 << 40: .epoch], of: chain.info.uuid))
         try world.shell("for f in store/published/*; do printf x >>$f; done")
-        #expect(!store.hasPublishedTimes(times, chain.info.uuid))
+        #expect(!store.chains.times.holds(times, of: chain.info.uuid))
         try world.shell("rm store/published/*")
-        #expect(!store.hasPublishedTimes(times, chain.info.uuid))
+        #expect(!store.chains.times.holds(times, of: chain.info.uuid))
     }
 
     @Test("A write that only the log of a crashed file system has is found all the same")

@@ -135,11 +135,11 @@ import Testing
         try world.shell("btrfs -q subvolume delete bundle other")
         let name = try #require(ChainName(a[1]))
         do {
-            let lease = try #require(try world.store().chain(name))
+            let lease = try #require(try world.store().chains.find(name))
             let report = try Self.collect(world)
             #expect(report.inUse == [name])
             #expect(try world.chains == a[..<2].sorted())
-            #expect { try world.store().removeChain(name) } throws: { isStoreError($0, .failed) }
+            #expect { try world.store().chains.remove(name) } throws: { isStoreError($0, .failed) }
             extendLifetime(lease)
         }
         #expect(try Self.collect(world).chains.count == 2)
@@ -150,7 +150,7 @@ import Testing
     func duringUnpack() throws {
         let (world, a, _) = try Self.world()
         try world.shell("btrfs -q subvolume delete bundle other")
-        try world.store().removeChain(try #require(ChainName(a[2])))
+        try world.store().chains.remove(try #require(ChainName(a[2])))
         // In the middle of the topmost layer.
         try world.unpack("a", "again") { progress in
             if case .layer(2, false) = progress {

@@ -124,7 +124,12 @@ final class StoreWorld: Sendable {
         if makesStore { _ = try SnapshotStore.initialize(at: storePath, logger: log.logger) }
     }
 
-    func store() throws -> SnapshotStore { try SnapshotStore.open(at: storePath, logger: log.logger) }
+    /// The store, opened and swept as the command does it.
+    func store() throws -> SnapshotStore {
+        let store = try SnapshotStore.open(at: storePath, logger: log.logger)
+        store.sweeper.sweep()
+        return store
+    }
 
     func layout() throws -> ImageLayout {
         if try volume.root.statusIfPresent(of: "layout") == nil {

@@ -71,46 +71,25 @@ package struct BtrfsHook: Sendable {
     /// Makes the bundle a snapshot of the longest prefix there is.
     private func trySkip(_ bundle: BytePath, _ names: [ChainName]) throws -> Int {
         let place = try BundlePlace(bundle, store: store)
-        var base: OpenChain?
-        var count = 0
-        for (index, name) in names.enumerated().reversed() {
-            if let chain = try store.chain(name) {
-                base = chain
-                count = index + 1
-                break
-            }
-        }
-        var work = try store.makeWork(for: bundle) { directory, name in
-            if let base {
-                try store.snapshot(of: base, to: directory, name)
-                return
-            }
-            try store.makeEmptyTree(name, in: directory, owners: OwnerMapping())
-        }
-        try place.put(&work, mode: UnpackContext.closedBundleMode)
-        return count
+        let base = try store.chains.findLongest(of: names)
+        var tree = try ChainBuilder(in: store, for: bundle, on: base?.chain).takeTree()
+        try place.put(&tree, mode: UnpackContext.closedBundleMode)
+        return base?.layers ?? 0
     }
 
     private func keep(_ path: BytePath, as name: ChainName) throws {
         let bundle = try store.openBundle(path)
-        let lock = try store.lockChain(name) { try cancellation.check() }
-        if try store.chain(name) == nil {
-            let work = try store.makeWork(for: path) { directory, workName in
-                try bundle.subvolume.fd.snapshot(to: directory, workName, readOnly: false)
-            }
-            let workName = work.name
-            let snapshot = try attempt("open the snapshot of", path) { () throws(Errno) in
-                try store.workDirectory.fd.openDirectory(workName)
-            }
+        let builder = ChainBuilder(
+            in: store, for: path, copying: ChainBuilder.Original(bundle.subvolume))
+        try builder.build(name, whileWaiting: { try cancellation.check() }) {
+            let snapshot = try builder.subvolume()
             // What the tool has put beside the root file system is the bundle's.
             let others = try attempt("list the snapshot of", path) { () throws(Errno) in
                 try snapshot.fd.entries().filter { $0.name != StoreLayout.rootfs }
             }
             for entry in others { try PartialBundleRemoval.removeEntry(entry.name, in: snapshot.fd) }
-            _ = try store.publish(name, snapshotOf: workName, in: store.workDirectory.fd)
-            extendLifetime(work)
+            return true
         }
-        extendLifetime(lock)
     }
 
     private func finish(_ path: BytePath, _ name: ChainName?, manifest: Digest) throws {

@@ -4,38 +4,33 @@ import VarveLayers
 import VarveSystem
 import SystemPackage
 
-/// What is held while something of a store is deleted: the lock of its name, or, where there is no room for the file of
-/// that, those of all names at once. A full disk is no reason not to delete.
-struct RemovalLock: ~Copyable {
-    private let file: FileLock?
-    private let everything: HeldLock?
+/// The named locks of a store, in `locks/`: one for each chain that is published or deleted, one for each subvolume in
+/// `work/`. The kernel drops those of a process that dies.
+package struct StoreLocks: Sendable {
+    let directory: SharedDescriptor
+    /// Ends waits.
+    let cancellation: Cancellation
 
-    /// Nil when somebody else holds it.
-    ///
-    /// - Parameter isForRemoval: false for the lock of that name alone.
-    init?(_ name: BytePath, of store: SnapshotStore, isForRemoval: Bool = true) throws(Errno) {
-        do throws(Errno) {
-            guard let lock = try store.tryLock(name) else { return nil }
-            file = consume lock
-            everything = nil
-        } catch  where isForRemoval && error.isOutOfSpace {
-            // Not waited for: whoever holds one of them may hold it for long, and cannot have been told.
-            guard let all = try FileLock.everything(in: store.locksDirectory) else { throw error }
-            file = nil
-            everything = all
-        }
-    }
-}
-
-extension Errno {
-    /// No room, or a quota is reached.
-    var isOutOfSpace: Bool { self == .noSpace || self == .diskQuotaExceeded }
-}
-
-extension SnapshotStore {
-    /// The exclusive lock of that name in `locks/`; nil when somebody holds it.
+    /// The exclusive lock of that name; nil when somebody holds it.
     func tryLock(_ name: BytePath) throws(Errno) -> FileLock? {
-        try FileLock.tryExclusive(name, in: locksDirectory, isShared: true)
+        try FileLock.tryExclusive(name, in: directory, isShared: true)
+    }
+
+    /// The locks of all names at once, for which no file is made; nil when somebody holds one of them.
+    func tryLockEverything() throws(Errno) -> HeldLock? { try FileLock.everything(in: directory) }
+
+    /// Waits until this process alone may publish or delete a chain.
+    ///
+    /// - Parameter whileWaiting: called now and then, and throws to give up.
+    func lock(_ name: ChainName, whileWaiting: () throws -> Void) throws -> FileLock {
+        do {
+            return try FileLock.exclusive(name.path, in: directory, isShared: true) {
+                try cancellation.check()
+                try whileWaiting()
+            }
+        } catch let error as Errno {
+            throw StoreError.system("lock the chain", name.path, error)
+        }
     }
 
     /// Runs `body` while this process alone may publish or delete the chain, also where the disk is full.
@@ -53,6 +48,34 @@ extension SnapshotStore {
             usleep(50_000)
         }
     }
+}
+
+/// What is held while something of a store is deleted: the lock of its name, or, where there is no room for the file of
+/// that, those of all names at once. A full disk is no reason not to delete.
+struct RemovalLock: ~Copyable {
+    private let file: FileLock?
+    private let everything: HeldLock?
+
+    /// Nil when somebody else holds it.
+    ///
+    /// - Parameter isForRemoval: false for the lock of that name alone.
+    init?(_ name: BytePath, of locks: StoreLocks, isForRemoval: Bool = true) throws(Errno) {
+        do throws(Errno) {
+            guard let lock = try locks.tryLock(name) else { return nil }
+            file = consume lock
+            everything = nil
+        } catch  where isForRemoval && error.isOutOfSpace {
+            // Not waited for: whoever holds one of them may hold it for long, and cannot have been told.
+            guard let all = try locks.tryLockEverything() else { throw error }
+            file = nil
+            everything = all
+        }
+    }
+}
+
+extension Errno {
+    /// No room, or a quota is reached.
+    var isOutOfSpace: Bool { self == .noSpace || self == .diskQuotaExceeded }
 }
 
 extension FileDescriptor {

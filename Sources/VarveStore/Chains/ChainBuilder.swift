@@ -1,0 +1,218 @@
+import VarveBtrfs
+import Logging
+package import VarveLayers
+import VarveOCI
+package import VarveSystem
+import SystemPackage
+
+/// Builds chains: the one way in which a tree gets a ChainID.
+///
+/// A builder has a writable subvolume in `work/`, made when it is first asked for: on top of a chain, of nothing, or as a
+/// copy of another tree. Its user puts layers onto it and publishes it, under the name of the chain that it then is:
+///
+///     claim(name)      this process alone may publish the chain now
+///     tree()           the writable tree; layers are applied to it
+///     publish(name)    a read-only snapshot of it, in `chains/`; the builder goes on from there
+///
+/// What is not published goes with the builder. A builder is used on one thread.
+///
+/// Its users: the btrfs driver's unpack (`BtrfsUnpack`), a repack (`BtrfsFrozenBundle`), the hook for other tools
+/// (`BtrfsHook`), and the deep check (`StoreCheck.compare`), which publishes nothing.
+package final class ChainBuilder {
+    private let store: SnapshotStore
+    private let subject: BytePath
+    private let owners: OwnerMapping
+    /// What the tree is a copy of; nil where it is made on top of `parent`.
+    private let original: Original?
+    /// The chain that the tree is made on top of; nil for nothing.
+    package private(set) var parent: OpenChain?
+    private var work: WorkSubvolume?
+    /// Held from before the first layer is applied until the chain is published.
+    private var claim: (name: ChainName, lock: Claim)?
+    private let deletion = WorkArea.Deletion()
+
+    private final class Claim {
+        private let lock: FileLock
+        init(_ lock: consuming FileLock) { self.lock = lock }
+    }
+
+    /// A tree that somebody else made, of which a chain is to be.
+    package struct Original: Sendable {
+        var subvolume: SharedDescriptor
+        /// The chain of which it is a snapshot by way of others, and the transaction since which it may differ from that; nil:
+        /// whatever it is a snapshot of.
+        var below: (chain: SubvolumeUUID, since: UInt64)?
+
+        package init(_ subvolume: SharedDescriptor) { self.subvolume = subvolume }
+
+        init(_ subvolume: SharedDescriptor, below: SubvolumeUUID?, since: UInt64) {
+            self.subvolume = subvolume
+            self.below = below.map { ($0, since) }
+        }
+    }
+
+    /// Builds on top of a chain, or of nothing.
+    ///
+    /// - Parameters:
+    ///   - subject: what errors name in place of the work area: the bundle that is made.
+    ///   - owners: who owns the root directory of a tree that is made on top of nothing.
+    package init(
+        in store: SnapshotStore, for subject: BytePath, on parent: OpenChain?,
+        owners: OwnerMapping = OwnerMapping()
+    ) {
+        self.store = store
+        self.subject = subject
+        self.owners = owners
+        self.parent = parent
+        original = nil
+    }
+
+    /// Builds from a copy of a tree, which stays as it is.
+    package init(in store: SnapshotStore, for subject: BytePath, copying original: Original) {
+        self.store = store
+        self.subject = subject
+        owners = OwnerMapping()
+        self.original = original
+    }
+
+    // MARK: The tree
+
+    /// The subvolume that is built, made now if there is none yet. `rootfs/` is in it.
+    package func subvolume() throws -> SharedDescriptor {
+        try makeIfNeeded()
+        guard let opened = try work?.open(for: subject) else { throw Self.isGone }
+        return opened
+    }
+
+    /// The root directory of the tree that is built, made now if there is none yet.
+    package func tree() throws -> SharedDescriptor {
+        try makeIfNeeded()
+        guard let opened = try work?.openRootfs(for: subject) else { throw Self.isGone }
+        return opened
+    }
+
+    private static let isGone = StoreError(.failed, "the tree that is built was taken away")
+
+    private func makeIfNeeded() throws {
+        guard work == nil else { return }
+        let made = try makeWork()
+        work = consume made
+    }
+
+    private func makeWork() throws -> WorkSubvolume {
+        if let parent {
+            return try store.work.make(for: subject) { directory, name in
+                try store.chains.snapshot(of: parent, to: directory, name)
+            }
+        }
+        if let original {
+            return try store.work.makeSnapshot(of: original.subvolume, readOnly: false, for: subject)
+        }
+        return try store.work.makeEmptyTree(for: subject, owners: owners)
+    }
+
+    /// Takes the tree out of the builder, made now if there is none yet: it becomes a bundle.
+    func takeTree() throws -> WorkSubvolume {
+        if let made = work.take() { return made }
+        return try makeWork()
+    }
+
+    /// Gives the tree up, and goes on from a chain that somebody else published.
+    package func restart(on chain: OpenChain) {
+        work = nil
+        parent = chain
+        if claim?.name == chain.name { claim = nil }
+    }
+
+    /// Gives the tree up.
+    package func dropTree() { work = nil }
+
+    /// Goes on in a new snapshot of the chain published last, and deletes the tree worked in so far on another thread: at
+    /// the end of an unpack nothing would go on beside it.
+    func renewTree() throws {
+        let renewed = try makeWork()
+        guard let old = work.take() else { return }
+        work = consume renewed
+        deletion.begin(old)
+    }
+
+    // MARK: Publishing
+
+    package var hasClaim: Bool { claim != nil }
+
+    /// Waits until this process alone may publish or delete a chain. Somebody else may have published it meanwhile: the
+    /// caller looks, and goes on from it (`restart`).
+    ///
+    /// - Parameter whileWaiting: called now and then, and throws to give up.
+    package func claim(_ name: ChainName, whileWaiting: () throws -> Void = {}) throws {
+        claim = nil
+        claim = (name, Claim(try store.locks.lock(name, whileWaiting: whileWaiting)))
+    }
+
+    /// Builds one chain: claims it, and has the tree completed and published, unless somebody else was first.
+    ///
+    /// - Parameter complete: makes the tree what the chain is to be; false if it cannot be that.
+    /// - Returns: the chain; nil if `complete` said no.
+    @discardableResult
+    package func build(
+        _ name: ChainName, whileWaiting: () throws -> Void = {}, _ complete: () throws -> Bool
+    ) throws -> OpenChain? {
+        try claim(name, whileWaiting: whileWaiting)
+        defer { claim = nil }
+        if let published = try store.chains.find(name) {
+            restart(on: published)
+            return published
+        }
+        guard try complete() else { return nil }
+        return try publish(name)
+    }
+
+    /// Makes a chain visible: a read-only snapshot of the tree, which the caller knows to be exactly its layers. The claim
+    /// ends, and the builder goes on from the chain.
+    ///
+    /// The snapshot is made under its name at once: a read-only subvolume cannot be renamed into another directory
+    /// (EROFS; vfs_rename, fs/namei.c, asks for write permission to a directory that gets a new parent). Whatever was
+    /// written to the tree is written out first, and snapshot and name are one transaction, which is on disk when the
+    /// call returns (create_snapshot, fs/btrfs/ioctl.c): there is no chain, or a whole one.
+    ///
+    /// What stands under the name and is not to be trusted (`ChainFault`) makes room first.
+    @discardableResult
+    package func publish(_ name: ChainName) throws -> OpenChain {
+        guard claim?.name == name else {
+            throw StoreError(.failed, "the chain \(name) is published by who has not claimed it")
+        }
+        let source = try subvolume()
+        try recordPublication(of: name, on: source.fd)
+        let directory = store.chains.directory
+        if try directory.open(name.path) != nil { try directory.delete(name.path) }
+        try directory.removeStub(name.path)
+        try source.fd.snapshot(to: directory.fd, name.path, readOnly: true)
+        guard let chain = try store.chains.find(name) else {
+            throw StoreError(
+                .failed, "the chain \(name) vanished while it was published", subject: name.path,
+                remedy: .follow("do not delete chains by hand"))
+        }
+        if let below = original?.below {
+            store.chains.times.record(chain, below: below.chain, since: below.since)
+        } else {
+            let made = try source.fd.subvolumeInfo()
+            store.chains.times.record(chain, below: made.parentUUID, since: made.originTransaction)
+        }
+        store.logger.debug("published the chain \(name)")
+        parent = chain
+        claim = nil
+        return chain
+    }
+
+    /// Writes to `source` that the snapshot to be made of it is the chain `name`. What `source` lies on top of is in the
+    /// record that it has itself as a snapshot of that chain, or since it was last published.
+    private func recordPublication(of name: ChainName, on source: FileDescriptor) throws {
+        let below = try PublicationRecord.read(from: source, name.path)?.name
+        let record = PublicationRecord(
+            name: name, source: try source.subvolumeInfo().uuid, below: below == name ? nil : below)
+        try attempt("write what is published to", name.path) { () throws(Errno) in
+            try source.setExtendedAttribute(
+                ExtendedAttribute(name: StoreLayout.publicationAttribute, value: record.encoded))
+        }
+    }
+}

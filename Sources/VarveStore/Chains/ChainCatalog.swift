@@ -1,0 +1,196 @@
+package import VarveBtrfs
+import Logging
+import VarveLayers
+import VarveOCI
+import Synchronization
+package import VarveSystem
+import SystemPackage
+
+/// A published chain, open.
+package struct OpenChain: Sendable {
+    package let name: ChainName
+    /// The read-only subvolume; `rootfs/` is in it.
+    package let subvolume: SharedDescriptor
+    /// Settled (`settledSubvolumeInfo`), but for those of `ChainCatalog.all`.
+    package let info: SubvolumeInfo
+
+    /// The transaction that last changed what a chain holds which is used: later ones have changed nothing (`ChainFault`).
+    var changeTransaction: UInt64 { min(info.changeTransaction, info.originTransaction) }
+}
+
+/// The chains of a store, `chains/`: which there are, and whether each is what was published under its name.
+///
+/// It makes none: that is `ChainBuilder`.
+package final class ChainCatalog: Sendable {
+    let directory: SubvolumeDirectory
+    /// What the inodes of each chain were when it was published.
+    let times: PublishedTimesFolder
+    private let locks: StoreLocks
+    private let pins: PinFolder
+    private let logger: Logger
+    /// Chains of which was said already that they are not used.
+    private let warned = Mutex<[ChainName]>([])
+
+    init(
+        _ directory: SubvolumeDirectory, times: PublishedTimesFolder, locks: StoreLocks, pins: PinFolder,
+        logger: Logger
+    ) {
+        self.directory = directory
+        self.times = times
+        self.locks = locks
+        self.pins = pins
+        self.logger = logger
+    }
+
+    // MARK: Finding chains
+
+    /// The chain of that name, leased: nobody collects it while the value lives. Nil if it is not published, or is not
+    /// what was published any more; a warning says so.
+    package func find(_ name: ChainName) throws -> OpenChain? {
+        guard let subvolume = try leased(name) else { return nil }
+        let chain = OpenChain(
+            name: name, subvolume: subvolume, info: try subvolume.fd.settledSubvolumeInfo())
+        guard let fault = try fault(of: chain) else { return chain }
+        let isNew = warned.withLock { names in
+            guard !names.contains(name) else { return false }
+            names.append(name)
+            return true
+        }
+        if isNew {
+            logger.warning("the chain \(name) is not used, and built anew where it is needed: \(fault)")
+        }
+        return nil
+    }
+
+    /// The chain of the longest prefix that is published, and how many layers it has.
+    ///
+    /// - Parameter names: those of all prefixes, the shortest first.
+    package func findLongest(of names: [ChainName]) throws -> (chain: OpenChain, layers: Int)? {
+        for (index, name) in names.enumerated().reversed() {
+            if let chain = try find(name) { return (chain, index + 1) }
+        }
+        return nil
+    }
+
+    /// The published chain whose subvolume has that UUID.
+    package func find(withUUID uuid: SubvolumeUUID) throws -> OpenChain? {
+        guard let found = try all().first(where: { $0.info.uuid == uuid }) else { return nil }
+        return try find(found.name)
+    }
+
+    /// All published chains, by name, those not to be trusted as well; none is leased. What is in `chains/` under another
+    /// name than a chain's, or is no subvolume, is passed over.
+    package func all() throws -> [OpenChain] {
+        var result: [OpenChain] = []
+        for entry in try directory.entries().sorted(by: { $0.name < $1.name }) {
+            guard let text = entry.name.string, let name = ChainName(text), entry.type != .regular,
+                let subvolume = try directory.open(name.path), try subvolume.fd.isSubvolume(),
+                let info = try subvolume.fd.subvolumeInfoIfPresent()
+            else { continue }
+            result.append(OpenChain(name: name, subvolume: subvolume, info: info))
+        }
+        return result
+    }
+
+    /// Why no command uses a chain of `all()`, a sentence; nil if it is used.
+    package func reasonNotToUse(_ chain: OpenChain) throws -> String? {
+        let settled = OpenChain(
+            name: chain.name, subvolume: chain.subvolume,
+            info: try chain.subvolume.fd.settledSubvolumeInfo())
+        return try fault(of: settled)?.description
+    }
+
+    // MARK: Snapshots of chains
+
+    /// Makes a writable snapshot of a chain: what it holds is what was published, or this fails.
+    ///
+    /// Root can make a chain writable, open a file and go on writing to it whatever becomes of the flag. The snapshot has
+    /// its source's `ctransid` of the moment at which it was taken (`create_pending_snapshot`, fs/btrfs/transaction.c), and by
+    /// then all data of the source was written out. So if that is the one that the chain was found unchanged with, the snapshot is.
+    func snapshot(of chain: OpenChain, to directory: FileDescriptor, _ name: BytePath) throws {
+        try chain.subvolume.fd.snapshot(to: directory, name, readOnly: false)
+        let made = try attempt("open", name) { () throws(Errno) in try directory.openDirectory(name) }
+        guard try made.fd.subvolumeInfo().changeTransaction != chain.info.changeTransaction else { return }
+        // Deduplication changes it too.
+        let now = OpenChain(
+            name: chain.name, subvolume: chain.subvolume,
+            info: try chain.subvolume.fd.settledSubvolumeInfo())
+        guard let fault = try fault(of: now) else { return }
+        try SubvolumeDirectory.delete(name, in: directory)
+        throw StoreError(
+            .failed, "the chain \(chain.name) was written to while it was used: \(fault)",
+            subject: chain.name.path,
+            remedy: .tryAgain)
+    }
+
+    // MARK: Removal
+
+    /// Deletes a chain. Bundles and chains made from it stay: they are snapshots, not references.
+    ///
+    /// - Throws: `VarveError`: `notFound` if there is none of that name; `failed` while somebody uses it, or has pinned it.
+    package func remove(_ name: ChainName) throws {
+        try remove(name, evenIfPinned: false)
+    }
+
+    /// - Parameter evenIfPinned: for a chain that is not to be trusted, which helps nobody.
+    func remove(_ name: ChainName, evenIfPinned: Bool) throws {
+        try locks.withRemovalLock(on: name) {
+            guard let chain = try directory.open(name.path) else {
+                throw StoreError(
+                    .notFound, "the store in \"\(directory.store)\" has no chain \(name)", subject: name.path,
+                    remedy: .listChains)
+            }
+            guard
+                try attempt(
+                    "lock the chain", name.path, { () throws(Errno) in try chain.fd.tryLock(.exclusive) })
+            else {
+                throw StoreError(
+                    .failed, "the chain \(name) is in use by another command", subject: name.path,
+                    remedy: .tryAgainLater)
+            }
+            if !evenIfPinned, let pin = try pins.all().first(where: { $0.chain == name }) {
+                throw StoreError(
+                    .failed, "the chain \(name) is kept for \"\(pin.owner)\"", subject: name.path,
+                    remedy: .follow("remove there what is made of it"))
+            }
+            try directory.delete(name.path)
+            extendLifetime(chain)
+        }
+    }
+
+    // MARK: Leases
+
+    // A chain that somebody works with is not collected under them. A lease is a shared flock(2) on the chain's own
+    // directory, held for as long as it is open; who deletes it takes an exclusive one. The kernel ends a lease with its
+    // process.
+
+    /// The chain's subvolume, leased; nil if there is none. Waits while somebody is about to delete it.
+    func leased(_ name: ChainName) throws -> SharedDescriptor? {
+        while true {
+            guard let subvolume = try directory.open(name.path) else { return nil }
+            let isThere = try attempt("lock the chain", name.path) { () throws(Errno) in
+                try subvolume.fd.lock(.shared, locks.cancellation)
+                return try isNamed(subvolume, name)
+            }
+            if isThere { return subvolume }
+        }
+    }
+
+    /// The chain's subvolume, which nobody else can get hold of while the value lives; nil if there is none, or somebody
+    /// has it now.
+    func unleased(_ name: ChainName) throws -> SharedDescriptor? {
+        guard let subvolume = try directory.open(name.path) else { return nil }
+        let isOurs = try attempt("lock the chain", name.path) { () throws(Errno) in
+            guard try subvolume.fd.tryLock(.exclusive) else { return false }
+            return try isNamed(subvolume, name)
+        }
+        return isOurs ? subvolume : nil
+    }
+
+    /// Whether it was not deleted, and perhaps built anew, since it was opened.
+    private func isNamed(_ subvolume: SharedDescriptor, _ name: ChainName) throws(Errno) -> Bool {
+        let status = try subvolume.fd.status()
+        let current = try directory.fd.statusIfPresent(of: name.path)
+        return current?.device == status.device && current?.inode == status.inode
+    }
+}

@@ -1,0 +1,65 @@
+import VarveBtrfs
+import Logging
+import VarveSystem
+import SystemPackage
+
+/// Deletes what processes that are gone left in a store. Nothing that somebody is still at is touched: whoever is at work
+/// holds a lock, which the kernel drops with the process.
+///
+/// What it sweeps, each by its own function:
+/// * `sweepWork`: subvolumes in `work/`;
+/// * `sweepLocks`: files in `locks/`, and in `refreshed/` what a process was about to put there.
+///
+/// Opening a store sweeps nothing. The command and the façade sweep when they open one; a daemon sweeps when it starts.
+/// What nothing needs any more is another matter: `GarbageCollection`.
+package struct Sweeper: Sendable {
+    private let work: WorkArea
+    private let refreshed: SubvolumeDirectory
+    private let logger: Logger
+
+    init(work: WorkArea, refreshed: SubvolumeDirectory, logger: Logger) {
+        self.work = work
+        self.refreshed = refreshed
+        self.logger = logger
+    }
+
+    /// Everything. What cannot be deleted is told of, and left.
+    package func sweep() {
+        sweepWork()
+        sweepLocks()
+    }
+
+    /// Subvolumes in `work/` whose lock nobody holds.
+    package func sweepWork() {
+        guard let entries = try? work.directory.entries() else { return }
+        for entry in entries {
+            guard let lock = try? RemovalLock(WorkArea.lockName(entry.name), of: work.locks) else { continue }
+            remove(entry.name, in: work.directory)
+            extendLifetime(lock)
+        }
+    }
+
+    /// Locks that nobody holds: whoever dies with a lock leaves its file, and who gets it removes it by giving it back.
+    /// A work subvolume may have been on its way into `refreshed/`, where it then has the name that it had in `work/`.
+    package func sweepLocks() {
+        guard let names = try? work.locks.directory.fd.entries() else { return }
+        for entry in names {
+            guard let lock = try? work.locks.tryLock(entry.name) else { continue }
+            if let name = WorkArea.workName(ofLock: entry.name) { remove(name, in: refreshed) }
+            extendLifetime(lock)
+        }
+    }
+
+    private func remove(_ name: BytePath, in directory: SubvolumeDirectory) {
+        let shown = directory.store.appending(directory.name).appending(name)
+        do {
+            if (try? directory.fd.removeSubvolumeStub(name)) == true { return }
+            try directory.fd.removeSubvolumeTree(name, isHidden: true)
+            logger.info("removed what an interrupted run had left in \"\(shown)\"")
+        } catch  where error.errno == .noSuchFileOrDirectory {
+            // Its owner was done with it just now, or it never lay there.
+        } catch {
+            logger.warning("cannot remove what an interrupted run left in \"\(shown)\": \(error)")
+        }
+    }
+}
