@@ -92,7 +92,42 @@ extension TreeSearch {
     }
 }
 
+extension TreeSearch {
+    /// Calls `body` with each extent of a file of the subvolume that transaction `since` or a later one made: its place on disk (nil for
+    /// content in the metadata itself) and its length there, in bytes, once for each reference. Leaves that are older are not
+    /// read.
+    package mutating func forEachNewExtent(
+        since transaction: UInt64, _ body: (_ start: UInt64?, _ length: UInt64) -> Void
+    ) throws(BtrfsError) {
+        let range = Range(
+            first: Key(object: Self.firstInode, type: ItemType.extentData, offset: 0),
+            last: Key(object: Self.lastInode, type: ItemType.extentData, offset: .max),
+            minimumTransaction: transaction)
+        try search(range) { item throws(BtrfsError) in
+            guard item.key.type == ItemType.extentData else { return true }
+            let (generation, inlineLength) = try item.extentOrigin(for: descriptor)
+            if generation < transaction { return true }
+            if let inlineLength {
+                body(nil, inlineLength)
+            } else if let extent = try item.diskExtent(for: descriptor) {
+                body(extent.start, extent.length)
+            }
+            return true
+        }
+    }
+}
+
 extension SearchItem {
+    /// The transaction that made the extent, and the bytes of content that lies in the item itself; nil for any other.
+    func extentOrigin(for descriptor: FileDescriptor) throws(BtrfsError) -> (
+        generation: UInt64, inlineLength: UInt64?
+    ) {
+        guard unsafe bytes.count >= 21 else { throw Self.damaged(descriptor) }
+        // BTRFS_FILE_EXTENT_INLINE
+        let isInline = load(20, as: UInt8.self) == 0
+        return unsafe (load(0), isInline ? UInt64(bytes.count - 21) : nil)
+    }
+
     func subvolumeRoot(for descriptor: FileDescriptor) throws(BtrfsError) -> SubvolumeRoot {
         // Items of before Linux 3.6 end before the UUIDs.
         let hasUUID = unsafe bytes.count >= 279

@@ -1,4 +1,5 @@
 import VarveSystem
+import SystemPackage
 
 /// The names in a store. They are fixed: see Docs/on-disk-format.md.
 enum StoreLayout {
@@ -21,6 +22,25 @@ enum StoreLayout {
     /// Why chains are kept from which nothing descends (`PinFolder`); made when there are some.
     static let pins: BytePath = "pins"
 
+    /// What daemons own: `OWNER/trees/` holds the active trees of one (`ActiveCatalog`); made when there are some.
+    static let containerd: BytePath = "containerd"
+    static let trees: BytePath = "trees"
+
+    /// The name of a directory that belongs to one owner.
+    ///
+    /// - Throws: `VarveError`, `usage`, for what is not one component of a path.
+    static func ownerName(_ owner: String) throws(StoreError) -> BytePath {
+        guard !owner.isEmpty, owner.utf8.count <= 255, !owner.hasPrefix("."), !owner.contains("/"),
+            let name = BytePath(Array(owner.utf8))
+        else {
+            throw StoreError(
+                .usage, "\"\(BytePath.escape(owner.utf8))\" cannot own anything of a store",
+                subject: BytePath(owner),
+                remedy: .follow("use 1 to 255 bytes with no slash and no dot at the start"))
+        }
+        return name
+    }
+
     static let directories = [chains, snapshots, work, locks, refreshed]
 
     /// Raised when what older versions would do with a store were wrong.
@@ -37,4 +57,19 @@ enum StoreLayout {
 
     /// On a chain's directory: what it was published as (`PublicationRecord`).
     static let publicationAttribute: BytePath = "user.varve.published"
+}
+
+extension FileDescriptor {
+    /// Opens a directory below this one, and makes it and those above it, for the owner alone and durably, where they are not there.
+    func makeOwnDirectories(_ path: BytePath) throws(Errno) -> OwnedDescriptor {
+        var current = try openDirectory(.current)
+        for name in path.components {
+            do throws(Errno) {
+                try current.fd.makeDirectory(name, mode: 0o700)
+                try current.fd.synchronize()
+            } catch .fileExists {}
+            current = try current.fd.openDirectory(name)
+        }
+        return current
+    }
 }

@@ -6,33 +6,11 @@ import VarveOCI
 package import VarveSystem
 import SystemPackage
 
-/// A bundle of the btrfs driver: a subvolume with `rootfs/`, `config.json` and `umoci.json`.
-package struct Bundle: Sendable {
-    package let path: BytePath
-    let subvolume: SharedDescriptor
-    let info: SubvolumeInfo
-
-    /// The bundle's root file system.
-    func rootfs() throws(StoreError) -> SharedDescriptor {
-        SharedDescriptor(
-            try attempt("open", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
-                try subvolume.fd.openDirectory(StoreLayout.rootfs)
-            })
-    }
-}
-
-/// What the delta of a bundle counts from.
-struct BundleBase {
-    var subvolume: SharedDescriptor
-    /// What is known of it.
-    var state: DeltaTree.State
-    /// Where the subvolume was made for this purpose: it goes with this value.
-    var work: SharedWork?
-}
+// A bundle of the btrfs driver is an active tree with `config.json` and `umoci.json` beside `rootfs/`.
 
 extension SnapshotStore {
     /// Opens a bundle that this store made.
-    package func openBundle(_ path: BytePath) throws -> Bundle {
+    package func openBundle(_ path: BytePath) throws -> ActiveTree {
         let noBundle = StoreError(
             .notFound, "\"\(path)\" is not a bundle of the btrfs driver (a subvolume with rootfs/ in it)",
             subject: path)
@@ -50,18 +28,18 @@ extension SnapshotStore {
             throw StoreError.system("open the bundle", path, error)
         }
         guard try subvolume.fd.isSubvolume() else { throw noBundle }
-        return Bundle(path: path, subvolume: subvolume, info: try subvolume.fd.subvolumeInfo())
+        return try ActiveTree(subvolume, at: path)
     }
 
     /// What a bundle came from: the state that a refresh kept, else the chain that its attribute names for the image in
     /// its `umoci.json`, else, if it has no attribute, the chain that is its subvolume's parent.
-    func base(of bundle: Bundle) throws -> BundleBase {
+    func base(of bundle: ActiveTree) throws -> TreeBase {
         let metadata = try metadata(of: bundle)
         let manifest = metadata?.path.last?.digest
         if let manifest, let kept = try refreshedDirectory.open(keptName(bundle, manifest)) {
             let info = try kept.fd.settledSubvolumeInfo()
             guard let fault = try chains.times.changeFault(kept.fd, info) else {
-                return BundleBase(subvolume: kept, state: .proven(info))
+                return TreeBase(kept, state: .proven(info))
             }
             // The image of the refresh has a chain of its own, which the bundle's attribute names.
             logger.warning("the state kept of the bundle \"\(bundle.path)\" is not used: \(fault)")
@@ -71,13 +49,13 @@ extension SnapshotStore {
         case .empty: return try emptyBase(metadata?.apply.owners ?? OwnerMapping())
         case .chain(let name):
             if let chain = try chains.find(name) {
-                return BundleBase(subvolume: chain.subvolume, state: .proven(chain.info))
+                return TreeBase(chain)
             }
         case nil:
             if records.isEmpty, let uuid = bundle.info.parentUUID,
                 let parent = try chains.find(withUUID: uuid)
             {
-                return BundleBase(subvolume: parent.subvolume, state: .proven(parent.info))
+                return TreeBase(parent)
             }
         }
         throw StoreError(
@@ -88,7 +66,7 @@ extension SnapshotStore {
     }
 
     /// What a copy of a bundle came from: the chain that the attribute names which was copied with it.
-    func base(ofCopy bundle: OpenBundle, of manifest: Digest) throws -> BundleBase {
+    func base(ofCopy bundle: OpenBundle, of manifest: Digest) throws -> TreeBase {
         let attribute = try attempt("read the attributes of", bundle.path) { () throws(Errno) in
             try bundle.directory.fd.extendedAttribute(StoreLayout.chainAttribute) ?? []
         }
@@ -101,7 +79,7 @@ extension SnapshotStore {
             return try emptyBase(BundleMetadata(parsing: bytes, of: file).apply.owners)
         case .chain(let name):
             if let chain = try chains.find(name) {
-                return BundleBase(subvolume: chain.subvolume, state: .proven(chain.info))
+                return TreeBase(chain)
             }
         case nil: break
         }
@@ -112,16 +90,12 @@ extension SnapshotStore {
     }
 
     /// The tree of an image with no layers.
-    private func emptyBase(_ owners: OwnerMapping) throws -> BundleBase {
-        let tree = try work.makeEmptyTree(for: path, owners: owners)
-        let opened = try tree.open(for: path)
-        // Writable, but nobody else's.
-        return BundleBase(
-            subvolume: opened, state: .snapshot, work: SharedWork(tree))
+    private func emptyBase(_ owners: OwnerMapping) throws -> TreeBase {
+        try TreeBase(emptyIn: work, owners: owners, for: path)
     }
 
     /// Which image a bundle came from and how; nil if it has no `umoci.json`.
-    func metadata(of bundle: Bundle) throws -> BundleMetadata? {
+    func metadata(of bundle: ActiveTree) throws -> BundleMetadata? {
         let file = bundle.path.appending(BundleMetadata.fileName)
         let bytes = try attempt("read", file) { () throws(Errno) -> [UInt8]? in
             do throws(Errno) {
@@ -134,7 +108,7 @@ extension SnapshotStore {
         return try BundleMetadata(parsing: bytes, of: file)
     }
 
-    func chainRecords(of bundle: Bundle) throws(StoreError) -> ChainRecords {
+    func chainRecords(of bundle: ActiveTree) throws(StoreError) -> ChainRecords {
         ChainRecords(
             try attempt("read the attributes of", bundle.path) { () throws(Errno) in
                 try bundle.subvolume.fd.extendedAttribute(StoreLayout.chainAttribute) ?? []
@@ -142,12 +116,12 @@ extension SnapshotStore {
     }
 
     /// In `refreshed/`.
-    func keptName(_ bundle: Bundle, _ manifest: Digest) -> BytePath {
+    func keptName(_ bundle: ActiveTree, _ manifest: Digest) -> BytePath {
         BytePath("\(bundle.info.uuid)-\(manifest.hex)")
     }
 
     /// Deletes what the store keeps for a bundle, but for one name.
-    func removeKept(_ bundle: Bundle, except name: BytePath? = nil) throws {
+    func removeKept(_ bundle: ActiveTree, except name: BytePath? = nil) throws {
         for entry in try refreshedDirectory.entries()
         where entry.name.hasPrefix(Array("\(bundle.info.uuid)-".utf8)) && entry.name != name {
             try refreshedDirectory.delete(entry.name)

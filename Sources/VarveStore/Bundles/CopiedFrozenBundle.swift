@@ -12,7 +12,7 @@ final class CopiedFrozenBundle: FrozenBundle {
     private let context: RepackContext
     private let bundle: OpenBundle
     private let manifest: Digest
-    private let base: BundleBase
+    private let base: TreeBase
     let root: SharedDescriptor
 
     init(store: SnapshotStore, _ bundle: OpenBundle, _ context: RepackContext) throws {
@@ -31,9 +31,7 @@ final class CopiedFrozenBundle: FrozenBundle {
                 source: context.source.described,
                 reason: "\"\(context.bundle)\" is a copy of a bundle, and no snapshot")
         }
-        let oldRoot = try attempt("open the base of", bundle.path) { () throws(Errno) in
-            try base.subvolume.fd.openDirectory(StoreLayout.rootfs)
-        }
+        let oldRoot = try base.rootfs(for: bundle.path)
         return try Delta.compareWhole(old: oldRoot.fd, new: root.fd, onEntry: onEntry)
     }
 

@@ -1,4 +1,5 @@
 import VarveBtrfs
+import Logging
 import VarveLayers
 import VarveOCI
 import VarveSystem
@@ -10,38 +11,45 @@ import SystemPackage
 /// The layer holds exactly what the frozen tree differs in from the chain below it (Docs/delta.md), so that chain with
 /// the layer applied is the frozen tree, as far as an image can say what a tree is. This here looks after what an image
 /// cannot say, and what must not get into a chain: flags of inodes (chattr(1), properties of btrfs), sockets, nested
-/// subvolumes, files beside `rootfs/`. Wherever it is not sure, it says no, and the layer is applied as in an unpack.
+/// subvolumes, files beside `rootfs/`. Wherever it is not sure, there is an `AdoptionObstacle`, and the layer is applied as in an unpack.
 extension BtrfsFrozenBundle {
     /// Flags of linux/btrfs_tree.h that the kernel sets by itself and that mean nothing to who reads the file: NOCOMPRESS
     /// (compressing it did not pay) and PREALLOC (it has or had room reserved).
     private static let harmlessFlags: UInt64 = 1 << 3 | 1 << 4
 
     func adopt(chainIDs: [ChainID], options: ApplyOptions) throws -> Bool {
-        guard options == ApplyOptions(), let last = chainIDs.last, let below = chainIDs.dropLast().last,
-            try isAdoptable(onTopOf: ChainName(below))
-        else { return false }
-        let name = ChainName(last)
         let builder = ChainBuilder(
             in: store, for: bundle.path,
             copying: ChainBuilder.Original(
-                subvolume, below: bundle.info.parentUUID, since: bundle.info.originTransaction))
-        let chain = try builder.build(name, whileWaiting: { try cancellation.check() }) {
-            try leaveOnlyRootfs(try builder.subvolume())
+                frozen.subvolume, below: bundle.info.parentUUID, since: bundle.info.originTransaction))
+        var obstacle = try obstacle(chainIDs, options)
+        if obstacle == nil, let name = chainIDs.last.map({ ChainName($0) }) {
+            try builder.build(name, whileWaiting: { try cancellation.check() }) {
+                if try !leaveOnlyRootfs(try builder.subvolume()) { obstacle = .otherEntries }
+                return obstacle == nil
+            }
         }
-        return chain != nil
+        guard let obstacle else { return true }
+        store.logger.debug("the bundle's own tree does not become the chain: \(obstacle)")
+        return false
     }
 
-    /// Whether the frozen tree is the chain of that name and its delta, and nothing that a layer cannot carry.
-    private func isAdoptable(onTopOf below: ChainName) throws -> Bool {
+    /// Why the frozen tree is not the chain below it and its delta; nil if it is, and holds nothing that a layer cannot carry.
+    private func obstacle(_ chainIDs: [ChainID], _ options: ApplyOptions) throws -> AdoptionObstacle? {
+        if options != ApplyOptions() { return .options }
+        guard let below = chainIDs.dropLast().last, let chain = try store.chains.find(ChainName(below)) else {
+            return .noChainBelow
+        }
         // A refreshed bundle's base is the tree that it had then, masked paths included.
-        guard let chain = try store.chains.find(below),
-            try chain.info.uuid == base.subvolume.fd.subvolumeInfo().uuid,
-            // Before the snapshot was taken and now: an empty directory stands in the snapshot for each.
-            !hadNestedSubvolumes, try bundle.subvolume.fd.nestedSubvolumes().isEmpty
-        else { return false }
-        // Whatever was changed since the bundle was made has at least the transid of its making.
-        guard let since = try transactionOfSnapshot(of: chain) else { return false }
-        var search = TreeSearch(subvolume.fd)
+        guard try chain.info.uuid == base.subvolume.fd.subvolumeInfo().uuid,
+            // Whatever was changed since the bundle was made has at least the transid of its making.
+            let since = try transactionOfSnapshot(of: chain)
+        else { return .otherBase }
+        // Before the snapshot was taken and now: an empty directory stands in the snapshot for each.
+        guard !hadNestedSubvolumes, try bundle.subvolume.fd.nestedSubvolumes().isEmpty else {
+            return .nestedSubvolumes
+        }
+        var search = TreeSearch(frozen.subvolume.fd)
         var isPlain = true
         do throws(BtrfsError) {
             try search.forEachInode(changedSince: since) { inode in
@@ -49,10 +57,10 @@ extension BtrfsFrozenBundle {
                 if inode.flags & ~Self.harmlessFlags != 0 || inode.type == .socket { isPlain = false }
             }
         } catch {
-            if error.errno == .notPermitted || error.errno == .permissionDenied { return false }
+            if error.errno == .notPermitted || error.errno == .permissionDenied { return .unsearchable }
             throw error
         }
-        return isPlain
+        return isPlain ? nil : .uncarried
     }
 
     /// When the bundle was made as a snapshot of `chain` itself; nil if it was not, but by way of another.

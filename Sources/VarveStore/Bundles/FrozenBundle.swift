@@ -7,36 +7,26 @@ import SystemPackage
 /// A read-only snapshot of a bundle, for as long as its delta is taken and its layer written.
 final class BtrfsFrozenBundle: FrozenBundle {
     let store: SnapshotStore
-    let bundle: Bundle
-    let base: BundleBase
+    let bundle: ActiveTree
+    let base: TreeBase
     private let source: DeltaSource
     let cancellation: Cancellation
-    private var snapshot: WorkSubvolume
-    let subvolume: SharedDescriptor
+    let frozen: FrozenTree
     let hadNestedSubvolumes: Bool
-    let root: SharedDescriptor
+    var root: SharedDescriptor { frozen.root }
 
-    init(store: SnapshotStore, bundle: Bundle, _ context: RepackContext) throws {
+    init(store: SnapshotStore, bundle: ActiveTree, _ context: RepackContext) throws {
         self.store = store
         self.bundle = bundle
         source = context.source
         cancellation = context.cancellation
         base = try store.base(of: bundle)
         hadNestedSubvolumes = try !bundle.subvolume.fd.nestedSubvolumes().isEmpty
-        let snapshot = try store.work.makeSnapshot(of: bundle.subvolume, readOnly: true, for: bundle.path)
-        subvolume = try snapshot.open(for: bundle.path)
-        root = try snapshot.openRootfs(for: bundle.path)
-        self.snapshot = snapshot
+        frozen = try bundle.freeze(in: store.work)
     }
 
     func delta(onEntry: @escaping @Sendable () throws -> Void) throws -> DeltaResult {
-        let oldRoot = try attempt("open the base of", bundle.path) { () throws(Errno) in
-            try base.subvolume.fd.openDirectory(StoreLayout.rootfs)
-        }
-        return try Delta.compute(
-            old: DeltaTree(subvolume: base.subvolume.fd, root: oldRoot.fd, state: base.state),
-            new: DeltaTree(subvolume: subvolume.fd, root: root.fd, state: .snapshot), source: source,
-            known: [bundle.info], logger: store.logger, onEntry: onEntry)
+        try frozen.delta(from: base, source: source, logger: store.logger, onEntry: onEntry)
     }
 
     func publish(chainIDs: [ChainID], options: ApplyOptions, layer: (ExtractionTarget) throws -> Void) throws
@@ -65,13 +55,8 @@ final class BtrfsFrozenBundle: FrozenBundle {
         let kept = store.keptName(bundle, manifest)
         if try store.refreshedDirectory.open(kept) != nil { try store.refreshedDirectory.delete(kept) }
         try store.refreshedDirectory.removeStub(kept)
-        // No inode of the snapshot changes on its way, so it stays the ancestor that deltas by transid need.
-        do {
-            try snapshot.keep(subvolume.fd, in: store.refreshedDirectory, as: kept)
-        } catch let error as Errno {
-            throw StoreError.system("keep the refreshed state of", bundle.path, error)
-        }
-        store.chains.times.record(snapshot: subvolume.fd, of: bundle.info)
+        try frozen.keep(in: store.refreshedDirectory, as: kept)
+        store.chains.times.record(snapshot: frozen.subvolume.fd, of: bundle.info)
         var records = try store.chainRecords(of: bundle)
         records.add(
             chainID.map { .chain(ChainName($0, variant: chainVariant(options))) } ?? .empty, for: manifest,

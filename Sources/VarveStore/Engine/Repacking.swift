@@ -97,6 +97,49 @@ public struct Repacking: Sendable {
     }
 
     private func repack(_ bundle: BytePath, with layout: ImageLayout, tag: String) throws -> Result {
+        let frozen = try freeze(bundle, layout, tag)
+        let delta = try frozen.bundle.delta { try cancellation.check() }
+        let changes = packed(delta, of: frozen.image)
+        progress(.changes(count: changes.count))
+        try cancellation.check()
+        if changes.isEmpty { return try tagUnchanged(frozen, delta) }
+        let layer = try pack(changes, of: delta, frozen)
+        let isPublished = try publish(layer, frozen)
+        try cancellation.check()
+        let manifest = try tagNew(layer, frozen)
+        return Result(
+            layer: layer.descriptor, manifest: manifest, changes: changes.count, source: delta.source,
+            isPublished: isPublished)
+    }
+
+    // MARK: The steps of a repack
+
+    /// What is repacked, and where to.
+    private struct Frozen {
+        var bundle: any FrozenBundle
+        var metadata: BundleMetadata
+        /// The image that the bundle came from.
+        var image: ResolvedImage
+        var layout: ImageLayout
+        var tag: String
+        /// When the new image was made.
+        var created: Timestamp
+        /// How the layers below were applied.
+        var apply: ApplyOptions { metadata.apply }
+    }
+
+    /// The new layer, stored.
+    private struct Packed {
+        var descriptor: Descriptor
+        var diffID: DiffID
+        /// Those of the new image.
+        var chainIDs: [ChainID]
+        /// Why the frozen tree is not what the layer gives; nil if it may be.
+        var obstacle: AdoptionObstacle?
+    }
+
+    /// Holds the bundle still. Its image must be in the layout.
+    private func freeze(_ bundle: BytePath, _ layout: ImageLayout, _ tag: String) throws -> Frozen {
         let metadata = try Self.metadata(of: bundle)
         if options.refreshesBundle { try Self.checkWritable(bundle) }
         if let manifest = metadata.path.last?.digest, !layout.holdsBlob(manifest) {
@@ -111,63 +154,95 @@ public struct Repacking: Sendable {
             RepackContext(
                 bundle: bundle, image: image, tag: tag, source: options.source, readsAll: options.readsAll,
                 refreshes: options.refreshesBundle, cancellation: cancellation))
-        let delta = try frozen.delta { try cancellation.check() }
+        return Frozen(
+            bundle: frozen, metadata: metadata, image: image, layout: layout, tag: tag,
+            created: options.history?.created ?? options.sourceDate ?? options.now ?? .now())
+    }
+
+    /// The changes that become the layer: those that no path masks.
+    private func packed(_ delta: DeltaResult, of image: ResolvedImage) -> [Change] {
         let mask = PathMask(
             options.maskedPaths
                 + (options.masksVolumes ? image.config.execution.volumePaths.map { BytePath($0) } : []))
-        let changes = delta.changes.filter { !mask.covers($0.path) }
-        progress(.changes(count: changes.count))
-        try cancellation.check()
+        return delta.changes.filter { !mask.covers($0.path) }
+    }
 
-        let apply = metadata.apply
-        let created = options.history?.created ?? options.sourceDate ?? options.now ?? .now()
-        func refresh(_ manifest: Descriptor, _ chainID: ChainID?) throws {
-            var refreshed = metadata
-            refreshed.path = [manifest.annotated(Descriptor.referenceNameKey, tag)]
-            try frozen.refresh(
-                manifest: manifest.digest, chainID: chainID, options: apply,
-                files: [BundleFile(name: BundleMetadata.fileName, contents: refreshed.encoded)])
-        }
-        guard !changes.isEmpty else {
-            var manifest = image.manifestDescriptor
-            if options.isAsUmoci {
-                var mutation = try ImageMutation(image)
-                if var entry = history(created, image) {
-                    entry.isEmptyLayer = true
-                    mutation.append(history: entry)
-                }
-                manifest = try mutation.commit(to: layout)
+    /// Nothing changed: the tag is given to the image that there is, or, for umoci, to one whose history says so.
+    private func tagUnchanged(_ frozen: Frozen, _ delta: DeltaResult) throws -> Result {
+        var manifest = frozen.image.manifestDescriptor
+        if options.isAsUmoci {
+            var mutation = try ImageMutation(frozen.image)
+            if var entry = history(frozen.created, frozen.image) {
+                entry.isEmptyLayer = true
+                mutation.append(history: entry)
             }
-            try layout.tag(tag, manifest)
-            if options.isAsUmoci, options.refreshesBundle { try refresh(manifest, image.chainIDs.last) }
-            try frozen.didRepack(manifest, tag: tag)
-            return Result(
-                layer: nil, manifest: manifest, changes: 0, source: delta.source, isPublished: true)
+            manifest = try mutation.commit(to: frozen.layout)
         }
-        let (layer, diffID, isPackedWhole) = try write(
-            changes, of: frozen, owners: apply.owners, like: image, into: layout)
-        let chainIDs = ChainID.prefixes(of: image.diffIDs + [diffID])
-        guard let chainID = chainIDs.last else { throw StoreError(.failed, "the new image has no layers") }
-        // Kernels send wrong streams now and then: what comes of one is the layer, and nothing else may have its name.
-        let isWhole = isPackedWhole && changes.count == delta.changes.count && delta.source != .stream
-        let isAdopted = try isWhole && frozen.adopt(chainIDs: chainIDs, options: apply)
-        let isPublished =
-            try isAdopted
-            || frozen.publish(chainIDs: chainIDs, options: apply) { target in
-                // Without the limits of an unpack: it is no more than what was read from the bundle just now.
-                try LayerExtraction(from: layout, options: apply, cancellation: cancellation)
-                    .apply(layer, diffID: diffID, to: target)
+        try frozen.layout.tag(frozen.tag, manifest)
+        if options.isAsUmoci, options.refreshesBundle {
+            try refresh(frozen, manifest, frozen.image.chainIDs.last)
+        }
+        try frozen.bundle.didRepack(manifest, tag: frozen.tag)
+        return Result(layer: nil, manifest: manifest, changes: 0, source: delta.source, isPublished: true)
+    }
+
+    /// Writes the layer: tar, hashed for the DiffID, compressed, hashed again.
+    private func pack(_ changes: [Change], of delta: DeltaResult, _ frozen: Frozen) throws -> Packed {
+        var written: Int64 = 0
+        var isWhole = false
+        let (layer, diffID) = try NewLayer.write(
+            into: frozen.layout, options.compression ?? frozen.image.usualCompression,
+            threads: options.threads
+        ) { sink in
+            var pack = PackOptions(latestTime: options.sourceDate, owners: frozen.apply.owners)
+            pack.hasWholeSeconds = options.isAsUmoci
+            let root = frozen.bundle.root
+            isWhole = try LayerPacker(root: root.fd, options: pack).pack(changes, to: TarWriter(sink)) {
+                count in
+                try cancellation.check()
+                written += Int64(count)
+                if count > 0 { progress(.written(bytes: written)) }
             }
-        try cancellation.check()
-        let manifest = try image.appendingLayer(
-            layer, diffID: diffID, history: history(created, image),
-            created: options.isAsUmoci ? nil : created)
-        try layout.tag(tag, manifest)
-        if options.refreshesBundle { try refresh(manifest, chainID) }
-        try frozen.didRepack(manifest, tag: tag)
-        return Result(
-            layer: layer, manifest: manifest, changes: changes.count, source: delta.source,
-            isPublished: isPublished)
+        }
+        return Packed(
+            descriptor: layer, diffID: diffID,
+            chainIDs: ChainID.prefixes(of: frozen.image.diffIDs + [diffID]),
+            obstacle: .ofLayer(isPackedWhole: isWhole, packed: changes.count, of: delta))
+    }
+
+    /// Puts the new image's tree into the store: the frozen tree itself where it may be that, else the layer on top of the chain
+    /// below. False if the store cannot know it.
+    private func publish(_ layer: Packed, _ frozen: Frozen) throws -> Bool {
+        if layer.obstacle == nil,
+            try frozen.bundle.adopt(chainIDs: layer.chainIDs, options: frozen.apply)
+        {
+            return true
+        }
+        return try frozen.bundle.publish(chainIDs: layer.chainIDs, options: frozen.apply) { target in
+            // Without the limits of an unpack: it is no more than what was read from the bundle just now.
+            try LayerExtraction(from: frozen.layout, options: frozen.apply, cancellation: cancellation)
+                .apply(layer.descriptor, diffID: layer.diffID, to: target)
+        }
+    }
+
+    /// Makes configuration and manifest, and tags the new image. A refresh of the bundle comes after that.
+    private func tagNew(_ layer: Packed, _ frozen: Frozen) throws -> Descriptor {
+        let manifest = try frozen.image.appendingLayer(
+            layer.descriptor, diffID: layer.diffID, history: history(frozen.created, frozen.image),
+            created: options.isAsUmoci ? nil : frozen.created)
+        try frozen.layout.tag(frozen.tag, manifest)
+        if options.refreshesBundle { try refresh(frozen, manifest, layer.chainIDs.last) }
+        try frozen.bundle.didRepack(manifest, tag: frozen.tag)
+        return manifest
+    }
+
+    /// From now on deltas of the bundle count from what was frozen, which is the image `manifest`.
+    private func refresh(_ frozen: Frozen, _ manifest: Descriptor, _ chainID: ChainID?) throws {
+        var refreshed = frozen.metadata
+        refreshed.path = [manifest.annotated(Descriptor.referenceNameKey, frozen.tag)]
+        try frozen.bundle.refresh(
+            manifest: manifest.digest, chainID: chainID, options: frozen.apply,
+            files: [BundleFile(name: BundleMetadata.fileName, contents: refreshed.encoded)])
     }
 
     /// A refresh ends with new files in the bundle, after the image is tagged: what forbids them is looked for first.
@@ -218,28 +293,6 @@ public struct Repacking: Sendable {
         return HistoryEntry(
             created: RFC3339.format(created), createdBy: history.createdBy ?? "varve repack",
             author: history.author ?? image.config.author, comment: history.comment)
-    }
-
-    /// The layer's blob, stored: tar, hashed for the DiffID, compressed, hashed again.
-    private func write(
-        _ changes: [Change], of frozen: any FrozenBundle, owners: OwnerMapping, like image: ResolvedImage,
-        into layout: ImageLayout
-    ) throws -> (Descriptor, DiffID, isWhole: Bool) {
-        var written: Int64 = 0
-        var isWhole = false
-        let (layer, diffID) = try NewLayer.write(
-            into: layout, options.compression ?? image.usualCompression, threads: options.threads
-        ) { sink in
-            var pack = PackOptions(latestTime: options.sourceDate, owners: owners)
-            pack.hasWholeSeconds = options.isAsUmoci
-            isWhole = try LayerPacker(root: frozen.root.fd, options: pack).pack(changes, to: TarWriter(sink))
-            { count in
-                try cancellation.check()
-                written += Int64(count)
-                if count > 0 { progress(.written(bytes: written)) }
-            }
-        }
-        return (layer, diffID, isWhole)
     }
 }
 

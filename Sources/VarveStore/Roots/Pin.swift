@@ -39,24 +39,17 @@ package struct PinFolder: Sendable {
 
     /// The pins of one owner.
     package func pins(of owner: String) throws(StoreError) -> [Pin] {
-        try entries(try Self.folder(owner)).compactMap { entry in
+        try entries(StoreLayout.pins.appending(try StoreLayout.ownerName(owner))).compactMap { entry in
             entry.name.string.flatMap { ChainName($0) }.map { Pin(owner: owner, chain: $0) }
         }
     }
 
     /// Keeps a chain until the pin is removed. The chain is open, so leased: nobody deletes it meanwhile.
     package func add(_ chain: OpenChain, for owner: String) throws(StoreError) {
-        let folder = try Self.folder(owner)
+        let folder = StoreLayout.pins.appending(try StoreLayout.ownerName(owner))
         let name = chain.name.path
         try attempt("keep the chain", name) { [directory] () throws(Errno) in
-            for place in [StoreLayout.pins, folder] {
-                do throws(Errno) {
-                    try directory.fd.makeDirectory(place, mode: 0o700)
-                    let above = try directory.fd.openDirectory(place.parent.isEmpty ? .current : place.parent)
-                    try above.fd.synchronize()
-                } catch .fileExists {}
-            }
-            let opened = try directory.fd.openDirectory(folder)
+            let opened = try directory.fd.makeOwnDirectories(folder)
             do throws(Errno) {
                 let file = try opened.fd.open(
                     name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o600)
@@ -70,7 +63,7 @@ package struct PinFolder: Sendable {
 
     /// Does nothing if there is no such pin.
     package func remove(_ pin: Pin) throws(StoreError) {
-        let folder = try Self.folder(pin.owner)
+        let folder = StoreLayout.pins.appending(try StoreLayout.ownerName(pin.owner))
         try attempt("give up the chain", pin.chain.path) { [directory] () throws(Errno) in
             do throws(Errno) {
                 let opened = try directory.fd.openDirectory(folder)
@@ -91,16 +84,5 @@ package struct PinFolder: Sendable {
                 return []
             }
         }
-    }
-
-    private static func folder(_ owner: String) throws(StoreError) -> BytePath {
-        guard !owner.isEmpty, owner.utf8.count <= 255, !owner.hasPrefix("."), !owner.contains("/"),
-            let name = BytePath(Array(owner.utf8))
-        else {
-            throw StoreError(
-                .usage, "\"\(BytePath.escape(owner.utf8))\" cannot own chains", subject: BytePath(owner),
-                remedy: .follow("use 1 to 255 bytes with no slash and no dot at the start"))
-        }
-        return StoreLayout.pins.appending(name)
     }
 }
