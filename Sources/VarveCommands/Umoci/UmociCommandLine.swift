@@ -96,6 +96,8 @@ enum UmociCommandLine: Equatable {
         var values: [(name: String, value: String)] = []
         var arguments: [String] = []
         var isPastFlags = false
+        /// The name by which a flag of varve's was given.
+        var forms: [String: String] = [:]
         while let word = reader.next() {
             guard !isPastFlags, word != "--" else {
                 if isPastFlags { arguments.append(word) }
@@ -112,6 +114,12 @@ enum UmociCommandLine: Equatable {
             guard let flag = verb.flags.first(where: { $0.name == given.name }) else {
                 throw Mistake(description: "there is no flag \"\(word)\" of \(name); see \(name) --help")
             }
+            let form = forms[flag.ours] ?? flag.name
+            guard form == flag.name else {
+                throw Mistake(
+                    description: "--\(form) and --\(flag.name) are two names of one flag: give one of them")
+            }
+            forms[flag.ours] = form
             switch flag.kind {
             case .toggle:
                 if try given.toggle() { toggles.insert(flag.ours) } else { toggles.remove(flag.ours) }

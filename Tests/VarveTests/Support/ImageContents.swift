@@ -15,6 +15,8 @@ struct ImageContents {
         var comparesNewMembers = false
         /// Layers of which what they change is compared, not how they say it.
         var repacked = Set<String>()
+        /// A later time in a repacked layer is this one, in seconds.
+        var latestTime = Int64.max
     }
 
     /// - Parameter cache: where the entries of layers are kept that are read again and again.
@@ -52,7 +54,7 @@ struct ImageContents {
                 }
             }
             for (key, value) in document.members ?? [:] { lines.insert("\(tag) config \(key) \(value)") }
-            var below = LayersBelow()
+            var below = LayersBelow(latestTime: options.latestTime)
             for (number, layer) in (manifest["layers"]?.elements ?? []).enumerated() {
                 let (type, digest) = (layer["mediaType"]?.text ?? "", layer["digest"]?.text ?? "")
                 layers.insert(digest)
@@ -88,6 +90,9 @@ final class LayerCache {
 private struct LayersBelow {
     /// What an entry of the path would say; of a hard link, that of the file.
     private var texts: [String: String] = [:]
+    private let latestTime: Int64
+
+    init(latestTime: Int64) { self.latestTime = latestTime }
 
     private static let whiteout = ".wh."
 
@@ -111,7 +116,8 @@ private struct LayersBelow {
         }
         for entry in entries where Self.deleted(by: entry) == nil {
             if entry.kind != "directory" { removeAll(below: entry.path) }
-            texts[entry.path] = entry.kind == "hardLink" ? texts[entry.target] : entry.text
+            texts[entry.path] =
+                entry.kind == "hardLink" ? texts[entry.target] : entry.text(atMost: latestTime)
         }
     }
 

@@ -251,9 +251,18 @@ struct LayerContent {
         var kind: String
         /// Of a hard link the path, else of a symbolic link what it says.
         var target: String
+        /// When it was changed, in seconds; nil for a hard link.
+        var time: Int64?
+        /// What comes before and after the time in `text`.
+        var parts: [String]
         /// Everything but the path.
-        var text: String
+        var text: String { text(atMost: .max) }
         var description: String { "/\(path) \(text)" }
+
+        /// Everything but the path, with a later time taken for `time`, as `SOURCE_DATE_EPOCH` has it.
+        func text(atMost limit: Int64) -> String {
+            parts.joined(separator: time.map { " \(min($0, limit))" } ?? "")
+        }
     }
 
     var diffID: String
@@ -280,13 +289,15 @@ struct LayerContent {
             let path = entry.path.components.filter { $0 != .current }.map(\.description).joined(
                 separator: "/")
             let attributes = entry.extendedAttributes.map { "\($0.name)=\($0.value)" }.joined(separator: ",")
-            let time = entry.kind == .hardLink ? "" : " \(entry.modificationTime.seconds)"
             entries.append(
                 Entry(
                     path: path, kind: "\(entry.kind)", target: "\(entry.linkTarget)",
-                    text: "\(entry.kind) \(String(entry.mode, radix: 8)) \(entry.uid):\(entry.gid) "
-                        + "\(entry.size) \(entry.linkTarget)\(time) [\(attributes)] \(hash.finalize().hex.prefix(8))"
-                ))
+                    time: entry.kind == .hardLink ? nil : Int64(entry.modificationTime.seconds),
+                    parts: [
+                        "\(entry.kind) \(String(entry.mode, radix: 8)) \(entry.uid):\(entry.gid) "
+                            + "\(entry.size) \(entry.linkTarget)",
+                        " [\(attributes)] \(hash.finalize().hex.prefix(8))",
+                    ]))
         }
     }
 }

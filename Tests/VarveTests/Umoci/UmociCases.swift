@@ -92,6 +92,7 @@ extension UmociCase {
         config("an author", "--author", "Me <me@example.org>"),
         config("no author", "--author", ""),
         config("a platform", "--architecture", "arm64", "--os", "linux"),
+        config("two names of one flag", "--os", "linux", "--platform.os", "linux"),
         config("annotations", "--manifest.annotation", "a=b", "--manifest.annotation", "c=d=e"),
         config(
             "an annotation again", "--manifest.annotation", "a=b", then: ["--manifest.annotation", "a=c"]),

@@ -161,7 +161,7 @@ struct UmociRoom: ~Copyable {
             }
         }
         for (name, tree) in trees.dropFirst() {
-            for line in try UmociSides.differences(trees[0].1, tree) {
+            for line in try UmociSides.differences(trees[0].1, tree, latestTime: sides.sequence.latestTime) {
                 sides.findings.append("the tree of \(tag) by \(name) is not that by \(trees[0].0): \(line)")
             }
         }

@@ -57,7 +57,10 @@ struct UmociSequence: Sendable, CustomStringConvertible {
             .joined(separator: "\n")
     }
 
-    static let sourceDate = "1500000000"
+    static let sourceDate: Int64 = 1_500_000_000
+
+    /// What a layer gives to files that changed later, in seconds.
+    var latestTime: Int64 { hasSourceDate ? Self.sourceDate : .max }
 }
 
 private func quoted(_ word: String) -> String {
@@ -212,7 +215,7 @@ struct UmociGrammar {
         "touch -d @7 etc/passwd",
         "setfattr -x user.k new", "chmod 0 new", "rm -rf etc; mkdir etc; echo y > etc/y",
         "ln -sfn new soft; ln -f soft twin",
-        "mkdir -p x/y; rmdir x/y", ": > etc/conf", "ln -f etc/conf etc/third", "echo 1 > etc/third",
+        "mkdir -p x/y; rmdir x/y", "true > etc/conf", "ln -f etc/conf etc/third", "echo 1 > etc/third",
         "printf 'nl' > \"$(printf 'a\\nb')\"", "printf b > \"$(printf 'b\\377')\"",
         "truncate -s 3M big; echo end >> big",
         "mkdir -m 2775 shared; mkdir -m 1777 tmp; echo t > tmp/t", "rm -rf * .??*",
@@ -377,7 +380,15 @@ extension UmociSequence {
             "a volume": "echo v > data/v",
             "attributes": "setfattr -n user.k -v v etc/conf", "odd names": "echo x > 'a b'; echo y > '#*?['",
         ]
-        var result: [UmociSequence] = []
+        var result = [
+            UmociSequence(
+                name: "a user that the image does not have",
+                steps: [
+                    .command(["config", "--image=L:full", "--config.user", "nowhere"]),
+                    .command(["unpack", "--image=L:full"] + rootless + ["b"]),
+                    .command(["ls", "--layout=L"]),
+                ])
+        ]
         for (name, script) in edits.sorted(by: { $0.key < $1.key }) {
             for isSwapped in [false, true] {
                 let swap: [Step] = isSwapped ? [.swap] : []

@@ -98,6 +98,7 @@ struct UmociSides {
             findings.append("umoci said \(theirs.errorText), varve \(ours.errorText)")
         }
         for layout in Self.layouts { try compareLayouts(layout, isRepack: verb == "repack") }
+        if words.contains("unpack"), theirs.status != 0, ours.status != 0 { try removeHalfBundles() }
         try compareFiles()
     }
 
@@ -149,7 +150,8 @@ struct UmociSides {
         }
         var options = ImageContents.Options(
             comparesTimes: sequence.comparesTimes || sequence.hasSourceDate,
-            comparesNewMembers: setting.release == .newer, repacked: repacked)
+            comparesNewMembers: setting.release == .newer, repacked: repacked,
+            latestTime: sequence.latestTime)
         var contents = try places.map { try ImageContents($0, options, cache: cache) }
         let new = contents[0].layers.union(contents[1].layers).subtracting(layers)
         layers.formUnion(new)
@@ -159,6 +161,14 @@ struct UmociSides {
             contents = try places.map { try ImageContents($0, options, cache: cache) }
         }
         compare("\(name)", contents.map(\.lines))
+    }
+
+    /// What an unpack that failed has left with umoci, and not with varve.
+    private func removeHalfBundles() throws {
+        let kept = Set(try entries(side(ourSide)).map(\.name))
+        for name in try entries(side(1 - ourSide)).map(\.name) where !kept.contains(name) {
+            try runSuccessfully(["rm", "-rf", side(1 - ourSide).appending(name).description])
+        }
     }
 
     /// Bundles, root file systems and configurations that lie beside the layout.
@@ -181,7 +191,9 @@ struct UmociSides {
             }
             let isBundle = name.bytes.first == UInt8(ascii: "b")
             let trees = places.map { isBundle ? $0.appending("rootfs") : $0 }
-            for line in try Self.differences(trees[0], trees[1]) { findings.append("\(name): \(line)") }
+            for line in try Self.differences(trees[0], trees[1], latestTime: sequence.latestTime) {
+                findings.append("\(name): \(line)")
+            }
             if isBundle {
                 compare("\(name)", try places.indices.map { try bundle(places[$0], isOurs: $0 == ours) })
             }
@@ -229,9 +241,12 @@ struct UmociSides {
     }
 
     /// Later than all times that are set.
-    private static let now = 1_700_000_000
+    private static let now: Int64 = 1_700_000_000
 
-    static func differences(_ left: BytePath, _ right: BytePath) throws -> [String] {
+    /// - Parameter latestTime: what umoci gives to a file that changed later, and to one that it repeats without a change.
+    static func differences(
+        _ left: BytePath, _ right: BytePath, latestTime: Int64 = .max
+    ) throws -> [String] {
         let first = try FileDescriptor.workingDirectory.openDirectory(left)
         let second = try FileDescriptor.workingDirectory.openDirectory(right)
         // A directory that no layer names, or in which something was made or deleted by one that does not name it, has the
@@ -241,12 +256,15 @@ struct UmociSides {
                 guard let colon = line.firstRange(of: ": ") else { return line }
                 let parts = line[colon.upperBound...].split(separator: "; ")
                 let times = parts.filter { $0.hasPrefix("mtime ") }.flatMap {
-                    $0.split(whereSeparator: { !$0.isNumber }).map { Int($0) ?? 0 }
+                    $0.split(whereSeparator: { !$0.isNumber }).map { Int64($0) ?? 0 }
                 }
                 // One that no layer names belongs to root of the image with varve, to who unpacks with umoci.
                 let isUnnamed = times.contains(0) && times.contains { $0 >= now }
                 let kept = parts.filter { part in
-                    if part.hasPrefix("mtime ") { return times.allSatisfy { $0 < now } }
+                    if part.hasPrefix("mtime ") {
+                        return times.allSatisfy { $0 < now }
+                            && Set(times.map { min($0, latestTime) }).count > 1
+                    }
                     return !(isUnnamed && (part.hasPrefix("uid ") || part.hasPrefix("gid ")))
                 }
                 return kept.isEmpty ? nil : line[..<colon.upperBound] + kept.joined(separator: "; ")
