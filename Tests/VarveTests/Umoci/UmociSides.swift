@@ -56,13 +56,14 @@ struct UmociSides {
         for side in 0...1 {
             let root = self.side(side).appending(BytePath("\(bundle)/rootfs"))
             guard (try? FileDescriptor.workingDirectory.status(of: root)) != nil else { continue }
-            // Each command may fail; what was touched gets one time, which is another for each step, and its owner.
+            // Each command may fail; what was touched gets one time, which is another for each step, and its owner. Directories
+            // that no layer names have the time of the unpack with umoci, and were not touched; the clock of files has ticks.
             let owner = setting.isRootless ? "chown -hR \(owner) .; " : ""
             let time = 1_600_000_050 + edits
             try runSuccessfully([
                 "/bin/sh", "-c",
-                "cd \"$1\" || exit 1; { \(script); } 2>/dev/null; \(owner)find . -newermt @1600000100 -print0 | xargs -0r touch -h -d @\(time); :",
-                "sh", root.description,
+                "cd \"$1\" || exit 1; : > \"$2\"; sleep 0.02; { \(script); } 2>/dev/null; \(owner)find . -newer \"$2\" -print0 | xargs -0r touch -h -d @\(time); :",
+                "sh", root.description, path.appending("clock").description,
             ])
         }
     }
