@@ -104,7 +104,7 @@ let package = Package(
             dependencies: [
                 "Varve", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveBtrfs",
                 "BtrfsSendStream", "VarveSystem",
-                argumentParser, logging, system,
+                "CLinux", argumentParser, logging, system,
             ],
             swiftSettings: rules),
         .executableTarget(name: "varve", dependencies: ["VarveCommands"], swiftSettings: rules),

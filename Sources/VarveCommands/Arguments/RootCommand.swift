@@ -133,37 +133,6 @@ extension ArgumentHelp {
     }
 }
 
-/// A command that does something.
-protocol ExecutableCommand: ParsableCommand {
-    /// What `configuration` is, but where the command is parsed alone.
-    static var about: CommandConfiguration { get }
-    associatedtype Global: GlobalChoices
-    var global: Global { get }
-    func execute(_ context: CommandContext) throws
-}
-
-extension ExecutableCommand {
-    static var configuration: CommandConfiguration { ParsedAlone.configuration ?? about }
-
-    /// The command that `words` mean, those beside its name, if they are in order and ask for nothing else. What else
-    /// they may be, or what is wrong with them, `RootCommand.parseAsRoot` says.
-    ///
-    /// At each start of the program the parser looks into each command that it is told of, and each of their options
-    /// costs: alone, a command takes half the time.
-    static func parse(alone words: [String]) -> (any ExecutableCommand)? {
-        ParsedAlone.$configuration.withValue(ParsedAlone.bare) { try? parseAsRoot(words) as? Self }
-    }
-}
-
-/// How a command is parsed that no other is parsed with.
-private enum ParsedAlone {
-    /// Set meanwhile.
-    @TaskLocal static var configuration: CommandConfiguration?
-
-    /// Nothing but the command's own options: no help, and, with `_superCommandName`, no completion scripts.
-    static let bare = CommandConfiguration(_superCommandName: "", helpNames: [])
-}
-
 /// The command line names no command, or none that there is, where one of a group should be.
 struct MissingCommand: Error, CustomStringConvertible {
     var command: any ParsableCommand.Type
@@ -190,54 +159,6 @@ struct MissingCommand: Error, CustomStringConvertible {
     init(command: any ParsableCommand.Type, found: String? = nil) {
         self.command = command
         self.found = found
-    }
-}
-
-/// The commands that a command line names, as far as that shows before it is parsed.
-struct NamedCommands {
-    /// From those of `varve` itself down.
-    private(set) var path: [any ParsableCommand.Type] = []
-    /// The last of them, if it does something.
-    private(set) var executable: (any ExecutableCommand.Type)?
-    /// The words beside their names, if there is nothing else to be named.
-    private(set) var rest: [String] = []
-    /// What stands where a command of the last of them should.
-    private(set) var unknown: String?
-
-    init(in words: [String]) {
-        var isValue = false
-        for (index, word) in words.enumerated() {
-            if executable != nil {
-                rest += words[index...]
-                return
-            }
-            if isValue || word.hasPrefix("-") {
-                if !isValue, word == "--" { return }
-                isValue = !isValue && ["--store", "--log", "--error-format"].contains(word)
-                rest.append(word)
-                continue
-            }
-            if word == "help" { return }
-            guard let next = Self.command(word, of: path.last) else {
-                unknown = word
-                return
-            }
-            path.append(next.type)
-            if case .command(let type) = next { executable = type }
-        }
-    }
-
-    /// The command that is called `word` in `group`, or in `varve` itself.
-    private static func command(_ word: String, of group: (any ParsableCommand.Type)?) -> RootCommand.Entry? {
-        func isCalled(_ type: any ParsableCommand.Type) -> Bool {
-            let configuration = type.configuration
-            return configuration.commandName == word || configuration.aliases.contains(word)
-        }
-        guard let group else {
-            return RootCommand.commands.lazy.flatMap(\.commands).map { $0() }.first { isCalled($0.type) }
-        }
-        guard let type = group.configuration.subcommands.first(where: isCalled) else { return nil }
-        return (type as? any ExecutableCommand.Type).map { .command($0) } ?? .group(type)
     }
 }
 
