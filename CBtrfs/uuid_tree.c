@@ -53,6 +53,10 @@ int varve_btrfs_subvolume_by_uuid(int fd, const uint8_t uuid[16], struct varve_s
     info->ctime_seconds = (uint64_t)found.ctime.tv_sec;
     info->otime_seconds = (uint64_t)found.otime.tv_sec;
     info->ctime_nanoseconds = (uint32_t)found.ctime.tv_nsec;
+    info->stime_seconds = (uint64_t)found.stime.tv_sec;
+    info->rtime_seconds = (uint64_t)found.rtime.tv_sec;
     info->otime_nanoseconds = (uint32_t)found.otime.tv_nsec;
+    info->stime_nanoseconds = (uint32_t)found.stime.tv_nsec;
+    info->rtime_nanoseconds = (uint32_t)found.rtime.tv_nsec;
     return 0;
 }

@@ -10,6 +10,10 @@ int varve_btrfs_filesystem_uuid(int fd, uint8_t *uuid);
 /// The same call: bytes of a node or leaf of its trees.
 int64_t varve_btrfs_node_size(int fd);
 
+/// Bytes of the block groups for data and how many of them are used (BTRFS_IOC_SPACE_INFO), and bytes of all devices that no block group
+/// has (BTRFS_IOC_DEV_INFO). Needs no privilege.
+int varve_btrfs_space(int fd, uint64_t *data_total, uint64_t *data_used, uint64_t *unallocated);
+
 /// What BTRFS_IOC_GET_SUBVOL_INFO says (struct btrfs_ioctl_get_subvol_info_args in linux/btrfs.h).
 struct varve_subvolume_info {
     uint64_t id, parent_id, directory, generation, flags;

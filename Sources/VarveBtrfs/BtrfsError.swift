@@ -112,8 +112,8 @@ package struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
             case .snapshot: .gainRight("the owner of the source or CAP_SYS_ADMIN")
             default: .gainRight("write permission to the directory, or CAP_SYS_ADMIN")
             }
-        case .noSpace: .freeMetadata
-        case Errno(rawValue: EDQUOT): .raiseQuotaGroup
+        case .noSpace: .freeMetadata(on: nil)
+        case Errno(rawValue: EDQUOT): .raiseQuotaGroup(on: nil)
         case .resourceTemporarilyUnavailable: operation == .send ? .tryAgainLater : nil
         case Errno(rawValue: EPROTO): .askForFirstVersion
         case .ioError: .checkFileSystem("btrfs scrub")

@@ -27,6 +27,8 @@ package struct SubvolumeInfo: Hashable, Sendable {
     package var receiveTransaction: UInt64
     package var changeTime: Timestamp
     package var originTime: Timestamp
+    /// When `btrfs receive` was done with it.
+    package var receiveTime: Timestamp
 }
 
 extension FileDescriptor {
@@ -160,6 +162,8 @@ extension SubvolumeInfo {
             changeTime: Timestamp(
                 seconds: Int64(bitPattern: raw.ctime_seconds), nanoseconds: raw.ctime_nanoseconds),
             originTime: Timestamp(
-                seconds: Int64(bitPattern: raw.otime_seconds), nanoseconds: raw.otime_nanoseconds))
+                seconds: Int64(bitPattern: raw.otime_seconds), nanoseconds: raw.otime_nanoseconds),
+            receiveTime: Timestamp(
+                seconds: Int64(bitPattern: raw.rtime_seconds), nanoseconds: raw.rtime_nanoseconds))
     }
 }

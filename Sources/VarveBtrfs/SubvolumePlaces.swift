@@ -3,7 +3,10 @@ import SystemPackage
 
 extension TreeSearch {
     /// `BTRFS_FS_TREE_OBJECTID`, the subvolume that all others lie below.
-    private static let topLevel: UInt64 = 5
+    package static let topLevel: UInt64 = 5
+    /// `BTRFS_ROOT_TREE_DIR_OBJECTID`, in the tree of roots, and `BTRFS_DIR_ITEM_KEY`.
+    private static let rootDirectory: UInt64 = 6
+    private static let directoryItem: UInt32 = 84
     /// `BTRFS_ROOT_BACKREF_KEY`: in the tree of roots, where a subvolume lies.
     private static let rootBackReference: UInt32 = 144
     /// A file system that is damaged may go round in circles.
@@ -29,6 +32,26 @@ extension TreeSearch {
             }
         }
         return nil
+    }
+
+    /// The subvolume that is mounted where a mount names none, which the kernel does not delete (`btrfs_delete_subvolume`,
+    /// fs/btrfs/inode.c): the entry `default` of the directory in the tree of roots, a `struct btrfs_dir_item`.
+    package mutating func defaultSubvolume() throws(BtrfsError) -> UInt64 {
+        var result: UInt64?
+        let range = Range(
+            tree: Self.rootTree, first: Key(object: Self.rootDirectory, type: Self.directoryItem, offset: 0),
+            last: Key(object: Self.rootDirectory, type: Self.directoryItem, offset: .max))
+        try search(range) { item throws(BtrfsError) in
+            guard item.key.type == Self.directoryItem else { return true }
+            let headerSize = 30
+            let name = Array("default".utf8)
+            guard unsafe item.bytes.count >= headerSize + name.count,
+                unsafe item.bytes[headerSize..<(headerSize + name.count)].elementsEqual(name)
+            else { return true }
+            result = item.load(0)
+            return false
+        }
+        return result ?? Self.topLevel
     }
 
     /// `struct btrfs_root_ref`: the parent subvolume is in the key.

@@ -99,10 +99,11 @@ extension FileDescriptor {
                     // Without privileges, only what may be written can be deleted (btrfs_ioctl_snap_destroy).
                     try frame.root.fd.setSubvolumeReadOnly(false)
                     try directory.deleteSubvolume(frame.name)
-                } catch  where error.errno == .notPermitted && frame.directory != nil {
-                    // Flags of chattr(1) on it, or on the directory in the outer subvolume, which goes too.
-                    let isFreed = (try? directory.clearProtection()) ?? false
-                    let isFreedItself = (try? frame.root.fd.clearProtection()) ?? false
+                } catch  where error.errno == .notPermitted {
+                    // Flags of chattr(1) on it, which snapshots have from what they were taken of, or on the directory in the outer
+                    // subvolume, which goes too.
+                    let isFreed = (try? frame.directory?.fd.clearProtection()) ?? false
+                    let isFreedItself = frame.root.fd.clearProtectionOfSubvolume()
                     guard isFreed || isFreedItself else { throw error }
                     try directory.deleteSubvolume(frame.name)
                 }
@@ -110,6 +111,22 @@ extension FileDescriptor {
             }
         }
         return deleted
+    }
+
+    /// Takes the flags of chattr(1) from the root directory of a subvolume, which is made writable for that.
+    ///
+    /// - Returns: whether it had any. If not, or if they cannot be taken away, all is as it was.
+    private func clearProtectionOfSubvolume() -> Bool {
+        guard (try? protection(of: .current))?.isEmpty == false,
+            let isReadOnly = try? isReadOnlySubvolume()
+        else { return false }
+        do {
+            if isReadOnly { try setSubvolumeReadOnly(false) }
+            return try clearProtection()
+        } catch {
+            if isReadOnly { try? setSubvolumeReadOnly(true) }
+            return false
+        }
     }
 
     /// The subvolumes that lie directly in the one of which this descriptor is the root, not those nested deeper

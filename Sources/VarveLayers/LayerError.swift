@@ -58,7 +58,7 @@ package enum LayerError: Error, Sendable, CustomStringConvertible {
         case .system(_, _, let errno):
             switch errno {
             case .noSpace: .freeSpace(on: nil)
-            case .diskQuotaExceeded: .raiseQuota
+            case .diskQuotaExceeded: .raiseQuota(on: nil)
             case .tooManyOpenFiles: .raiseLimit(.openFiles)
             case .notPermitted, .permissionDenied: .gainPermission
             default: nil

@@ -2,56 +2,42 @@ import VarveSystem
 private import SystemPackage
 
 /// Something that names an image, but for other tools: a registry's, an archive, an image of a container engine. The description says
-/// what it is.
+/// what it is; of a file, as its bytes tell.
 struct ForeignReference: CustomStringConvertible {
-    private let text: String
-    /// What it is, with an article.
-    private let what: String
-    /// What skopeo(1) calls it; nil where it is a layout already.
-    private let source: String?
-    /// A name for the layout, and the tag in it.
-    private let name: String
-    private let tag: String
+    let description: String
+    let remedy: VarveError.Remedy?
 
     /// Nil for what may well be a layout that is not there.
     init?(_ path: BytePath) {
         let text = path.description
-        self.text = text
         if text == "-" {
-            (what, source) = ("standard input", "docker-archive:/dev/stdin")
-            (name, tag) = ("image", "latest")
-            return
+            self.init(
+                text, "standard input", source: "docker-archive:/dev/stdin",
+                (name: "image", tag: ImageReference.defaultTag))
+        } else if let found = Self.ofTransport(text) {
+            self = found
+        } else if let found = Self.ofFile(path) {
+            self = found
+        } else if Self.namesRegistry(text) {
+            self.init(text, "an image in a registry", source: "docker://" + text, Self.imageName(text))
+        } else {
+            return nil
         }
-        for (transport, what) in Self.transports where text.hasPrefix(transport) {
-            let rest = String(text.dropFirst(transport.count))
-            let isArchive = transport.hasSuffix("archive:")
-            (name, tag) = isArchive ? Self.archiveName(rest) : Self.imageName(rest)
-            self.what = what
-            source = transport == "oci:" ? nil : transport + rest
-            return
-        }
-        if let (archive, rest) = Self.archive(path) {
-            what = archive == .oci ? "an archive of an image layout" : "an archive of docker save"
-            source = (archive == .oci ? "oci-archive:" : "docker-archive:") + text
-            (name, tag) = Self.archiveName(rest.description)
-            return
-        }
-        guard Self.namesRegistry(text) else { return nil }
-        what = "an image in a registry"
-        source = "docker://" + text
-        (name, tag) = Self.imageName(text)
     }
 
-    var description: String {
-        guard source != nil else {
-            return
-                "\"\(text)\" is how skopeo names an image in a layout (\(BytePath(text).shellWord)); here it has no \"oci:\" before it: "
-                + "--image \(BytePath(String(text.dropFirst(4))).shellWord)"
-        }
-        return "\"\(text)\" is \(what), not an image layout in a directory"
+    private init(_ text: String, _ what: String, source: String, _ image: (name: String, tag: String)) {
+        self.init(text, what, .importImage(source: source, layout: image.name, tag: image.tag))
     }
 
-    var remedy: VarveError.Remedy? { source.map { .importImage(source: $0, layout: name, tag: tag) } }
+    private init(_ text: String, _ what: String, _ remedy: VarveError.Remedy?) {
+        description = "\"\(text)\" is \(what), not an image layout in a directory"
+        self.remedy = remedy
+    }
+
+    private init(sentence: String) {
+        description = sentence
+        remedy = nil
+    }
 
     /// containers-transports(5).
     private static let transports = [
@@ -61,10 +47,31 @@ struct ForeignReference: CustomStringConvertible {
         ("dir:", "an image in the form of skopeo's dir:"),
     ]
 
-    private enum Archive { case oci, docker }
+    /// What begins with the name of a transport of skopeo(1), or as a web address does.
+    static func ofTransport(_ text: String) -> ForeignReference? {
+        for scheme in ["https://", "http://"] where text.hasPrefix(scheme) {
+            let rest = String(text.dropFirst(scheme.count))
+            return ForeignReference(
+                text, "a web address",
+                source: "docker://" + rest, imageName(rest))
+        }
+        for (transport, what) in transports where text.hasPrefix(transport) {
+            let rest = String(text.dropFirst(transport.count))
+            if transport == "oci:" {
+                return ForeignReference(
+                    sentence:
+                        "\"\(text)\" is how skopeo names an image in a layout (\(BytePath(text).shellWord)); here it has no \"oci:\" before it: "
+                        + "--image \(BytePath(rest).shellWord)")
+            }
+            let isArchive = transport.hasSuffix("archive:")
+            return ForeignReference(
+                text, what, source: transport + rest, isArchive ? archiveName(rest) : imageName(rest))
+        }
+        return nil
+    }
 
-    /// An archive that is there, and its path without a tag.
-    private static func archive(_ path: BytePath) -> (Archive, BytePath)? {
+    /// A regular file that is there, with a tag behind it or without.
+    private static func ofFile(_ path: BytePath) -> ForeignReference? {
         var candidates = [path]
         if let colon = path.bytes.lastIndex(of: UInt8(ascii: ":")),
             let shorter = BytePath(path.bytes[..<colon])
@@ -74,24 +81,46 @@ struct ForeignReference: CustomStringConvertible {
         for candidate in candidates {
             guard
                 let place = try? FileDescriptor.workingDirectory.open(candidate, [.path]),
-                (try? place.fd.status().isRegular) == true,
-                let file = try? place.fd.reopened([.readOnly, .nonBlocking])
+                (try? place.fd.status().isRegular) == true
             else { continue }
-            let isOCI = holdsLayout(file.fd)
-            return (isOCI ? .oci : .docker, candidate)
+            let file = candidate.description
+            let image = archiveName(file)
+            guard let opened = try? place.fd.reopened([.readOnly, .nonBlocking]) else {
+                return ForeignReference(file, "a regular file", .name("a directory with an image layout"))
+            }
+            switch ArchiveKind(of: opened.fd) {
+            case .imageLayout:
+                return ForeignReference(
+                    file, "an archive of an image layout", source: "oci-archive:" + file, image)
+            case .dockerSave:
+                return ForeignReference(
+                    file, "an archive of docker save", source: "docker-archive:" + file, image)
+            case .otherTar:
+                return ForeignReference(
+                    file,
+                    "a tar archive with no image in it (neither oci-layout nor manifest.json)",
+                    .name(
+                        "a directory with an image layout, and add the archive to that image as a layer if it is a file system"
+                    ))
+            case .compressed(let format):
+                let target = BytePath("oci:\(image.name):\(image.tag)").shellWord
+                return ForeignReference(
+                    file, "a file compressed with \(format)",
+                    .follow(
+                        "if it is an archive of docker save, make one of it with: skopeo copy \(BytePath("docker-archive:" + file).shellWord) \(target), or of an archive of an image layout with: skopeo copy \(BytePath("oci-archive:" + file).shellWord) \(target)"
+                    ))
+            case .none:
+                let folder = candidate.directory
+                let isInLayout =
+                    (try? FileDescriptor.workingDirectory.status(of: folder.appending("oci-layout"))) != nil
+                return ForeignReference(
+                    file, "a regular file and no archive",
+                    .name(
+                        isInLayout
+                            ? "the layout \(folder.shellWord) itself" : "a directory with an image layout"))
+            }
         }
         return nil
-    }
-
-    /// Whether a tar archive begins as that of an image layout does; those of docker save begin with other names, or are layouts as
-    /// well.
-    private static func holdsLayout(_ file: FileDescriptor) -> Bool {
-        var start = [UInt8](repeating: 0, count: 512)
-        guard
-            (try? unsafe start.withUnsafeMutableBytes({ unsafe try file.readFull(into: $0) })) == start.count
-        else { return false }
-        let name = start.starts(with: "./".utf8) ? start.dropFirst(2) : start[...]
-        return ["blobs", "index.json", "oci-layout"].contains { name.starts(with: $0.utf8) }
     }
 
     /// Whether it reads as HOST[:PORT]/NAME with a host of the kind that registries have.
@@ -116,7 +145,7 @@ struct ForeignReference: CustomStringConvertible {
     }
 
     /// The last part of a name, and its tag.
-    private static func imageName(_ text: String) -> (String, String) {
+    private static func imageName(_ text: String) -> (name: String, tag: String) {
         let withoutDigest = text.prefix { $0 != "@" }
         let last = withoutDigest.split(separator: "/").last ?? "image"
         let parts = last.split(separator: ":", maxSplits: 1)
@@ -127,9 +156,9 @@ struct ForeignReference: CustomStringConvertible {
         )
     }
 
-    private static func archiveName(_ path: String) -> (String, String) {
+    private static func archiveName(_ path: String) -> (name: String, tag: String) {
         var (name, tag) = imageName(path)
-        for ending in [".gz", ".zst", ".tgz", ".tar"]
+        for ending in [".gz", ".zst", ".xz", ".bz2", ".tgz", ".tar"]
         where name.hasSuffix(ending) && name.count > ending.count {
             name = String(name.dropLast(ending.count))
         }

@@ -50,6 +50,22 @@ extension ImageLayout {
         return try make(BytePath(algorithm.rawValue), in: blobs.fd)
     }
 
+    /// Throws if the folder of the blobs is reached through a symbolic link that leads out of the layout: nothing is written through it.
+    /// A layout without such a folder gets one when the first blob is written.
+    package func checkFolderIsInside() throws(OCIError) {
+        try attempt("write blobs into", path.appending(Self.blobFolder(.sha256))) { () throws(Errno) in
+            do throws(Errno) {
+                _ = try openBlobFolder(.sha256, for: .writing)
+            } catch .noSuchFileOrDirectory {}
+        }
+    }
+
+    /// A handle to whatever has the name of a blob, symbolic links followed; it is not opened by that.
+    func blobPlace(_ digest: Digest) throws(Errno) -> OwnedDescriptor {
+        try directory.fd.open(
+            Self.blobFolder(digest.algorithm).appending(digest.hex), [.path], resolve: .noMagicLinks)
+    }
+
     /// What has the name of a blob, a symbolic link not followed; nil if nothing has.
     func blobStatus(_ digest: Digest) throws(Errno) -> FileStatus? {
         do throws(Errno) {

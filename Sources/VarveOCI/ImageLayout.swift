@@ -42,11 +42,17 @@ package final class ImageLayout: Sendable {
         self.cancellation = cancellation
         do throws(Errno) {
             directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
-        } catch .noSuchFileOrDirectory {
+        } catch  where error == .noSuchFileOrDirectory || error == .notDirectory {
+            if let foreign = ForeignReference(path) {
+                throw OCIError(
+                    error == .notDirectory ? .invalidInput : .usage, foreign.description, subject: path,
+                    remedy: foreign.remedy)
+            }
+            if error == .notDirectory {
+                throw .invalid("\(path) is no image layout: it is not a directory", subject: path)
+            }
             throw .notFound(
                 "there is no image layout at \(path)", subject: path, remedy: .createLayout(path))
-        } catch .notDirectory {
-            throw .invalid("\(path) is no image layout: it is not a directory", subject: path)
         } catch {
             throw .io("open the image layout", path, error)
         }
@@ -72,6 +78,10 @@ package final class ImageLayout: Sendable {
     /// Makes an empty layout, parent directories included. Throws `alreadyExists` unless `path` is free or an
     /// empty directory. An error leaves nothing behind.
     package static func create(at path: BytePath) throws(OCIError) -> ImageLayout {
+        // Nobody who writes this means a directory "docker:".
+        if let foreign = ForeignReference.ofTransport(path.description) {
+            throw .usage(foreign.description, subject: path, remedy: foreign.remedy)
+        }
         let doing = "make the image layout"
         var made = MadeDirectories()
         do throws(OCIError) {
@@ -139,9 +149,7 @@ package final class ImageLayout: Sendable {
     private func openBlobPlace(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
         let name = blobPath(descriptor.digest)
         do throws(Errno) {
-            return try directory.fd.open(
-                Self.blobFolder(descriptor.digest.algorithm).appending(descriptor.digest.hex), [.path],
-                resolve: .noMagicLinks)
+            return try blobPlace(descriptor.digest)
         } catch .noSuchFileOrDirectory {
             throw .invalid(
                 "the image layout \(path) lacks the blob \(descriptor.digest)",

@@ -67,9 +67,10 @@ package struct OCIError: Error, CustomStringConvertible, Sendable {
         switch error {
         case .canceled:
             return OCIError(.cancelled, "interrupted; nothing half-done was left behind")
-        case .permissionDenied, .notPermitted: remedy = .gainAccess
+        case .permissionDenied, .notPermitted:
+            remedy = (error == .notPermitted ? ProtectedFile.near(path)?.remedy : nil) ?? .gainAccess
         case .noSpace: remedy = .freeSpace(near: path)
-        case .diskQuotaExceeded: remedy = .raiseQuota
+        case .diskQuotaExceeded: remedy = .raiseQuota(on: MountTable.point(near: path))
         case .readOnlyFileSystem: remedy = .copyLayoutToWritable
         case .improperLink: remedy = .copyLayout
         case .noSuchFileOrDirectory:
@@ -77,8 +78,10 @@ package struct OCIError: Error, CustomStringConvertible, Sendable {
                 .notFound, "cannot \(doing) \(path): there is no such file or directory", subject: path)
         default: remedy = nil
         }
-        return OCIError(
-            .io(error), "cannot \(doing) \(path): \(error.explanation)", subject: path, remedy: remedy)
+        let why =
+            error == .improperLink
+            ? "a symbolic link on the way leads out of the image layout" : error.explanation
+        return OCIError(.io(error), "cannot \(doing) \(path): \(why)", subject: path, remedy: remedy)
     }
 }
 

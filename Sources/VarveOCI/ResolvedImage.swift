@@ -66,7 +66,7 @@ public struct ResolvedImage: Sendable {
 
 extension ImageLayout {
     /// Whether the layout holds a blob under that digest, whatever its content is.
-    package func holdsBlob(_ digest: Digest) -> Bool { ((try? blobStatus(digest)) ?? nil) != nil }
+    package func holdsBlob(_ digest: Digest) -> Bool { (try? blobPlace(digest)) != nil }
 
     /// The image at the end of a path of descriptors, as `ResolvedImage.path` gives it and bundles record it. Nothing is
     /// looked up: the tag may mean another image by now. Throws `notFound` if the layout does not hold it.

@@ -32,12 +32,14 @@ extension SnapshotStore {
         let bundle = try openBundle(bundlePath)
         if try snapshotsDirectory.open(target) != nil { throw Self.snapshotExists(name) }
         try snapshotsDirectory.removeStub(target)
-        do throws(BtrfsError) {
-            try bundle.subvolume.fd.snapshot(to: snapshotsDirectory.fd, target, readOnly: true)
-        } catch  where error.errno == .fileExists {
-            throw Self.snapshotExists(name)
-        } catch {
-            throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
+        try FullFileSystem.naming(bundle.path, "take a snapshot of") {
+            do throws(BtrfsError) {
+                try bundle.subvolume.fd.snapshot(to: snapshotsDirectory.fd, target, readOnly: true)
+            } catch  where error.errno == .fileExists {
+                throw Self.snapshotExists(name)
+            } catch {
+                throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
+            }
         }
         if let made = try snapshotsDirectory.open(target) {
             chains.times.record(snapshot: made.fd, of: bundle.info)
@@ -70,15 +72,17 @@ extension SnapshotStore {
     ) throws {
         let source = try snapshot(name)
         let place = try BundlePlace(bundle, store: self)
-        var copy = try work.make(for: bundle) { directory, workName in
-            do throws(BtrfsError) {
-                try source.fd.snapshot(to: directory, workName, readOnly: false)
-            } catch  where error.errno == .noSuchFileOrDirectory {
-                // It was removed since it was opened.
-                throw absent(name)
+        try FullFileSystem.naming(bundle, "restore the snapshot to") {
+            var copy = try work.make(for: bundle) { directory, workName in
+                do throws(BtrfsError) {
+                    try source.fd.snapshot(to: directory, workName, readOnly: false)
+                } catch  where error.errno == .noSuchFileOrDirectory {
+                    // It was removed since it was opened.
+                    throw absent(name)
+                }
             }
+            try place.put(&copy, mode: mode)
         }
-        try place.put(&copy, mode: mode)
     }
 
     package func removeSnapshot(_ name: String) throws {

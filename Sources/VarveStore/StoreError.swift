@@ -12,9 +12,8 @@ extension VarveError {
         if errno == .canceled { return .cancelled }
         let remedy: Remedy? =
             switch errno {
-            case .noSpace: .freeSpace(near: path)
-            case .diskQuotaExceeded: .raiseQuota
-            case .notPermitted, .permissionDenied: .gainPermission
+            case .noSpace, .diskQuotaExceeded: FullFileSystem.remedy(errno, near: path)
+            case .notPermitted, .permissionDenied: .gainPermission(errno, on: path)
             case .readOnlyFileSystem: .mountWritable
             case .tooManyOpenFiles: .raiseLimit(.openFiles)
             default: nil
@@ -27,6 +26,13 @@ extension VarveError {
             "cannot \(operation) \"\(path)\": \(errno.explanation)"
                 + (isMissing ? "; this kernel or file system does not have it" : ""),
             subject: path, remedy: remedy)
+    }
+}
+
+extension VarveError {
+    /// Flags of chattr(1) forbid something: a sentence without its reason, what it is about, and the file that bears them.
+    static func protected(_ what: String, _ subject: BytePath, by file: ProtectedFile) -> VarveError {
+        VarveError(.unsupported, "\(what): \(file.problem)", subject: subject, remedy: file.remedy)
     }
 }
 

@@ -33,10 +33,17 @@ struct NewPlace {
         do throws(PlaceError) {
             parent = SharedDescriptor(
                 try Place.makeDirectory(
-                    path.parent.isEmpty ? .current : path.parent, .closedToOthers, noting: &made))
+                    path.directory, .closedToOthers, noting: &made))
         } catch {
             made.remove()
             throw StoreError(error, "\"\(path)\" cannot be a \(noun)")
+        }
+        // What is made is moved to its name at the end, and what it was made in is taken away there.
+        if let file = ProtectedFile(.current, in: parent.fd, path: path.directory)
+            ?? ProtectedFile(name, in: parent.fd, path: path)
+        {
+            made.remove()
+            throw StoreError.protected("\"\(path)\" cannot be a \(noun)", path, by: file)
         }
         let existing = try attempt("look at", path) { [parent, name] () throws(Errno) in
             try parent.fd.statusIfPresent(of: name)
@@ -94,7 +101,7 @@ extension SnapshotStore {
         guard status.uid == geteuid() else {
             throw StoreError(
                 .failed,
-                "\"\(path)\" cannot be a store: it belongs to another user (uid \(status.uid))",
+                "\"\(path)\" cannot be a store: it belongs to \(AnotherUser(status.uid))",
                 subject: path,
                 remedy: .name("a directory of your own")
             )

@@ -125,6 +125,9 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         return BytePath(terminated: Array(storage[..<end]) + [0])
     }
 
+    /// The directory in which it lies, `parent`, as a path that can be opened: `.` for a path of one part.
+    package var directory: BytePath { parent.isEmpty ? .current : parent }
+
     @inlinable
     package func hasPrefix(_ prefix: some Collection<UInt8>) -> Bool { bytes.starts(with: prefix) }
 

@@ -48,3 +48,37 @@ extension FileDescriptor {
         return try opened.fd.clearProtection()
     }
 }
+
+/// A file or directory whose flags of chattr(1) stand in the way.
+package struct ProtectedFile: Hashable, Sendable {
+    package var path: BytePath
+    /// The flag as chattr(1) has it.
+    package var flag: String
+
+    /// Nil if nothing protects `name` in `directory`, or that cannot be told.
+    ///
+    /// - Parameter path: of it, for messages.
+    package init?(_ name: BytePath, in directory: FileDescriptor, path: BytePath) {
+        guard let protection = try? directory.protection(of: name), !protection.isEmpty else { return nil }
+        self.path = path
+        flag = protection.contains(.immutable) ? "i" : "a"
+    }
+
+    /// What forbids an operation on `path` that failed with EPERM: its own flags, or those of the directory that it lies in.
+    package static func near(_ path: BytePath) -> ProtectedFile? {
+        let here = FileDescriptor.workingDirectory
+        return ProtectedFile(path, in: here, path: path)
+            ?? ProtectedFile(path.directory, in: here, path: path.directory)
+    }
+
+    /// What is wrong, as a clause.
+    package var problem: String { "\"\(path)\" bears the flag \(flag) of chattr(1)" }
+    package var remedy: VarveError.Remedy { .clearFlag(flag, of: path) }
+}
+
+extension VarveError.Remedy {
+    /// What helps this process against EPERM or EACCES for something that it did with `path`.
+    package static func gainPermission(_ errno: Errno, on path: BytePath) -> VarveError.Remedy {
+        (errno == .notPermitted ? ProtectedFile.near(path)?.remedy : nil) ?? .gainPermission
+    }
+}

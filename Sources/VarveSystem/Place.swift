@@ -40,9 +40,9 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
         switch reason {
         case .openToOthers(let permissions):
             "others may write to \"\(path)\" (mode \(String(permissions, radix: 8))) and could put something else in the place of what is in it"
-        case .linkOfAnother(let uid): "\"\(path)\" is a symbolic link of another user (uid \(uid))"
+        case .linkOfAnother(let uid): "\"\(path)\" is a symbolic link of \(AnotherUser(uid))"
         case .ownedByAnother(let uid):
-            "\"\(path)\" belongs to another user (uid \(uid)), who can change it"
+            "\"\(path)\" belongs to \(AnotherUser(uid)), who can change it"
         case .writableByOthers(let permissions):
             "others may write to \"\(path)\" (mode \(String(permissions, radix: 8)))"
         case .noRegularFile: "\"\(path)\" is not a regular file"
@@ -176,13 +176,6 @@ package struct Place {
         throw PlaceError(path: path, reason: reason)
     }
 
-    /// Whom a user name space shows in the place of those that it does not have (proc_sys_kernel(5), `overflowuid`).
-    private static let overflowUser: UInt32 = {
-        let bytes =
-            (try? FileDescriptor.workingDirectory.readFile("/proc/sys/kernel/overflowuid", limit: 64)) ?? []
-        return UInt32(String(decoding: bytes.filter { $0 != 0x0a }, as: UTF8.self)) ?? 65534
-    }()
-
     private init(_ path: BytePath, _ trust: Trust) throws(PlaceError) {
         self.trust = trust
         shown = path.isAbsolute ? "/" : .empty
@@ -285,7 +278,7 @@ package struct Place {
         if trust == .closedToOthers, owner != 0, owner != geteuid() {
             // In a user name space all users that it does not have read as one and the same (user_namespaces(7), "Unmapped user and
             // group IDs"): equal owners then say nothing, unless nobody but the directory's owner can have made the link.
-            let isUnknown = owner == Self.overflowUser
+            let isUnknown = !AnotherUser(owner).isKnown
             let isOpen = try attempt("look at", path) { (current) throws(Errno) in
                 isUnknown ? try current.isWritableByOthers(directory) : false
             }

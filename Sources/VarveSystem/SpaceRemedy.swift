@@ -3,22 +3,23 @@ import SystemPackage
 extension VarveError.Remedy {
     /// What helps against ENOSPC: to free space on the mount that holds `path`, or is to hold it.
     package static func freeSpace(near path: BytePath) -> VarveError.Remedy {
-        .freeSpace(on: fullMount(near: path))
+        .freeSpace(on: MountTable.point(near: path))
     }
 }
 
-private func fullMount(near path: BytePath) -> BytePath? {
-    var place = path
-    // A name alone may be one in a directory that only the caller knows.
-    while !place.isEmpty {
-        if let opened = try? FileDescriptor.workingDirectory.open(place, [.path]) {
-            guard let id = try? opened.fd.mountID(), let mounts = try? MountTable.read(),
-                let mount = mounts.first(where: { $0.id == id })
-            else { return nil }
-            return mount.point
+extension MountTable {
+    /// Where the file system is mounted that holds `path`, or is to hold it. Nil where that cannot be told: a name alone may be one in
+    /// a directory that only the caller knows.
+    package static func point(near path: BytePath) -> BytePath? {
+        var place = path
+        while !place.isEmpty {
+            if let opened = try? FileDescriptor.workingDirectory.open(place, [.path]) {
+                guard let id = try? opened.fd.mountID(), let mounts = try? read() else { return nil }
+                return mounts.first { $0.id == id }?.point
+            }
+            if place == "/" { break }
+            place = place.parent
         }
-        if place == "/" { break }
-        place = place.parent
+        return nil
     }
-    return nil
 }

@@ -37,7 +37,7 @@ extension VarveError {
         case gainRight(String)
         /// Mount this btrfs with `user_subvol_rm_allowed`, or run as root.
         case allowSubvolumeRemoval(BytePath)
-        /// Run as root, or take this flag of chattr(1) from the file as root.
+        /// Take this flag of chattr(1) from the file, which only root may do.
         case clearFlag(String, of: BytePath)
         /// Take the right to write to it from others. Where `orSticky`, the sticky bit of a directory does as well.
         case closeToOthers(BytePath, orSticky: Bool)
@@ -47,12 +47,12 @@ extension VarveError {
         // Space and limits.
         /// Free space on the file system that is mounted there, or enlarge it. Nil where that is not known.
         case freeSpace(on: BytePath?)
-        /// Free space for metadata of btrfs.
-        case freeMetadata
-        /// Raise a quota, or free space below it.
-        case raiseQuota
-        /// Raise the limit of a quota group of btrfs, or delete what it counts.
-        case raiseQuotaGroup
+        /// Free space for metadata of the btrfs that is mounted there. Nil where that is not known.
+        case freeMetadata(on: BytePath?)
+        /// Raise a quota on the file system that is mounted there, or free space below it. Nil where that is not known.
+        case raiseQuota(on: BytePath?)
+        /// Raise the limit of a quota group of the btrfs that is mounted there, or delete what it counts. Nil where that is not known.
+        case raiseQuotaGroup(on: BytePath?)
         /// A limit of this process, or one for what an image may unpack to.
         case raiseLimit(Limit)
         /// The image of a loopback store needs more bytes: at least this many.
@@ -196,6 +196,11 @@ extension VarveError {
 }
 
 extension VarveError.Remedy: CustomStringConvertible {
+    /// Which file system, as it reads on.
+    package static func on(_ point: BytePath?) -> String {
+        point.map { " on the file system that is mounted at \"\($0)\"" } ?? ""
+    }
+
     public var description: String {
         switch self {
         case .name(let what): "name \(what)"
@@ -218,7 +223,7 @@ extension VarveError.Remedy: CustomStringConvertible {
         case .gainRight(let right): "this needs \(right)"
         case .allowSubvolumeRemoval: "have it mounted with user_subvol_rm_allowed, or run as root"
         case .clearFlag(let flag, let path):
-            "run as root, or have root take the flag \(flag) from \"\(path)\""
+            "take the flag \(flag) from \"\(path)\" as root"
         case .closeToOthers(_, let orSticky):
             "take that away" + (orSticky ? ", or give it the sticky bit" : "")
         case .changeOwner: "give it to root or to yourself"
@@ -226,9 +231,11 @@ extension VarveError.Remedy: CustomStringConvertible {
         case .freeSpace(let point?):
             "free space on the file system that is mounted at \"\(point)\", or enlarge it"
         case .freeSpace(nil): "free space on this file system or enlarge it"
-        case .freeMetadata: "free space for metadata is used up: delete snapshots, or balance the file system"
-        case .raiseQuota: "raise the quota or free space below it"
-        case .raiseQuotaGroup: "a quota group is full: raise its limit, or delete what it counts"
+        case .freeMetadata(let point):
+            "free space for metadata is used up\(Self.on(point)): delete snapshots, or balance the file system"
+        case .raiseQuota(let point): "raise the quota\(Self.on(point)) or free space below it"
+        case .raiseQuotaGroup(let point):
+            "a quota group is full\(Self.on(point)): raise its limit, or delete what it counts"
         case .raiseLimit(let limit):
             switch limit {
             case .openFiles: "raise the limit of open files"
@@ -286,8 +293,7 @@ extension VarveError.Remedy: CustomStringConvertible {
         case .convertImage: "convert the image"
         case .decryptImage: "decrypt the image first"
         case .compressWithSmallerWindow: "compress the layer again with a smaller window"
-        case .copyLayout:
-            "a symbolic link on the way leads out of the image layout: copy the layout, links followed, and name the copy"
+        case .copyLayout: "copy the layout, links followed, and name the copy"
         case .copyLayoutToWritable: "mount it writable, or copy the layout to a place that is"
 
         case .mapUser, .mapGroup: "give one that has it"

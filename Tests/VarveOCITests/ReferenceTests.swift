@@ -83,17 +83,61 @@ import Testing
         ("ARCHIVE/docker.tar", "an archive of docker save"),
         ("ARCHIVE/docker.tar:x", "an archive of docker save"),
         ("ARCHIVE/oci.tar", "copy oci-archive:ARCHIVE/oci.tar to oci:oci:latest"),
+        // What a file is, its bytes tell: not where its archive begins, and not its name.
+        ("ARCHIVE/dotted.tar", "copy oci-archive:ARCHIVE/dotted.tar to oci:dotted:latest"),
+        ("ARCHIVE/last.tar", "copy oci-archive:ARCHIVE/last.tar to oci:last:latest"),
+        ("ARCHIVE/both.tar:v1", "copy oci-archive:ARCHIVE/both.tar to oci:both:latest"),
+        ("ARCHIVE/root.tar", "is a tar archive with no image in it"),
+        ("ARCHIVE/x.tar.gz", "is a file compressed with gzip"),
+        (
+            "ARCHIVE/x.tar.gz",
+            "skopeo copy docker-archive:ARCHIVE/x.tar.gz oci:x:latest, or of an archive of an image layout with: skopeo copy oci-archive:ARCHIVE/x.tar.gz oci:x:latest"
+        ),
+        ("ARCHIVE/x.tar.zst", "is a file compressed with zstd"),
+        ("ARCHIVE/x.tar.xz", "is a file compressed with xz"),
+        ("ARCHIVE/notes.tar", "is a regular file and no archive"),
+        ("ARCHIVE/empty", "is a regular file and no archive"),
+        (
+            "ARCHIVE/index.json",
+            "is a regular file and no archive, not an image layout in a directory; name the layout ARCHIVE itself"
+        ),
+        ("https://quay.io/a/b:1.2", "is a web address"),
+        ("https://quay.io/a/b:1.2", "copy docker://quay.io/a/b:1.2 to oci:b:1.2"),
     ])
     func saysWhatIsNoLayout(_ text: String, _ expected: String) throws {
         let directory = try TemporaryDirectory()
         try shell(
             """
             cd \(directory.path); mkdir -p blobs/sha256 x; echo '{}' > x/json; touch index.json oci-layout
-            tar cf oci.tar blobs index.json oci-layout; tar cf docker.tar x
+            echo '[]' > manifest.json; head -c 3000 /dev/urandom > blobs/sha256/x; echo text > notes.tar; touch empty
+            tar cf oci.tar blobs index.json oci-layout; tar cf docker.tar x manifest.json; tar cf root.tar x
+            tar cf dotted.tar ./blobs ./index.json ./oci-layout; tar cf last.tar x blobs/sha256/x index.json oci-layout
+            tar cf both.tar manifest.json blobs oci-layout; tar czf x.tar.gz x; tar c x | zstd -q > x.tar.zst
+            tar cJf x.tar.xz x
             """)
         let reference = text.replacing("ARCHIVE", with: directory.path)
         let message = expectError(.usage) { _ = try ImageReference.locating(BytePath(reference)) }
         #expect(message.contains(expected.replacing("ARCHIVE", with: directory.path)), "\(message)")
+    }
+
+    /// Where a layout is named, and not an image in it.
+    @Test func saysSoOfLayoutsToo() throws {
+        let directory = try TemporaryDirectory()
+        try shell(
+            "cd \(directory.path); echo x > file; mkdir x; echo '[]' > manifest.json; tar cf a.tar manifest.json"
+        )
+        for (text, kind, expected) in [
+            ("docker://alpine", .usage, "copy docker://alpine to oci:alpine:latest"),
+            ("\(directory.path)/file", .invalidInput, "is a regular file and no archive"),
+            ("\(directory.path)/a.tar", .invalidInput, "copy docker-archive:"),
+            ("\(directory.path)/none", .notFound, "there is no image layout"),
+        ] as [(String, OCIError.Kind, String)] {
+            let message = expectError(kind) { _ = try ImageLayout(opening: BytePath(text)) }
+            #expect(message.contains(expected), "\(message)")
+        }
+        // Nobody who writes this means a directory "docker:".
+        expectError(.usage) { _ = try ImageLayout.create(at: BytePath("docker://alpine")) }
+        #expect(try shell("cd \(directory.path); ls") == "a.tar\nfile\nmanifest.json\nx\n")
     }
 
     /// A layout of such a name is one, and so is a path that may be one yet to be made.

@@ -149,10 +149,14 @@ struct MissingCommand: Error, CustomStringConvertible {
     }
 
     /// The first word of a command line that should be a command and is none: said instead of what the parser finds
-    /// wrong with the options behind it.
+    /// wrong with the options behind it. Likewise where options follow the name of a group, and no command of it.
     init?(in words: [String]) {
         let named = NamedCommands(in: words)
-        guard let unknown = named.unknown else { return nil }
+        guard let unknown = named.unknown else {
+            guard named.executable == nil, let group = named.path.last else { return nil }
+            self.init(command: group)
+            return
+        }
         self.init(command: named.path.last ?? RootCommand.self, found: unknown)
     }
 

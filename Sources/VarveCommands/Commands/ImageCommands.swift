@@ -143,7 +143,7 @@ struct CollectCommand: ExecutableCommand {
         commandName: "gc", abstract: "Remove the blobs of a layout that no tag leads to.",
         discussion: """
             The blobs of images that a bundle or a snapshot of the store came from stay, so that it can still be \
-            repacked.
+            repacked. For bundles that are plain directories nothing is kept: tag their image until they are repacked.
             """)
 
     @OptionGroup(visibility: .private) var global: GlobalOptions

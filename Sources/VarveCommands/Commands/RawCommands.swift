@@ -155,7 +155,7 @@ struct RawCommands: ParsableCommand {
 
         /// Replaces a regular file as a whole; into anything else, such as /dev/stdout, it is written.
         private func write(_ bytes: [UInt8]) throws {
-            let parent = file.path.parent.isEmpty ? .current : file.path.parent
+            let parent = file.path.directory
             let name = file.path.lastComponent
             let (directory, existing, owner) = try attempt("write the runtime configuration", file.path) {
                 () throws(Errno) in

@@ -17,16 +17,16 @@ extension VarveError.Remedy {
         case .allowSubvolumeRemoval:
             "have it mounted with user_subvol_rm_allowed (mount -o remount,user_subvol_rm_allowed), or run as root"
         case .clearFlag(let flag, let path):
-            "run as root, or have root run: chattr -\(flag) \(path.shellWord)"
+            "take it away as root: chattr -\(flag) \(path.shellWord)"
         case .closeToOthers(let path, let orSticky):
             "take that away with chmod go-w \(path.shellWord)"
                 + (orSticky ? ", or give it the sticky bit with chmod +t \(path.shellWord)" : "")
         case .changeOwner: "give it to root or to yourself with chown"
 
-        case .freeMetadata:
-            "free space for metadata is used up: delete snapshots, or run btrfs balance start -dusage=10"
-        case .raiseQuotaGroup:
-            "a quota group is full: raise its limit with btrfs qgroup limit, or delete what it counts"
+        case .freeMetadata(let point):
+            "free space for metadata is used up\(Self.on(point)): delete snapshots, or run: btrfs balance start -dusage=10 \(point?.shellWord ?? "PATH")"
+        case .raiseQuotaGroup(let point):
+            "a quota group is full\(Self.on(point)): raise its limit (btrfs qgroup show -re \(point?.shellWord ?? "PATH") lists them, btrfs qgroup limit raises one), or delete what it counts"
         case .raiseLimit(.openFiles): "raise the limit of open files (ulimit -n)"
         case .raiseLimit(.processes):
             "raise the limit of processes (ulimit -u, or TasksMax= of the unit)"
@@ -71,8 +71,7 @@ extension VarveError.Remedy {
         case .convertImage: "convert the image (skopeo copy --format oci)"
         case .decryptImage: "decrypt the image first (skopeo copy --decryption-key)"
         case .compressWithSmallerWindow: "compress the layer again without --ultra or --long"
-        case .copyLayout:
-            "a symbolic link on the way leads out of the image layout: copy the layout (cp -rL) and name the copy"
+        case .copyLayout: "copy the layout (cp -rL) and name the copy"
 
         case .mapUser: "give one that has it with --uid-map"
         case .mapGroup: "give one that has it with --gid-map"

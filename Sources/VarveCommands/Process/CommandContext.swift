@@ -66,8 +66,9 @@ final class CommandContext {
 
     /// The store if there is one: for what can be done without. One that was named must be there.
     func openStoreIfPresent(of bundles: [BytePath] = []) throws -> SnapshotStore? {
+        // A store on another file system is of no use here.
         let location = try StoreLocation.find(
-            option: options.store?.path, bundles: bundles, environment: environment)
+            option: options.store?.path, bundles: bundles, environment: environment, elsewhere: false)
         tolerateMissingPermissions()
         do {
             return try open(location.path)

@@ -11,9 +11,10 @@ func raiseDescriptorLimit() {
 }
 
 /// Opens /dev/null for each of standard input, output and error that the caller closed: the next file to be opened
-/// would else take its number, and messages would be written into it.
+/// would else take its number, and messages would be written into it. Standard output is opened for reading alone, so that
+/// writing results to it fails (EBADF), as it does for a closed one.
 func openMissingStandardStreams() {
     for fd: CInt in 0...2 where fcntl(fd, F_GETFD) < 0 {
-        if unsafe Glibc.open("/dev/null", O_RDWR) < 0 { return }
+        if unsafe Glibc.open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR) < 0 { return }
     }
 }

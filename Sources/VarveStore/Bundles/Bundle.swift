@@ -38,7 +38,7 @@ extension SnapshotStore {
         let manifest = metadata?.path.last?.digest
         if let manifest, let kept = try refreshedDirectory.open(keptName(bundle, manifest)) {
             let info = try kept.fd.settledSubvolumeInfo()
-            guard let fault = try chains.times.changeFault(kept.fd, info) else {
+            guard let fault = try chains.times.changeFault(kept.fd, info, onlyRootfs: true) else {
                 return TreeBase(kept, state: .proven(info))
             }
             // The image of the refresh has a chain of its own, which the bundle's attribute names.
@@ -158,14 +158,18 @@ extension SnapshotStore {
                 remedy: .name("a bundle"))
         }
         let obstacle = RemovalObstacle(bundle.subvolume.fd, path)
+        try obstacle.check(parent: parent.fd, path.directory)
         try obstacle.check(walks: false)
-        // A read-only directory cannot change its parent, nor can one with the flags that root is free to take away.
-        if bundle.info.isReadOnly { try bundle.subvolume.fd.setSubvolumeReadOnly(false) }
-        _ = try? bundle.subvolume.fd.clearProtection()
+        let nested = try obstacle.checkNested()
         do {
+            // A read-only directory cannot change its parent, nor can one with the flags that root is free to take away.
+            if bundle.info.isReadOnly { try bundle.subvolume.fd.setSubvolumeReadOnly(false) }
+            _ = try? bundle.subvolume.fd.clearProtection()
             try work.discard(name, in: parent.fd)
         } catch {
-            if bundle.info.isReadOnly { try? bundle.subvolume.fd.setSubvolumeReadOnly(true) }
+            for subvolume in nested + (bundle.info.isReadOnly ? [bundle.subvolume] : []) {
+                try? subvolume.fd.setSubvolumeReadOnly(true)
+            }
             throw obstacle.explanation() ?? error
         }
         try removeKept(bundle)

@@ -83,6 +83,12 @@ extension SnapshotStore {
         }
     }
 
+    /// Whether a bundle lies on the file system that holds the store. A subvolume that does not was received there, or copied with its
+    /// file system, and no snapshot of it can be taken in the store.
+    func isOnSameFileSystem(_ bundle: OpenBundle) -> Bool {
+        (try? holds(bundle.directory.fd, bundle.path)) ?? true
+    }
+
     /// Whether an open file lies on the file system that holds the store.
     fileprivate func holds(_ fd: FileDescriptor, _ path: BytePath) throws -> Bool {
         let isBtrfs = try attempt("look at", path) { () throws(Errno) in try fd.fileSystem().isBtrfs }

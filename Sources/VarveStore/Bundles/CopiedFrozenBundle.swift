@@ -4,8 +4,8 @@ import VarveOCI
 import VarveSystem
 import SystemPackage
 
-/// A copy of a bundle of a store, as `cp -a` makes it: a plain directory, which `umoci.json` and the attribute that came along
-/// name the image and the chain of. Both trees are read whole: that they are alike is not to be seen otherwise.
+/// A copy of a bundle of a store, as `cp -a` makes it, or `btrfs receive` on another file system: `umoci.json` and the attribute
+/// that came along name its image and its chain. Both trees are read whole: that they are alike is not to be seen otherwise.
 ///
 /// It is not held still: nothing may change in it while it is compared and packed.
 final class CopiedFrozenBundle: FrozenBundle {

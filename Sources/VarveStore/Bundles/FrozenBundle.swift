@@ -20,6 +20,11 @@ final class BtrfsFrozenBundle: FrozenBundle {
         self.bundle = bundle
         source = context.source
         cancellation = context.cancellation
+        if context.refreshes {
+            // The new state is moved to `refreshed/`, and the old one out of it.
+            try RefreshObstacle(bundle.path).check(
+                .current, in: store.refreshedDirectory.fd, store.path.appending(StoreLayout.refreshed))
+        }
         base = try store.base(of: bundle)
         hadNestedSubvolumes = try !bundle.subvolume.fd.nestedSubvolumes().isEmpty
         frozen = try bundle.freeze(in: store.work)

@@ -101,7 +101,14 @@ struct OpenBundle {
         )
     }
 
-    var notABundle: StoreError { Self.notABundle(path) }
+    var notABundle: StoreError {
+        guard manifest != nil else { return Self.notABundle(path) }
+        return StoreError(
+            .notFound,
+            "\"\(path)\" does not say what it was unpacked as: it has \(BundleMetadata.fileName), but neither a record nor an mtree file of that image, nor the attribute \(StoreLayout.chainAttribute), which a copy without extended attributes loses",
+            subject: path,
+            remedy: .follow("copy the bundle with its attributes (cp -a), or unpack the image again"))
+    }
 
     /// Deletes a bundle that is a plain directory.
     static func remove(_ path: BytePath) throws {
@@ -111,6 +118,7 @@ struct OpenBundle {
         }
         let (parent, name) = try BundleRemoval.place(of: bundle.directory.fd, path)
         let obstacle = RemovalObstacle(bundle.directory.fd, path)
+        try obstacle.check(parent: parent.fd, path.directory)
         try obstacle.check(walks: true)
         // It may not be moved with the flags that root is free to take away.
         _ = try? bundle.directory.fd.clearProtection()
@@ -123,7 +131,15 @@ struct OpenBundle {
             do throws(LayerError) {
                 // The root file system first: it is a bundle until that is gone.
                 let rootfs = StoreLayout.rootfs
-                try TreeRemoval.removeTree(rootfs, in: bundle.directory.fd, path: path.appending(rootfs))
+                try TreeRemoval.removeTree(rootfs, in: bundle.directory.fd, path: path.appending(rootfs)) {
+                    (parent, name) throws(Errno) in
+                    do throws(Errno) {
+                        return try PartialBundleRemoval.removeSubvolume(in: parent, name)
+                    } catch .notPermitted {
+                        // Who may not delete subvolumes may empty and remove them.
+                        return false
+                    }
+                }
                 try TreeRemoval.empty(bundle.directory.fd, path: path)
             } catch {
                 // What is left can be looked at, and deleted once the cause is gone.
@@ -151,9 +167,12 @@ package enum BundleRemoval {
     ) throws -> (parent: SharedDescriptor, name: BytePath) {
         let name = path.lastComponent
         guard !name.isEmpty, name != .current, name != ".." else {
-            throw StoreError(.usage, "name the bundle by its own name, not as \"\(path)\"", subject: path)
+            let known = (try? bundle.path()).flatMap { $0 == "/" ? nil : $0 }
+            throw StoreError(
+                .usage, "\"\(path)\" does not end with the name of a bundle, by which it is deleted",
+                subject: path, remedy: .name("it as \(known?.shellWord ?? "PATH/BUNDLE")"))
         }
-        let parentPath = path.parent.isEmpty ? BytePath.current : path.parent
+        let parentPath = path.directory
         let parent = SharedDescriptor(
             try attempt("open the directory", parentPath) { () throws(Errno) in
                 try FileDescriptor.workingDirectory.open(parentPath, [.directory])
@@ -170,9 +189,13 @@ package enum BundleRemoval {
 
     /// - Parameter store: opens the store, for a bundle that is a subvolume.
     package static func remove(_ path: BytePath, store: () throws -> SnapshotStore) throws {
-        let directory: OwnedDescriptor
+        try FullFileSystem.naming(path, "delete") { try removeAny(path, store: store) }
+    }
+
+    private static func removeAny(_ path: BytePath, store: () throws -> SnapshotStore) throws {
+        let directory: SharedDescriptor
         do throws(Errno) {
-            directory = try FileDescriptor.workingDirectory.open(path, [.directory])
+            directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
         } catch .noSuchFileOrDirectory {
             throw StoreError(
                 .notFound, "there is no bundle \"\(path)\" to delete", subject: path, remedy: .correctPath)
@@ -181,7 +204,18 @@ package enum BundleRemoval {
         } catch {
             throw StoreError.system("open the bundle", path, error)
         }
-        if try directory.fd.isSubvolume() { return try store().removeBundle(path) }
+        if try directory.fd.isSubvolume() {
+            let rootfs = try attempt("look into", path) { () throws(Errno) in
+                try directory.fd.statusIfPresent(of: StoreLayout.rootfs)
+            }
+            guard rootfs?.isDirectory == true else {
+                throw StoreError(
+                    .notFound, "\"\(path)\" is a subvolume, but no bundle: it has no rootfs/", subject: path,
+                    remedy: [.current, ".."].contains(path.lastComponent)
+                        ? nil : .follow("delete it with: btrfs subvolume delete \(path.shellWord)"))
+            }
+            return try store().removeBundle(path)
+        }
         try OpenBundle.remove(path)
     }
 }

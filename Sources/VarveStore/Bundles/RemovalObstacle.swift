@@ -16,17 +16,25 @@ struct RemovalObstacle {
         self.bundle = bundle
     }
 
+    /// Throws if flags of the directory that the bundle lies in forbid to take a name out of it. They are the user's, not the
+    /// bundle's, so root does not take them away.
+    func check(parent: FileDescriptor, _ path: BytePath) throws {
+        if let file = ProtectedFile(.current, in: parent, path: path) {
+            throw StoreError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
+        }
+    }
+
     /// Throws if something forbids it.
     ///
     /// - Parameter walks: also looks at each directory and file, for a caller other than root whose bundle is a plain
     ///   directory: root can take away what forbids to list or delete a file.
     func check(walks: Bool) throws {
-        if let obstacle = mount() ?? swapFile() { throw obstacle }
+        if let obstacle = mount() ?? swapFile() ?? defaultSubvolume() { throw obstacle }
         if walks, geteuid() != 0 { try walk() }
     }
 
     /// What made a deletion fail that was begun; nil if it can not be told.
-    func explanation() -> StoreError? { mount() ?? swapFile() }
+    func explanation() -> StoreError? { mount() ?? swapFile() ?? defaultSubvolume() }
 
     private func mount() -> StoreError? {
         guard let place = try? directory.path(), let mounts = try? MountTable.mounts(below: place) else {
@@ -53,6 +61,81 @@ struct RemovalObstacle {
         )
     }
 
+    /// The default subvolume of the file system, where it lies in the bundle or is it. Only root may ask, and only root may have
+    /// made it that.
+    private func defaultSubvolume() -> StoreError? {
+        guard Privileges.isRoot, (try? directory.isBtrfs()) == true,
+            let info = try? directory.subvolumeInfo(),
+            let inode = try? directory.status().inode
+        else { return nil }
+        var search = TreeSearch(directory)
+        guard let id = try? search.defaultSubvolume(), id != TreeSearch.topLevel,
+            let here = (try? search.names(toSubvolume: info.id, directory: inode)) ?? nil,
+            let names = (try? search.names(toSubvolume: id)) ?? nil, names.starts(with: here)
+        else { return nil }
+        let path = names.dropFirst(here.count).reduce(bundle) { $0.appending($1) }
+        return StoreError(
+            .unsupported,
+            "the bundle \"\(bundle)\" cannot be deleted: \"\(path)\" is the default subvolume of the file system",
+            subject: bundle,
+            remedy: .follow("make another one the default first (btrfs subvolume set-default)"))
+    }
+
+    /// What keeps a subvolume in the bundle, which is one itself, from being deleted: that it is being sent, or, for another caller
+    /// than root, that it is another user's. Those that are read-only are made writable, which no send allows and none can begin after.
+    ///
+    /// - Returns: those that were made writable.
+    func checkNested() throws -> [SharedDescriptor] {
+        var freed: [SharedDescriptor] = []
+        do {
+            let first = try attempt("open the bundle", bundle) { () throws(Errno) in
+                try directory.openDirectory(.current)
+            }
+            var pending = [(SharedDescriptor(first), bundle)]
+            while let (outer, path) = pending.popLast() {
+                for nested in try outer.fd.nestedSubvolumes() {
+                    let place = path.appending(nested.path)
+                    let (parent, opened) = try attempt("look into", place) {
+                        () throws(Errno) -> (SharedDescriptor, SharedDescriptor) in
+                        let parent = SharedDescriptor(
+                            try outer.fd.open(
+                                nested.directory.isEmpty ? .current : nested.directory,
+                                [.directory, .noFollow], resolve: [.beneath, .noSymlinks]))
+                        return (parent, SharedDescriptor(try parent.fd.openDirectory(nested.name)))
+                    }
+                    try checkRights(in: parent.fd, opened.fd, place)
+                    if try opened.fd.isReadOnlySubvolume() {
+                        try opened.fd.setSubvolumeReadOnly(false)
+                        freed.append(opened)
+                    }
+                    pending.append((opened, place))
+                }
+            }
+            return freed
+        } catch {
+            for subvolume in freed { try? subvolume.fd.setSubvolumeReadOnly(true) }
+            throw error
+        }
+    }
+
+    /// As `btrfs_ioctl_snap_destroy` and `btrfs_may_delete` (fs/btrfs/ioctl.c) ask of others than root.
+    private func checkRights(
+        in parent: FileDescriptor, _ subvolume: FileDescriptor, _ path: BytePath
+    ) throws {
+        guard !Privileges.isRoot else { return }
+        if let file = ProtectedFile(.current, in: parent, path: path.directory)
+            ?? ProtectedFile(.current, in: subvolume, path: path)
+        {
+            throw StoreError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
+        }
+        try attempt("delete the subvolume", path) { () throws(Errno) in
+            do throws(Errno) {
+                try parent.checkWritable(.current)
+                try subvolume.checkWritable(.current)
+            } catch .readOnlyFileSystem {}
+        }
+    }
+
     /// Directories that cannot be listed or emptied, and files that flags keep.
     private func walk() throws {
         /// Runs `look` on the directory `name`; false if the caller may give itself the permission that it lacks.
@@ -72,7 +155,7 @@ struct RemovalObstacle {
                 if status.uid == geteuid() { return false }
                 throw StoreError(
                     .unsupported,
-                    "the bundle \"\(bundle)\" cannot be deleted: the directory \"\(path())\" in it belongs to another user (uid \(status.uid))",
+                    "the bundle \"\(bundle)\" cannot be deleted: the directory \"\(path())\" in it belongs to \(AnotherUser(status.uid))",
                     subject: bundle, remedy: .runAsRoot
                 )
             } catch {
@@ -88,16 +171,10 @@ struct RemovalObstacle {
         func checkProtection(
             _ name: BytePath, in parent: FileDescriptor, _ path: @autoclosure () -> BytePath
         ) throws {
-            let protection = try attempt("look at", path()) { () throws(Errno) in
-                try parent.protection(of: name)
-            }
-            guard !protection.isEmpty else { return }
-            let flag = protection.contains(.immutable) ? "i" : "a"
-            throw StoreError(
-                .unsupported,
-                "the bundle \"\(bundle)\" cannot be deleted: \"\(path())\" in it bears the flag \(flag) of chattr(1), which only root can take away",
-                subject: bundle, remedy: .clearFlag("\(flag)", of: path())
-            )
+            // The path is made only for a message: deep down, it is long.
+            guard var file = ProtectedFile(name, in: parent, path: .current) else { return }
+            file.path = path()
+            throw StoreError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
         }
         try checkProtection(.current, in: directory, bundle)
         var way: DirectoryDescent?
@@ -131,7 +208,9 @@ struct RemovalObstacle {
                 }
             guard isDirectory else { continue }
             var isEntered = false
-            let isOpen = try look(entry.name, in: fd, path()) { () throws(Errno) in
+            // The way leads to the directory itself once it is entered.
+            let isOpen = try look(entry.name, in: fd, isEntered ? bundle.appending(way.path) : path()) {
+                () throws(Errno) in
                 try way.enter(entry.name)
                 isEntered = true
                 pending.append(try entries(way))

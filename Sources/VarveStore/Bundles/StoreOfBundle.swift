@@ -5,19 +5,24 @@ import SystemPackage
 /// Finds the store of a bundle without being told where it is.
 package enum StoreOfBundle {
     /// The store in whose directory the bundle lies, or is to lie; else the store that the bundle's attribute
-    /// `user.varve.store` names, if there is a store on the bundle's file system. Nil if there is none.
+    /// `user.varve.store` names, if there is one. It may lie on another file system: a copy of a bundle is compared with its chain
+    /// all the same. Nil if there is none.
     ///
-    /// Nothing is believed of the place beyond that: whoever opens the store checks whose it is.
-    package static func find(_ bundle: BytePath) -> BytePath? {
+    /// Nothing is believed of the place beyond that: whoever opens the store checks whose it is, and chains are named by what
+    /// they hold.
+    ///
+    /// - Parameter elsewhere: also one on another file system than the bundle.
+    package static func find(_ bundle: BytePath, elsewhere: Bool) -> BytePath? {
         if let above = storeAbove(bundle) { return above }
         let here = FileDescriptor.workingDirectory
-        guard let opened = try? here.open(bundle, [.directory]), (try? opened.fd.isBtrfs()) == true,
+        guard let opened = try? here.open(bundle, [.directory]),
             let attribute = (try? opened.fd.extendedAttribute(StoreLayout.storeAttribute)) ?? nil,
             let path = BytePath(attribute), path.isAbsolute,
-            let store = try? here.open(path, [.directory]), isStore(store.fd),
-            let (one, other) = try? (opened.fd.fileSystemUUID(), store.fd.fileSystemUUID()), one == other
+            let store = try? here.open(path, [.directory]), isStore(store.fd)
         else { return nil }
-        return path
+        if elsewhere { return path }
+        let uuids = try? (opened.fd.fileSystemUUID(), store.fd.fileSystemUUID())
+        return uuids.map { $0 == $1 } == true ? path : nil
     }
 
     /// What `user.varve.store` says in bundles of the store: where its directory is now. Nil where /proc does not tell.

@@ -109,7 +109,9 @@ package final class ChainCatalog: Sendable {
     /// then all data of the source was written out. So if that is the one that the chain was found unchanged with, the snapshot is.
     func snapshot(of chain: OpenChain, to directory: FileDescriptor, _ name: BytePath) throws {
         try chain.subvolume.fd.snapshot(to: directory, name, readOnly: false)
-        let made = try attempt("open", name) { () throws(Errno) in try directory.openDirectory(name) }
+        let made = try attempt("open the snapshot of the chain", chain.name.path) { () throws(Errno) in
+            try directory.openDirectory(name)
+        }
         guard try made.fd.subvolumeInfo().changeTransaction != chain.info.changeTransaction else { return }
         // Deduplication changes it too.
         let now = OpenChain(

@@ -16,11 +16,15 @@ public struct BtrfsDriver: StorageDriver {
     }
 
     public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
-        if let copy = try? OpenBundle(context.bundle), copy.kind == .copy {
-            return try CopiedFrozenBundle(store: store, copy, context)
+        if let bundle = try? OpenBundle(context.bundle),
+            bundle.kind == .copy || bundle.kind == .btrfs && !store.isOnSameFileSystem(bundle)
+        {
+            return try CopiedFrozenBundle(store: store, bundle, context)
         }
-        return try BtrfsFrozenBundle(
-            store: store, bundle: try store.openBundle(context.bundle), context)
+        let bundle = try store.openBundle(context.bundle)
+        return try FullFileSystem.naming(context.bundle, "take a snapshot of") {
+            try BtrfsFrozenBundle(store: store, bundle: bundle, context)
+        }
     }
 }
 

@@ -18,12 +18,12 @@ struct ParallelExtraction {
     let options: Unpacking.Options
     let cancellation: Cancellation
     let progress: ProgressHandler
-    private let logger: Logger?
+    private let omissions: Omissions
     private let allowance: UnpackAllowance
 
     init(
         layers: [Descriptor], diffIDs: [DiffID], layout: ImageLayout, options: Unpacking.Options,
-        cancellation: Cancellation, logger: Logger?, progress: @escaping ProgressHandler
+        cancellation: Cancellation, omissions: Omissions, progress: @escaping ProgressHandler
     ) {
         self.layers = layers
         self.diffIDs = diffIDs
@@ -31,7 +31,7 @@ struct ParallelExtraction {
         self.options = options
         self.cancellation = cancellation
         self.progress = progress
-        self.logger = logger
+        self.omissions = omissions
         allowance = UnpackAllowance(options.limits)
     }
 
@@ -92,7 +92,7 @@ struct ParallelExtraction {
             for index in first..<layers.count {
                 if let applier = try state.waitForExtraction(of: index) {
                     try applier.finishAboveLower()
-                    Unpacking.warn(logger, of: applier, layers[index])
+                    omissions.note(applier.omissions, of: layers[index], index)
                 }
                 try cancellation.check()
                 try transaction.didExtract(layer: index)

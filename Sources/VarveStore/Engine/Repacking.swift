@@ -93,7 +93,9 @@ public struct Repacking: Sendable {
     /// Repacks `bundle` into `layout`, which must hold the image that the bundle came from, as `tag`.
     /// An error leaves the layout as it was, unless the image was tagged already.
     package func repack(_ bundle: BytePath, into layout: ImageLayout, tag: String) throws -> Result {
-        try layout.change { layout in try repack(bundle, with: layout, tag: tag) }
+        try FullFileSystem.naming(bundle, "repack") {
+            try layout.change { layout in try repack(bundle, with: layout, tag: tag) }
+        }
     }
 
     private func repack(_ bundle: BytePath, with layout: ImageLayout, tag: String) throws -> Result {
@@ -141,7 +143,8 @@ public struct Repacking: Sendable {
     /// Holds the bundle still. Its image must be in the layout.
     private func freeze(_ bundle: BytePath, _ layout: ImageLayout, _ tag: String) throws -> Frozen {
         let metadata = try Self.metadata(of: bundle)
-        if options.refreshesBundle { try Self.checkWritable(bundle) }
+        try layout.checkFolderIsInside()
+        if options.refreshesBundle { try RefreshObstacle(bundle).check() }
         if let manifest = metadata.path.last?.digest, !layout.holdsBlob(manifest) {
             throw StoreError(
                 .notFound,
@@ -243,21 +246,6 @@ public struct Repacking: Sendable {
         try frozen.bundle.refresh(
             manifest: manifest.digest, chainID: chainID, options: frozen.apply,
             files: [BundleFile(name: BundleMetadata.fileName, contents: refreshed.encoded)])
-    }
-
-    /// A refresh ends with new files in the bundle, after the image is tagged: what forbids them is looked for first.
-    private static func checkWritable(_ bundle: BytePath) throws(StoreError) {
-        do throws(Errno) {
-            try FileDescriptor.workingDirectory.checkWritable(bundle)
-        } catch .readOnlyFileSystem {
-            throw StoreError(
-                .failed,
-                "the bundle \"\(bundle)\" is read-only and cannot be refreshed", subject: bundle,
-                remedy: .makeWritable(bundle)
-            )
-        } catch {
-            throw StoreError.system("refresh the bundle", bundle, error)
-        }
     }
 
     /// What changed in a bundle since it was unpacked.

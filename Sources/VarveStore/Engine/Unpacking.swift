@@ -2,6 +2,7 @@ package import Logging
 public import VarveLayers
 package import VarveOCI
 package import VarveSystem
+import Synchronization
 import SystemPackage
 
 /// Unpacks images into bundles, through any driver.
@@ -46,14 +47,14 @@ public struct Unpacking: Sendable {
     private let options: Options
     private let cancellation: Cancellation
     private let progress: ProgressHandler
-    private let logger: Logger?
+    private let omissions: Omissions
 
-    /// - Parameter logger: gets a warning for each layer of which something is left out; nil for none.
+    /// - Parameter logger: gets a warning for each layer of which something is left out, at the end; nil for none.
     package init(
         driver: any StorageDriver, options: Options = Options(), cancellation: Cancellation = Cancellation(),
         logger: Logger? = nil, progress: @escaping ProgressHandler = { _ in }
     ) {
-        self.logger = logger
+        omissions = Omissions(logger)
         self.driver = driver
         self.options = options
         self.cancellation = cancellation
@@ -62,12 +63,17 @@ public struct Unpacking: Sendable {
 
     /// Unpacks `image` so that `bundle` is a bundle of it. Layers that the driver has are not read.
     package func unpack(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
+        defer { omissions.tell() }
+        return try FullFileSystem.naming(bundle, "unpack to") { try unpackWhole(image, into: bundle) }
+    }
+
+    private func unpackWhole(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
         let context = UnpackContext(
             bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
             options: options.apply, chains: options.chains, bundleMode: options.bundleMode,
             cancellation: cancellation)
         let transaction = try driver.beginUnpack(context)
-        try extract(image, transaction, to: bundle)
+        try extract(image, transaction)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)
         let configuration = try Self.runtimeConfiguration(
             image.config, rootfs: try transaction.rootfs(), owners: options.apply.owners,
@@ -89,27 +95,19 @@ public struct Unpacking: Sendable {
 
     /// Unpacks the layers of `image` alone, so that `rootfs` is its root file system.
     package func unpackRootfs(_ image: ResolvedImage, into rootfs: BytePath) throws -> Result {
+        defer { omissions.tell() }
+        return try FullFileSystem.naming(rootfs, "unpack to") { try unpackLayers(image, into: rootfs) }
+    }
+
+    private func unpackLayers(_ image: ResolvedImage, into rootfs: BytePath) throws -> Result {
         let transaction = try driver.beginUnpack(
             UnpackContext(
                 bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
                 options: options.apply, chains: options.chains, cancellation: cancellation))
-        try extract(image, transaction, to: rootfs)
+        try extract(image, transaction)
         try cancellation.check()
         try transaction.finish(files: [])
         return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
-    }
-
-    private func extract(_ image: ResolvedImage, _ transaction: any UnpackTransaction, to place: BytePath)
-        throws
-    {
-        do {
-            try extract(image, transaction)
-        } catch LayerError.system(let operation, let path, let errno) where errno == .noSpace {
-            // The path is one in the image, which says nothing of where it lies.
-            throw StoreError(
-                .noSpace,
-                "cannot \(operation) \"\(path)\": \(errno)", subject: path, remedy: .freeSpace(near: place))
-        }
     }
 
     private func extract(_ image: ResolvedImage, _ transaction: any UnpackTransaction) throws {
@@ -121,7 +119,7 @@ public struct Unpacking: Sendable {
         if transaction.supportsParallelExtraction {
             return try ParallelExtraction(
                 layers: layers, diffIDs: image.diffIDs, layout: image.layout, options: options,
-                cancellation: cancellation, logger: logger, progress: progress
+                cancellation: cancellation, omissions: omissions, progress: progress
             ).run(transaction, from: first)
         }
 
@@ -145,14 +143,9 @@ public struct Unpacking: Sendable {
                 try cancellation.check()
                 progress(.read(bytes: bytesRead.count))
             }
-            Self.warn(logger, of: applier, layers[index])
+            omissions.note(applier.omissions, of: layers[index], index)
             try transaction.didExtract(layer: index)
         }
-    }
-
-    /// Tells what was left out of a layer.
-    static func warn(_ logger: Logger?, of applier: LayerApplier, _ layer: Descriptor) {
-        for sentence in applier.omissions { logger?.warning("the layer \(layer.digest): \(sentence)") }
     }
 
     /// `config.json`, with users looked up in the passwd and group files of `rootfs`. Without one they are not known, and
@@ -180,5 +173,30 @@ public struct Unpacking: Sendable {
             config, passwd: account("etc/passwd"), group: account("etc/group"), rootfs: path, options: options
         )
         return configuration.serialized(pretty: true)
+    }
+}
+
+/// What was left out of the layers of an image, told when the unpack has ended, right before its result. It is told of an unpack that
+/// failed too: chains of the layers may stay, and are not told of again.
+final class Omissions: Sendable {
+    private let logger: Logger?
+    private let noted = Mutex<[(index: Int, layer: Digest, sentences: [String])]>([])
+
+    init(_ logger: Logger?) { self.logger = logger }
+
+    /// - Parameter index: of the layer in the image.
+    func note(_ sentences: [String], of layer: Descriptor, _ index: Int) {
+        if !sentences.isEmpty { noted.withLock { $0.append((index, layer.digest, sentences)) } }
+    }
+
+    /// Warns, layer by layer from the lowest.
+    func tell() {
+        let all = noted.withLock { noted in
+            defer { noted = [] }
+            return noted.sorted { $0.index < $1.index }
+        }
+        for (_, layer, sentences) in all {
+            for sentence in sentences { logger?.warning("the layer \(layer): \(sentence)") }
+        }
     }
 }

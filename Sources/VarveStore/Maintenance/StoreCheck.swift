@@ -180,9 +180,11 @@ public struct StoreCheck: Sendable {
                 continue
             }
             // That of a bundle which somebody deleted with rm(1) is no fault: garbage collection deletes it.
+            // What came with a store that was received is the state of no bundle here, and no fault either.
+            let info = try subvolume.fd.settledSubvolumeInfo()
             guard
                 let fault = try store.chains.times.changeFault(
-                    subvolume.fd, subvolume.fd.settledSubvolumeInfo())
+                    subvolume.fd, info, onlyRootfs: !info.isReceived)
             else {
                 continue
             }

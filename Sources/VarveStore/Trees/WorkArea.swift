@@ -53,7 +53,7 @@ package struct WorkArea: Sendable {
         let owner = try owners.root()
         return try make(for: subject) { directory, name in
             try directory.createSubvolume(name)
-            try attempt("make the root directory of", name) { () throws(Errno) in
+            try attempt("make the root directory of", subject) { () throws(Errno) in
                 let subvolume = try directory.openDirectory(name)
                 try subvolume.fd.changeMode(to: 0o755)
                 try subvolume.fd.makeRootfs(owner: owners.isRootless ? nil : owner)
@@ -184,9 +184,11 @@ struct WorkSubvolume: ~Copyable {
         isDone = true
     }
 
-    /// Sets the permissions of the subvolume's root directory.
+    /// Sets the permissions of the subvolume's root directory, and takes away the flags of chattr(1) that it has from what it is a
+    /// snapshot of: with them it could not be moved.
     func changeMode(to mode: UInt32) throws(Errno) {
         let opened = try directory.fd.openDirectory(name)
+        _ = try? opened.fd.clearProtection()
         try opened.fd.changeMode(to: mode)
     }
 
@@ -199,6 +201,7 @@ struct WorkSubvolume: ~Copyable {
         _ subvolume: FileDescriptor, in target: SubvolumeDirectory, as newName: BytePath
     ) throws {
         try subvolume.setSubvolumeReadOnly(false)
+        _ = try? subvolume.clearProtection()
         try directory.fd.rename(name, to: target.fd, name, replacing: false)
         directory = target
         try subvolume.setSubvolumeReadOnly(true)

@@ -89,6 +89,37 @@ import Testing
         #expect(try world.shell("ls outside | cmp - before") == "")
     }
 
+    /// Build systems make layouts of links: blobs that are links are read, and new ones lie beside them.
+    @Test("A repack says why nothing is written through a link, and finds blobs behind links")
+    func repackThroughLinks() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        try world.unpack("a")
+        try world.shell(
+            """
+            echo n > bundle/rootfs/n
+            cp -a layout linked; mkdir cas; for f in linked/blobs/sha256/*; do mv $f cas/; ln -s "$PWD/cas/${f##*/}" $f; done
+            cp -a layout leading; mv leading/blobs outside; ln -s ../outside leading/blobs; ls -R outside > before
+            """)
+        func repack(_ layout: String) -> CommandRun {
+            varve(
+                "repack", "--image", world.path.appending(BytePath("\(layout):b")),
+                world.path.appending("bundle"),
+                variables: ["VARVE_STORE": "\(world.storePath)"])
+        }
+        let refused = repack("leading")
+        #expect(
+            refused.code == 1
+                && refused.errorText.hasSuffix(
+                    "a symbolic link on the way leads out of the image layout; copy the layout (cp -rL) and name the copy\n"
+                ),
+            "\(refused)")
+        #expect(try world.shell("ls -R outside | cmp - before; ls leading | grep -c varve || true") == "0\n")
+        let taken = repack("linked")
+        #expect(taken.code == 0 && taken.errors.isEmpty, "\(taken)")
+        #expect(varve("ls", "--layout", world.path.appending("linked")).text == "a\nb\n")
+    }
+
     struct Waiting: Sendable, CustomTestStringConvertible {
         var testDescription: String
         var words: String

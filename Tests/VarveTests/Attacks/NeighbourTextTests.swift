@@ -191,6 +191,39 @@ import Testing
         #expect(run.code == 7 && run.errorText.contains("mounted at \"\(world.path)\""), "\(run)")
     }
 
+    /// What the user wrote may be a name in the working directory, and what is built has names that nobody knows.
+    @Test("What is full is told with the place that was given and its mount", arguments: ["disk", "quota"])
+    func full(_ what: String) throws {
+        let world = try StoreWorld(size: 256 << 20)
+        let elsewhere = try StoreWorld(makesStore: false)
+        var bytes = [UInt8](repeating: 0, count: 60 << 20)
+        for index in bytes.indices { bytes[index] = UInt8(truncatingIfNeeded: index &* 2_654_435_761 >> 13) }
+        try elsewhere.addImage("a", [try StoreLayer([.bytes("f", bytes)], .none)])
+        try world.shell(
+            what == "disk"
+                ? "dd if=/dev/urandom of=fill bs=1M 2>/dev/null || true; truncate -s -20M fill; sync; rm -f fill2"
+                : "btrfs quota enable .; btrfs quota rescan -w . >/dev/null; btrfs qgroup limit 20M 0/5 .; sync"
+        )
+        let remedy =
+            what == "disk"
+            ? "free space on the file system that is mounted at \"\(world.path)\""
+            : "a quota group is full on the file system that is mounted at \"\(world.path)\": raise its limit"
+        let varve = try builtProgram("varve")
+        for (words, place) in [
+            ("unpack --driver directory --image \(elsewhere.layoutPath):a d1", "d1"),
+            ("raw unpack --image \(elsewhere.layoutPath):a d2", "d2"),
+            ("unpack --image \(elsewhere.layoutPath):a \(world.path)/d3", "\(world.path)/d3"),
+        ] where what == "disk" || !place.hasSuffix("d3") {
+            let result = try world.shell(
+                "export HOME=/ VARVE_STORE=$PWD/store; '\(varve)' --log error \(words) 2>'\(elsewhere.path)/errors' || echo $?; cat '\(elsewhere.path)/errors'"
+            )
+            #expect(result.hasPrefix("7\nvarve: cannot unpack to \"\(place)\": "), "\(result)")
+            #expect(result.contains(remedy), "\(result)")
+        }
+        #expect(try world.names(in: ".").filter { $0.hasPrefix("d") || $0.hasPrefix(".varve") } == [])
+        #expect(try world.names(in: "store/work") == [])
+    }
+
     @Test("A quota that is full: the sentence names the bundle, not a work subvolume")
     func quota() throws {
         let world = try StoreWorld()
@@ -209,6 +242,8 @@ import Testing
             sentences += 1
             #expect(run.code == 7, "\(run)")
             #expect(!run.errorText.contains("/work/"), "\(run)")
+            #expect(run.errorText.contains("\"\(words.last ?? "")\": "), "\(run)")
+            #expect(run.errorText.contains("mounted at \"\(world.path)\""), "\(run)")
         }
         #expect(sentences > 0)
     }

@@ -209,6 +209,95 @@ import Testing
         try world.expectGone(bundle)
     }
 
+    /// The kernel does not delete it, and its siblings would be gone by then.
+    @Test(
+        "The default subvolume in a bundle keeps all of it",
+        arguments: ["nested", "deep", "itself", "directory"])
+    func defaultSubvolume(_ place: String) throws {
+        let world = try World()
+        let bundle = world.unpack(place == "directory" ? "directory" : "btrfs")
+        try shell(
+            """
+            cd "$1/rootfs"; for one in s1 s2 s3; do btrfs -q subvolume create $one; echo x > $one/f; done
+            btrfs -q subvolume create s2/in; btrfs property set s3 ro true
+            """, bundle)
+        let named = ["nested": "rootfs/s2", "deep": "rootfs/s2/in", "itself": ".", "directory": "rootfs/s2"]
+        let subvolume = bundle.appending(BytePath(named[place] ?? "."))
+        try runSuccessfully(["btrfs", "subvolume", "set-default", "\(subvolume)"])
+        let run = world.shop.run("bundle", "rm", bundle)
+        let shown = place == "itself" ? bundle : subvolume
+        #expect(
+            run.code == 5
+                && run.errorText.contains(
+                    "\"\(shown)\" is the default subvolume of the file system; make another"),
+            "\(run)")
+        try world.expectWhole(bundle)
+        try shell(
+            "cd \"$1/rootfs\"; [ -e s1/f ] && [ -e s2/f ] && [ -e s3/f ] && [ -e s2/in ]; btrfs property get s3 ro | grep -q true",
+            bundle)
+        try runSuccessfully(["btrfs", "subvolume", "set-default", "5", "\(world.shop.volume.path)"])
+        #expect(world.shop.text("bundle", "rm", bundle) == "")
+        try world.expectGone(bundle)
+    }
+
+    /// The parent is the user's: nothing in it is changed that was not asked for.
+    @Test(
+        "Flags on the directory around a bundle are named, before anything is made or moved",
+        arguments: ["i", "a"])
+    func flagsOfParent(_ flag: String) throws {
+        let world = try World()
+        let parent = world.shop.bundle("p q")
+        try FileDescriptor.workingDirectory.makeDirectory(parent, mode: 0o755)
+        let (one, two) = (parent.appending("one"), parent.appending("two"))
+        #expect(world.shop.text("unpack", "--image", world.shop.image("a"), one) == "")
+        #expect(
+            world.shop.text("unpack", "--driver", "directory", "--image", world.shop.image("a"), two) == "")
+        #expect(world.shop.text("snapshot", "create", one, "s") == "")
+        try runSuccessfully(["chattr", "+\(flag)", "\(parent)"])
+        defer { _ = try? runCommand(["chattr", "-\(flag)", "\(parent)"]) }
+        let image = world.shop.image("a")
+        for words in [
+            ["bundle", "rm", one], ["bundle", "rm", two],
+            ["unpack", "--image", image, parent.appending("new")],
+            ["unpack", "--driver", "directory", "--image", image, parent.appending("new")],
+            ["raw", "unpack", "--image", image, parent.appending("new")],
+            ["snapshot", "restore", "s", parent.appending("new")],
+        ] as [[BytePath]] {
+            let run = world.shop.run(words)
+            #expect(
+                run.code == 5
+                    && run.errorText.contains(
+                        "\"\(parent)\" bears the flag \(flag) of chattr(1); take it away as root: chattr -\(flag) '\(parent)'\n"
+                    ),
+                "\(words): \(run)")
+        }
+        try world.expectWhole(one)
+        try world.expectWhole(two)
+        let names = try runSuccessfully(["ls", "-A", "\(parent)"]).outputText
+        #expect(names == "one\ntwo\n")
+        try runSuccessfully(["chattr", "-\(flag)", "\(parent)"])
+        #expect(world.shop.text("bundle", "rm", one, two) == "")
+    }
+
+    @Test("What is no bundle is told what it is")
+    func noBundles() throws {
+        let world = try World()
+        let plain = world.shop.bundle("a plain one")
+        try runSuccessfully(["btrfs", "-q", "subvolume", "create", "\(plain)"])
+        // No store is needed to see it.
+        let run = varve("bundle", "rm", plain)
+        #expect(
+            run.code == 4
+                && run.errorText.contains(
+                    "is a subvolume, but no bundle: it has no rootfs/; delete it with: btrfs subvolume delete '\(plain)'\n"
+                ),
+            "\(run)")
+        let bundle = world.unpack("btrfs")
+        let dot = world.shop.run("bundle", "rm", bundle.appending("."))
+        #expect(dot.code == 2 && dot.errorText.contains("; name it as \(bundle)\n"), "\(dot)")
+        try world.expectWhole(bundle)
+    }
+
     @Test func whatIsNotThereIsSaid() throws {
         let run = varve("bundle", "rm", "/nonexistent/bundle")
         #expect(run.code == 4)
@@ -238,14 +327,21 @@ import Testing
         let other = try user.run("varve bundle rm b")
         #expect(
             other.status == 5
-                && other.errorText.contains("\"b/rootfs/other\" in it belongs to another user (uid "),
+                && other.errorText.contains("\"b/rootfs/other\" in it belongs to another user; run as root\n"),
             "\(other)")
+        // One that may be entered, but not written to: its path is its own too.
+        try user.asRoot("chmod 0755 b/rootfs/other")
+        let readable = try user.run("varve bundle rm b")
+        #expect(
+            readable.status == 5
+                && readable.errorText.contains("\"b/rootfs/other\" in it belongs to another user; "),
+            "\(readable)")
         try user.asRoot(
             "chown -R \(OrdinaryUser.id) b/rootfs/other; chattr +i b/rootfs/other/f; [ -e b/umoci.json ]")
         let flagged = try user.run("varve bundle rm b")
         #expect(
             flagged.status == 5
-                && flagged.errorText.contains("\"b/rootfs/other/f\" in it bears the flag i of chattr(1)"),
+                && flagged.errorText.contains("\"b/rootfs/other/f\" bears the flag i of chattr(1)"),
             "\(flagged)")
         try user.asRoot("[ -e b/umoci.json ]; [ -e b/rootfs/etc ]; chattr -i b/rootfs/other/f")
         try user.text("varve bundle rm b; [ ! -e b ]; [ \"$(ls -A | grep varve-work)\" = '' ]")

@@ -148,7 +148,7 @@ import Testing
         {
             let run = varve(words)
             #expect(
-                run.code == 4 && run.errorText.contains("is not a bundle: it needs rootfs/, and a record"),
+                run.code == 4 && run.errorText.contains("does not say what it was unpacked as"),
                 "\(run)")
         }
     }
@@ -196,7 +196,7 @@ import Testing
         for (name, code, message) in [
             ("x", 4, "is not a bundle"), ("L", 4, "is not a bundle"), ("link", 1, "is a symbolic link"),
             ("none", 4, "there is no bundle"), ("b/rootfs", 4, "is not a bundle"),
-            ("b/.", 2, "by its own name"),
+            ("b/.", 2, "does not end with the name of a bundle"),
         ] as [(String, Int32, String)] {
             let run = varve("bundle", "rm", bench.bundle(name))
             #expect(run.code == code && run.errorText.contains(message), "\(name): \(run)")

@@ -34,9 +34,12 @@ import VarveSystem
         case .closeToOthers: .changeOwner(path)
         case .changeOwner: .freeSpace(on: path)
         case .freeSpace(on: .some): .freeSpace(on: nil)
-        case .freeSpace: .freeMetadata
-        case .freeMetadata: .raiseQuota
-        case .raiseQuota: .raiseQuotaGroup
+        case .freeSpace: .freeMetadata(on: path)
+        case .freeMetadata(on: .some): .freeMetadata(on: nil)
+        case .freeMetadata: .raiseQuota(on: path)
+        case .raiseQuota(on: .some): .raiseQuota(on: nil)
+        case .raiseQuota: .raiseQuotaGroup(on: path)
+        case .raiseQuotaGroup(on: .some): .raiseQuotaGroup(on: nil)
         case .raiseQuotaGroup: .raiseLimit(.openFiles)
         case .raiseLimit(.openFiles): .raiseLimit(.processes)
         case .raiseLimit(.processes): .raiseLimit(.memory)

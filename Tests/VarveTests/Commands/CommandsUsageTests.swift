@@ -22,6 +22,8 @@ import Testing
             says:
                 "varve: a command is missing; it is one of create, ls, restore, rm\n  See 'varve snapshot --help'"
         ),
+        Wrong("snapshot", "-q", says: "varve: a command is missing; it is one of create, ls, restore, rm\n"),
+        Wrong("store", "--no-trunc", says: "varve: a command is missing; it is one of init, "),
         // Whatever the parser finds comes with the right form.
         Wrong("frobnicate", says: "varve: there is no command 'varve frobnicate'; it is one of unpack, "),
         Wrong(

@@ -326,6 +326,31 @@ struct VarveProcess: ~Copyable {
         #expect(counts.count == 2 && counts[0] > 2 && counts[1] > 0, "\(result)")
     }
 
+    @Test("Output that nobody can get is an error, whatever the command")
+    func closedOutput() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", try storeSampleLayers())
+        let varve = try builtProgram("varve")
+        try world.shell(
+            "VARVE_STORE=$PWD/store '\(varve)' unpack --image layout:a bundle; echo n > bundle/rootfs/n")
+        for words in [
+            "diff bundle", "ls --layout layout", "stat --image layout:a", "store ls", "--help", "--version",
+        ] {
+            let result = try world.shell(
+                """
+                export VARVE_STORE=$PWD/store HOME=$PWD
+                { '\(varve)' \(words) 2> errors || echo $? > code; } >&-
+                cat code errors
+                """)
+            #expect(
+                result == "1\nvarve: cannot write to standard output: Bad file descriptor\n",
+                "\(words): \(result)")
+        }
+        // What has nothing to say has nothing to write.
+        let silent = try world.shell("'\(varve)' tag --image layout:a b >&-; '\(varve)' ls --layout layout")
+        #expect(silent == "a\nb\n")
+    }
+
     @Test("A reader that goes away is no error")
     func closedPipe() throws {
         let world = try StoreWorld()

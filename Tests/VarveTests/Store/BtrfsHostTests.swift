@@ -22,6 +22,12 @@ import Testing
         #expect(shop.text("bundle", "rm", bundle) == "")
     }
 
+    /// How many blobs the layout has.
+    private static func blobs(_ shop: borrowing Workshop) throws -> Int {
+        let opened = try FileDescriptor.workingDirectory.openDirectory(shop.layout.appending("blobs/sha256"))
+        return try opened.fd.entries().count
+    }
+
     /// The store lies in a subvolume whose snapshot takes its place: empty directories with inode number 2 stand for
     /// chains, bundles, snapshots and states of refreshed bundles.
     @Test func rollbackLeavesStubsThatCountAsAbsent() throws {
@@ -153,6 +159,239 @@ import Testing
         #expect(try shop.entries("refreshed") == [])
         // Without a refresh nothing is written to it.
         #expect(shop.text("repack", "--image", shop.image("new"), bundle) == "")
+    }
+
+    struct Obstacle: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        var driver = "btrfs"
+        /// Sets it, with the volume as `$1` and the bundle as `$2`.
+        var script: String
+        var undo: String
+        /// What the message names.
+        var named: String
+    }
+
+    /// All that a refresh changes is looked at before the image is tagged.
+    @Test(
+        "What forbids to refresh a bundle is found before the image changes",
+        arguments: [
+            Obstacle(
+                testDescription: "umoci.json, immutable", script: "chattr +i b/umoci.json",
+                undo: "chattr -i b/umoci.json", named: "b/umoci.json\" bears the flag i of chattr(1)"),
+            Obstacle(
+                testDescription: "umoci.json of a plain directory", driver: "directory",
+                script: "chattr +i b/umoci.json", undo: "chattr -i b/umoci.json",
+                named: "b/umoci.json\" bears the flag i of chattr(1)"),
+            Obstacle(
+                testDescription: "the record", driver: "directory", script: "chattr +i b/*.record",
+                undo: "chattr -i b/*.record", named: ".record\" bears the flag i of chattr(1)"),
+            Obstacle(
+                testDescription: "the mtree file", script: "chattr +a b/*.mtree", undo: "chattr -a b/*.mtree",
+                named: ".mtree\" bears the flag a of chattr(1)"),
+            Obstacle(
+                testDescription: "the bundle, append-only", script: "chattr +a b", undo: "chattr -a b",
+                named: "/b\" bears the flag a of chattr(1)"),
+            Obstacle(
+                testDescription: "the bundle, immutable", driver: "directory", script: "chattr +i b",
+                undo: "chattr -i b", named: "/b\" bears the flag i of chattr(1)"),
+            Obstacle(
+                testDescription: "the store", script: "chattr +i store/refreshed",
+                undo: "chattr -i store/refreshed", named: "store/refreshed\" bears the flag i of chattr(1)"),
+            Obstacle(
+                testDescription: "a mount", script: "mount --bind L/oci-layout b/umoci.json",
+                undo: "umount b/umoci.json", named: "is no bundle"),
+            Obstacle(
+                testDescription: "a mount of the same", driver: "directory",
+                script: "cp b/umoci.json j; mount --bind j b/umoci.json", undo: "umount b/umoci.json",
+                named: "something is mounted at"),
+        ])
+    func refreshLooksFirst(_ obstacle: Obstacle) throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("b")
+        #expect(
+            shop.text(
+                "unpack", "--mtree", "--driver", BytePath(obstacle.driver), "--image", shop.image("a"), bundle
+            )
+                == "")
+        try shell("echo n > \"$1/rootfs/n\"", bundle)
+        let files = try runSuccessfully(["sh", "-c", "cd '\(bundle)'; sha256sum *.* umoci.json"]).outputText
+        let tags = shop.text("ls", "--layout", shop.layout)
+        let blobs = try Self.blobs(shop)
+        try shell("cd \"$1\"; \(obstacle.script)", shop.volume.path)
+        let run = shop.run("repack", "--refresh-bundle", "--image", shop.image("new"), bundle)
+        try shell("cd \"$1\"; \(obstacle.undo)", shop.volume.path)
+        #expect(run.code != 0, "\(run)")
+        if obstacle.named != "is no bundle" {
+            #expect(run.code == 5 && run.errorText.contains(obstacle.named), "\(run)")
+        }
+        #expect(shop.text("ls", "--layout", shop.layout) == tags)
+        #expect(try Self.blobs(shop) == blobs)
+        #expect(try shop.entries("refreshed") == [] && shop.entries("work") == [])
+        #expect(
+            try runSuccessfully(["sh", "-c", "cd '\(bundle)'; sha256sum *.* umoci.json"]).outputText == files)
+        #expect(shop.text("diff", bundle) == "M .\nA n\n")
+        #expect(shop.text("repack", "--refresh-bundle", "--image", shop.image("new"), bundle) == "")
+        #expect(shop.text("diff", bundle) == "")
+    }
+
+    /// A snapshot has the flags of what it was taken of: with them it could be neither moved nor deleted.
+    @Test("Flags of chattr(1) on a bundle leave nothing behind in the store", arguments: ["i", "a"])
+    func flaggedBundle(_ flag: String) throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let (bundle, other) = (shop.bundle("b"), shop.bundle("c"))
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        try shell("echo n > \"$1/rootfs/n\"; chattr +\(flag) \"$1\"", bundle)
+        #expect(shop.text("diff", bundle) == "M .\nA n\n")
+        #expect(shop.text("snapshot", "create", bundle, "s") == "")
+        #expect(shop.text("repack", "--image", shop.image("r"), bundle) == "")
+        #expect(shop.text("snapshot", "restore", "s", other) == "")
+        #expect(shop.text("diff", other) == "M .\nA n\n")
+        #expect(shop.text("snapshot", "rm", "s") == "")
+        #expect(shop.text("bundle", "rm", bundle, other) == "")
+        #expect(try shop.entries("work") == [] && shop.entries("snapshots") == [])
+        #expect(shop.text("store", "check") == "")
+    }
+
+    /// A property is kept in the attribute `btrfs.compression`, which is no part of an image.
+    @Test("A property of btrfs on a chain itself changes nothing")
+    func compressionProperty() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("b")
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        try shell("echo n > \"$1/rootfs/n\"", bundle)
+        #expect(shop.text("repack", "--refresh-bundle", "--image", shop.image("r"), bundle) == "")
+        let script = """
+            cd "$1"; for one in chains/* refreshed/*; do
+                btrfs property set "$one" ro false; $2 "$one"; btrfs property set "$one" ro true
+            done; sync
+            """
+        try shell(
+            script.replacing("$2 \"$one\"", with: "btrfs property set \"$one\" compression zstd"), shop.store)
+        #expect(shop.text("store", "check") == "")
+        #expect(!shop.text("store", "ls").contains("not used"))
+        #expect(shop.text("diff", bundle) == "")
+        #expect(shop.text("unpack", "--image", shop.image("r"), shop.bundle("c")) == "")
+        #expect(shop.text("diff", shop.bundle("c")) == "")
+        // Below it, nobody can tell what it was that changed: it counts as changed, and is built anew.
+        try shell(
+            script.replacing("$2 \"$one\"", with: "btrfs property set \"$one/rootfs/d\" compression zstd"),
+            shop.store)
+        #expect(shop.run("store", "check").code == 1)
+        let anew = shop.run("unpack", "--image", shop.image("r"), shop.bundle("d"))
+        #expect(anew.code == 0 && anew.errorText.contains("is not used"), "\(anew)")
+        // The same of another root file system in its place, which changes nothing else of the chain.
+        try shell(
+            script.replacing(
+                "$2 \"$one\"", with: "mv \"$one/rootfs\" \"$one/old\"; mv \"$one/old/d\" \"$one/rootfs\""),
+            shop.store)
+        #expect(shop.run("store", "check").code == 1)
+    }
+
+    /// `btrfs receive` fills what it makes after it made it.
+    @Test("What was received counts from when it was received")
+    func receivedSnapshots() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("b")
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        #expect(shop.text("snapshot", "create", bundle, "one") == "")
+        try shell("head -c 300000 /dev/urandom > \"$1/rootfs/big\"", bundle)
+        #expect(shop.text("snapshot", "create", bundle, "two") == "")
+        let other = shop.bundle("other")
+        #expect(Self.run(other, ["store", "init", other]).code == 0)
+        // Data that is not written out yet gets its extents after the receipt.
+        try shell(
+            """
+            btrfs -q send "$1/snapshots/one" | btrfs -q receive "$2/snapshots"
+            btrfs -q send -p "$1/snapshots/one" "$1/snapshots/two" | btrfs -q receive "$2/snapshots"; sync
+            """, shop.store, other)
+        let check = Self.run(other, ["store", "check"])
+        #expect(check.code == 0 && check.text.isEmpty && check.errors.isEmpty, "\(check)")
+        for (old, new, expected) in [("one", "two", "M .\nA big\n"), ("two", "one", "M .\nD big\n")] {
+            let diff = Self.run(other, ["diff", BytePath(old), BytePath(new)])
+            #expect(diff.text == expected && diff.errors.isEmpty, "\(diff)")
+        }
+        // What was written to it later is a change.
+        try shell(
+            """
+            cd "$1/snapshots"; sleep 0.05; btrfs property set -f one ro false; echo z >> one/rootfs/f; sync
+            btrfs property set one ro true
+            """, other)
+        let changed = Self.run(other, ["store", "check"])
+        #expect(
+            changed.code == 1 && changed.text.contains("snapshots/one: it was changed after it was"),
+            "\(changed)")
+    }
+
+    /// The attribute on its directory says which store it came from, wherever it lies.
+    @Test("A copy of a bundle on another file system finds its store", arguments: ["cp", "receive"])
+    func copyElsewhere(_ way: String) throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let elsewhere = try LoopVolume(size: 256 << 20)
+        let bundle = shop.bundle("b")
+        let copy = elsewhere.path.appending("b")
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        try shell(
+            way == "cp"
+                ? "echo n > \"$1/rootfs/n\"; cp -a \"$1\" \"$2/b\""
+                : """
+                echo n > "$1/rootfs/n"; btrfs property set "$1" ro true; btrfs -q send "$1" | btrfs -q receive "$2"
+                btrfs property set "$1" ro false; btrfs property set -f "$2/b" ro false
+                """, bundle, elsewhere.path)
+        let diff = Self.run(nil, ["diff", copy])
+        #expect(diff.text == "M .\nA n\n" && diff.errors.isEmpty, "\(diff)")
+        try shell("echo m > \"$1/rootfs/m\"", copy)
+        for (words, expected) in [
+            (["repack", "--refresh-bundle", "--image", shop.image("copied"), copy], ""),
+            (["diff", copy], ""),
+            (["--store", shop.store, "diff", bundle], "M .\nA n\n"), (["bundle", "rm", copy], ""),
+        ] as [([BytePath], String)] {
+            let run = Self.run(nil, words)
+            #expect(run.code == 0 && run.text == expected && run.errors.isEmpty, "\(words): \(run)")
+        }
+        let again = shop.bundle("again")
+        #expect(shop.text("unpack", "--image", shop.image("copied"), again) == "")
+        #expect(
+            try runSuccessfully(["ls", "\(again.appending("rootfs"))"]).outputText == "d\nf\nm\nmnt\nn\n")
+        #expect(try elsewhere.root.entries().isEmpty)
+        // Without its attributes it is none, and says why.
+        let bare = elsewhere.path.appending("bare")
+        try runSuccessfully(["cp", "-r", "\(bundle)", "\(bare)"])
+        let lost = shop.run("diff", bare)
+        #expect(
+            lost.code == 4 && lost.errorText.contains("a copy without extended attributes loses"), "\(lost)")
+    }
+
+    /// SELinux writes labels with a NUL at the end, other tools without one: to the kernel they are bytes.
+    @Test(
+        "An attribute keeps its bytes, with a NUL at the end or without", arguments: ["btrfs", "directory"])
+    func labels(_ driver: String) throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let (one, two) = (shop.bundle("one"), shop.bundle("two"))
+        let unpack: [BytePath] = ["unpack", "--driver", BytePath(driver), "--image"]
+        #expect(shop.run(unpack + [shop.image("a"), one]).code == 0)
+        try shell(
+            """
+            cd "$1/rootfs"; setfattr -n security.selinux -v system_u:object_r:bin_t:s0 f
+            setfattr -n security.selinux -v 0x73797374656d5f753a00 d/g; setfattr -n security.selinux -v 0x00 d
+            """, one)
+        #expect(shop.text("diff", one) == "M d\nM d/g\nM f\n")
+        #expect(shop.text("repack", "--refresh-bundle", "--image", shop.image("b"), one) == "")
+        let other = shop.run(unpack + [shop.image("b"), two])
+        #expect(other.code == 0 && other.errors.isEmpty, "\(other)")
+        func values(_ bundle: BytePath) throws -> String {
+            try runSuccessfully([
+                "sh", "-c", "cd '\(bundle)/rootfs'; getfattr -e hex -n security.selinux f d/g d",
+            ]).outputText
+        }
+        #expect(try values(two) == values(one))
+        #expect(try values(two).contains("=0x73797374656d5f753a6f626a6563745f723a62696e5f743a7330\n"))
+        #expect(shop.text("diff", two) == "" && shop.text("diff", one) == "")
     }
 
     /// `cp -a B C`: a plain directory, which names its chain all the same.
@@ -310,14 +549,9 @@ import Testing
             #expect(shop.text("bundle", "rm", bundle) == "")
         }
         #expect(shop.text("rm", "--image", shop.image("t1")) == "")
-        func blobs(_ shop: borrowing Workshop) throws -> Int {
-            let opened = try FileDescriptor.workingDirectory.openDirectory(
-                shop.layout.appending("blobs/sha256"))
-            return try opened.fd.entries().count
-        }
-        let count = try blobs(shop)
+        let count = try Self.blobs(shop)
         #expect(shop.text("gc", "--layout", shop.layout) == "")
-        #expect(try blobs(shop) == count)
+        #expect(try Self.blobs(shop) == count)
         if user == "snapshot" { #expect(shop.text("snapshot", "restore", "s", bundle) == "") }
         try shell("echo o > \"$1/rootfs/o\"", bundle)
         #expect(shop.text("repack", "--image", shop.image("t2"), bundle) == "")
@@ -326,7 +560,7 @@ import Testing
         if user == "snapshot" { #expect(shop.text("snapshot", "rm", "s") == "") }
         // Nothing needs it now.
         #expect(shop.text("gc", "--layout", shop.layout) == "")
-        #expect(try blobs(shop) < count)
+        #expect(try Self.blobs(shop) < count)
     }
 
     @Test func severalAreRemovedAtOnce() throws {

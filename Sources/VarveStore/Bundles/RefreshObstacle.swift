@@ -1,0 +1,54 @@
+import VarveBtrfs
+import VarveSystem
+import SystemPackage
+
+/// What forbids to refresh a bundle. A refresh ends with new files in the bundle, after the image is tagged: what forbids them is
+/// looked for first.
+struct RefreshObstacle {
+    private let bundle: BytePath
+
+    init(_ bundle: BytePath) { self.bundle = bundle }
+
+    /// Throws if something forbids to replace `umoci.json` or to take away the files that say what the tree was so far.
+    func check() throws {
+        let directory = try attempt("open the bundle", bundle) { () throws(Errno) in
+            try FileDescriptor.workingDirectory.open(bundle, [.directory])
+        }
+        try check(.current, in: directory.fd, bundle)
+        do throws(Errno) {
+            try directory.fd.checkWritable(.current)
+        } catch .readOnlyFileSystem {
+            throw StoreError(
+                .failed,
+                "the bundle \"\(bundle)\" is read-only and cannot be refreshed", subject: bundle,
+                remedy: .makeWritable(bundle)
+            )
+        } catch {
+            throw StoreError.system("refresh the bundle", bundle, error)
+        }
+        let mounts = Set(
+            ((try? directory.fd.path()).flatMap { try? MountTable.mounts(below: $0) } ?? []).map(\.point))
+        let place = try? directory.fd.path()
+        let names = try attempt("list the directory", bundle) { () throws(Errno) in
+            try directory.fd.entries().map(\.name)
+        }
+        for name in names where name == BundleMetadata.fileName || BundleMetadata.isState(name) {
+            try check(name, in: directory.fd, bundle.appending(name))
+            if let point = place?.appending(name), mounts.contains(point) {
+                throw StoreError(
+                    .unsupported,
+                    "the bundle \"\(bundle)\" cannot be refreshed: something is mounted at \"\(point)\"",
+                    subject: bundle, remedy: .unmount(point, recursively: false))
+            }
+        }
+    }
+
+    /// Throws if flags of chattr(1) protect a file.
+    ///
+    /// - Parameter path: of it, for the message.
+    func check(_ name: BytePath, in directory: FileDescriptor, _ path: BytePath) throws {
+        if let file = ProtectedFile(name, in: directory, path: path) {
+            throw StoreError.protected("the bundle \"\(bundle)\" cannot be refreshed", bundle, by: file)
+        }
+    }
+}
