@@ -6,8 +6,8 @@ import VarveDriverKit
 struct FolderDriver: StorageDriver {
     let name = "folder"
 
-    func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
-        try FolderUnpack(context.bundle, mode: context.bundleMode)
+    func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
+        .cumulative(try FolderUnpack(context.bundle, mode: context.bundleMode))
     }
     func freeze(_ context: RepackContext) throws -> any FrozenBundle {
         try FolderBundle(context, driver: self)
@@ -15,7 +15,7 @@ struct FolderDriver: StorageDriver {
 }
 
 /// The bundle has another name until it is whole, and is deleted if it never is.
-final class FolderUnpack: UnpackTransaction {
+final class FolderUnpack: CumulativeUnpack {
     let layersInPlace = 0
     private let place: BytePath
     private let unfinished: BytePath

@@ -11,8 +11,8 @@ public struct BtrfsDriver: StorageDriver {
 
     package init(store: SnapshotStore) { self.store = store }
 
-    public func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
-        try BtrfsUnpack(store: store, context: context)
+    public func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
+        .cumulative(try BtrfsUnpack(store: store, context: context))
     }
 
     public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
@@ -39,7 +39,7 @@ func chainVariant(_ options: ApplyOptions) -> String {
 ///
 /// Layers are applied to one writable subvolume in `work/`; after each that ends a prefix worth a chain
 /// (`ChainPolicy`), a read-only snapshot of it is published.
-private final class BtrfsUnpack: UnpackTransaction {
+private final class BtrfsUnpack: CumulativeUnpack {
     private let store: SnapshotStore
     private let context: UnpackContext
     private let names: [ChainName]

@@ -10,8 +10,8 @@ package struct RootfsDriver: StorageDriver {
 
     package init() {}
 
-    package func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
-        try RootfsTransaction(context.bundle, owners: context.options.owners)
+    package func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
+        .cumulative(try RootfsUnpack(context.bundle, owners: context.options.owners))
     }
 
     package func freeze(_ context: RepackContext) throws -> any FrozenBundle {
@@ -23,7 +23,7 @@ package struct RootfsDriver: StorageDriver {
 }
 
 /// A directory beside its place until it is whole.
-private final class RootfsTransaction: UnpackTransaction {
+private final class RootfsUnpack: CumulativeUnpack {
     let layersInPlace = 0
     private let place: NewPlace
     private let work: WorkDirectory

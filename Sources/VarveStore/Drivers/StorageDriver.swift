@@ -88,28 +88,36 @@ public struct RepackContext: Sendable {
     }
 }
 
-/// Where a layer is to be extracted.
+/// Where a layer is to be extracted on top of those below it.
 public struct ExtractionTarget: Sendable {
-    /// The directory that the layer's entries go into.
+    /// The directory that the layer's entries go into; the layers below are in it.
     public var root: SharedDescriptor
     /// Nothing lies below the layer in that directory.
     public var isBottom: Bool
     /// Takes the digest of each file as it is written; nil where nobody wants to know.
     public var digests: ContentDigests?
-    /// Of a layer that goes into a directory of its own: how, and what came of it. Nil: the layers below are in `root`.
-    public var standalone: StandaloneLayer?
-    /// The layer is there already: nothing is extracted, and `root` is what the layers above it see.
-    public var isInPlace: Bool
 
     /// Where a layer is to go; each argument is described at its property.
-    public init(
-        root: SharedDescriptor, isBottom: Bool, digests: ContentDigests? = nil,
-        standalone: StandaloneLayer? = nil, isInPlace: Bool = false
-    ) {
+    public init(root: SharedDescriptor, isBottom: Bool, digests: ContentDigests? = nil) {
         self.root = root
         self.isBottom = isBottom
         self.digests = digests
-        self.standalone = standalone
+    }
+}
+
+/// The directory of one layer alone.
+public struct LayerDirectory: Sendable {
+    /// The directory that the layer's entries go into.
+    public var root: SharedDescriptor
+    /// How the layer is kept there, and what its extraction finds out.
+    public var layer: StandaloneLayer
+    /// The layer is there already: nothing is extracted, and `root` is what the layers above it see.
+    public var isInPlace: Bool
+
+    /// The directory of a layer; each argument is described at its property.
+    public init(root: SharedDescriptor, layer: StandaloneLayer, isInPlace: Bool = false) {
+        self.root = root
+        self.layer = layer
         self.isInPlace = isInPlace
     }
 }
@@ -134,30 +142,36 @@ public protocol StorageDriver: Sendable {
     var name: String { get }
 
     /// Begins an unpack: finds out what is there already (try-skip) and makes nothing visible.
-    func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction
+    func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction
 
     /// Freezes a bundle and finds what changed in it since it was unpacked.
     func freeze(_ context: RepackContext) throws -> any FrozenBundle
 }
 
+/// An unpack that a driver has begun, by the way in which the driver keeps layers.
+public enum UnpackTransaction {
+    /// All layers go into one tree, one after another.
+    case cumulative(any CumulativeUnpack)
+    /// Each layer goes into a directory of its own; layers are extracted side by side.
+    case stacking(any StackingUnpack)
+
+    /// What both ways have.
+    public var unpack: any BundleUnpack {
+        switch self {
+        case .cumulative(let unpack): unpack
+        case .stacking(let unpack): unpack
+        }
+    }
+}
+
 /// One image on its way into a bundle. What is not finished leaves nothing behind when the value goes away.
-public protocol UnpackTransaction: AnyObject {
+///
+/// A driver makes a `CumulativeUnpack` or a `StackingUnpack`.
+public protocol BundleUnpack: AnyObject {
     /// How many layers, from the bottom, need not be read.
     var layersInPlace: Int { get }
 
-    /// Whether each layer has a directory of its own: layers are then extracted side by side, and `target` is asked for
-    /// all of them before any is extracted.
-    var supportsParallelExtraction: Bool { get }
-
-    /// With directories of their own: those of the layers in place, the bottom one first. A layer that depends on what
-    /// lies below it finds it there.
-    var layersInPlaceRoots: [LowerLayer] { get }
-
-    /// Where layer `index` is to go, called in order; nil if it has come into place meanwhile by somebody else.
-    /// `whileWaiting` is called now and then while somebody else is at it, and throws to give up.
-    func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget?
-
-    /// Layer `index` was applied whole and is what its DiffID says, or its target said that it is in place; called in
+    /// Layer `index` was applied whole and is what its DiffID says, or the driver said that it is in place; called in
     /// order.
     func didExtract(layer index: Int) throws
 
@@ -172,6 +186,24 @@ public protocol UnpackTransaction: AnyObject {
 
     /// Puts the bundle in its place, with `files` beside `rootfs/`: the last step, all or nothing.
     func finish(files: [BundleFile]) throws
+}
+
+/// An unpack in which each layer is applied on top of those below it, in one tree.
+public protocol CumulativeUnpack: BundleUnpack {
+    /// Where layer `index` is to go, called in order; nil if it has come into place meanwhile by somebody else.
+    /// `whileWaiting` is called now and then while somebody else is at it, and throws to give up.
+    func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget?
+}
+
+/// An unpack in which each layer has a directory of its own. A layer that depends on what lies below it finds it in the
+/// directories below.
+public protocol StackingUnpack: BundleUnpack {
+    /// The directories of the layers in place, the bottom one first.
+    var lowerLayers: [LowerLayer] { get }
+
+    /// The directory of layer `index`, empty unless the layer is in place. It is called in order, for all layers before any is
+    /// extracted. `whileWaiting` is called now and then while somebody else is at it, and throws to give up.
+    func directory(forLayer index: Int, whileWaiting: () throws -> Void) throws -> LayerDirectory
 }
 
 /// A bundle held still.
@@ -201,10 +233,7 @@ public protocol FrozenBundle: AnyObject {
     func didRepack(_ manifest: Descriptor, tag: String) throws
 }
 
-extension UnpackTransaction {
-    public var supportsParallelExtraction: Bool { false }
-    public var layersInPlaceRoots: [LowerLayer] { [] }
-
+extension BundleUnpack {
     public func record(onEntry: () throws -> Void) throws -> RecordedTree {
         let root = try rootfs()
         return try RecordedTree.scan(root.fd, onEntry: onEntry)

@@ -34,6 +34,8 @@ package struct LayerExtraction: Sendable {
     package struct Extracted: Sendable {
         /// Of the bytes that came out of the blob.
         package var diffID: DiffID
+        /// Bytes of the archive that came out of the blob.
+        package var size: Int64
         /// What was left out of the layer, a sentence each.
         package var omissions: [String]
     }
@@ -61,9 +63,9 @@ package struct LayerExtraction: Sendable {
             try cancellation.check()
             try onEntry(bytesRead.count)
         }
-        guard let diffID = stream.diffID else {
+        guard let archive = stream.archive else {
             throw StoreError(.failed, "the layer \(layer.digest) ended before its DiffID was known")
         }
-        return Extracted(diffID: diffID, omissions: applier.omissions)
+        return Extracted(diffID: archive.diffID, size: archive.size, omissions: applier.omissions)
     }
 }

@@ -12,7 +12,7 @@ import VarveSystem
 final class LayerStream {
     let source: ThreadedSource
     private let layer: Descriptor
-    private let result: DiffIDResult
+    private let result: ArchiveResult
 
     /// - Parameter diffID: what the layer must have; nil to take what comes.
     init(
@@ -20,7 +20,7 @@ final class LayerStream {
         budget: MemoryBudget = MemoryBudget(bytes: 4 << 20), bytesRead: SharedCounter = SharedCounter()
     ) throws {
         layer = descriptor
-        let result = DiffIDResult()
+        let result = ArchiveResult()
         self.result = result
         let type = try LayerMediaType(descriptor.mediaType)
         let blob = TappedSource(
@@ -30,8 +30,8 @@ final class LayerStream {
             observer: DiffIDObserver(diffID, of: descriptor, result), budget: budget)
     }
 
-    /// Of the whole layer; nil until the end of the stream was read.
-    var diffID: DiffID? { result.value }
+    /// The DiffID and the bytes of the layer's archive; nil until the end of the stream was read.
+    var archive: (diffID: DiffID, size: Int64)? { result.value }
 
     /// Applies the layer to its end: the one way to put a blob onto a tree. An error names the layer where it can, and ends the
     /// threads of the stream.
@@ -103,16 +103,20 @@ private final class DiffIDObserver: ByteObserver {
     private var hasher: DigestHasher
     private let expected: DiffID?
     private let blob: Descriptor
-    private let result: DiffIDResult
+    private let result: ArchiveResult
+    private var size: Int64 = 0
 
-    init(_ diffID: DiffID?, of blob: Descriptor, _ result: DiffIDResult) {
+    init(_ diffID: DiffID?, of blob: Descriptor, _ result: ArchiveResult) {
         hasher = DigestHasher(diffID?.digest.algorithm ?? .sha256)
         expected = diffID
         self.blob = blob
         self.result = result
     }
 
-    func observe(_ bytes: UnsafeRawBufferPointer) { unsafe hasher.update(bytes) }
+    func observe(_ bytes: UnsafeRawBufferPointer) {
+        unsafe hasher.update(bytes)
+        size += Int64(bytes.count)
+    }
 
     func finish() throws {
         let actual = hasher.finish()
@@ -123,15 +127,15 @@ private final class DiffIDObserver: ByteObserver {
                 subject: BytePath("\(blob.digest)"), remedy: .getImageAgain
             )
         }
-        result.set(DiffID(actual))
+        result.set(DiffID(actual), size: size)
     }
 }
 
-/// A DiffID that one thread finds out and another reads.
-private final class DiffIDResult: Sendable {
-    private let found = Mutex<DiffID?>(nil)
-    var value: DiffID? { found.withLock { $0 } }
-    func set(_ diffID: DiffID) { found.withLock { $0 = diffID } }
+/// What one thread finds out of an archive and another reads.
+private final class ArchiveResult: Sendable {
+    private let found = Mutex<(diffID: DiffID, size: Int64)?>(nil)
+    var value: (diffID: DiffID, size: Int64)? { found.withLock { $0 } }
+    func set(_ diffID: DiffID, size: Int64) { found.withLock { $0 = (diffID, size) } }
 }
 
 extension Compression {

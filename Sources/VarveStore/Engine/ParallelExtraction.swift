@@ -8,7 +8,7 @@ import SystemPackage
 
 /// Extracts layers side by side, each into a directory of its own.
 ///
-/// Targets are asked for all layers first. A bounded number of threads takes the layers from the bottom up; each layer is
+/// The directories of all layers are asked for first. A bounded number of threads takes the layers from the bottom up; each layer is
 /// finished in order, on the caller's thread. A layer that depends on something below waits for all layers below it to
 /// be finished: the lowest one at work never waits, so they all come to their end.
 struct ParallelExtraction {
@@ -40,29 +40,26 @@ struct ParallelExtraction {
     private static let threadsPerLayer = 4
 
     /// Layers from `first` up.
-    func run(_ transaction: any UnpackTransaction, from first: Int) throws {
-        let inPlace = transaction.layersInPlaceRoots
+    func run(_ unpack: any StackingUnpack, from first: Int) throws {
+        let inPlace = unpack.lowerLayers
         guard inPlace.count == first else {
             throw StoreError(
                 .failed,
                 "the store has \(first) layers in place and told the directories of \(inPlace.count); layers cannot be extracted beside them"
             )
         }
-        var targets: [ExtractionTarget] = []
+        var targets: [LayerDirectory] = []
         for index in first..<layers.count {
             try cancellation.check()
-            let target = try transaction.target(forLayer: index) {
+            let target = try unpack.directory(forLayer: index) {
                 progress(.layer(index: index, isWaiting: true))
                 try cancellation.check()
-            }
-            guard let target else {
-                throw StoreError(.failed, "the store gave no directory for layer \(index)")
             }
             targets.append(target)
         }
         let roots =
             inPlace
-            + targets.map { LowerLayer(root: $0.root, whiteouts: $0.standalone?.whiteouts ?? .overlayfs) }
+            + targets.map { LowerLayer(root: $0.root, whiteouts: $0.layer.whiteouts) }
         let count = max(
             1,
             min(
@@ -95,7 +92,7 @@ struct ParallelExtraction {
                     omissions.note(applier.omissions, of: layers[index], index)
                 }
                 try cancellation.check()
-                try transaction.didExtract(layer: index)
+                try unpack.didExtract(layer: index)
                 state.finished(index)
             }
         } catch {
@@ -125,8 +122,7 @@ struct ParallelExtraction {
         let stream = try LayerStream(
             layers[index], diffID: diffIDs[index], from: layout, budget: budget, bytesRead: bytesRead)
         let applier = LayerApplier(
-            root: target.root.fd, isBottom: target.isBottom, options: options.apply,
-            standalone: target.standalone
+            root: target.root.fd, isBottom: index == 0, options: options.apply, standalone: target.layer
         ) { try state.waitForAll(below: index) }
         try stream.apply(with: applier, allowance) {
             try cancellation.check()
@@ -142,7 +138,7 @@ private final class ParallelState: @unchecked Sendable {
     private let monitor = Monitor()
     private let changed = Condition()
     private let first: Int
-    private let targets: [ExtractionTarget]
+    private let targets: [LayerDirectory]
     private let roots: [LowerLayer]
     /// All guarded by the monitor.
     private var next: Int
@@ -150,7 +146,7 @@ private final class ParallelState: @unchecked Sendable {
     private var finishedCount: Int
     private var failures: [Int: any Error] = [:]
 
-    init(first: Int, targets: [ExtractionTarget], roots: [LowerLayer]) {
+    init(first: Int, targets: [LayerDirectory], roots: [LowerLayer]) {
         self.first = first
         self.targets = targets
         self.roots = roots
@@ -158,7 +154,7 @@ private final class ParallelState: @unchecked Sendable {
         finishedCount = first
     }
 
-    func target(_ index: Int) -> ExtractionTarget { targets[index - first] }
+    func target(_ index: Int) -> LayerDirectory { targets[index - first] }
 
     /// The next layer to extract; nil if there is none, or something failed.
     func take() -> Int? {

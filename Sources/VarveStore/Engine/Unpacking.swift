@@ -73,24 +73,25 @@ public struct Unpacking: Sendable {
             options: options.apply, chains: options.chains, bundleMode: options.bundleMode,
             cancellation: cancellation)
         let transaction = try driver.beginUnpack(context)
+        let unpack = transaction.unpack
         try extract(image, transaction)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)
         let configuration = try Self.runtimeConfiguration(
-            image.config, rootfs: try transaction.rootfs(), owners: options.apply.owners,
+            image.config, rootfs: try unpack.rootfs(), owners: options.apply.owners,
             hostname: options.hostname)
         try cancellation.check()
         var files = [
-            BundleFile(name: "config.json", contents: try transaction.runtimeConfiguration(configuration)),
+            BundleFile(name: "config.json", contents: try unpack.runtimeConfiguration(configuration)),
             BundleFile(name: BundleMetadata.fileName, contents: metadata.encoded),
         ]
         if options.writesMtree {
-            let record = try transaction.record { try cancellation.check() }
+            let record = try unpack.record { try cancellation.check() }
             files.append(
                 BundleFile(
                     name: BundleMetadata.mtreeName(image.manifestDescriptor.digest), contents: record.mtree))
         }
-        try transaction.finish(files: files)
-        return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
+        try unpack.finish(files: files)
+        return Result(layersInPlace: unpack.layersInPlace, layers: image.layers.count)
     }
 
     /// Unpacks the layers of `image` alone, so that `rootfs` is its root file system.
@@ -104,32 +105,39 @@ public struct Unpacking: Sendable {
             UnpackContext(
                 bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
                 options: options.apply, chains: options.chains, cancellation: cancellation))
+        let unpack = transaction.unpack
         try extract(image, transaction)
         try cancellation.check()
-        try transaction.finish(files: [])
-        return Result(layersInPlace: transaction.layersInPlace, layers: image.layers.count)
+        try unpack.finish(files: [])
+        return Result(layersInPlace: unpack.layersInPlace, layers: image.layers.count)
     }
 
-    private func extract(_ image: ResolvedImage, _ transaction: any UnpackTransaction) throws {
+    private func extract(_ image: ResolvedImage, _ transaction: UnpackTransaction) throws {
         let layers = image.layers
-        let first = min(max(transaction.layersInPlace, 0), layers.count)
+        let first = min(max(transaction.unpack.layersInPlace, 0), layers.count)
         let planned = layers[first...].reduce(Int64(0)) { $0 + $1.size }
         progress(.planned(layersInPlace: first, layers: layers.count, bytes: planned))
         guard first < layers.count else { return }
-        if transaction.supportsParallelExtraction {
-            return try ParallelExtraction(
+        switch transaction {
+        case .cumulative(let unpack): try extract(image, unpack, from: first)
+        case .stacking(let unpack):
+            try ParallelExtraction(
                 layers: layers, diffIDs: image.diffIDs, layout: image.layout, options: options,
                 cancellation: cancellation, omissions: omissions, progress: progress
-            ).run(transaction, from: first)
+            ).run(unpack, from: first)
         }
+    }
 
+    /// One layer after another, while the next ones are inflated.
+    private func extract(_ image: ResolvedImage, _ unpack: any CumulativeUnpack, from first: Int) throws {
+        let layers = image.layers
         let bytesRead = SharedCounter()
         var ahead = LayersAhead(
             image, memory: options.memory, helpers: options.helpers, bytesRead: bytesRead)
         let allowance = UnpackAllowance(options.limits)
         for index in first..<layers.count {
             try cancellation.check()
-            let target = try transaction.target(forLayer: index) {
+            let target = try unpack.target(forLayer: index) {
                 progress(.layer(index: index, isWaiting: true))
                 try cancellation.check()
             }
@@ -144,7 +152,7 @@ public struct Unpacking: Sendable {
                 progress(.read(bytes: bytesRead.count))
             }
             omissions.note(applier.omissions, of: layers[index], index)
-            try transaction.didExtract(layer: index)
+            try unpack.didExtract(layer: index)
         }
     }
 

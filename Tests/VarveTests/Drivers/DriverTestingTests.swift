@@ -65,7 +65,7 @@ struct WrappingDriver: StorageDriver {
 
     init(_ wrapped: any StorageDriver) { self.wrapped = wrapped }
 
-    func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
+    func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
         try wrapped.beginUnpack(context)
     }
     func freeze(_ context: RepackContext) throws -> any FrozenBundle { try wrapped.freeze(context) }
@@ -90,7 +90,7 @@ struct WrongDriver: StorageDriver {
     let fault: Fault
     var name: String { "wrong" }
 
-    func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
+    func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
         switch fault {
         case .leavesUnfinished:
             try? FileDescriptor.workingDirectory.makeDirectory(

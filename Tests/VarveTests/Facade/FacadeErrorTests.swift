@@ -225,7 +225,7 @@ import VarveSystem
     struct BrokenDriver: StorageDriver {
         var error: any Error
         var name: String { "broken" }
-        func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction { throw error }
+        func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction { throw error }
         func freeze(_ context: RepackContext) throws -> any FrozenBundle { throw error }
     }
 

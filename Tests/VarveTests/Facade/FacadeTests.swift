@@ -439,7 +439,7 @@ import Varve
         #expect(context.chainIDs.count == 3 && context.diffIDs.count == 3)
         do {
             let transaction = try DirectoryDriver().beginUnpack(context)
-            #expect(transaction.layersInPlace == 0)
+            #expect(transaction.unpack.layersInPlace == 0)
         }
         let store = LayerStore(driver: DirectoryDriver())
         try await store.unpack(world.layoutPath.appendingBytes(":a"), into: world.bundle())

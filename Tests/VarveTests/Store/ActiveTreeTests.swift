@@ -83,6 +83,7 @@ import Testing
         let extracted = try extraction.apply(
             image.layers[2], diffID: nil, to: ExtractionTarget(root: try tree.rootfs(), isBottom: false))
         #expect(extracted.diffID == layers[2].diffID && extracted.omissions == [])
+        #expect(extracted.size == layers[2].archive.count)
         let mark = try tree.mark()
 
         let frozen = try tree.freeze(in: store.work)

@@ -12,8 +12,8 @@ public struct DirectoryDriver: StorageDriver {
 
     package init(logger: Logger = Logger(label: "varve")) { self.logger = logger }
 
-    public func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
-        try DirectoryUnpack(context)
+    public func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
+        .cumulative(try DirectoryUnpack(context))
     }
 
     public func freeze(_ context: RepackContext) throws -> any FrozenBundle {

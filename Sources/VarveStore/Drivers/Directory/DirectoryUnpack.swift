@@ -4,7 +4,7 @@ import VarveSystem
 import SystemPackage
 
 /// An unpack into a plain directory, which is built beside its place and renamed to it.
-final class DirectoryUnpack: UnpackTransaction {
+final class DirectoryUnpack: CumulativeUnpack {
     private let context: UnpackContext
     private let place: BundlePlace
     private let work: WorkDirectory

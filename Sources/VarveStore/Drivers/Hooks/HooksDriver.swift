@@ -22,8 +22,8 @@ package struct HooksDriver: StorageDriver {
             logger: logger)
     }
 
-    package func beginUnpack(_ context: UnpackContext) throws -> any UnpackTransaction {
-        try HooksUnpack(runner: runner, context: context)
+    package func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
+        try HooksUnpack.begin(runner: runner, context: context)
     }
 
     package func freeze(_ context: RepackContext) throws -> any FrozenBundle {

@@ -3,54 +3,57 @@ import VarveOCI
 import VarveSystem
 import SystemPackage
 
-/// An unpack whose layers are kept by hook programs.
+/// An unpack whose layers are kept by hook programs: what it is like however they keep them.
 ///
 /// The bundle is made under its own name at once, since the programs are told it and may mount something there. It is
 /// one when `config.json` and `umoci.json` are in it, which are written last; until then, whatever goes wrong takes it
 /// away again.
-final class HooksUnpack: UnpackTransaction {
-    private let runner: HookRunner
-    private let context: UnpackContext
-    private let request: HookRequest
-    private let place: HookedBundlePlace
-    private let directories: HookDirectories
-    private(set) var layersInPlace = 0
-    private(set) var layersInPlaceRoots: [LowerLayer] = []
-    private var targets: [Int: (target: ExtractionTarget, directory: BytePath)] = [:]
+class HooksUnpack {
+    fileprivate let runner: HookRunner
+    fileprivate let request: HookRequest
+    fileprivate let place: HookedBundlePlace
+    fileprivate let directories: HookDirectories
+    private let cancellation: Cancellation
+    fileprivate(set) var layersInPlace = 0
+    /// The directories of the layers in place, where each has one of its own.
+    fileprivate(set) var lowerLayers: [LowerLayer] = []
 
-    var supportsParallelExtraction: Bool { runner.has(.extractTo) }
+    /// Begins an unpack: whether a program gives a directory for each layer decides how.
+    static func begin(runner: HookRunner, context: UnpackContext) throws -> UnpackTransaction {
+        runner.has(.extractTo)
+            ? .stacking(try HooksStackingUnpack(runner, context, isStacking: true))
+            : .cumulative(try HooksCumulativeUnpack(runner, context, isStacking: false))
+    }
 
-    init(runner: HookRunner, context: UnpackContext) throws {
+    fileprivate init(_ runner: HookRunner, _ context: UnpackContext, isStacking: Bool) throws {
         self.runner = runner
-        self.context = context
+        cancellation = context.cancellation
         request = try HookRequest(
             bundle: context.bundle, image: context.image, tag: context.image.tag, options: context.options)
         place = try HookedBundlePlace(request.bundle)
         let hooks = runner.configuration.hooks
         directories = HookDirectories(
             bundle: request.bundle, store: hooks[.extractTo]?.store ?? hooks[.trySkip]?.store)
-        try trySkip()
+        try trySkip(context.diffIDs.count, isStacking: isStacking)
         try place.complete(
-            makesRootfs: layersInPlace == 0 || supportsParallelExtraction, owners: context.options.owners,
+            makesRootfs: layersInPlace == 0 || isStacking, owners: context.options.owners,
             mode: context.bundleMode)
     }
 
-    private func ask(_ name: HookName, _ members: JSONObject) throws -> HookAnswer? {
-        try runner.ask(name, bundle: request.bundle, members, cancellation: context.cancellation)
+    fileprivate func ask(_ name: HookName, _ members: JSONObject) throws -> HookAnswer? {
+        try runner.ask(name, bundle: request.bundle, members, cancellation: cancellation)
     }
 
-    private func trySkip() throws {
+    private func trySkip(_ count: Int, isStacking: Bool) throws {
         guard let given = try ask(.trySkip, request.members) else { return }
-        let answer = try TrySkipAnswer(
-            given, layers: context.diffIDs.count, needsDirectories: supportsParallelExtraction)
+        let answer = try TrySkipAnswer(given, layers: count, needsDirectories: isStacking)
         let layers = answer.layers
-        layersInPlaceRoots = try answer.directories.map {
+        lowerLayers = try answer.directories.map {
             LowerLayer(root: try directories.open($0, given.failure), whiteouts: answer.whiteouts)
         }
         layersInPlace = layers
         switch try place.rootfsEntries() {
-        case nil
-        where layers == context.diffIDs.count && layers > 0 || layers > 0 && !supportsParallelExtraction:
+        case nil where layers == count && layers > 0 || layers > 0 && !isStacking:
             throw given.failure.wrongAnswer(
                 "it says that \(layers) layers are in place, and there is no rootfs in the bundle")
         case let entries? where layers == 0 && entries > 0:
@@ -60,9 +63,46 @@ final class HooksUnpack: UnpackTransaction {
         }
     }
 
+    func didExtract(layer index: Int) throws {
+        try ask(.postExtract, request.layer(index))?.end()
+    }
+
+    func rootfs() throws -> SharedDescriptor { try place.rootfs() }
+
+    func runtimeConfiguration(_ proposed: [UInt8]) throws -> [UInt8] {
+        guard runner.has(.runtimeConfig) else { return proposed }
+        let value: JSONValue
+        do throws(JSONSyntaxError) { value = try JSONValue(parsing: proposed, expansion: nil) } catch {
+            throw StoreError(.failed, "config.json cannot be given to a hook: \(error)")
+        }
+        guard let answer = try ask(.runtimeConfig, request.adding("runtimeConfig", value)) else {
+            return proposed
+        }
+        return JSONValue.object(try RuntimeConfigAnswer(answer).configuration).serialized(pretty: true)
+    }
+
+    func finish(files: [BundleFile]) throws {
+        try place.write(files)
+        try ask(.postUnpack, request.members)?.end()
+        place.keep()
+    }
+}
+
+/// Layers go into the bundle's own `rootfs/`, and a program may keep it after each.
+private final class HooksCumulativeUnpack: HooksUnpack, CumulativeUnpack {
     func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget? {
+        ExtractionTarget(root: try place.rootfs(), isBottom: index == 0)
+    }
+}
+
+/// A program gives a directory for each layer.
+private final class HooksStackingUnpack: HooksUnpack, StackingUnpack {
+    private var targets: [Int: (target: LayerDirectory, path: BytePath)] = [:]
+
+    func directory(forLayer index: Int, whileWaiting: () throws -> Void) throws -> LayerDirectory {
         guard let given = try ask(.extractTo, request.layer(index)) else {
-            return ExtractionTarget(root: try place.rootfs(), isBottom: index == 0)
+            throw StoreError(
+                .failed, "the hook \(HookName.extractTo.rawValue) gave no directory for layer \(index)")
         }
         let answer = try ExtractToAnswer(given, layer: index)
         let directory = answer.directory
@@ -84,9 +124,8 @@ final class HooksUnpack: UnpackTransaction {
                     "the directory \"\(directory)\" is to take both layer \(other.key) and layer \(index)")
             }
         }
-        let target = ExtractionTarget(
-            root: root, isBottom: index == 0, standalone: StandaloneLayer(whiteouts: answer.whiteouts),
-            isInPlace: answer.isInPlace)
+        let target = LayerDirectory(
+            root: root, layer: StandaloneLayer(whiteouts: answer.whiteouts), isInPlace: answer.isInPlace)
         targets[index] = (target, directory)
         return target
     }
@@ -100,36 +139,16 @@ final class HooksUnpack: UnpackTransaction {
         }
     }
 
-    func didExtract(layer index: Int) throws {
+    override func didExtract(layer index: Int) throws {
         var members = request.layer(index)
-        if let (target, directory) = targets[index], let standalone = target.standalone {
+        if let (target, directory) = targets[index] {
             members["directory"] = .string(directory.description)
             members["extracted"] = .bool(target.isInPlace)
             if !target.isInPlace {
-                members["dependsOnLower"] = .bool(standalone.dependsOnLower)
-                members["hasRootEntry"] = .bool(standalone.hasRootEntry)
+                members["dependsOnLower"] = .bool(target.layer.dependsOnLower)
+                members["hasRootEntry"] = .bool(target.layer.hasRootEntry)
             }
         }
         try ask(.postExtract, members)?.end()
-    }
-
-    func rootfs() throws -> SharedDescriptor { try place.rootfs() }
-
-    func runtimeConfiguration(_ proposed: [UInt8]) throws -> [UInt8] {
-        guard runner.has(.runtimeConfig) else { return proposed }
-        let value: JSONValue
-        do throws(JSONSyntaxError) { value = try JSONValue(parsing: proposed, expansion: nil) } catch {
-            throw StoreError(.failed, "config.json cannot be given to a hook: \(error)")
-        }
-        guard let answer = try ask(.runtimeConfig, request.adding("runtimeConfig", value)) else {
-            return proposed
-        }
-        return JSONValue.object(try RuntimeConfigAnswer(answer).configuration).serialized(pretty: true)
-    }
-
-    func finish(files: [BundleFile]) throws {
-        try place.write(files)
-        try ask(.postUnpack, request.members)?.end()
-        place.keep()
     }
 }
