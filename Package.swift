@@ -24,6 +24,12 @@ let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 
+/// What gRPC needs, for the daemon alone: without the trait `Containerd` none of it is built or linked.
+let remoteCalls: [Target.Dependency] = [
+    ("GRPCCore", "grpc-swift-2"), ("GRPCNIOTransportHTTP2Posix", "grpc-swift-nio-transport"),
+    ("GRPCProtobuf", "grpc-swift-protobuf"), ("SwiftProtobuf", "swift-protobuf"),
+].map { .product(name: $0.0, package: $0.1, condition: .when(traits: ["Containerd"])) }
+
 /// Imports point down only: a target depends on targets above it in this list, never on one below.
 let package = Package(
     name: "varve",
@@ -33,12 +39,24 @@ let package = Package(
         .library(name: "VarveDriverTesting", targets: ["VarveDriverTesting"]),
         .library(name: "BtrfsSendStream", targets: ["BtrfsSendStream"]),
         .executable(name: "varve", targets: ["varve"]),
+        .executable(name: "varve-containerd", targets: ["varve-containerd"]),
+    ],
+    traits: [
+        .trait(
+            name: "Containerd",
+            description:
+                "varve-containerd, the daemon that serves containerd. It brings gRPC; the command needs none."
+        )
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0", traits: []),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+        .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
+        .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.9.2"),
+        .package(url: "https://github.com/grpc/grpc-swift-protobuf", from: "2.4.1"),
     ],
     targets: [
         library(
@@ -108,6 +126,31 @@ let package = Package(
             ],
             swiftSettings: rules),
         .executableTarget(name: "varve", dependencies: ["VarveCommands"], swiftSettings: rules),
+        .target(
+            name: "VarveContainerd",
+            dependencies: [
+                "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveBtrfs", "VarveSystem", crypto,
+                logging,
+                system,
+            ],
+            swiftSettings: rules),
+        // Generated (Scripts/generate-stubs), and like the next one empty without the trait `Containerd`.
+        .target(name: "ContainerdInterface", dependencies: remoteCalls, exclude: ["Protos"]),
+        .target(
+            name: "VarveContainerdRPC",
+            dependencies: [
+                "VarveContainerd", "ContainerdInterface", "VarveStore", "VarveOCI", "VarveArchive",
+                "VarveSystem",
+                logging, system,
+            ] + remoteCalls,
+            swiftSettings: rules),
+        .executableTarget(
+            name: "varve-containerd",
+            dependencies: [
+                "VarveContainerd", "VarveContainerdRPC", "VarveStore", "VarveSystem", argumentParser, logging,
+                system,
+            ],
+            swiftSettings: rules),
 
         .executableTarget(
             name: "embedding-example", dependencies: ["Varve", system], path: "Tests/EmbeddingExample",
@@ -175,6 +218,13 @@ let package = Package(
                 "CLinux",
                 "VarveLayers", "DeltaChecks", "VarveBtrfs", "VarveArchive", "VarveOCI", "VarveSystem",
                 "TestSupport", system,
+            ],
+            swiftSettings: rules),
+        .testTarget(
+            name: "VarveContainerdTests",
+            dependencies: [
+                "VarveContainerd", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveSystem",
+                "TestSupport", logging, system,
             ],
             swiftSettings: rules),
         .testTarget(

@@ -31,6 +31,18 @@ package struct SubvolumeInfo: Hashable, Sendable {
     package var receiveTime: Timestamp
 }
 
+extension SubvolumeInfo {
+    /// What was written down of a subvolume that is gone: whose snapshot it was, and since when.
+    package init(uuid: SubvolumeUUID, parentUUID: SubvolumeUUID?, originTransaction: UInt64) {
+        self.init(
+            id: 0, parentID: 0, directory: 0, generation: originTransaction, isReadOnly: false, uuid: uuid,
+            parentUUID: parentUUID, receivedUUID: nil, changeTransaction: originTransaction,
+            originTransaction: originTransaction, sendTransaction: 0, receiveTransaction: 0,
+            changeTime: .epoch, originTime: .epoch,
+            receiveTime: .epoch)
+    }
+}
+
 extension FileDescriptor {
     /// What btrfs records of the subvolume in which this descriptor lies. Needs no privilege.
     package func subvolumeInfo() throws(BtrfsError) -> SubvolumeInfo {

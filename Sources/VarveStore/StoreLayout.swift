@@ -25,6 +25,8 @@ enum StoreLayout {
     /// What daemons own: `OWNER/trees/` holds the active trees of one (`ActiveCatalog`); made when there are some.
     static let containerd: BytePath = "containerd"
     static let trees: BytePath = "trees"
+    /// Beside `trees/`: what varve-containerd knows of them (`DaemonTrees`).
+    static let records: BytePath = "records"
 
     /// The name of a directory that belongs to one owner.
     ///

@@ -8,6 +8,8 @@ package enum MountTable {
         package var id: UInt64
         /// The absolute path of the mount point. Several mounts may lie on one, the newest on top.
         package var point: BytePath
+        /// What of the file system is mounted there: the path of its root directory in that.
+        package var root: BytePath
         /// Those that hold for all mounts of the file system (the last field).
         package var fileSystemOptions: [String]
     }
@@ -18,10 +20,11 @@ package enum MountTable {
         return bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
             let fields = line.split(separator: UInt8(ascii: " "))
             guard fields.count > 5, let id = UInt64(String(decoding: fields[0], as: UTF8.self)),
+                let root = BytePath(unescapingOctal: fields[3]),
                 let point = BytePath(unescapingOctal: fields[4]), let options = fields.last
             else { return nil }
             return Mount(
-                id: id, point: point,
+                id: id, point: point, root: root,
                 fileSystemOptions: String(decoding: options, as: UTF8.self).split(separator: ",").map {
                     String($0)
                 })

@@ -1,0 +1,20 @@
+import VarveOCI
+package import VarveSystem
+
+/// The name of a snapshot. It is the client's, and means nothing: bytes that are compared as they are, with slashes, spaces and
+/// all. Two strings that Unicode takes for the same text are two keys.
+package struct SnapshotKey: Hashable, Sendable, Comparable {
+    package let bytes: [UInt8]
+
+    package init(_ text: String) { bytes = Array(text.utf8) }
+
+    package var text: String { String(decoding: bytes, as: UTF8.self) }
+    package var isEmpty: Bool { bytes.isEmpty }
+
+    /// The name of its record: a key can be longer than a file name, and hold a slash.
+    package var fileName: BytePath { BytePath(Digest(of: bytes).hex + SnapshotRecord.suffix) }
+
+    package static func < (left: SnapshotKey, right: SnapshotKey) -> Bool {
+        left.bytes.lexicographicallyPrecedes(right.bytes)
+    }
+}

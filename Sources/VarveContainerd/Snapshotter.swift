@@ -1,0 +1,468 @@
+package import Logging
+import Synchronization
+import VarveOCI
+package import VarveStore
+import VarveSystem
+import SystemPackage
+
+/// containerd's snapshots, each a tree of a store. This is what the calls of `snapshots.v1` do; all of them may wait for the disk,
+/// and are called on threads that may.
+///
+/// What is there is kept in memory and on disk (`RecordDirectory`). Two calls never work on one key at a time: the name that a call
+/// makes is taken from its beginning, and what it needs cannot be removed until its end. No lock is held while anything waits
+/// for the disk.
+package final class Snapshotter: Sendable {
+    /// The label by which containerd asks for a snapshot that it need not unpack: the ChainID of the layers.
+    package static let referenceLabel = "containerd.io/snapshot.ref"
+    /// Bytes of a key.
+    package static let keyLimit = 4096
+    /// Bytes of a label, key and value together: containerd's own limit.
+    package static let labelLimit = 4096
+    package static let labelCountLimit = 1000
+
+    package let trees: DaemonTrees
+    private let records: RecordDirectory
+    private let deletions: DeletionQueue
+    private let logger: Logger
+    private let state: Mutex<State>
+
+    private struct State {
+        var records: [SnapshotKey: SnapshotRecord] = [:]
+        var keyOfTree: [UInt64: SnapshotKey] = [:]
+        /// How many snapshots have it as their parent, those in the making included.
+        var children: [SnapshotKey: Int] = [:]
+        /// Names that a call is making.
+        var reserved: Set<SnapshotKey> = []
+        /// Active snapshots that a layer is applied to, or that are being committed.
+        var busy: Set<SnapshotKey> = []
+        var nextTree: UInt64 = DaemonTrees.emptyTree + 1
+
+        mutating func insert(_ record: SnapshotRecord) {
+            records[record.key] = record
+            keyOfTree[record.tree] = record.key
+        }
+
+        mutating func remove(_ record: SnapshotRecord) {
+            records[record.key] = nil
+            if keyOfTree[record.tree] == record.key { keyOfTree[record.tree] = nil }
+        }
+
+        mutating func newTree() -> UInt64 {
+            defer { nextTree += 1 }
+            return nextTree
+        }
+
+        mutating func adopt(childOf parent: SnapshotKey) {
+            if !parent.isEmpty { children[parent, default: 0] += 1 }
+        }
+
+        mutating func abandon(childOf parent: SnapshotKey) {
+            guard let count = children[parent] else { return }
+            children[parent] = count > 1 ? count - 1 : nil
+        }
+    }
+
+    /// Reads the records. A record that cannot be read is left alone, with a warning, and so are then all trees that no record
+    /// names: one of them is that of the record.
+    package init(_ trees: DaemonTrees, logger: Logger) throws {
+        self.trees = trees
+        self.logger = logger
+        records = RecordDirectory(trees.records)
+        deletions = DeletionQueue(trees, records, logger: logger)
+        let read: (records: [SnapshotRecord], faults: [RecordDirectory.Fault])
+        do throws(Errno) {
+            read = try records.read()
+        } catch {
+            throw VarveError.system("read the records in", trees.path, error)
+        }
+        for fault in read.faults {
+            logger.warning(
+                "the record \(fault.name) is not used, and what it names is kept: \(fault.reason)",
+                metadata: ["trees": "\(trees.path)"])
+        }
+        var state = State()
+        var superseded: [SnapshotRecord] = []
+        // A commit writes the new record before it removes the old one.
+        let committed = Set(read.records.filter { $0.kind == .committed }.compactMap(\.committedFrom))
+        for record in read.records {
+            if record.kind == .active, committed.contains(record.tree) {
+                superseded.append(record)
+            } else {
+                state.insert(record)
+            }
+        }
+        for record in state.records.values { state.adopt(childOf: record.parent) }
+        let found = try trees.all()
+        state.nextTree = max(found.numbers.max() ?? 0, state.records.values.map(\.tree).max() ?? 0) + 1
+        self.state = Mutex(state)
+        for record in superseded { try? records.remove(record.key) }
+        let used = Set(state.records.values.map(\.tree))
+        var leftovers: [DeletionQueue.Item] = found.others.map { .leftover($0) }
+        if read.faults.isEmpty {
+            leftovers += found.numbers.filter { $0 != DaemonTrees.emptyTree && !used.contains($0) }.map {
+                .tree($0)
+            }
+        }
+        for record in state.records.values where record.kind == .active {
+            // A commit, or the application of a layer, was cut short.
+            if (try? trees.isReadOnly(record.tree)) == true { try? trees.setReadOnly(record.tree, false) }
+        }
+        deletions.add(leftovers)
+    }
+
+    // MARK: Making
+
+    /// Prepare and View: the mounts of a new snapshot of `parent`, empty for none.
+    ///
+    /// An active snapshot whose label asks for a chain that the store holds is made at once, committed, and answered by
+    /// `alreadyExists`: containerd then looks for it by that label and unpacks nothing.
+    package func make(
+        _ kind: SnapshotRecord.Kind, _ key: SnapshotKey, parent: SnapshotKey, labels: [String: String]
+    ) throws -> [SnapshotMount] {
+        let labels = try Self.checked(labels)
+        try Self.check(key)
+        let wanted =
+            kind == .active ? labels[Self.referenceLabel].flatMap { Digest($0) }.map { ChainID($0) } : nil
+        let (number, source) = try state.withLock { state throws -> (UInt64, SnapshotRecord?) in
+            var source: SnapshotRecord?
+            if !parent.isEmpty {
+                guard let found = state.records[parent] else {
+                    throw ServiceError(.notFound, "there is no parent snapshot \(parent.text.shown)")
+                }
+                guard found.kind == .committed else {
+                    throw ServiceError(
+                        .invalidArgument, "the parent \(parent.text.shown) is not a committed snapshot")
+                }
+                source = found
+            }
+            guard state.records[key] == nil, !state.reserved.contains(key) else {
+                throw ServiceError(.alreadyExists, "there is a snapshot \(key.text.shown)")
+            }
+            state.reserved.insert(key)
+            state.adopt(childOf: parent)
+            return (state.newTree(), source)
+        }
+        var record = SnapshotRecord(
+            key: key, kind: kind, parent: parent, labels: labels, time: .now(), tree: number)
+        do {
+            if let wanted, source == nil || source?.chain != nil, try isThere(wanted, on: parent) {
+                state.withLock { state in
+                    state.reserved.remove(key)
+                    state.abandon(childOf: parent)
+                }
+                throw Skipped(chain: wanted)
+            }
+            if let wanted, source == nil || source?.chain != nil,
+                try trees.makeTree(number, from: wanted, readOnly: true)
+            {
+                record.kind = .committed
+                record.chain = wanted
+            } else if let source {
+                if let chain = source.chain, try trees.makeTree(number, from: chain, readOnly: kind == .view)
+                {
+                    record.chain = chain
+                } else {
+                    try trees.makeTree(number, from: source.tree, readOnly: kind == .view)
+                }
+            } else {
+                try trees.makeTree(number, from: DaemonTrees.emptyTree, readOnly: kind == .view)
+            }
+            try write(record)
+        } catch let skipped as Skipped {
+            throw Self.exists(skipped.chain)
+        } catch {
+            state.withLock { state in
+                state.reserved.remove(key)
+                state.abandon(childOf: parent)
+            }
+            deletions.add([.tree(number)])
+            throw ServiceError(error)
+        }
+        state.withLock { state in
+            state.reserved.remove(key)
+            state.insert(record)
+        }
+        if kind == .active, record.kind == .committed, let wanted { throw Self.exists(wanted) }
+        return [.bind(trees.rootfs(of: number), readOnly: kind == .view)]
+    }
+
+    /// The snapshot that was asked for is there.
+    private struct Skipped: Error { var chain: ChainID }
+
+    private static func exists(_ chain: ChainID) -> ServiceError {
+        ServiceError(.alreadyExists, "the store holds \(chain), and a snapshot of it is there")
+    }
+
+    /// Whether a snapshot of that chain, for that label and on that parent, was made for another namespace of containerd's.
+    private func isThere(_ chain: ChainID, on parent: SnapshotKey) throws -> Bool {
+        state.withLock { state in
+            state.records.values.contains {
+                $0.kind == .committed && $0.parent == parent && $0.chain == chain
+                    && $0.labels[Self.referenceLabel] == chain.description
+            }
+        }
+    }
+
+    /// Commit: makes the active snapshot `key` a committed one called `name`, whose labels are `labels` alone.
+    ///
+    /// Nothing is walked. A tree that is a chain is on disk already; another is snapshot, which writes out what is dirty in it.
+    package func commit(_ name: SnapshotKey, from key: SnapshotKey, labels: [String: String]) throws {
+        let labels = try Self.checked(labels)
+        try Self.check(name)
+        let (active, number) = try state.withLock { state throws -> (SnapshotRecord, UInt64) in
+            guard state.records[name] == nil, !state.reserved.contains(name) else {
+                throw ServiceError(.alreadyExists, "there is a snapshot \(name.text.shown)")
+            }
+            let active = try Self.active(key, in: &state)
+            state.reserved.insert(name)
+            return (active, state.newTree())
+        }
+        var record = SnapshotRecord(
+            key: name, kind: .committed, parent: active.parent, labels: labels, time: .now(),
+            tree: active.tree)
+        record.committedFrom = active.tree
+        do {
+            try trees.setReadOnly(active.tree, true)
+            if let chain = active.chain, try trees.isUnchanged(active.tree) {
+                record.chain = chain
+            } else {
+                let origin = try trees.origin(of: active.tree)
+                try trees.makeTree(number, copying: active.tree)
+                record.tree = number
+                record.origin = origin
+                let (size, inodes) = try trees.usage(of: number, since: origin.transaction)
+                record.usage = SnapshotRecord.Usage(size: size, inodes: inodes)
+            }
+            try write(record)
+        } catch {
+            try? trees.setReadOnly(active.tree, false)
+            state.withLock { state in
+                state.reserved.remove(name)
+                state.busy.remove(key)
+            }
+            deletions.add([.tree(number)])
+            throw ServiceError(error)
+        }
+        do throws(Errno) {
+            try records.remove(key)
+        } catch {
+            // The next start does it: the new record says what it was made from.
+            logger.warning("cannot remove the record of a snapshot that is committed: \(error)")
+        }
+        state.withLock { state in
+            state.reserved.remove(name)
+            state.busy.remove(key)
+            state.remove(active)
+            state.insert(record)
+        }
+        if record.tree != active.tree { deletions.add([.tree(active.tree)]) }
+    }
+
+    private static func active(_ key: SnapshotKey, in state: inout State) throws(ServiceError)
+        -> SnapshotRecord
+    {
+        guard let record = state.records[key] else {
+            throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
+        }
+        guard record.kind == .active else {
+            throw ServiceError(.failedPrecondition, "the snapshot \(key.text.shown) is not active")
+        }
+        guard state.busy.insert(key).inserted else {
+            throw ServiceError(
+                .failedPrecondition,
+                "the snapshot \(key.text.shown) is in use by another call; wait for its end")
+        }
+        return record
+    }
+
+    // MARK: Removing
+
+    /// Remove: the snapshot is gone when this returns, its tree soon after.
+    package func remove(_ key: SnapshotKey) throws {
+        let record = try state.withLock { state throws -> SnapshotRecord in
+            guard let record = state.records[key] else {
+                throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
+            }
+            guard state.children[key] == nil else {
+                throw ServiceError(
+                    .failedPrecondition,
+                    "cannot remove the snapshot \(key.text.shown): others have it as their parent")
+            }
+            guard state.busy.insert(key).inserted else {
+                throw ServiceError(
+                    .failedPrecondition,
+                    "cannot remove the snapshot \(key.text.shown): a call is at work on it; wait for its end")
+            }
+            return record
+        }
+        do throws(Errno) {
+            try records.remove(key)
+        } catch {
+            state.withLock { _ = $0.busy.remove(key) }
+            throw ServiceError(VarveError.system("remove the record of", BytePath(key.text), error))
+        }
+        state.withLock { state in
+            state.busy.remove(key)
+            state.remove(record)
+            state.abandon(childOf: record.parent)
+        }
+        deletions.add([.tree(record.tree)])
+    }
+
+    /// Cleanup: returns when all trees are gone whose snapshots were removed.
+    package func cleanUp() { deletions.drain() }
+
+    // MARK: Asking
+
+    package func record(_ key: SnapshotKey) throws(ServiceError) -> SnapshotRecord {
+        guard let record = state.withLock({ $0.records[key] }) else {
+            throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
+        }
+        return record
+    }
+
+    /// All snapshots that one of the filters matches, by key.
+    package func list(_ filters: [SnapshotFilter]) -> [SnapshotRecord] {
+        let all = state.withLock { Array($0.records.values) }
+        return all.filter { SnapshotFilter.anyMatches(filters, $0) }.sorted { $0.key < $1.key }
+    }
+
+    package func mounts(_ key: SnapshotKey) throws(ServiceError) -> [SnapshotMount] {
+        let record = try record(key)
+        guard record.kind != .committed else {
+            throw ServiceError(
+                .failedPrecondition,
+                "the snapshot \(key.text.shown) is committed; only views of it can be mounted")
+        }
+        return [.bind(trees.rootfs(of: record.tree), readOnly: record.kind == .view)]
+    }
+
+    /// Replaces labels. `paths` are fields as `labels` and `labels.NAME`; none at all stand for all that can be changed.
+    package func update(_ key: SnapshotKey, labels: [String: String], paths: [String]) throws
+        -> SnapshotRecord
+    {
+        var changed = try record(key)
+        let labels = try Self.checked(labels, keepingEmpty: true)
+        let prefix = "labels."
+        for path in paths.isEmpty ? ["labels"] : paths {
+            if path == "labels" {
+                changed.labels = labels
+            } else if path.hasPrefix(prefix) {
+                let name = String(path.dropFirst(prefix.count))
+                changed.labels[name] = labels[name]
+            } else {
+                throw ServiceError(
+                    .invalidArgument,
+                    "the field \(path.shown) of a snapshot cannot be changed; only its labels can")
+            }
+        }
+        changed.labels = try Self.checked(changed.labels)
+        changed.updated = .now()
+        try state.withLock { state throws -> Void in
+            guard state.records[key] != nil else {
+                throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
+            }
+            guard state.busy.insert(key).inserted else {
+                throw ServiceError(
+                    .failedPrecondition,
+                    "the snapshot \(key.text.shown) is in use by another call; wait for its end")
+            }
+        }
+        defer { state.withLock { _ = $0.busy.remove(key) } }
+        do { try write(changed) } catch { throw ServiceError(error) }
+        state.withLock { $0.insert(changed) }
+        return changed
+    }
+
+    /// What a snapshot has that its parent has not.
+    package func usage(_ key: SnapshotKey) throws -> SnapshotRecord.Usage {
+        let record = try record(key)
+        if let usage = record.usage { return usage }
+        do {
+            var usage: SnapshotRecord.Usage?
+            if record.kind == .committed, let chain = record.chain {
+                let parent = state.withLock { $0.records[record.parent] }
+                usage = try trees.usage(ofChain: chain, above: parent?.chain).map {
+                    SnapshotRecord.Usage(size: $0.size, inodes: $0.inodes)
+                }
+            }
+            let result = try usage ?? self.usage(ofTree: record.tree)
+            if record.kind == .committed {
+                // Once: it does not change any more. What is only in memory is found again after the next start.
+                state.withLock { state in
+                    if state.records[key]?.tree == record.tree { state.records[key]?.usage = result }
+                }
+            }
+            return result
+        } catch {
+            throw ServiceError(error)
+        }
+    }
+
+    private func usage(ofTree number: UInt64) throws -> SnapshotRecord.Usage {
+        let (size, inodes) = try trees.usage(of: number)
+        return SnapshotRecord.Usage(size: size, inodes: inodes)
+    }
+
+    // MARK: For the differ
+
+    /// The snapshot whose mount this is; nil if it is none of ours.
+    func snapshot(at mount: SnapshotMount) -> SnapshotRecord? {
+        guard mount.isPlainBind, let number = trees.number(ofRootfs: BytePath(mount.source)),
+            !mount.source.utf8.contains(0)
+        else { return nil }
+        return state.withLock { state in state.keyOfTree[number].flatMap { state.records[$0] } }
+    }
+
+    func parent(of record: SnapshotRecord) -> SnapshotRecord? { state.withLock { $0.records[record.parent] } }
+
+    /// Runs `body` while no other call changes the active snapshot `key`. What `body` returns replaces its record.
+    func changing(_ key: SnapshotKey, _ body: (SnapshotRecord) throws -> SnapshotRecord?) throws {
+        let record = try state.withLock { state throws in try Self.active(key, in: &state) }
+        defer { state.withLock { _ = $0.busy.remove(key) } }
+        guard let changed = try body(record), changed != record else { return }
+        try write(changed)
+        state.withLock { $0.insert(changed) }
+    }
+
+    /// Deletes behind what a tree was exchanged for.
+    func discard(_ leftover: BytePath) { deletions.add([.leftover(leftover)]) }
+
+    // MARK: Parts
+
+    private func write(_ record: SnapshotRecord) throws {
+        do throws(Errno) {
+            try records.write(record)
+        } catch {
+            throw VarveError.system("write the record of", BytePath(record.key.text), error)
+        }
+    }
+
+    private static func check(_ key: SnapshotKey) throws(ServiceError) {
+        guard !key.isEmpty else {
+            throw ServiceError(.invalidArgument, "a snapshot has a key, and this one is empty")
+        }
+        guard key.bytes.count <= keyLimit else {
+            throw ServiceError(
+                .invalidArgument,
+                "the key of a snapshot has \(key.bytes.count) bytes, and \(keyLimit) are the most")
+        }
+    }
+
+    /// Labels within the limits. One with an empty value is none, as in containerd's own snapshotters.
+    private static func checked(_ labels: [String: String], keepingEmpty: Bool = false) throws(ServiceError)
+        -> [String: String]
+    {
+        guard labels.count <= labelCountLimit else {
+            throw ServiceError(
+                .invalidArgument, "there are \(labels.count) labels, and \(labelCountLimit) are the most")
+        }
+        for (key, value) in labels where key.utf8.count + value.utf8.count > labelLimit {
+            throw ServiceError(
+                .invalidArgument,
+                "the label \(key.shown) and its value have \(key.utf8.count + value.utf8.count) bytes, and \(labelLimit) are the most"
+            )
+        }
+        return keepingEmpty ? labels : labels.filter { !$0.value.isEmpty }
+    }
+}

@@ -1,0 +1,50 @@
+#if Containerd
+    import GRPCCore
+    import GRPCNIOTransportHTTP2Posix
+    package import Logging
+    package import VarveContainerd
+    import VarveStore
+
+    /// Serves snapshots, differ and health on one listening socket.
+    package struct DaemonServer: Sendable {
+        /// Bytes of a request. A Commit has as many labels as an image has.
+        private static let requestLimit = 16 << 20
+        /// Calls that may wait for a place, of each kind.
+        private static let lineLimit = 4096
+
+        private let server: GRPCServer<HTTP2ServerTransport.Posix>
+
+        /// - Parameters:
+        ///   - socket: the descriptor of a listening socket, which is the server's from now on.
+        ///   - containerd: the path of containerd's own socket.
+        ///   - memory: bytes for all layers that are inflated at the same time.
+        package init(
+            socket: Int32, snapshotter: Snapshotter, containerd: String, memory: Int, logger: Logger
+        ) {
+            // Short calls never wait behind long ones: containerd makes them under its locks.
+            let short = ServiceWork(
+                Workshop(Workshop.Limits(calls: 8, helpers: 0)), lineLimit: Self.lineLimit)
+            let long = ServiceWork(
+                Workshop(Workshop.Limits(calls: 4, memory: memory)), lineLimit: Self.lineLimit)
+            let transport = HTTP2ServerTransport.Posix(
+                listeningSocketDescriptor: Int(socket), transportSecurity: .plaintext,
+                config: .defaults { $0.rpc.maxRequestPayloadSize = Self.requestLimit })
+            server = GRPCServer(
+                transport: transport,
+                services: [
+                    SnapshotsService(snapshotter: snapshotter, work: short),
+                    DiffService(
+                        differ: Differ(snapshotter, logger: logger),
+                        containerd: ContainerdClient(address: containerd),
+                        work: long),
+                    HealthService(),
+                ])
+        }
+
+        /// Serves until `stop` is called and all calls have ended.
+        package func serve() async throws { try await server.serve() }
+
+        /// Takes no more calls. Those that run go on.
+        package func stop() { server.beginGracefulShutdown() }
+    }
+#endif

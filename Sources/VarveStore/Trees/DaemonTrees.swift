@@ -1,0 +1,502 @@
+import BtrfsSendStream
+import Logging
+package import VarveArchive
+import VarveBtrfs
+package import VarveLayers
+package import VarveOCI
+package import VarveSystem
+import SystemPackage
+
+/// The trees that one containerd has in a store, in `containerd/ID/trees/`: numbered subvolumes that outlive the process that made
+/// them. This is all that varve-containerd asks of a store.
+///
+/// A tree is a snapshot of a chain or of another tree. So its chain is in use for as long as it is there, as that of a bundle is
+/// (`ChainUsers`), and whether somebody wrote to it is asked of btrfs as for a chain (`changeFault`).
+///
+/// One process at a time has the trees of an ID: they go by the records that it keeps, in `containerd/ID/records/`.
+package final class DaemonTrees: Sendable {
+    /// The tree that all others without a parent are snapshots of: an empty `rootfs/`.
+    package static let emptyTree: UInt64 = 0
+
+    private let store: SnapshotStore
+    private let trees: SubvolumeDirectory
+    /// Where the owner of the trees keeps its records.
+    package let records: SharedDescriptor
+    /// The absolute path of the directory of the trees, without symbolic links.
+    package let path: BytePath
+    private let lock: HeldLock
+
+    /// Opens the trees of `id`, which are made if there are none.
+    ///
+    /// - Throws: `VarveError`, also if another process has them.
+    package init(_ store: SnapshotStore, id: String) throws {
+        guard Self.isValid(id) else {
+            throw StoreError(
+                .usage,
+                "\"\(BytePath.excerpt(id.utf8))\" cannot be the name of a containerd: it takes 1 to 64 letters, digits, \"-\", \"_\" and \".\", and no \".\" at its start"
+            )
+        }
+        let name = BytePath(id)
+        let shown = store.path.appending(StoreLayout.containerd).appending(name)
+        let all = try Self.directory(StoreLayout.containerd, in: store.directory, store.path)
+        let own = try Self.directory(name, in: all, store.path.appending(StoreLayout.containerd))
+        guard try attempt("lock", shown, { () throws(Errno) in try own.fd.tryLock(.exclusive) }) else {
+            throw StoreError(
+                .failed, "another process serves the containerd \"\(id)\" from \"\(store.path)\"",
+                subject: shown,
+                remedy: .follow("end it, or give this one another ID"))
+        }
+        self.store = store
+        lock = HeldLock(on: own)
+        records = try Self.directory(StoreLayout.records, in: own, shown)
+        let opened = try Self.directory(StoreLayout.trees, in: own, shown)
+        trees = SubvolumeDirectory(
+            opened: opened, store: store.path,
+            name: StoreLayout.containerd.appending(name).appending(StoreLayout.trees))
+        path = try attempt("find the path of", shown) { () throws(Errno) in try opened.fd.path() }
+        try makeEmptyTree()
+    }
+
+    /// Whether something can be the ID of a containerd.
+    package static func isValid(_ id: String) -> Bool {
+        let others = Set("-_.".utf8)
+        return (1...64).contains(id.utf8.count) && id.utf8.first != UInt8(ascii: ".")
+            && id.utf8.allSatisfy { byte in
+                switch byte {
+                case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                    UInt8(ascii: "0")...UInt8(ascii: "9"):
+                    true
+                default: others.contains(byte)
+                }
+            }
+    }
+
+    private static func directory(_ name: BytePath, in parent: SharedDescriptor, _ path: BytePath) throws
+        -> SharedDescriptor
+    {
+        try attempt("make the directory", path.appending(name)) { () throws(Errno) in
+            do throws(Errno) {
+                try parent.fd.makeDirectory(name, mode: 0o700)
+                try parent.fd.synchronize()
+            } catch .fileExists {}
+            return SharedDescriptor(try parent.fd.openDirectory(name))
+        }
+    }
+
+    private static func name(_ number: UInt64) -> BytePath { BytePath(String(number)) }
+
+    /// Made as a snapshot, like all others, so that a change shows.
+    private func makeEmptyTree() throws {
+        let name = Self.name(Self.emptyTree)
+        if try trees.open(name) != nil { return }
+        try trees.removeStub(name)
+        let work = try store.work.makeEmptyTree(for: path, owners: OwnerMapping())
+        let made = try work.open(for: path)
+        try made.fd.snapshot(to: trees.fd, name, readOnly: true)
+        extendLifetime(work)
+    }
+
+    // MARK: Trees
+
+    /// The numbers of all trees, and the names of what else lies there: what was on its way when a process ended.
+    package func all() throws -> (numbers: [UInt64], others: [BytePath]) {
+        let entries = try trees.entries()
+        var numbers: [UInt64] = []
+        var others: [BytePath] = []
+        for entry in entries {
+            if let number = entry.name.string.flatMap({ UInt64($0) }), Self.name(number) == entry.name {
+                numbers.append(number)
+            } else {
+                others.append(entry.name)
+            }
+        }
+        return (numbers, others)
+    }
+
+    /// A tree, open: the root directory of its subvolume.
+    package func open(_ number: UInt64) throws -> SharedDescriptor {
+        guard let opened = try trees.open(Self.name(number)), try opened.fd.isSubvolume() else {
+            throw StoreError(
+                .notFound, "the tree \"\(path.appending(Self.name(number)))\" is gone",
+                subject: path.appending(Self.name(number)),
+                remedy: .follow("remove the snapshot, and let containerd unpack the image again"))
+        }
+        return opened
+    }
+
+    /// The absolute path of the root file system of a tree.
+    package func rootfs(of number: UInt64) -> BytePath {
+        path.appending(Self.name(number)).appending(StoreLayout.rootfs)
+    }
+
+    /// The number of the tree that has this path as its root file system; nil if none of these trees can have it.
+    package func number(ofRootfs path: BytePath) -> UInt64? {
+        let components = path.components
+        let own = self.path.components
+        guard components.count == own.count + 2, components.starts(with: own),
+            components.last == StoreLayout.rootfs, path.bytes.first == UInt8(ascii: "/"),
+            let text = components[own.count].string, let number = UInt64(text),
+            Self.name(number).description == text,
+            // As it was given out: no other spelling of it.
+            rootfs(of: number) == path
+        else { return nil }
+        return number
+    }
+
+    /// Makes a tree as a snapshot of another.
+    ///
+    /// - Throws: `VarveError` if that was changed since it was made.
+    package func makeTree(_ number: UInt64, from source: UInt64, readOnly: Bool) throws {
+        let opened = try open(source)
+        try check(opened, source)
+        try trees.removeStub(Self.name(number))
+        try opened.fd.snapshot(to: trees.fd, Self.name(number), readOnly: readOnly)
+    }
+
+    /// Makes a read-only tree as a snapshot of one that is read-only for this, whatever was written to that before. On disk when
+    /// this returns.
+    package func makeTree(_ number: UInt64, copying source: UInt64) throws {
+        let opened = try open(source)
+        // What is read-only already is not written out by the snapshot.
+        _ = try opened.fd.settledSubvolumeInfo()
+        try trees.removeStub(Self.name(number))
+        do throws(BtrfsError) {
+            try opened.fd.snapshot(to: trees.fd, Self.name(number), readOnly: true)
+        } catch {
+            throw ActiveSwapFile.explanation(of: error, in: opened.fd, rootfs(of: source)) ?? error
+        }
+    }
+
+    /// Makes a tree as a snapshot of a chain. False if the store does not hold that.
+    package func makeTree(_ number: UInt64, from chain: ChainID, readOnly: Bool) throws -> Bool {
+        guard let chain = try store.chains.find(ChainName(chain)) else { return false }
+        try trees.removeStub(Self.name(number))
+        try store.chains.snapshot(of: chain, to: trees.fd, Self.name(number))
+        if readOnly { try setReadOnly(number, true) }
+        return true
+    }
+
+    /// Throws if a tree that is read-only is not as it was made.
+    private func check(_ tree: SharedDescriptor, _ number: UInt64) throws {
+        guard let fault = try store.chains.times.changeFault(tree.fd, tree.fd.settledSubvolumeInfo()) else {
+            return
+        }
+        let shown = path.appending(Self.name(number))
+        throw StoreError(
+            .failed, "the tree \"\(shown)\" is not used: \(fault)", subject: shown,
+            remedy: .follow("remove the snapshot, and let containerd unpack the image again"))
+    }
+
+    /// Whether a tree is read-only.
+    package func isReadOnly(_ number: UInt64) throws -> Bool {
+        let opened = try open(number)
+        return try opened.fd.isReadOnlySubvolume()
+    }
+
+    /// Makes a tree read-only, or writable again. On disk when this returns.
+    package func setReadOnly(_ number: UInt64, _ isReadOnly: Bool) throws {
+        let opened = try open(number)
+        try opened.fd.setSubvolumeReadOnly(isReadOnly)
+    }
+
+    /// Whether nobody wrote to a tree since it was made. It must be read-only: what was written before is settled then
+    /// without a synchronization of the whole file system.
+    package func isUnchanged(_ number: UInt64) throws -> Bool {
+        let opened = try open(number)
+        return try store.chains.times.changeFault(opened.fd, opened.fd.settledSubvolumeInfo()) == nil
+    }
+
+    /// Whether this process sees a mount of the tree's root file system, or of something in it. What it takes for one may be a
+    /// mount of another file system's directory of the same name.
+    package func isMounted(_ number: UInt64) throws -> Bool {
+        let own = rootfs(of: number).components
+        let mounts = try attempt("look for mounts of", rootfs(of: number)) { () throws(Errno) in
+            try MountTable.read()
+        }
+        // `containerd/ID/trees/NUMBER/rootfs`: what lies above is not in the path within the file system where a store is mounted.
+        let tail = own.suffix(5)
+        return mounts.contains { mount in
+            let root = mount.root.components
+            return root.indices.contains { root[$0...].starts(with: tail) }
+        }
+    }
+
+    /// Writes out all that was written to the file system of the trees.
+    package func synchronize() throws {
+        try attempt("synchronize", path) { () throws(Errno) in try trees.fd.synchronizeFileSystem() }
+    }
+
+    /// Deletes a tree, or something else that `all` lists. What is not there is no error.
+    package func delete(_ number: UInt64) throws { try delete(Self.name(number)) }
+
+    package func delete(_ name: BytePath) throws {
+        if try attempt(
+            "remove", path.appending(name), { () throws(Errno) in try trees.fd.removeSubvolumeStub(name) })
+        {
+            return
+        }
+        guard
+            let status = try attempt(
+                "look at", path.appending(name),
+                { () throws(Errno) in
+                    try trees.fd.statusIfPresent(of: name)
+                })
+        else { return }
+        guard status.isDirectory else {
+            try attempt("remove", path.appending(name)) { () throws(Errno) in try trees.fd.unlink(name) }
+            return
+        }
+        try trees.delete(name)
+    }
+
+    /// What is kept of a tree that will be gone, because another is a snapshot of it: with it, a delta knows that the other
+    /// descends from what this one was made from.
+    package struct Origin: Sendable, Hashable {
+        /// Of the tree, as btrfs shows it.
+        package var uuid: String
+        /// Of what it was a snapshot of; empty for nothing.
+        package var parentUUID: String
+        /// The transaction that made it.
+        package var transaction: UInt64
+
+        package init(uuid: String, parentUUID: String, transaction: UInt64) {
+            self.uuid = uuid
+            self.parentUUID = parentUUID
+            self.transaction = transaction
+        }
+
+        fileprivate var info: SubvolumeInfo? {
+            SubvolumeUUID(uuid).map {
+                SubvolumeInfo(uuid: $0, parentUUID: SubvolumeUUID(parentUUID), originTransaction: transaction)
+            }
+        }
+    }
+
+    package func origin(of number: UInt64) throws -> Origin {
+        let opened = try open(number)
+        let info = try opened.fd.subvolumeInfo()
+        return Origin(
+            uuid: info.uuid.description, parentUUID: info.parentUUID?.description ?? "",
+            transaction: info.originTransaction)
+    }
+
+    // MARK: Use
+
+    /// What a tree has that it was not made with: the inodes that were changed since, and the bytes of storage that they use.
+    /// It costs what has changed. Data that was not written out yet, up to 30 seconds after it was written, does not count.
+    ///
+    /// - Parameter since: the transaction that made what it is a snapshot of, to count from there; nil for its own.
+    package func usage(of number: UInt64, since: UInt64? = nil) throws -> (size: Int64, inodes: Int64) {
+        let opened = try open(number)
+        return try Self.usage(of: opened.fd, since: since ?? opened.fd.subvolumeInfo().originTransaction)
+    }
+
+    /// The same for a chain, against the chain below it; nil if the store does not hold it. A chain that was not made on top of
+    /// that counts whole.
+    package func usage(ofChain chain: ChainID, above below: ChainID?) throws -> (size: Int64, inodes: Int64)?
+    {
+        guard let chain = try store.chains.find(ChainName(chain)) else { return nil }
+        var since: UInt64 = 0
+        if let below, let lower = try store.chains.find(ChainName(below)),
+            lower.info.originTransaction < chain.info.originTransaction
+        {
+            since = lower.info.originTransaction + 1
+        }
+        return try Self.usage(of: chain.subvolume.fd, since: since)
+    }
+
+    private static func usage(of subvolume: FileDescriptor, since: UInt64) throws -> (
+        size: Int64, inodes: Int64
+    ) {
+        var size: UInt64 = 0
+        var inodes: Int64 = 0
+        var search = TreeSearch(subvolume)
+        try search.forEachInode(changedSince: since) { inode in
+            // The subvolume's own directory, around `rootfs/`.
+            if inode.inode == TreeSearch.firstInode { return }
+            size &+= inode.allocatedSize
+            inodes += 1
+        }
+        return (Int64(clamping: size), inodes)
+    }
+
+    // MARK: Layers
+
+    /// What came of a layer.
+    package struct AppliedLayer: Sendable {
+        package var diffID: DiffID
+        /// Bytes of the uncompressed archive.
+        package var size: Int64
+        /// What the tree is a snapshot of now; nil if the layer was applied to a tree that is no chain.
+        package var chain: ChainID?
+    }
+
+    /// Whether the store holds a chain, as it was published.
+    package func holds(_ chain: ChainID) throws -> Bool { try store.chains.find(ChainName(chain)) != nil }
+
+    /// Builds the chain that `layer` gives on top of `base`, as an unpack would, and makes `number` a writable snapshot of it. The
+    /// tree that was there before is left under another name, which is returned: it is to be deleted.
+    ///
+    /// - Parameters:
+    ///   - base: nil for nothing at all.
+    ///   - blobs: where its bytes are; size and digest are checked.
+    ///   - memory: bytes for the layer while it is inflated.
+    package func replace(
+        _ number: UInt64, with layer: Descriptor, on base: ChainID?, from blobs: any BlobSource,
+        memory: Int, limits: UnpackLimits = UnpackLimits(), _ cancellation: Cancellation
+    ) throws -> (AppliedLayer, replaced: BytePath)? {
+        let store = store.bound(to: cancellation)
+        var below: OpenChain?
+        if let base {
+            below = try store.chains.find(ChainName(base))
+            if below == nil { return nil }
+        }
+        let builder = ChainBuilder(in: store, for: BytePath("\(layer.digest)"), on: below)
+        let applied = try extract(
+            layer, from: blobs, to: builder.tree(), isBottom: base == nil, memory: memory, limits: limits,
+            cancellation)
+        let chainID = base.map { $0.appending(applied.diffID) } ?? ChainID(applied.diffID.digest)
+        guard let chain = try builder.build(ChainName(chainID), { true }) else { return nil }
+        let spare = BytePath("\(number)-" + randomName())
+        try store.chains.snapshot(of: chain, to: trees.fd, spare)
+        do {
+            try attempt("put in place", path.appending(Self.name(number))) { () throws(Errno) in
+                try trees.fd.exchange(spare, with: trees.fd, Self.name(number))
+            }
+        } catch {
+            _ = try? trees.fd.removeSubvolumeTree(spare)
+            throw error
+        }
+        return (AppliedLayer(diffID: applied.diffID, size: applied.size, chain: chainID), spare)
+    }
+
+    /// Applies a layer to a tree as it is. After an error the tree is half done.
+    package func apply(
+        _ layer: Descriptor, to number: UInt64, from blobs: any BlobSource, memory: Int,
+        limits: UnpackLimits = UnpackLimits(), _ cancellation: Cancellation
+    ) throws -> AppliedLayer {
+        let opened = try open(number)
+        let rootfs = SharedDescriptor(
+            try attempt("open", rootfs(of: number)) { () throws(Errno) in
+                try opened.fd.openDirectory(StoreLayout.rootfs)
+            })
+        let applied = try extract(
+            layer, from: blobs, to: rootfs, isBottom: false, memory: memory, limits: limits, cancellation)
+        return AppliedLayer(diffID: applied.diffID, size: applied.size, chain: nil)
+    }
+
+    private func extract(
+        _ layer: Descriptor, from blobs: any BlobSource, to rootfs: SharedDescriptor, isBottom: Bool,
+        memory: Int, limits: UnpackLimits, _ cancellation: Cancellation
+    ) throws -> LayerExtraction.Extracted {
+        let extraction = LayerExtraction(
+            from: blobs, options: ApplyOptions(), limits: limits, memory: memory, cancellation: cancellation)
+        do {
+            let extracted = try extraction.apply(
+                layer, diffID: nil, to: ExtractionTarget(root: rootfs, isBottom: isBottom))
+            for sentence in extracted.omissions {
+                store.logger.warning("the layer \(layer.digest): \(sentence)")
+            }
+            return extracted
+        } catch LayerError.system(let operation, let path, let errno) where errno.isOutOfSpace {
+            throw StoreError(
+                .noSpace, "cannot \(operation) \"\(path)\": \(errno)", subject: path,
+                remedy: .freeSpace(near: self.path))
+        }
+    }
+
+    // MARK: Deltas
+
+    /// One side of a delta.
+    package enum Side: Sendable {
+        /// A tree that is read-only and was never written to.
+        case frozen(UInt64, origin: Origin? = nil)
+        /// A chain; `fallback` if the store does not hold it any more.
+        case chain(ChainID, fallback: UInt64)
+        /// A tree that somebody may be writing to: it is compared as it is now.
+        case active(UInt64)
+    }
+
+    /// A side that does not change.
+    private final class OpenSide {
+        let subvolume: SharedDescriptor
+        let root: SharedDescriptor
+        let state: DeltaTree.State
+        let known: [SubvolumeInfo]
+        private let snapshot: WorkSubvolume?
+        private let chain: OpenChain?
+
+        init(
+            _ subvolume: SharedDescriptor, state: DeltaTree.State, known: [SubvolumeInfo] = [],
+            snapshot: consuming WorkSubvolume? = nil, chain: OpenChain? = nil
+        ) throws {
+            self.subvolume = subvolume
+            self.state = state
+            self.known = known
+            self.snapshot = consume snapshot
+            self.chain = chain
+            root = SharedDescriptor(
+                try attempt("open", StoreLayout.rootfs) { () throws(Errno) in
+                    try subvolume.fd.openDirectory(StoreLayout.rootfs)
+                })
+        }
+
+        var tree: DeltaTree { DeltaTree(subvolume: subvolume.fd, root: root.fd, state: state) }
+    }
+
+    private func open(_ side: Side) throws -> OpenSide {
+        switch side {
+        case .frozen(let number, let origin):
+            let opened = try open(number)
+            try check(opened, number)
+            return try OpenSide(
+                opened, state: .proven(opened.fd.settledSubvolumeInfo()),
+                known: origin?.info.map { [$0] } ?? [])
+        case .chain(let id, let fallback):
+            guard let chain = try store.chains.find(ChainName(id)) else { return try open(.frozen(fallback)) }
+            return try OpenSide(chain.subvolume, state: .proven(chain.info), chain: chain)
+        case .active(let number):
+            let opened = try open(number)
+            let info = try opened.fd.subvolumeInfo()
+            let shown = path.appending(Self.name(number))
+            let snapshot = try store.work.makeSnapshot(of: opened, readOnly: true, for: shown)
+            let frozen = try snapshot.open(for: shown)
+            return try OpenSide(frozen, state: .snapshot, known: [info], snapshot: snapshot)
+        }
+    }
+
+    /// What a delta became.
+    package struct PackedLayer: Sendable {
+        package var diffID: DiffID
+        /// Bytes of the uncompressed archive.
+        package var size: Int64
+        package var changes: Int
+        /// Where the changes were learnt from.
+        package var source: DeltaSource
+    }
+
+    /// Writes what `right` has and `left` has not as one layer.
+    ///
+    /// - Parameters:
+    ///   - sink: gets the compressed blob, and is finished.
+    ///   - latestTime: times later than this become this.
+    package func pack(
+        from left: Side, to right: Side, _ compression: LayerCompression, threads: Int,
+        latestTime: Timestamp?,
+        into sink: any ByteSink, _ cancellation: Cancellation
+    ) throws -> PackedLayer {
+        let old = try open(left)
+        let new = try open(right)
+        let delta = try Delta.compute(
+            old: old.tree, new: new.tree, known: old.known + new.known, logger: store.logger
+        ) { try cancellation.check() }
+        let (diffID, size) = try NewLayer.write(to: sink, compression, threads: threads) { archive in
+            try LayerPacker(root: new.root.fd, options: PackOptions(latestTime: latestTime)).pack(
+                delta.changes, to: TarWriter(archive)
+            ) { _ in try cancellation.check() }
+        }
+        extendLifetime(old)
+        extendLifetime(new)
+        return PackedLayer(diffID: diffID, size: size, changes: delta.changes.count, source: delta.source)
+    }
+}

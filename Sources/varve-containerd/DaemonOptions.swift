@@ -1,0 +1,108 @@
+#if Containerd
+    import ArgumentParser
+    import Logging
+    import VarveStore
+    import VarveSystem
+
+    /// What the daemon is told by its flags and, where they say nothing, by its configuration file.
+    struct DaemonOptions: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "varve-containerd",
+            abstract: "Serves a store of Varve to containerd: snapshotter and differ on one socket.",
+            version: DaemonOptions.versionText)
+        static let versionText = "varve-containerd, snapshots.v1 and diff.v1"
+        static let defaultConfiguration = "/etc/varve-containerd/config.toml"
+
+        @Option(help: ArgumentHelp("The socket to listen at.", valueName: "path"))
+        var address: String?
+        @Option(help: ArgumentHelp("The configuration file.", valueName: "path"))
+        var config: String?
+        @Option(help: ArgumentHelp("The store.", valueName: "path"))
+        var root: String?
+        @Option(
+            help: ArgumentHelp(
+                "The name under which this containerd's snapshots are kept.", valueName: "name"))
+        var id: String?
+        @Option(help: ArgumentHelp("The socket of containerd itself.", valueName: "path"))
+        var containerd: String?
+        @Option(
+            name: .customLong("log-level"),
+            help: ArgumentHelp("trace, debug, info, notice, warning, error or critical.", valueName: "level"))
+        var logLevel: String?
+
+        struct Resolved {
+            var address = "/run/varve-containerd/varve-containerd.sock"
+            var root = "/var/lib/varve"
+            var id = "default"
+            var containerd = "/run/containerd/containerd.sock"
+            var logLevel = Logger.Level.info
+            /// Bytes for all layers that are inflated at the same time.
+            var memory = 96 << 20
+        }
+
+        func resolved() throws -> Resolved {
+            var result = Resolved()
+            let path = config ?? Self.defaultConfiguration
+            if let bytes = try TOMLTable.bytes(of: BytePath(path)) {
+                let table: TOMLTable
+                do throws(TOMLError) { table = try TOMLTable(parsing: bytes) } catch {
+                    throw DaemonError("the configuration file \"\(path)\" is not valid: \(error)")
+                }
+                try result.read(table, path)
+            } else if config != nil {
+                throw DaemonError("there is no configuration file \"\(path)\"")
+            }
+            result.address = address ?? result.address
+            result.root = root ?? result.root
+            result.id = id ?? result.id
+            result.containerd = containerd ?? result.containerd
+            if let logLevel {
+                guard let level = Logger.Level(rawValue: logLevel) else {
+                    throw DaemonError("\"\(logLevel)\" is no log level")
+                }
+                result.logLevel = level
+            }
+            for (name, path) in [
+                ("address", result.address), ("root", result.root), ("containerd", result.containerd),
+            ]
+            where !path.hasPrefix("/") {
+                throw DaemonError("\(name) must be an absolute path, and \"\(path)\" is not")
+            }
+            return result
+        }
+    }
+
+    extension DaemonOptions.Resolved {
+        /// Throws for what is unknown: a misspelt key must not be taken for one that is not there.
+        fileprivate mutating func read(_ table: TOMLTable, _ path: String) throws(DaemonError) {
+            func wrong(_ member: TOMLTable.Member, _ reason: String) -> DaemonError {
+                DaemonError("the configuration file \"\(path)\" is not valid: line \(member.line): \(reason)")
+            }
+            for member in table.members {
+                func text() throws(DaemonError) -> String {
+                    guard case .string(let value) = member.value else {
+                        throw wrong(member, "\"\(member.key)\" is not a string")
+                    }
+                    return value
+                }
+                switch member.key {
+                case "address": address = try text()
+                case "root": root = try text()
+                case "id": id = try text()
+                case "containerd": containerd = try text()
+                case "log-level":
+                    guard let level = Logger.Level(rawValue: try text()) else {
+                        throw wrong(member, "\"log-level\" is none of the levels")
+                    }
+                    logLevel = level
+                case "memory":
+                    guard case .integer(let mebibytes) = member.value, (32...65536).contains(mebibytes) else {
+                        throw wrong(member, "\"memory\" is not a number of MiB from 32 to 65536")
+                    }
+                    memory = Int(mebibytes) << 20
+                default: throw wrong(member, "there is no setting \"\(member.key)\"")
+                }
+            }
+        }
+    }
+#endif

@@ -1,0 +1,336 @@
+import TestSupport
+import Testing
+import VarveArchive
+import VarveOCI
+import VarveStore
+import VarveSystem
+import SystemPackage
+
+@testable import VarveContainerd
+
+/// Layers that become trees, and trees that become layers.
+@Suite(.serialized) struct DifferTests {
+    private static let base =
+        tarEntry("etc/", "5") + tarEntry("etc/a", "0", "one") + tarEntry("etc/b", "0", "two")
+    private static let upper = tarEntry("etc/.wh.a") + tarEntry("etc/c", "0", "three")
+
+    private func apply(
+        _ layer: Descriptor, to mounts: [SnapshotMount], _ snapshotter: Snapshotter,
+        _ room: borrowing DaemonRoom,
+        hasPayloads: Bool = false
+    ) throws -> Descriptor {
+        try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
+            layer, to: mounts, hasPayloads: hasPayloads, synchronizes: false, from: room.content,
+            memory: 8 << 20,
+            Cancellation())
+    }
+
+    private func diff(
+        _ left: [SnapshotMount], _ right: [SnapshotMount], _ snapshotter: Snapshotter,
+        _ room: borrowing DaemonRoom,
+        mediaType: String = ""
+    ) throws -> Descriptor {
+        try Differ(snapshotter, logger: DaemonRoom.quiet).diff(
+            from: left, to: right, mediaType: mediaType, reference: "", labels: ["l": "m"], latestTime: nil,
+            into: room.content, threads: 2, Cancellation())
+    }
+
+    /// Makes, applies and commits layers, one upon the other, as containerd unpacks an image. Returns the ChainIDs.
+    private func unpack(
+        _ layers: [Descriptor], _ snapshotter: Snapshotter, _ room: borrowing DaemonRoom, prefix: String = ""
+    ) throws -> [ChainID] {
+        var chains: [ChainID] = []
+        for layer in layers {
+            let parent = SnapshotKey(chains.last.map { prefix + $0.description } ?? "")
+            let key = SnapshotKey(prefix + "extract \(chains.count)")
+            let mounts = try snapshotter.make(.active, key, parent: parent, labels: [:])
+            let applied = try apply(layer, to: mounts, snapshotter, room)
+            let diffID = DiffID(applied.digest)
+            chains.append(chains.last?.appending(diffID) ?? ChainID(diffID.digest))
+            try snapshotter.commit(
+                SnapshotKey(prefix + "\(chains[chains.count - 1])"), from: key, labels: [:])
+        }
+        return chains
+    }
+
+    private func layers(_ room: borrowing DaemonRoom) throws -> [Descriptor] {
+        [
+            room.content.add(Self.base + endOfTar),
+            room.content.add(try gzip(Self.upper + endOfTar), LayerCompression.gzip.mediaType),
+        ]
+    }
+
+    private func gzip(_ bytes: [UInt8]) throws -> [UInt8] {
+        try runSuccessfully(["gzip", "-c"], input: bytes).output
+    }
+
+    /// What was applied to a chain that nobody touched is a chain, and the store has it under its name.
+    @Test func chains() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let chains = try unpack(try layers(room), snapshotter, room)
+        let archives = [Self.base + endOfTar, Self.upper + endOfTar]
+        #expect(chains == ChainID.prefixes(of: archives.map { DiffID(Digest(of: $0)) }))
+        let store = try room.store
+        #expect(
+            try store.chains.all().map(\.name.chainID) == chains.sorted { $0.description < $1.description })
+        for chain in chains {
+            #expect(try snapshotter.record(SnapshotKey("\(chain)")).chain == chain)
+        }
+        let view = try snapshotter.make(
+            .view, SnapshotKey("v"), parent: SnapshotKey("\(chains[1])"), labels: [:])
+        try room.run("test \"$(ls etc)\" = \"$(printf 'b\\nc')\"; test \"$(cat etc/c)\" = three", in: view)
+        snapshotter.cleanUp()
+        #expect(try room.trees().count == 4, "the empty tree, two layers and a view")
+        #expect(try snapshotter.usage(SnapshotKey("\(chains[0])")).inodes >= 4)
+        #expect(try snapshotter.usage(SnapshotKey("\(chains[1])")).inodes < 4)
+    }
+
+    /// What the store holds is neither fetched nor applied: for a second containerd, and in another name space of the first.
+    @Test func skipped() throws {
+        let room = try DaemonRoom()
+        let layers = try layers(room)
+        let chains: [ChainID]
+        do { chains = try unpack(layers, room.snapshotter(), room) }
+        let reads = room.content.reads
+        let other = try room.snapshotter("other")
+        for round in ["a", "b"] {
+            var parent = ""
+            for chain in chains {
+                let labels = [Snapshotter.referenceLabel: chain.description]
+                let key = "\(round) extract \(chain)"
+                #expect(
+                    code {
+                        _ = try other.make(
+                            .active, SnapshotKey(key), parent: SnapshotKey(parent), labels: labels)
+                    }
+                        == .alreadyExists)
+                let filter = try SnapshotFilter(
+                    "labels.\"containerd.io/snapshot.ref\"==\(chain),parent==\"\(parent)\"")
+                let found = other.list([filter])
+                #expect(found.count == 1 && found.first?.kind == .committed, "once for all name spaces")
+                parent = found.first?.key.text ?? ""
+            }
+            let active = try other.make(
+                .active, SnapshotKey("\(round) c"), parent: SnapshotKey(parent), labels: [:])
+            try room.run("test \"$(ls etc)\" = \"$(printf 'b\\nc')\"; echo x >x", in: active)
+        }
+        #expect(room.content.reads == reads)
+        // One that the store has not is made as any other.
+        let unknown = ChainID(Digest(of: [9]))
+        let labels = [Snapshotter.referenceLabel: unknown.description]
+        _ = try other.make(.active, SnapshotKey("u"), parent: SnapshotKey(""), labels: labels)
+        #expect(try other.record(SnapshotKey("u")).kind == .active)
+    }
+
+    /// A tree that something else wrote to gets no name that others would believe.
+    struct Touch: Sendable, CustomTestStringConvertible {
+        var name: String
+        var before = ""
+        var after = ""
+        var testDescription: String { name }
+    }
+
+    @Test(arguments: [
+        Touch(name: "before Apply", before: "echo x >x"),
+        Touch(name: "a time before Apply", before: "touch -d @1 ."),
+        Touch(name: "after Apply", after: "echo x >x"),
+        Touch(name: "an attribute after Apply", after: "chmod 700 etc"),
+    ])
+    func touched(_ touch: Touch) throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let key = SnapshotKey("k")
+        let mounts = try snapshotter.make(.active, key, parent: SnapshotKey(""), labels: [:])
+        try room.run(touch.before, in: mounts)
+        let applied = try apply(room.content.add(Self.base + endOfTar), to: mounts, snapshotter, room)
+        #expect(
+            applied.digest == Digest(of: Self.base + endOfTar)
+                && applied.size == Int64((Self.base + endOfTar).count))
+        try room.run(touch.after, in: mounts)
+        try snapshotter.commit(SnapshotKey("c"), from: key, labels: [:])
+        #expect(try snapshotter.record(SnapshotKey("c")).chain == nil)
+        let view = try snapshotter.make(.view, SnapshotKey("v"), parent: SnapshotKey("c"), labels: [:])
+        try room.run("test \"$(cat etc/a)\" = one", in: view)
+        // A chain that was published before that is right, and still is.
+        #expect(try StoreCheck(room.store).run().isEmpty)
+        // On a private parent everything is private.
+        let above = try snapshotter.make(.active, SnapshotKey("k2"), parent: SnapshotKey("c"), labels: [:])
+        _ = try apply(room.content.add(Self.upper + endOfTar), to: above, snapshotter, room)
+        try snapshotter.commit(SnapshotKey("c2"), from: SnapshotKey("k2"), labels: [:])
+        #expect(try snapshotter.record(SnapshotKey("c2")).chain == nil)
+    }
+
+    /// A blob that is not what it is said to be leaves nothing, and the snapshot as it was.
+    @Test func badBlobs() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let key = SnapshotKey("k")
+        let mounts = try snapshotter.make(.active, key, parent: SnapshotKey(""), labels: [:])
+        let good = room.content.add(Self.base + endOfTar)
+        let cases: [(Descriptor, ServiceError.Code)] = [
+            (
+                Descriptor(mediaType: good.mediaType, digest: good.digest, size: good.size + 1),
+                .invalidArgument
+            ),
+            (
+                Descriptor(mediaType: good.mediaType, digest: good.digest, size: good.size - 1),
+                .invalidArgument
+            ),
+            (
+                Descriptor(mediaType: LayerCompression.gzip.mediaType, digest: good.digest, size: good.size),
+                .invalidArgument
+            ),
+            (Descriptor(mediaType: good.mediaType, digest: Digest(of: [1]), size: 1), .notFound),
+            (Descriptor(mediaType: "application/x", digest: good.digest, size: good.size), .unimplemented),
+            (room.content.add(Array("no archive".utf8)), .invalidArgument),
+            (room.content.add(tarEntry("../../x", "0", "evil") + endOfTar), .invalidArgument),
+        ]
+        for (blob, expected) in cases {
+            #expect(code { _ = try apply(blob, to: mounts, snapshotter, room) } == expected, "\(blob)")
+        }
+        #expect(
+            code { _ = try apply(good, to: mounts, snapshotter, room, hasPayloads: true) } == .unimplemented)
+        try room.run("test -z \"$(ls -A)\"", in: mounts)
+        #expect(try room.store.chains.all().isEmpty)
+        _ = try apply(good, to: mounts, snapshotter, room)
+        try snapshotter.commit(SnapshotKey("c"), from: key, labels: [:])
+        #expect(try snapshotter.record(SnapshotKey("c")).chain != nil)
+        snapshotter.cleanUp()
+        #expect(try room.trees().count == 2)
+    }
+
+    /// Mounts of anything but a snapshot of this daemon's are the next differ's.
+    @Test func hostileMounts() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let mounts = try snapshotter.make(.active, SnapshotKey("k"), parent: SnapshotKey(""), labels: [:])
+        let view = try snapshotter.make(.view, SnapshotKey("v"), parent: SnapshotKey(""), labels: [:])
+        let layer = room.content.add(Self.base + endOfTar)
+        let own = try #require(mounts.first)
+        let store = "\(room.path)"
+        try runSuccessfully(["ln", "-s", own.source, "\(room.volume.path)/link"])
+        let sources = [
+            "/", "/etc", "", "rootfs", own.source + "/", own.source + "/etc", own.source + "/../../1/rootfs",
+            own.source.replacing("/trees/", with: "/trees/../trees/"),
+            own.source.replacing("/trees/", with: "//trees/"),
+            own.source.replacing("/trees/1/", with: "/trees/01/"),
+            own.source.replacing("/trees/1/", with: "/trees/0/"),
+            own.source.replacing("/trees/1/", with: "/trees/99999999999999999999/"),
+            own.source.replacing("/trees/1/", with: "/trees/-1/"), own.source + "\u{0}",
+            "\(room.volume.path)/link",
+            "\(store)/chains/x/rootfs", "\(store)/containerd/other/trees/1/rootfs",
+        ]
+        for source in sources {
+            let mount = SnapshotMount(type: "bind", source: source, options: own.options)
+            #expect(
+                code { _ = try apply(layer, to: [mount], snapshotter, room) } == .unimplemented, "\(source)")
+            #expect(code { _ = try diff([], [mount], snapshotter, room) } == .unimplemented, "\(source)")
+            #expect(code { _ = try diff([mount], mounts, snapshotter, room) } == .unimplemented, "\(source)")
+        }
+        let others = [
+            SnapshotMount(type: "overlay", source: own.source, options: own.options),
+            SnapshotMount(type: "bind", source: own.source, target: "x", options: own.options),
+            SnapshotMount(type: "bind", source: own.source, options: ["rw", "rbind", "suid"]),
+        ]
+        for mount in others {
+            #expect(code { _ = try apply(layer, to: [mount], snapshotter, room) } == .unimplemented)
+        }
+        #expect(code { _ = try apply(layer, to: [], snapshotter, room) } == .unimplemented)
+        #expect(code { _ = try apply(layer, to: mounts + mounts, snapshotter, room) } == .unimplemented)
+        #expect(code { _ = try apply(layer, to: view, snapshotter, room) } == .failedPrecondition)
+        #expect(
+            code { _ = try diff([], mounts, snapshotter, room, mediaType: "application/x") } == .unimplemented
+        )
+    }
+
+    /// The diff of any two snapshots, applied to the one, gives the other.
+    @Test(arguments: ["", LayerCompression.none.mediaType, LayerCompression.zstd.mediaType])
+    func diffs(_ mediaType: String) throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let chains = try unpack(try layers(room), snapshotter, room)
+        let top = SnapshotKey("\(chains[1])")
+        let changed = try snapshotter.make(.active, SnapshotKey("changed"), parent: top, labels: [:])
+        try room.run(
+            "rm etc/b; mkdir -p var/log; echo new >var/log/n; ln var/log/n var/m; chmod 600 etc/c",
+            in: changed)
+        let lower = try snapshotter.make(.view, SnapshotKey("lower"), parent: top, labels: [:])
+        let blob = try diff(lower, changed, snapshotter, room, mediaType: mediaType)
+        #expect(blob.mediaType == (mediaType.isEmpty ? LayerCompression.gzip.mediaType : mediaType))
+        let labels = try #require(room.content.labels(blob))
+        #expect(
+            labels["l"] == "m"
+                && (labels[Differ.uncompressedLabel] == nil) == (mediaType == LayerCompression.none.mediaType)
+        )
+
+        let copy = try snapshotter.make(.active, SnapshotKey("copy"), parent: top, labels: [:])
+        let applied = try apply(blob, to: copy, snapshotter, room)
+        #expect(labels[Differ.uncompressedLabel].map { $0 == applied.digest.description } ?? true)
+        try expectEqual(changed, copy)
+        // The same once both are committed, where the one is a chain and the other private.
+        try snapshotter.commit(SnapshotKey("copied"), from: SnapshotKey("copy"), labels: [:])
+        try snapshotter.commit(SnapshotKey("kept"), from: SnapshotKey("changed"), labels: [:])
+        #expect(try snapshotter.record(SnapshotKey("copied")).chain != nil)
+        #expect(try snapshotter.record(SnapshotKey("kept")).chain == nil)
+        let kept = try snapshotter.make(
+            .view, SnapshotKey("kept view"), parent: SnapshotKey("kept"), labels: [:])
+        let copied = try snapshotter.make(
+            .view, SnapshotKey("copied view"), parent: SnapshotKey("copied"), labels: [:])
+        try expectEqual(kept, copied)
+        #expect(try diff(lower, kept, snapshotter, room, mediaType: mediaType).digest == blob.digest)
+        #expect(try diff(lower, copied, snapshotter, room, mediaType: mediaType).digest == blob.digest)
+        // From nothing: a layer that is the whole tree.
+        let whole = try diff([], kept, snapshotter, room, mediaType: mediaType)
+        let alone = try snapshotter.make(.active, SnapshotKey("alone"), parent: SnapshotKey(""), labels: [:])
+        _ = try apply(whole, to: alone, snapshotter, room)
+        try expectEqual(kept, alone)
+    }
+
+    private func expectEqual(_ left: [SnapshotMount], _ right: [SnapshotMount]) throws {
+        let first = try FileDescriptor.workingDirectory.openDirectory(BytePath(#require(left.first).source))
+        let second = try FileDescriptor.workingDirectory.openDirectory(BytePath(#require(right.first).source))
+        #expect(try TreeCompare.differences(first.fd, second.fd).isEmpty)
+    }
+
+    /// A tree that somebody has mounted is written to where it is.
+    @Test func mounted() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let mounts = try snapshotter.make(.active, SnapshotKey("k"), parent: SnapshotKey(""), labels: [:])
+        let source = try #require(mounts.first).source
+        let point = "\(room.volume.path)/point"
+        try runSuccessfully(["sh", "-euc", "mkdir \(point); mount --bind '\(source)' \(point)"])
+        defer { _ = try? runCommand(["umount", point]) }
+        _ = try apply(room.content.add(Self.base + endOfTar), to: mounts, snapshotter, room)
+        try runSuccessfully(["test", "-f", "\(point)/etc/a"])
+        try snapshotter.commit(SnapshotKey("c"), from: SnapshotKey("k"), labels: [:])
+        #expect(try snapshotter.record(SnapshotKey("c")).chain == nil)
+    }
+
+    /// A call that was cancelled leaves nothing.
+    @Test func cancelled() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let mounts = try snapshotter.make(.active, SnapshotKey("k"), parent: SnapshotKey(""), labels: [:])
+        let cancellation = Cancellation()
+        cancellation.cancel()
+        let differ = Differ(snapshotter, logger: DaemonRoom.quiet)
+        let layer = room.content.add(Self.base + endOfTar)
+        #expect(
+            code {
+                _ = try differ.apply(
+                    layer, to: mounts, hasPayloads: false, synchronizes: false, from: room.content,
+                    memory: 8 << 20,
+                    cancellation)
+            } == .cancelled)
+        #expect(
+            code {
+                _ = try differ.diff(
+                    from: [], to: mounts, mediaType: "", reference: "", labels: [:], latestTime: nil,
+                    into: room.content,
+                    threads: 1, cancellation)
+            } == .cancelled)
+        try room.run("test -z \"$(ls -A)\"; touch still-writable", in: mounts)
+    }
+}

@@ -1,0 +1,66 @@
+import Testing
+import VarveOCI
+import VarveStore
+import VarveSystem
+
+@testable import VarveContainerd
+
+/// Records as they lie on the disk.
+@Suite struct RecordTests {
+    private static func full() -> SnapshotRecord {
+        var record = SnapshotRecord(
+            key: SnapshotKey("a/b \"c\"\n\u{0}é"), kind: .committed, parent: SnapshotKey("/p"),
+            labels: ["x": "y", "": "z", "é": "\u{1}"], time: Timestamp(seconds: -5, nanoseconds: 999_999_999),
+            tree: 7,
+            chain: ChainID(Digest(of: [1, 2, 3])), usage: .init(size: 1 << 40, inodes: 3),
+            origin: .init(uuid: "u", parentUUID: "", transaction: 1 << 40))
+        record.updated = Timestamp(seconds: 1 << 40, nanoseconds: 1)
+        record.committedFrom = 6
+        return record
+    }
+
+    @Test func survives() throws {
+        #expect(try SnapshotRecord(parsing: Self.full().encoded) == Self.full())
+        let bare = SnapshotRecord(
+            key: SnapshotKey("k"), kind: .active, parent: SnapshotKey(""), labels: [:], time: .epoch, tree: 1)
+        #expect(try SnapshotRecord(parsing: bare.encoded) == bare)
+    }
+
+    /// Two keys that Unicode takes for one text are two keys, and two files.
+    @Test func keysAreBytes() {
+        let composed = SnapshotKey("\u{e9}")
+        let decomposed = SnapshotKey("e\u{301}")
+        #expect(composed != decomposed)
+        #expect(composed.fileName != decomposed.fileName)
+    }
+
+    /// Whatever is cut off, changed or put in between: a fault, or a record, and never an end of the process.
+    @Test func hostile() {
+        let bytes = Self.full().encoded
+        for count in bytes.indices {
+            // The closing line end alone may be missing.
+            if count < bytes.count - 1 {
+                #expect(throws: RecordFault.self) { try SnapshotRecord(parsing: Array(bytes[..<count])) }
+            }
+            for value: UInt8 in [0, 0x22, 0x2d, 0x39, 0x5d, 0x7d, 0xff] {
+                var changed = bytes
+                changed[count] = value
+                _ = try? SnapshotRecord(parsing: changed)
+            }
+        }
+    }
+
+    @Test(arguments: [
+        "{}", "[]", "null", "", #"{"version":2}"#, #"{"version":1,"key":""}"#,
+        #"{"version":1,"key":"k","kind":"other","parent":"","labels":{},"created":[0,0],"updated":[0,0],"tree":1}"#,
+        #"{"version":1,"key":"k","kind":"view","parent":"","labels":{"a":1},"created":[0,0],"updated":[0,0],"tree":1}"#,
+        #"{"version":1,"key":"k","kind":"view","parent":"","labels":{},"created":[0,1000000000],"updated":[0,0],"tree":1}"#,
+        #"{"version":1,"key":"k","kind":"view","parent":"","labels":{},"created":[0,0],"updated":[0,0],"tree":0}"#,
+        #"{"version":1,"key":"k","kind":"view","parent":"","labels":{},"created":[0,0],"updated":[0,0],"tree":-1}"#,
+        #"{"version":1,"key":"k","kind":"view","parent":"","labels":{},"created":[0,0],"updated":[0,0],"tree":1,"chain":"x"}"#,
+        #"{"version":1,"key":"k","kind":"view","parent":"","labels":{},"created":[0,0],"updated":[0,0],"tree":1,"usage":3}"#,
+    ])
+    func refuses(_ text: String) {
+        #expect(throws: RecordFault.self) { try SnapshotRecord(parsing: Array(text.utf8)) }
+    }
+}

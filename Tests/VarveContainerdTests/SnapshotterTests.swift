@@ -1,0 +1,261 @@
+import TestSupport
+import Testing
+import VarveOCI
+import VarveStore
+import VarveSystem
+import SystemPackage
+
+@testable import VarveContainerd
+
+/// The calls of the snapshotter, what is answered to those that cannot be, and what is there after a start.
+@Suite(.serialized) struct SnapshotterTests {
+    private static let none = SnapshotKey("")
+
+    private func committed(
+        _ name: String, _ snapshotter: Snapshotter, parent: String = "", script: String = "echo a >a",
+        _ room: borrowing DaemonRoom
+    ) throws {
+        let key = SnapshotKey("making " + name)
+        let mounts = try snapshotter.make(.active, key, parent: SnapshotKey(parent), labels: ["x": "y"])
+        try room.run(script, in: mounts)
+        try snapshotter.commit(SnapshotKey(name), from: key, labels: [:])
+    }
+
+    @Test func kinds() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        try committed("base", snapshotter, room)
+        #expect(
+            try snapshotter.record(SnapshotKey("base")).labels.isEmpty, "labels are replaced, not inherited")
+        let active = try snapshotter.make(.active, SnapshotKey("a"), parent: SnapshotKey("base"), labels: [:])
+        #expect(active.first?.options == ["rw", "rbind"])
+        try room.run("test \"$(cat a)\" = a; echo b >b; rm a", in: active)
+        let view = try snapshotter.make(.view, SnapshotKey("v"), parent: SnapshotKey("base"), labels: [:])
+        #expect(view.first?.options == ["ro", "rbind"])
+        try room.run("test \"$(cat a)\" = a; ! touch c 2>/dev/null", in: view)
+        #expect(try snapshotter.mounts(SnapshotKey("a")) == active)
+        #expect(try snapshotter.mounts(SnapshotKey("v")) == view)
+        let empty = try snapshotter.make(.view, SnapshotKey("e"), parent: Self.none, labels: [:])
+        try room.run("test -z \"$(ls -A)\"; test \"$(stat -c %a .)\" = 755", in: empty)
+        #expect(snapshotter.list([]).map(\.key.text) == ["a", "base", "e", "v"])
+    }
+
+    @Test func codes() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        try committed("base", snapshotter, room)
+        func make(_ kind: SnapshotRecord.Kind, _ key: String, _ parent: String) -> ServiceError.Code? {
+            code {
+                _ = try snapshotter.make(kind, SnapshotKey(key), parent: SnapshotKey(parent), labels: [:])
+            }
+        }
+        #expect(make(.active, "x", "nothing") == .notFound)
+        #expect(make(.active, "base", "") == .alreadyExists)
+        #expect(make(.active, "a", "base") == nil)
+        #expect(make(.view, "a", "base") == .alreadyExists)
+        #expect(make(.active, "b", "a") == .invalidArgument, "an active snapshot is no parent")
+        #expect(make(.active, "", "base") == .invalidArgument)
+        #expect(make(.view, "v", "base") == nil)
+        #expect(code { _ = try snapshotter.mounts(SnapshotKey("base")) } == .failedPrecondition)
+        #expect(code { _ = try snapshotter.mounts(SnapshotKey("x")) } == .notFound)
+        func commit(_ name: String, _ key: String) -> ServiceError.Code? {
+            code { try snapshotter.commit(SnapshotKey(name), from: SnapshotKey(key), labels: [:]) }
+        }
+        #expect(commit("c", "v") == .failedPrecondition)
+        #expect(commit("c", "x") == .notFound)
+        #expect(commit("base", "a") == .alreadyExists)
+        #expect(commit("c", "base") == .failedPrecondition)
+        let error = #expect(throws: ServiceError.self) { try snapshotter.remove(SnapshotKey("base")) }
+        #expect(error?.code == .failedPrecondition && error?.message.contains("remove") == true)
+        #expect(code { try snapshotter.remove(SnapshotKey("x")) } == .notFound)
+        #expect(code { _ = try snapshotter.usage(SnapshotKey("x")) } == .notFound)
+        // What failed has left no name behind, and no child that keeps its parent.
+        #expect(commit("c", "a") == nil)
+        for key in ["c", "v", "base"] { try snapshotter.remove(SnapshotKey(key)) }
+        #expect(snapshotter.list([]).isEmpty)
+        snapshotter.cleanUp()
+        #expect(try room.trees() == ["0"])
+    }
+
+    /// Names that no file could have, and more labels than anybody has.
+    @Test func hostileNames() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let names = [
+            "../../../etc/passwd", "/", ".", "a/b c:d\n\u{0}", String(repeating: "k", count: 4096),
+            "e\u{301}", "\u{e9}",
+        ]
+        for name in names {
+            _ = try snapshotter.make(.active, SnapshotKey(name), parent: Self.none, labels: [:])
+        }
+        #expect(Set(snapshotter.list([]).map(\.key)) == Set(names.map { SnapshotKey($0) }))
+        func refused(_ key: String = "k", labels: [String: String]) -> ServiceError.Code? {
+            code { _ = try snapshotter.make(.active, SnapshotKey(key), parent: Self.none, labels: labels) }
+        }
+        #expect(refused(String(repeating: "k", count: 4097), labels: [:]) == .invalidArgument)
+        #expect(refused(labels: ["a": String(repeating: "b", count: 4096)]) == .invalidArgument)
+        let many = Dictionary(uniqueKeysWithValues: (0..<10_000).map { ("label\($0)", "value") })
+        #expect(refused(labels: many) == .invalidArgument)
+        #expect(
+            code { _ = try snapshotter.update(SnapshotKey("/"), labels: many, paths: []) } == .invalidArgument
+        )
+        #expect(
+            refused(
+                labels: many.filter { _ in Bool.random() }.prefix(1000).reduce(into: [:]) {
+                    $0[$1.key] = $1.value
+                }) == nil)
+    }
+
+    @Test func update() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let key = SnapshotKey("k")
+        _ = try snapshotter.make(.active, key, parent: Self.none, labels: ["a": "1", "b": "2"])
+        let created = try snapshotter.record(key).created
+        var record = try snapshotter.update(
+            key, labels: ["a": "x", "c": "3"], paths: ["labels.a", "labels.b"])
+        #expect(record.labels == ["a": "x"])
+        record = try snapshotter.update(key, labels: ["c": "3", "empty": ""], paths: [])
+        #expect(record.labels == ["c": "3"] && record.created == created && record.updated > created)
+        #expect(code { _ = try snapshotter.update(key, labels: [:], paths: ["parent"]) } == .invalidArgument)
+        #expect(code { _ = try snapshotter.update(SnapshotKey("x"), labels: [:], paths: []) } == .notFound)
+        #expect(try snapshotter.record(key) == record)
+    }
+
+    /// A start finds all that was there, and takes away what no record names.
+    @Test func restart() throws {
+        let room = try DaemonRoom()
+        var expected: [SnapshotRecord] = []
+        do {
+            let snapshotter = try room.snapshotter()
+            try committed("base", snapshotter, room)
+            _ = try snapshotter.make(
+                .active, SnapshotKey("a"), parent: SnapshotKey("base"), labels: ["l": "m"])
+            _ = try snapshotter.make(.view, SnapshotKey("v"), parent: SnapshotKey("base"), labels: [:])
+            snapshotter.cleanUp()
+            expected = snapshotter.list([])
+        }
+        let trees = try room.trees()
+        // As a crash leaves them: a tree without a record, and one on its way to another's place.
+        for name in ["99", "1-spare"] {
+            try runSuccessfully([
+                "btrfs", "-q", "subvolume", "create", "\(room.path)/containerd/test/trees/\(name)",
+            ])
+        }
+        do {
+            let snapshotter = try room.snapshotter()
+            #expect(snapshotter.list([]) == expected)
+            snapshotter.cleanUp()
+            #expect(try room.trees() == trees)
+            let mounts = try snapshotter.mounts(SnapshotKey("a"))
+            try room.run("test \"$(cat a)\" = a; echo more >more", in: mounts)
+            // A number is not given twice.
+            _ = try snapshotter.make(.active, SnapshotKey("b"), parent: SnapshotKey("base"), labels: [:])
+        }
+        // A record that nobody can read: it stays, and so does every tree that might be its own.
+        let records = "\(room.path)/containerd/test/records"
+        try runSuccessfully(["sh", "-euc", "echo '{' >\(records)/broken.json; mkdir \(records)/folder"])
+        try runSuccessfully(["btrfs", "-q", "subvolume", "create", "\(room.path)/containerd/test/trees/77"])
+        let snapshotter = try room.snapshotter()
+        snapshotter.cleanUp()
+        #expect(try room.trees().contains("77"))
+        #expect(snapshotter.list([]).count == expected.count + 1)
+    }
+
+    /// A commit that ended between its two records, and one that ended before the first.
+    @Test func interruptedCommit() throws {
+        let room = try DaemonRoom()
+        let records = "\(room.path)/containerd/test/records"
+        let key = SnapshotKey("k")
+        do {
+            let snapshotter = try room.snapshotter()
+            let mounts = try snapshotter.make(.active, key, parent: Self.none, labels: [:])
+            try room.run("echo a >a", in: mounts)
+            try runSuccessfully(["cp", "\(records)/\(key.fileName)", "\(room.volume.path)/kept"])
+            try snapshotter.commit(SnapshotKey("name"), from: key, labels: [:])
+            // The old record was not removed yet.
+            try runSuccessfully(["cp", "\(room.volume.path)/kept", "\(records)/\(key.fileName)"])
+        }
+        do {
+            let snapshotter = try room.snapshotter()
+            #expect(snapshotter.list([]).map(\.key.text) == ["name"])
+            let active = try snapshotter.make(.active, key, parent: SnapshotKey("name"), labels: [:])
+            try room.run("test \"$(cat a)\" = a", in: active)
+            // It was made read-only, and no more.
+            try snapshotter.trees.setReadOnly(snapshotter.record(key).tree, true)
+        }
+        let snapshotter = try room.snapshotter()
+        try room.run("echo b >b", in: snapshotter.mounts(key))
+    }
+
+    /// Two daemons never have one set of records.
+    @Test func oneAtATime() throws {
+        let room = try DaemonRoom()
+        let first = try room.snapshotter()
+        let error = #expect(throws: VarveError.self) { try room.snapshotter(waits: false) }
+        #expect(error?.description.contains("another process serves") == true)
+        let other = try room.snapshotter("other")
+        _ = try other.make(.active, SnapshotKey("k"), parent: Self.none, labels: [:])
+        #expect(first.list([]).isEmpty)
+        for id in ["", ".", "..", "a/b", ".hidden", String(repeating: "x", count: 65), "é"] {
+            #expect(throws: VarveError.self) { try room.snapshotter(id) }
+        }
+    }
+
+    /// What is written to a committed tree behind the daemon's back gets into no other.
+    @Test func changedTree() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        try committed("base", snapshotter, room)
+        let tree = try snapshotter.trees.rootfs(of: snapshotter.record(SnapshotKey("base")).tree)
+        try runSuccessfully([
+            "sh", "-euc",
+            "btrfs property set \(tree)/.. ro false; echo evil >\(tree)/a; btrfs property set \(tree)/.. ro true",
+        ])
+        #expect(
+            code {
+                _ = try snapshotter.make(.active, SnapshotKey("a"), parent: SnapshotKey("base"), labels: [:])
+            } != nil)
+        // It can still be removed.
+        try snapshotter.remove(SnapshotKey("base"))
+    }
+
+    /// Usage of what is written to costs, and counts, the change; of what is committed it is what was there then.
+    @Test func usage() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        try committed(
+            "base", snapshotter,
+            script: "dd if=/dev/urandom of=big bs=1M count=8 status=none; mkdir d; touch d/1 d/2", room)
+        let base = try snapshotter.usage(SnapshotKey("base"))
+        #expect(base.size == 8 << 20 && base.inodes == 5, "root, big, d, 1, 2: \(base)")
+        let mounts = try snapshotter.make(.active, SnapshotKey("a"), parent: SnapshotKey("base"), labels: [:])
+        #expect(try snapshotter.usage(SnapshotKey("a")) == .init(size: 0, inodes: 0))
+        try room.run("dd if=/dev/urandom of=small bs=1M count=2 status=none; sync", in: mounts)
+        let active = try snapshotter.usage(SnapshotKey("a"))
+        #expect(active.size == 2 << 20 && active.inodes == 2, "root and small: \(active)")
+        _ = try snapshotter.make(.view, SnapshotKey("v"), parent: SnapshotKey("base"), labels: [:])
+        #expect(try snapshotter.usage(SnapshotKey("v")) == .init(size: 0, inodes: 0))
+    }
+
+    /// What the daemon has is neither collected nor complained about by the command.
+    @Test func beside() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let layer = room.content.add(tarEntry("f", "0", "one") + endOfTar)
+        let mounts = try snapshotter.make(.active, SnapshotKey("k"), parent: Self.none, labels: [:])
+        let applied = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
+            layer, to: mounts, hasPayloads: false, synchronizes: false, from: room.content, memory: 8 << 20,
+            Cancellation())
+        try snapshotter.commit(SnapshotKey("name"), from: SnapshotKey("k"), labels: [:])
+        snapshotter.cleanUp()
+        let store = try room.store
+        #expect(try StoreCheck(store).run().isEmpty)
+        var report = try GarbageCollection(store, options: .init()).run()
+        #expect(report.chains.isEmpty && report.kept == 1)
+        try snapshotter.remove(SnapshotKey("name"))
+        snapshotter.cleanUp()
+        report = try GarbageCollection(store, options: .init()).run()
+        #expect(report.chains == [ChainName(ChainID(applied.digest))])
+    }
+}
