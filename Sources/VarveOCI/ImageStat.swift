@@ -27,7 +27,31 @@ public struct ImageStat: Hashable, Sendable {
     package let isImage: Bool
     /// Oldest first: the entries that the configuration has, and nothing for layers that none of them speaks of. An entry
     /// for which there is no layer has none.
-    package let history: [Entry]
+    package let history: History
+
+    /// The entries, one by one: an image may have very many.
+    package struct History: Hashable, Sendable, Sequence {
+        fileprivate var entries: [HistoryEntry] = []
+        fileprivate var layers: [Descriptor] = []
+        fileprivate var diffIDs: [DiffID] = []
+
+        package var isEmpty: Bool { entries.isEmpty }
+
+        package struct Iterator: IteratorProtocol {
+            fileprivate var entries: IndexingIterator<[HistoryEntry]>
+            fileprivate var layers: Zip2Sequence<[Descriptor], [DiffID]>.Iterator
+
+            package mutating func next() -> Entry? {
+                guard let entry = entries.next() else { return nil }
+                let made = entry.isEmptyLayer ? nil : layers.next()
+                return Entry(layer: made?.0, diffID: made?.1, history: entry)
+            }
+        }
+
+        package func makeIterator() -> Iterator {
+            Iterator(entries: entries.makeIterator(), layers: zip(layers, diffIDs).makeIterator())
+        }
+    }
 
     /// The empty document that artifacts have for a configuration (image-spec manifest.md, "Guidance for an Empty
     /// Descriptor").
@@ -45,28 +69,38 @@ public struct ImageStat: Hashable, Sendable {
         guard isImage else {
             config =
                 manifest.config.mediaType == Self.emptyType ? try Document(manifest.config, in: layout) : nil
-            history = []
+            history = History()
             return
         }
         let image = try layout.image(at: [descriptor])
-        config = try Document(manifest.config, in: layout)
-        var layers = zip(image.layers, image.diffIDs).makeIterator()
-        history = image.config.history.map { entry in
-            let made = entry.isEmptyLayer ? nil : layers.next()
-            return Entry(layer: made?.0, diffID: made?.1, history: entry)
-        }
+        // It has been read and checked; its values are those of the image, not a second copy of them.
+        config = Document(
+            descriptor: manifest.config, json: image.config.json, bytes: try layout.readBlob(manifest.config))
+        history = History(
+            entries: image.config.history, layers: image.layers, diffIDs: image.diffIDs)
     }
 
     /// The document that `umoci stat --json` prints since its version 0.6; earlier ones have the history alone.
     public var json: [UInt8] {
-        var text = Array("{\"manifest\":".utf8) + manifest.shown
-        if let config { text += Array(",\"config\":".utf8) + config.shown }
-        if isImage {
-            text +=
-                Array(",\"history\":".utf8)
-                + GoJSON.compact(JSONValue.array(history.map(\.json)).serialized())
+        var text = [UInt8]()
+        // The history stands in it twice.
+        text.reserveCapacity(2 * (manifest.bytes.count + (config?.bytes.count ?? 0)) + 4096)
+        text.append(contentsOf: "{\"manifest\":".utf8)
+        manifest.show(in: &text)
+        if let config {
+            text.append(contentsOf: ",\"config\":".utf8)
+            config.show(in: &text)
         }
-        return text + [UInt8(ascii: "}")]
+        if isImage {
+            text.append(contentsOf: ",\"history\":[".utf8)
+            for (index, entry) in history.enumerated() {
+                if index > 0 { text.append(UInt8(ascii: ",")) }
+                GoJSON.append(entry.json.serialized(), to: &text)
+            }
+            text.append(UInt8(ascii: "]"))
+        }
+        text.append(UInt8(ascii: "}"))
+        return text
     }
 }
 
@@ -79,9 +113,12 @@ extension ImageStat.Document {
         self.init(descriptor: descriptor, json: json, bytes: bytes)
     }
 
-    fileprivate var shown: [UInt8] {
-        Array("{\"descriptor\":".utf8) + GoJSON.compact(JSONValue.object(descriptor.known).serialized())
-            + Array(",\"blob\":".utf8) + GoJSON.compact(bytes) + [UInt8(ascii: "}")]
+    fileprivate func show(in text: inout [UInt8]) {
+        text.append(contentsOf: "{\"descriptor\":".utf8)
+        GoJSON.append(JSONValue.object(descriptor.known).serialized(), to: &text)
+        text.append(contentsOf: ",\"blob\":".utf8)
+        GoJSON.append(bytes, to: &text)
+        text.append(UInt8(ascii: "}"))
     }
 }
 
@@ -133,9 +170,7 @@ extension JSONObject {
 /// escaped (`json.Encoder`, `SetEscapeHTML`).
 enum GoJSON {
     /// - Parameter document: valid JSON.
-    static func compact(_ document: [UInt8]) -> [UInt8] {
-        var result: [UInt8] = []
-        result.reserveCapacity(document.count)
+    static func append(_ document: [UInt8], to result: inout [UInt8]) {
         var isInString = false
         var isEscaped = false
         var index = document.startIndex
@@ -168,6 +203,5 @@ enum GoJSON {
                 result.append(byte)
             }
         }
-        return result
     }
 }

@@ -155,6 +155,37 @@ import VarveSystem
         }
     }
 
+    /// What `stat` prints of a configuration, beside the document itself: the shapes that make the most of their bytes.
+    @Test(
+        "Showing a configuration takes no more than eight times its size",
+        arguments: [
+            Shape("history") { #"{"created_by":"RUN \#(digits($0, 80))","empty_layer":true}"# },
+            Shape("history with all there is") {
+                #"{"created":"2020-01-01T00:00:00Z","created_by":"RUN \#(digits($0, 9))","author":"me","comment":"a comment","empty_layer":true}"#
+            },
+        ])
+    func showsInProportion(_ shape: Shape) throws {
+        let directory = try TemporaryDirectory()
+        let layout = try directory.layout()
+        let size = 1 << 20
+        for (tag, history) in [("small", ""), ("large", "," + shape.member("history", bytes: size))] {
+            let config = try layout.put(
+                #"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}\#(history)}"#,
+                mediaType: MediaType.ociConfig)
+            let manifest = try layout.put(
+                #"{"schemaVersion":2,"mediaType":"\#(MediaType.ociManifest)","config":{"mediaType":"\#(MediaType.ociConfig)","digest":"\#(config.digest)","size":\#(config.size)},"layers":[]}"#,
+                mediaType: MediaType.ociManifest)
+            try layout.tag(tag, manifest)
+        }
+        for options in [[], ["--json"]] {
+            let base = try peak(["stat", "--image", "\(layout.path):small"] + options)
+            let large = try peak(["stat", "--image", "\(layout.path):large"] + options)
+            let factor = Double(large.bytes - base.bytes) / Double(size)
+            #expect(base.code == 0 && large.code == 0)
+            #expect(factor <= 8 && factor > 0.5, "stat \(options) with \(shape.testDescription): \(factor)")
+        }
+    }
+
     // MARK: What is not refused
 
     @Test func takesWhatImagesHave() throws {

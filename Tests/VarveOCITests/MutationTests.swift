@@ -91,7 +91,7 @@ import Testing
                 mutation.append(history: HistoryEntry(isEmptyLayer: entry.bool ?? false))
             }
             try layout.tag("x", try mutation.commit(to: layout))
-            return try ImageStat(ImageReference(path: layout.path, tag: "x")).history
+            return Array(try ImageStat(ImageReference(path: layout.path, tag: "x")).history)
         }
         // Whether each entry is one of an empty layer, and how many layers are shown in all.
         for (history, layers) in [

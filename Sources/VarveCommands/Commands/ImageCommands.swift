@@ -133,8 +133,11 @@ struct StatCommand: ExecutableCommand {
 
     func execute(_ context: CommandContext) throws {
         let stat = try ImageStat(try ImageReference.locating(image.path))
-        if json { return try context.output.write(stat.json + [UInt8(ascii: "\n")]) }
-        try context.output.write(StatText(stat).text)
+        if json {
+            try context.output.write(stat.json)
+            return try context.output.write("\n")
+        }
+        try StatText.write(stat) { (text) throws(OutputError) in try context.output.write(text) }
     }
 }
 

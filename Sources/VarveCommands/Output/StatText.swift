@@ -4,17 +4,24 @@ import VarveSystem
 
 /// What `stat` prints for a person, byte for byte what umoci 0.6 prints (utils.go, `ManifestStat.Format`).
 struct StatText {
-    private(set) var text = ""
+    private var text = ""
     private var indent = ""
 
-    init(_ stat: ImageStat) {
+    /// - Parameter write: gets the text, the table of the history line by line.
+    static func write<E: Error>(_ stat: ImageStat, to write: (String) throws(E) -> Void) throws(E) {
+        try write(StatText(stat).text)
+        guard stat.config != nil, stat.isImage else { return }
+        try write("\n== HISTORY ==\n")
+        try history(stat, to: write)
+    }
+
+    private init(_ stat: ImageStat) {
         text += "== MANIFEST ==\n"
         manifest(stat.manifest)
         guard let config = stat.config else { return }
         text += "\n== CONFIG ==\n"
         if stat.isImage { configuration(config.json) }
         descriptor(config.descriptor.json)
-        if stat.isImage { text += "\n== HISTORY ==\n" + Self.history(stat) }
     }
 
     private mutating func manifest(_ document: ImageStat.Document) {
@@ -88,23 +95,34 @@ struct StatText {
 
     /// A table as Go's text/tabwriter makes it: no column narrower than four, blanks up to the last one also where that is
     /// empty.
-    private static func history(_ stat: ImageStat) -> String {
+    /// The cells are made twice, once for the widths: all of them at once would take several times the memory of the image.
+    private static func history<E: Error>(_ stat: ImageStat, to write: (String) throws(E) -> Void) throws(E) {
         func shown(_ text: String?) -> String { GoQuoting.quoted(text ?? "", isPrecise: false) }
-        var rows = [["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"]]
-        for entry in stat.history {
-            rows.append([
+        func cells(_ entry: ImageStat.Entry) -> [String] {
+            [
                 entry.layer?.digest.description ?? "<none>",
                 shown(entry.history.created.map { RFC3339.shortened($0) } ?? "<none>"),
                 shown(entry.history.createdBy),
                 entry.layer.map { decimalSize($0.size) } ?? "<none>", shown(entry.history.comment),
-            ])
+            ]
         }
         func width(_ text: String) -> Int { text.unicodeScalars.count }
-        let widths = (0..<4).map { column in rows.reduce(4) { max($0, width($1[column]) + 1) } }
-        return rows.map { row in
-            zip(row, widths).map { $0 + String(repeating: " ", count: $1 - width($0)) }.joined() + row[4]
-                + "\n"
-        }.joined()
+        let head = ["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"]
+        var widths = head.dropLast().map { max(4, width($0) + 1) }
+        for entry in stat.history {
+            for (column, cell) in cells(entry).dropLast().enumerated() {
+                widths[column] = max(widths[column], width(cell) + 1)
+            }
+        }
+        func line(_ row: [String]) -> String {
+            var line = ""
+            for (cell, space) in zip(row, widths) {
+                line += cell + String(repeating: " ", count: space - width(cell))
+            }
+            return line + row[4] + "\n"
+        }
+        try write(line(head))
+        for entry in stat.history { try write(line(cells(entry))) }
     }
 
     private static let empty = "(empty)"
