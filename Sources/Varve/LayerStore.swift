@@ -120,7 +120,7 @@ public struct LayerStore: Sendable {
             ).delta {
                 try cancellation.check()
                 entries.count()
-            }
+            }.requireAll()
         }
     }
 

@@ -48,17 +48,20 @@ extension FileDescriptor {
     /// One that is read-only is made writable if others lie in it, or the caller has no privileges. Returns the ids of all that were deleted.
     @discardableResult
     package func deleteSubvolumeTree(_ name: BytePath) throws(BtrfsError) -> [UInt64] {
+        /// A subvolume that is to be deleted. However deep they lie in each other, few stay open: whoever runs a container can nest
+        /// them in its root.
         struct Frame {
-            var root: SharedDescriptor
+            /// Nil while it is closed.
+            var root: SharedDescriptor?
             var id: UInt64
-            /// Where it lies: the descriptor of its directory.
-            var directory: SharedDescriptor?
+            /// In the one above.
+            var directory: BytePath
             var name: BytePath
             var nested: [NestedSubvolume]
         }
 
-        func enter(_ parent: FileDescriptor, _ directory: SharedDescriptor?, _ name: BytePath)
-            throws(BtrfsError) -> Frame
+        func enter(_ parent: FileDescriptor, _ directory: BytePath, _ name: BytePath) throws(BtrfsError)
+            -> Frame
         {
             let root: SharedDescriptor
             do throws(Errno) {
@@ -76,41 +79,80 @@ extension FileDescriptor {
             return Frame(root: root, id: info.id, directory: directory, name: name, nested: nested)
         }
 
-        var deleted = [UInt64]()
-        var stack = [try enter(self, nil, name)]
-        while var frame = stack.popLast() {
-            if let child = frame.nested.popLast() {
-                let directory: SharedDescriptor
-                do throws(Errno) {
-                    let opened = try frame.root.fd.open(
-                        child.directory.isEmpty ? .current : child.directory, [.directory, .noFollow],
-                        resolve: [.beneath, .noSymlinks])
-                    directory = SharedDescriptor(opened)
-                } catch {
-                    throw BtrfsError(.deleteSubvolume, frame.root.fd, child.path, errno: error)
-                }
-                stack.append(frame)
-                stack.append(try enter(directory.fd, directory, child.name))
-            } else {
-                let directory = frame.directory?.fd ?? self
-                do throws(BtrfsError) {
-                    try directory.deleteSubvolume(frame.name)
-                } catch  where error.errno == .readOnlyFileSystem {
-                    // Without privileges, only what may be written can be deleted (btrfs_ioctl_snap_destroy).
-                    try frame.root.fd.setSubvolumeReadOnly(false)
-                    try directory.deleteSubvolume(frame.name)
-                } catch  where error.errno == .notPermitted {
-                    // Flags of chattr(1) on it, which snapshots have from what they were taken of, or on the directory in the outer
-                    // subvolume, which goes too.
-                    let isFreed = (try? frame.directory?.fd.clearProtection()) ?? false
-                    let isFreedItself = frame.root.fd.clearProtectionOfSubvolume()
-                    guard isFreed || isFreedItself else { throw error }
-                    try directory.deleteSubvolume(frame.name)
-                }
-                deleted.append(frame.id)
+        /// The directory `path` in a subvolume.
+        func directory(_ path: BytePath, in root: FileDescriptor, _ name: BytePath) throws(BtrfsError)
+            -> SharedDescriptor
+        {
+            do throws(Errno) {
+                return SharedDescriptor(
+                    try root.open(
+                        path.isEmpty ? .current : path, [.directory, .noFollow],
+                        resolve: [.beneath, .noSymlinks]))
+            } catch {
+                throw BtrfsError(.deleteSubvolume, root, path.appending(name), errno: error)
             }
         }
+
+        /// Goes back from a subvolume to the one above it, which was closed: only to that one, wherever it lies by now.
+        func reopened(_ above: Frame, from below: Frame, _ root: FileDescriptor) throws(BtrfsError)
+            -> SharedDescriptor
+        {
+            do throws(Errno) {
+                var here = SharedDescriptor(try root.open("..", [.directory]))
+                for _ in below.directory.components {
+                    here = SharedDescriptor(try here.fd.open("..", [.directory]))
+                }
+                let isRight: Bool? = try? here.fd.isSubvolume() && here.fd.subvolumeInfo().id == above.id
+                guard isRight == true else { throw .wasReplaced }
+                return here
+            } catch {
+                throw BtrfsError(.deleteSubvolume, root, below.name, errno: error)
+            }
+        }
+
+        var deleted = [UInt64]()
+        var stack = [try enter(self, .empty, name)]
+        while let last = stack.indices.last, let root = stack[last].root {
+            if let child = stack[last].nested.popLast() {
+                let place = try directory(child.directory, in: root.fd, child.name)
+                stack.append(try enter(place.fd, child.directory, child.name))
+                let farthest = stack.count - 1 - DirectoryDescent.width
+                if farthest >= 0 { stack[farthest].root = nil }
+                continue
+            }
+            let frame = stack.removeLast()
+            var place: SharedDescriptor?
+            if let above = stack.indices.last {
+                var outer = stack[above].root
+                if outer == nil { outer = try reopened(stack[above], from: frame, root.fd) }
+                stack[above].root = outer
+                if let outer { place = try directory(frame.directory, in: outer.fd, frame.name) }
+            }
+            try deleteEmptied(frame.name, root.fd, in: place?.fd ?? self, isNested: place != nil)
+            extendLifetime(place)
+            deleted.append(frame.id)
+        }
         return deleted
+    }
+
+    /// Deletes a subvolume in which no others lie.
+    private func deleteEmptied(
+        _ name: BytePath, _ root: FileDescriptor, in directory: FileDescriptor, isNested: Bool
+    ) throws(BtrfsError) {
+        do throws(BtrfsError) {
+            try directory.deleteSubvolume(name)
+        } catch  where error.errno == .readOnlyFileSystem {
+            // Without privileges, only what may be written can be deleted (btrfs_ioctl_snap_destroy).
+            try root.setSubvolumeReadOnly(false)
+            try directory.deleteSubvolume(name)
+        } catch  where error.errno == .notPermitted {
+            // Flags of chattr(1) on it, which snapshots have from what they were taken of, or on the directory in the outer
+            // subvolume, which goes too.
+            let isFreed = isNested ? (try? directory.clearProtection()) ?? false : false
+            let isFreedItself = root.clearProtectionOfSubvolume()
+            guard isFreed || isFreedItself else { throw error }
+            try directory.deleteSubvolume(name)
+        }
     }
 
     /// Takes the flags of chattr(1) from the root directory of a subvolume, which is made writable for that.

@@ -61,7 +61,7 @@ package struct SubvolumeComparison: Sendable {
             old: oldTree.tree(), new: newTree.tree(), source: source, logger: logger, onEntry: onEntry)
         extendLifetime(oldTree)
         extendLifetime(newTree)
-        return result
+        return try result.requireAll()
     }
 
     private struct Side {

@@ -142,6 +142,34 @@ import Testing
         #expect(Self.reason { try run("b", size: bytes.count + 1024 + 9_999) } == .tooLarge)
     }
 
+    /// What is mounted in a layer's directory may be files of the host.
+    @Test("Nothing that is mounted in a layer below is copied into the one above")
+    func mountsInLayersBelow() throws {
+        let base = try SharedVolume.directory()
+        let lower = try base.makeRoot("mounted")
+        try apply(
+            try archive([.directory("d/"), .file("d/f", "of the layer")]), to: lower.fd, isBottom: true)
+        let path = try lower.fd.path()
+        try runSuccessfully(["sh", "-ec", "echo secret > \"$1/../secret\"", "sh", "\(path)"])
+        let bytes = try archive([.hardlink("g", "d/f")])
+        func run(_ name: BytePath) throws {
+            let root = try base.makeRoot(name)
+            let applier = LayerApplier(
+                root: root.fd, isBottom: false, standalone: StandaloneLayer(whiteouts: .files)
+            ) { LowerTree([LowerLayer(root: lower, whiteouts: .files)]) }
+            try applier.apply(TarReader(MemorySource(bytes)))
+        }
+        try run("plain")
+        for (number, mounts) in [["secret", "d/f"], ["", "d"]].enumerated() {
+            let (source, place) = ("\(path)/../\(mounts[0])", "\(path)/\(mounts[1])")
+            try runSuccessfully(["mount", "--bind", source, place])
+            defer { _ = try? runCommand(["umount", place]) }
+            let error = #expect(throws: LayerError.self) { try run(BytePath("above\(number)")) }
+            #expect(
+                "\(String(describing: error))".contains("is a mount point"), "\(String(describing: error))")
+        }
+    }
+
     private static func reason(_ body: () throws -> Void) -> TarError.Reason? {
         do {
             try body()

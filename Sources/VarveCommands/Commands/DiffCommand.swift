@@ -71,7 +71,7 @@ struct DiffCommand: ExecutableCommand {
                 RepackContext(
                     bundle: first.path, source: source, readsAll: paranoid, cancellation: cancellation)
             )
-            .delta { try cancellation.check() }
+            .delta { try cancellation.check() }.requireAll()
         } else {
             delta = try SubvolumeComparison(
                 store: try context.openStoreIfPresent(of: trees.map(\.path)), logger: context.logger

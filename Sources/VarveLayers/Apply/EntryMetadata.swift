@@ -180,14 +180,19 @@ struct EntryMetadata: Sendable {
         case .notPermitted: cannotBe = uid == 0 && attribute.name.hasPrefix(Array("user.".utf8))
         case .permissionDenied: cannotBe = attribute.name == PosixACL.defaultName
         // Said of a full file system too.
-        case .noSpace: cannotBe = attribute.name.count + attribute.value.count > fd.largestAttribute
+        case .noSpace:
+            cannotBe =
+                attribute.name.count + attribute.value.count > fd.largestAttribute
+                || fd.hasFewRoomForAttributes
         default: cannotBe = false
         }
         guard cannotBe else {
             throw .system(
                 operation: "set the attribute \(shownName(attribute.name)) of", path: path, errno: errno)
         }
-        try leaveOut(attribute.name, of: path, "\(errno)")
+        try leaveOut(
+            attribute.name, of: path,
+            errno == .noSpace ? "the attributes of the file do not fit on this file system" : "\(errno)")
     }
 
     private func leaveOut(_ name: BytePath, of path: BytePath, _ why: String) throws(LayerError) {
@@ -240,5 +245,12 @@ extension FileDescriptor {
         guard let size = try? nodeSize() else { return 65_536 }
         // The header of the leaf, an item and a directory item.
         return size - 101 - 25 - 30
+    }
+
+    /// Whether this is a file system that says ENOSPC when the attributes of one file have no room together, as ext4 does (the rest of
+    /// the inode, and one block; `ext4_xattr_set_handle`, fs/ext4/xattr.c), though it has room for files.
+    fileprivate var hasFewRoomForAttributes: Bool {
+        guard (try? fileSystem().isBtrfs) == false, let free = try? freeBytes() else { return false }
+        return free >= 1 << 20
     }
 }

@@ -114,7 +114,10 @@ package final class LayerApplier {
         func read(_ path: BytePath) throws -> [UInt8]? {
             if let standalone { return try standalone.readFile(path, limit: RuntimeConfig.accountFileLimit) }
             // What cannot be read as a file names nobody.
-            guard let file = try? root.openRegularFile(path, resolve: .inRoot, followsLinks: true) else {
+            guard
+                let file = try? root.openRegularFile(
+                    path, resolve: [.inRoot, .noCrossing], followsLinks: true)
+            else {
                 return nil
             }
             return try? file.fd.readAll(limit: RuntimeConfig.accountFileLimit)

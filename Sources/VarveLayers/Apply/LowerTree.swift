@@ -14,23 +14,34 @@ package struct LowerTree: Sendable {
     }
 
     private let layers: [LowerLayer]
+    /// The mount that each layer lies on; nil where the kernel does not tell. What is mounted in a layer is none of it, and an error.
+    private let mounts: [UInt64?]
 
     /// - Parameter layers: the bottom one first.
-    package init(_ layers: [LowerLayer]) { self.layers = layers }
+    package init(_ layers: [LowerLayer]) {
+        self.layers = layers
+        mounts = layers.map { try? $0.root.fd.mountID() }
+    }
 
     /// What lies at a path that has no symbolic link on its way; nil if nothing does.
     func find(_ path: [BytePath]) throws(LayerError) -> Found? {
-        return try attempt("look at", BytePath(joining: path)) { () throws(Errno) in
-            for (index, layer) in layers.enumerated().reversed() {
-                switch try Self.look(path, in: layer) {
-                case .found(let directory, let name, let status):
-                    return Found(layer: index, directory: directory, name: name, status: status)
-                case .hidden: return nil
-                case .absent: continue
-                }
+        for (index, layer) in layers.enumerated().reversed() {
+            let lookup: Lookup
+            do throws(Errno) {
+                lookup = try Self.look(path, in: layer, mount: mounts[index])
+            } catch .improperLink {
+                throw .mounted(on: BytePath(joining: path), in: layer.root.fd)
+            } catch {
+                throw .system(operation: "look at", path: BytePath(joining: path), errno: error)
             }
-            return nil
+            switch lookup {
+            case .found(let directory, let name, let status):
+                return Found(layer: index, directory: directory, name: name, status: status)
+            case .hidden: return nil
+            case .absent: continue
+            }
         }
+        return nil
     }
 
     private enum Lookup {
@@ -40,11 +51,13 @@ package struct LowerTree: Sendable {
         case absent
     }
 
-    private static func look(_ path: [BytePath], in layer: LowerLayer) throws(Errno) -> Lookup {
+    /// - Throws: `improperLink` (EXDEV) where something is mounted on the way or at its end.
+    private static func look(_ path: [BytePath], in layer: LowerLayer, mount: UInt64?) throws(Errno) -> Lookup
+    {
         var directory = layer.root
         var hides = try isOpaque(directory.fd, layer.whiteouts)
         for (index, name) in path.enumerated() {
-            guard let status = try directory.fd.statusIfPresent(of: name) else {
+            guard let found = try directory.fd.mountedStatusIfPresent(of: name) else {
                 if layer.whiteouts == .files,
                     try directory.fd.statusIfPresent(of: Whiteout.name(deleting: name)) != nil
                 {
@@ -52,10 +65,13 @@ package struct LowerTree: Sendable {
                 }
                 return hides ? .hidden : .absent
             }
+            if let mount, found.mount != mount { throw .improperLink }
+            let status = found.status
             if layer.whiteouts == .overlayfs, status.isOverlayWhiteout { return .hidden }
             if index == path.count - 1 { return .found(directory, name, status) }
             guard status.isDirectory else { return .hidden }
-            directory = SharedDescriptor(try directory.fd.openDirectory(name))
+            directory = SharedDescriptor(
+                try directory.fd.open(name, [.directory, .noFollow], resolve: .noCrossing))
             hides = try isOpaque(directory.fd, layer.whiteouts) || hides
         }
         return .absent
@@ -80,11 +96,17 @@ package struct LowerTree: Sendable {
         var pending = [result.root]
         while let directory = pending.popLast() {
             let path = BytePath(joining: result.path(of: directory))
+            let root = layers[layer].root
+            let opened = try root.fd.openInTree(
+                path.isEmpty ? .current : path, [.directory], resolve: [.beneath, .noSymlinks],
+                "list the directory", path)
             try attempt("list the directory", path) { () throws(Errno) in
-                let opened = try layers[layer].root.fd.open(
-                    path.isEmpty ? .current : path, [.directory], resolve: [.beneath, .noSymlinks])
                 for entry in try opened.fd.entries() {
-                    guard let status = try opened.fd.statusIfPresent(of: entry.name) else { continue }
+                    // A mount on a name is another file, which no entry of the layer is a link to.
+                    guard let found = try opened.fd.mountedStatusIfPresent(of: entry.name),
+                        mounts[layer].map({ $0 == found.mount }) ?? true
+                    else { continue }
+                    let status = found.status
                     if status.isDirectory {
                         pending.append(result.add(entry.name, in: directory))
                     } else if status.linkCount > 1 {

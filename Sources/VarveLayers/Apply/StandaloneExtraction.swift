@@ -251,7 +251,8 @@ final class StandaloneExtraction {
                 continue
             }
             guard place.status.isRegular,
-                let file = try? place.directory.fd.openRegularFile(place.name, expecting: place.status)
+                let file = try? place.directory.fd.openRegularFile(
+                    place.name, expecting: place.status, resolve: .noCrossing)
             else { return nil }
             return try? file.fd.readAll(limit: limit)
         }
@@ -321,7 +322,7 @@ final class StandaloneExtraction {
             case .symbolicLink:
                 try directory.makeSymbolicLink(name, target: try from.readSymbolicLink(found.name))
             case .regular:
-                let source = try from.openRegularFile(found.name, expecting: status)
+                let source = try from.openRegularFile(found.name, expecting: status, resolve: .noCrossing)
                 let target = try directory.open(
                     name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o600)
                 try target.fd.copyContent(of: source.fd)

@@ -1,6 +1,6 @@
 package import VarveBtrfs
 package import Logging
-import VarveSystem
+package import VarveSystem
 package import SystemPackage
 
 /// One side of a delta: a tree in a subvolume.
@@ -63,6 +63,9 @@ public struct DeltaResult: Sendable {
     public var source: DeltaSource
     /// Why that one.
     public var reason: String
+    /// A new directory whose path is longer than a layer can hold. It is among the changes, and what is in it is not. Nil where all
+    /// changes are there.
+    package var tooDeep: BytePath?
 
     /// What a driver found.
     ///
@@ -74,6 +77,17 @@ public struct DeltaResult: Sendable {
         self.changes = changes
         self.source = source
         self.reason = reason
+    }
+
+    /// Throws unless every change is in `changes`.
+    package func requireAll() throws(LayerError) -> DeltaResult {
+        if let tooDeep { throw LayerPacker.tooLong(tooDeep, in: tooDeep.count) }
+        return self
+    }
+
+    init(_ changes: [BytePath: Change], _ findings: WalkFindings, source: DeltaSource, reason: String) {
+        self.init(changes: changes.values.sorted { $0.path < $1.path }, source: source, reason: reason)
+        tooDeep = findings.tooDeep
     }
 }
 
@@ -144,8 +158,6 @@ package enum Delta {
         }
         try old.check(unchangedSince: oldInfo)
         try new.check(unchangedSince: newInfo)
-        return DeltaResult(
-            changes: changes.values.sorted { $0.path < $1.path }, source: choice.source, reason: choice.reason
-        )
+        return DeltaResult(changes, findings, source: choice.source, reason: choice.reason)
     }
 }

@@ -15,6 +15,16 @@ struct WalkFindings {
     var changes: [BytePath: Change] = [:]
     /// What was met of files with several names.
     var links = HardLinks()
+    /// The first new directory whose path no layer can hold: what is in it is not among the changes.
+    var tooDeep: BytePath?
+
+    /// Whoever runs a container can make a tree of any depth, whose paths together grow with the square of it. So the walk ends where no
+    /// layer goes on.
+    fileprivate mutating func isTooDeep(_ path: BytePath) -> Bool {
+        guard path.count > LayerPacker.pathLimit else { return false }
+        tooDeep = tooDeep.map { min($0, path) } ?? path
+        return true
+    }
 }
 
 /// Walks two trees side by side and finds the paths at which they differ.
@@ -222,7 +232,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
             let inside = Task(path: path, name: item.name, parents: nil, before: nil, after: after)
             guard let before, let oldDirectory = here.old else {
                 findings.changes[path] = Change(kind: .added, path: path, type: type)
-                if after.isDirectory { return inside }
+                if after.isDirectory { return findings.isTooDeep(path) ? nil : inside }
                 if after.linkCount > 1 { findings.links.noteNew(path, after) }
                 return nil
             }
@@ -237,7 +247,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
                 if isModified { findings.changes[path] = Change(kind: .modified, path: path, type: type) }
             }
             if after.isDirectory {
-                guard before.isDirectory else { return inside }
+                guard before.isDirectory else { return findings.isTooDeep(path) ? nil : inside }
                 if same, let dirty = walk.dirty, dirty.leads[after.inode] == nil { return nil }
                 var both = inside
                 both.before = before
@@ -295,6 +305,7 @@ extension WalkFindings {
         // Each path is met by one thread.
         changes.merge(other.changes) { mine, _ in mine }
         links.merge(other.links)
+        tooDeep = [tooDeep, other.tooDeep].compactMap(\.self).min()
     }
 }
 

@@ -18,8 +18,6 @@ extension Delta {
         try findings.links.complete(&changes, names: WalkedLinkNames(links: findings.links)) { path in
             try newTree.status(at: path)?.type ?? .regular
         }
-        return DeltaResult(
-            changes: changes.values.sorted { $0.path < $1.path }, source: .walk,
-            reason: "both trees were read")
+        return DeltaResult(changes, findings, source: .walk, reason: "both trees were read")
     }
 }

@@ -53,6 +53,11 @@ package struct LayerPacker {
             try root.mountedStatusIfPresent(of: .current)?.mount
         }
         let slab = PackSlab()
+        // Before the first byte is written: whoever has very long paths is told at once.
+        for change in changes {
+            try onBytes(0)
+            try checkLength(of: placeInLayer(change), for: change.path)
+        }
         for change in changes.sorted(by: { Self.precedes($0.path, $1.path) }) {
             try onBytes(0)
             let name = change.path.lastComponent
@@ -61,14 +66,12 @@ package struct LayerPacker {
                     path: change.path, reason: "names that begin with \".wh.\" mean deletions in a layer",
                     remedy: .changeFile("rename \"\(component)\""))
             }
+            let place = placeInLayer(change)
             if change.kind == .deleted {
-                let whiteout = change.path.parent.appending(Whiteout.name(deleting: name))
-                try checkLength(of: whiteout, for: change.path)
+                let whiteout = place
                 try writer.write(TarEntry(path: whiteout, kind: .regular, mode: 0, modificationTime: .epoch))
                 continue
             }
-            let place = options.placement?.path(of: change.path) ?? change.path
-            try checkLength(of: place, for: change.path)
             let directory = try directories.open(change.path == .current ? .empty : change.path.parent)
             let here = change.path == .current ? .current : name
             let found = try attempt("look at", change.path) { () throws(Errno) in
@@ -118,14 +121,26 @@ package struct LayerPacker {
     }
 
     /// PATH_MAX of limits.h less the closing NUL, and less the slash that a directory's entry ends in.
-    private static let pathLimit = 4094
+    static let pathLimit = 4094
+
+    /// Where the entry for a change stands in the layer.
+    private func placeInLayer(_ change: Change) -> BytePath {
+        guard change.kind == .deleted else {
+            return options.placement?.path(of: change.path) ?? change.path
+        }
+        return change.path.parent.appending(Whiteout.name(deleting: change.path.lastComponent))
+    }
 
     private func checkLength(of entry: BytePath, for path: BytePath) throws(LayerError) {
-        if entry.count <= Self.pathLimit { return }
-        throw .unrepresentable(
+        if entry.count > Self.pathLimit { throw Self.tooLong(path, in: entry.count) }
+    }
+
+    /// The error for a path for which the layer would need one of so many bytes.
+    static func tooLong(_ path: BytePath, in bytes: Int) -> LayerError {
+        .unrepresentable(
             path: path,
             reason:
-                "its path in the layer would be \(entry.count) bytes long, and \(Self.pathLimit) is the most that tools read",
+                "its path in the layer would be \(bytes) bytes long, and \(pathLimit) is the most that tools read",
             remedy: .changeFile("move it up"))
     }
 

@@ -26,7 +26,9 @@ extension Change {
                 }
                 guard let type else { continue }
                 changes.append(Change(kind: .added, path: name, type: type))
-                if type == .directory { pending.append(name) }
+                guard type == .directory else { continue }
+                if name.count > LayerPacker.pathLimit { throw LayerPacker.tooLong(name, in: name.count) }
+                pending.append(name)
             }
         }
         return changes

@@ -106,7 +106,6 @@ extension Delta {
         try findings.links.complete(&changes, names: WalkedLinkNames(links: findings.links)) { path in
             try tree.status(at: path)?.type ?? .regular
         }
-        return DeltaResult(
-            changes: changes.values.sorted { $0.path < $1.path }, source: .walk, reason: reason)
+        return DeltaResult(changes, findings, source: .walk, reason: reason)
     }
 }

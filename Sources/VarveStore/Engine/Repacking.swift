@@ -256,7 +256,7 @@ public struct Repacking: Sendable {
             )
         ).delta {
             try cancellation.check()
-        }
+        }.requireAll()
     }
 
     package static func metadata(of bundle: BytePath) throws -> BundleMetadata {

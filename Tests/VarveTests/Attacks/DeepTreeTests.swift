@@ -113,6 +113,68 @@ import Testing
         try shell("cd \"$1/c\"; ls > ../names; echo beside | cmp - ../names", world.directory.path)
     }
 
+    @Test("A bundle in which more subvolumes lie in each other than files may be open is deleted whole")
+    func nestedSubvolumes() throws {
+        let volume = try LoopVolume(size: 512 << 20, options: "user_subvol_rm_allowed")
+        let count = 100
+        let script = """
+            cd "$1"; export HOME=/nonexistent VARVE_STORE=$PWD/store;
+            v=$2; "$v" store init; "$v" init --layout L; "$v" new --image L:a; "$v" unpack --image L:a b
+            (cd b/rootfs; for i in $(seq \(count)); do
+                btrfs -q subvolume create s; mkdir -p s/d/e; btrfs -q subvolume create s/d/e/beside; cd -P s/d/e
+            done)
+            [ $(btrfs subvolume list -o b | wc -l) -gt 0 ]
+            prlimit --nofile=\(Self.descriptors):\(Self.descriptors) "$v" bundle rm b; ls
+            """
+        let run = try runCommand(
+            ["bash", "-ec", script, "bash", "\(volume.path)", try builtProgram("varve")])
+        #expect(
+            run.status == 0 && run.outputText == "L\nstore\n",
+            "\(run.status) \(run.outputText) \(run.errorText)")
+    }
+
+    /// A tree of any depth costs what one of the deepest paths that a layer holds costs.
+    @Test("What is deeper than a layer can say is refused before it is walked, packed or held in memory")
+    func refusedInTime() throws {
+        let world = try World()
+        let rootfs = world.bundle.appending("rootfs")
+        func cost(_ words: [String]) throws -> Double {
+            let run = try runCommand(
+                [
+                    "bash", "-c", "\"$@\"; code=$?; times | tail -1; exit $code", "bash",
+                    try builtProgram("varve"),
+                ] + words)
+            #expect(
+                run.status == 1 && run.errorText.contains("/deep")
+                    && run.errorText.contains("4094 is the most"),
+                "\(words): \(run.status) \(run.errorText.suffix(300))")
+            // `0m0.012s 0m0.034s`
+            return run.outputText.split(whereSeparator: { " \n".contains($0) }).suffix(2).reduce(0) {
+                let parts = $1.dropLast().split(separator: "m").compactMap { Double($0) }
+                return parts.count == 2 ? $0 + parts[0] * 60 + parts[1] : .infinity
+            }
+        }
+        let commands = [
+            ["diff", "\(world.bundle)"], ["repack", "--image", "\(world.layout):b", "\(world.bundle)"],
+            ["insert", "--image", "\(world.layout):a", "\(rootfs)", "/x"],
+        ]
+        try Self.makeDeep(rootfs, depth: 1_000)
+        let small = try commands.map(cost)
+        try shell("mv \"$1/rootfs/deep\" \"$1/rootfs/shallow\"", world.bundle)
+        try shell("rm -r \"$1/rootfs/shallow\" \"$1/rootfs/beside\"", world.bundle)
+        try Self.makeDeep(rootfs, depth: 8_000)
+        let large = try commands.map(cost)
+        for (small, large) in zip(small, large) {
+            #expect(large <= 3 * max(small, 0.05), "\(small) \(large)")
+        }
+        // What is masked may be as deep as it likes.
+        let masked = try Self.limited([
+            "repack", "--mask-path", "/deep", "--image", "\(world.layout):b", "\(world.bundle)",
+        ])
+        #expect(masked.status == 0, "\(masked.errorText.suffix(300))")
+        try runSuccessfully([try builtProgram("varve"), "bundle", "rm", "\(world.bundle)"])
+    }
+
     /// The removal stops where it is about to go back to a directory that it has closed. The directory that it is in is then moved
     /// into another user's.
     @Test("A tree whose directories are moved while it is deleted leads the removal to nothing outside")

@@ -59,7 +59,7 @@ package struct BtrfsHook: Sendable {
             return .changes(
                 try BtrfsDriver(store: store).freeze(
                     RepackContext(bundle: bundle, cancellation: cancellation)
-                ).delta { try cancellation.check() }.changes)
+                ).delta { try cancellation.check() }.requireAll().changes)
         case .postRepack: return Self.object([:])
         }
     }

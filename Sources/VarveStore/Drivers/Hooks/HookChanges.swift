@@ -104,7 +104,12 @@ package struct HookChanges {
                 let directory = try root.open(
                     parent.isEmpty ? .current : parent, [.path, .directory],
                     resolve: [.beneath, .noSymlinks, .noCrossing])
-                return (true, try directory.fd.statusIfPresent(of: path.lastComponent))
+                guard let found = try directory.fd.mountedStatusIfPresent(of: path.lastComponent) else {
+                    return (true, nil)
+                }
+                // A file of the host may be mounted on the name itself.
+                if try found.mount != directory.fd.mountID() { throw Errno.improperLink }
+                return (true, found.status)
             } catch  where error.isAbsence {
                 return (false, nil)
             }
