@@ -270,7 +270,11 @@ public struct Images: Sendable {
         try await workshop.run { [logger] place in
             try Unpacking.runtimeConfiguration(
                 of: place.resolve(image, platform: platform).config, rootfs: rootfs, owners: owners
-            ) { logger.warning("\($0); root is taken instead") }
+            ) {
+                logger.warning("\($0); root is taken instead")
+            } onWarning: {
+                logger.warning("\($0)")
+            }
         }
     }
 }

@@ -34,9 +34,23 @@ package struct ImageConfig: Hashable, Sendable {
 
         package init() {}
 
-        /// The volumes that are something below the root. A volume that is the root itself says nothing: mounted, it would hide
-        /// the image, and left out of a layer, everything.
+        /// The volumes that are something below the root: what lies in them is left out of a layer. A volume that is the root
+        /// itself says nothing.
         package var volumePaths: [String] { volumes.filter { !BytePath($0).cleaned.isEmpty } }
+
+        /// The volumes as paths from the root of the container, without `.`, `..` and empty components, each once and in byte
+        /// order; and those that none is mounted for: a mount there would hide the image, or what every container has there.
+        package var volumeMounts: (mounted: [String], leftOut: [String]) {
+            var (mounted, leftOut) = ([String](), [String]())
+            for path in Set(volumes.map { BytePath($0).cleaned }).sorted() {
+                let text = "/" + (path.string ?? "")
+                let isOurs = path.components.first.map { Self.mountedByRuntimes.contains($0) } ?? true
+                if isOurs { leftOut.append(text) } else { mounted.append(text) }
+            }
+            return (mounted, leftOut)
+        }
+
+        private static let mountedByRuntimes: Set<BytePath> = ["dev", "proc", "sys"]
 
         fileprivate var entryCount: Int {
             exposedPorts.count + environment.count + entrypoint.count + command.count + volumes.count

@@ -61,9 +61,9 @@ extension ImageLayout {
     }
 
     /// A handle to whatever has the name of a blob, symbolic links followed; it is not opened by that.
-    func blobPlace(_ digest: Digest) throws(Errno) -> OwnedDescriptor {
-        try directory.fd.open(
-            Self.blobFolder(digest.algorithm).appending(digest.hex), [.path], resolve: .noMagicLinks)
+    func blobPlace(_ digest: Digest) throws(PlaceError) -> OwnedDescriptor {
+        try Place.handle(
+            Self.blobFolder(digest.algorithm).appending(digest.hex), in: directory, .safeLinks)
     }
 
     /// What has the name of a blob, a symbolic link not followed; nil if nothing has.

@@ -4,8 +4,8 @@ internal import SystemPackage
 
 /// An OCI image layout in a directory (image-spec image-layout.md).
 ///
-/// Everything below the directory is reached from its descriptor; no blob path leads out of it. The value may
-/// be used from several threads.
+/// Everything below the directory is reached from its descriptor; what is written lies in it, and what is read is in it or where root,
+/// the caller or the owner of what is read made a link to. The value may be used from several threads.
 package final class ImageLayout: Sendable {
     package static let version = "1.0.0"
     /// Bytes of a manifest, a nested index or a configuration that are read at most: as many as registries take, and as
@@ -40,21 +40,25 @@ package final class ImageLayout: Sendable {
     /// - Parameter cancellation: ends the waits for locks of others, with an error of kind `cancelled`.
     package init(opening path: BytePath, cancellation: Cancellation = Cancellation()) throws(OCIError) {
         self.cancellation = cancellation
-        do throws(Errno) {
-            directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
-        } catch  where error == .noSuchFileOrDirectory || error == .notDirectory {
-            if let foreign = ForeignReference(path) {
+        do throws(PlaceError) {
+            directory = SharedDescriptor(try Place.directory(path, .safeLinks))
+        } catch {
+            if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory,
+                let foreign = ForeignReference(path)
+            {
                 throw OCIError(
-                    error == .notDirectory ? .invalidInput : .usage, foreign.description, subject: path,
+                    error.errno == .notDirectory ? .invalidInput : .usage, foreign.description, subject: path,
                     remedy: foreign.remedy)
             }
-            if error == .notDirectory {
+            switch error.errno {
+            case .noSuchFileOrDirectory:
+                throw .notFound(
+                    "there is no image layout at \(path)", subject: path, remedy: .createLayout(path))
+            case .notDirectory:
                 throw .invalid("\(path) is no image layout: it is not a directory", subject: path)
+            case let errno?: throw .io("open the image layout", path, errno)
+            case nil: throw OCIError(error, "open the image layout \(path)")
             }
-            throw .notFound(
-                "there is no image layout at \(path)", subject: path, remedy: .createLayout(path))
-        } catch {
-            throw .io("open the image layout", path, error)
         }
         self.path = path
         let bytes: [UInt8]
@@ -87,7 +91,7 @@ package final class ImageLayout: Sendable {
         do throws(OCIError) {
             let directory: SharedDescriptor
             do throws(PlaceError) {
-                directory = SharedDescriptor(try Place.makeDirectory(path, .any, noting: &made))
+                directory = SharedDescriptor(try Place.makeDirectory(path, .closedToOthers, noting: &made))
             } catch {
                 throw OCIError(error, doing)
             }
@@ -125,9 +129,9 @@ package final class ImageLayout: Sendable {
     /// Opens a blob for reading from its start. It is a regular file of exactly the size that the descriptor
     /// says; its digest is the reader's to check, with a `BlobVerifier`.
     ///
-    /// The blob and the folders that it lies in may be symbolic links, as build systems make layouts of their outputs; what they
-    /// lead to is not opened before it is known to be a regular file. No error says anything of its content: whoever owns the
-    /// layout need not be allowed to read it.
+    /// The blob and the folders that it lies in may be symbolic links, as build systems make layouts of their outputs. A link of
+    /// another user counts only if what it leads to is that user's own (`Place.Trust.safeLinks`). What is found is not opened before it
+    /// is known to be a regular file.
     package func openBlob(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
         let name = blobPath(descriptor.digest)
         let place = try openBlobPlace(descriptor)
@@ -148,16 +152,23 @@ package final class ImageLayout: Sendable {
     /// A handle to whatever has the name of a blob, which is not opened by that.
     private func openBlobPlace(_ descriptor: Descriptor) throws(OCIError) -> OwnedDescriptor {
         let name = blobPath(descriptor.digest)
-        do throws(Errno) {
+        do throws(PlaceError) {
             return try blobPlace(descriptor.digest)
-        } catch .noSuchFileOrDirectory {
-            throw .invalid(
-                "the image layout \(path) lacks the blob \(descriptor.digest)",
-                subject: BytePath("\(descriptor.digest)"), remedy: .copyImageAgain)
-        } catch .tooManySymbolicLinkLevels {
-            throw .invalid("the symbolic links at \(name) lead to no file")
         } catch {
-            throw .io("open", name, error)
+            switch error.errno {
+            case .noSuchFileOrDirectory:
+                throw .invalid(
+                    "the image layout \(path) lacks the blob \(descriptor.digest)",
+                    subject: BytePath("\(descriptor.digest)"), remedy: .copyImageAgain)
+            case .tooManySymbolicLinkLevels: throw .invalid("the symbolic links at \(name) lead to no file")
+            case .isDirectory:
+                throw .invalid("\(name) is not a regular file, but a blob must be one")
+            case let errno?: throw .io("open", name, errno)
+            case nil:
+                throw .invalid(
+                    "the blob \(descriptor.digest) is not read: \"\(path.appending(error.path))\" is a symbolic link of "
+                        + "another user, to a file that is not theirs", subject: name, remedy: .copyLayout)
+            }
         }
     }
 

@@ -12,6 +12,8 @@ package struct OCIError: Error, CustomStringConvertible, Sendable {
         case notFound
         /// There is already something where a layout was to be made.
         case alreadyExists
+        /// Another user could change, or has made, what leads to a place.
+        case unsafePlace
         /// Another process holds what is needed.
         case inUse
         /// The caller asked to stop while it waited for a lock.
@@ -44,7 +46,7 @@ package struct OCIError: Error, CustomStringConvertible, Sendable {
             self = .io(doing, error.path, errno)
         } else {
             self.init(
-                .io(.permissionDenied), "cannot \(doing): \(error.problem)", subject: error.path,
+                .unsafePlace, "cannot \(doing): \(error.problem)", subject: error.path,
                 remedy: error.remedy)
         }
     }

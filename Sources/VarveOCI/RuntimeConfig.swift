@@ -9,7 +9,8 @@ internal import VarveSystem
 /// * an annotation for something that the configuration does not say is left out;
 /// * capabilities are not inheritable or ambient (CVE-2022-29162: programs with inheritable file capabilities
 ///   would gain them), and more paths of /proc are masked;
-/// * a relative working directory or volume, which runtimes refuse, is taken from the root.
+/// * a relative working directory or volume, which runtimes refuse, is taken from the root;
+/// * a volume that is the root, or lies in /proc, /sys or /dev, is not mounted.
 package enum RuntimeConfig {
     /// What the bundle is made for.
     package struct Options: Hashable, Sendable {
@@ -94,11 +95,21 @@ package enum RuntimeConfig {
             "process": .object(process),
             "root": ["path": .string(rootfs)],
             "hostname": .string(options.hostname),
-            "mounts": .array(mounts(volumes: execution.volumePaths, isRootless: options.isRootless)),
+            "mounts": .array(mounts(volumes: execution.volumeMounts.mounted, isRootless: options.isRootless)),
         ]
         document["annotations"] = .object(annotations(config))
         document["linux"] = .object(linux)
         return .object(document)
+    }
+
+    /// What to tell the user of an image whose volumes are not all mounted; nil where they are.
+    package static func warning(of config: ImageConfig) -> String? {
+        let leftOut = config.execution.volumeMounts.leftOut
+        guard let first = leftOut.first else { return nil }
+        let more = leftOut.count > 1 ? " and \(leftOut.count - 1) more" : ""
+        return
+            "config.json has no mount for the volume \"\(shown(first))\"\(more) of the image: it would hide the image itself, or "
+            + "what a container has in /proc, /sys or /dev"
     }
 
     private static let capabilities = strings(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"])
@@ -177,7 +188,7 @@ package enum RuntimeConfig {
             result.append(mount("/sys/fs/cgroup", "cgroup", "cgroup", guarded + ["relatime", "ro"]))
         }
         // In byte order a directory comes before what lies in it, and equal input gives equal bytes.
-        for volume in Set(volumes.map(absolute)).sorted(by: { $0.utf8.lexicographicallyPrecedes($1.utf8) }) {
+        for volume in volumes {
             result.append(mount(volume, "tmpfs", "none", ["rw", "nosuid", "nodev", "noexec", "relatime"]))
         }
         if isRootless {

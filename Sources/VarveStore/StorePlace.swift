@@ -1,5 +1,5 @@
 import Glibc
-import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 extension StoreError {
@@ -10,6 +10,19 @@ extension StoreError {
         } else {
             self.init(
                 .failed, "\(what): \(error.problem)", subject: error.path, remedy: error.remedy)
+        }
+    }
+}
+
+extension StoreError {
+    /// Why something was not done to a path because of what stands on the way to it.
+    ///
+    /// - Parameter operation: as it reads on from "cannot".
+    package init(_ error: PlaceError, _ operation: String, _ path: BytePath) {
+        if let errno = error.errno {
+            self = .system(operation, path, errno)
+        } else {
+            self.init(error, "cannot \(operation) \"\(path)\"")
         }
     }
 }
@@ -76,8 +89,8 @@ struct NewPlace {
     }
 }
 
-/// Whether a place is the caller's own, so that nobody else can put something into a store or another in its place.
-/// Root is trusted, and so is who owns a directory on the way.
+/// Whether a place is the caller's own, so that nobody else can put something into a store or another in its place. Only root is
+/// trusted beside the caller.
 extension SnapshotStore {
     /// Makes the directory of a store and what is missing above it, and opens it. It is the caller's, and nobody else may write
     /// to it or put another in its place.
@@ -88,7 +101,7 @@ extension SnapshotStore {
     ) throws(StoreError) -> SharedDescriptor {
         let directory: SharedDescriptor
         do throws(PlaceError) {
-            directory = SharedDescriptor(try Place.makeDirectory(path, .closedToOthers, noting: &made))
+            directory = SharedDescriptor(try Place.makeDirectory(path, .own, noting: &made))
         } catch {
             throw StoreError(error, "\"\(path)\" cannot be a store")
         }

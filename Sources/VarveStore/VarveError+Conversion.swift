@@ -64,7 +64,7 @@ extension VarveError.Code {
             case .usage: .usage
             case .invalidInput: .invalidInput
             case .notFound: .notFound
-            case .alreadyExists, .inUse: .failed
+            case .alreadyExists, .inUse, .unsafePlace: .failed
             case .cancelled: .interrupted
             case .io(let errno): Self(errno)
             }

@@ -45,6 +45,14 @@ extension FileDescriptor {
         return done
     }
 
+    /// Lets reads and writes wait, whatever the file was opened with (fcntl(2), O_NONBLOCK).
+    package func setBlocking() throws(Errno) {
+        let flags = fcntl(rawValue, F_GETFL)
+        guard flags >= 0, fcntl(rawValue, F_SETFL, flags & ~O_NONBLOCK) >= 0 else {
+            throw Errno(rawValue: errno)
+        }
+    }
+
     /// write(2) until everything is written.
     package func writeFull(_ buffer: UnsafeRawBufferPointer) throws(Errno) {
         var done = 0

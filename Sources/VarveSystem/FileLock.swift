@@ -32,7 +32,7 @@ package struct FileLock: ~Copyable {
             if shared == nil { return nil }
         }
         while true {
-            let file = try directory.fd.open(name, [.readWrite, .create, .noFollow], mode: 0o600)
+            let file = try directory.fd.openToLock(name)
             if flock(file.fd.rawValue, LOCK_EX | LOCK_NB) != 0 {
                 guard errno == EWOULDBLOCK || errno == EINTR else { throw Errno(rawValue: errno) }
                 return nil
@@ -87,5 +87,32 @@ package struct FileLock: ~Copyable {
         try? directory.fd.unlink(name)
         // Not left to close(2): a child process forked meanwhile has the descriptor until it executes its program.
         _ = flock(file.fd.rawValue, LOCK_UN)
+    }
+}
+
+extension FileDescriptor {
+    /// Opens the regular file `name` in this directory for reading and writing, as flock(2) needs it on some file systems, and makes
+    /// it (mode 0600) if there is none. Whatever else has the name is not opened: the owner of the directory may be another user,
+    /// and the open alone of a device does something to some, that of a FIFO waits. Nor is a file that has another name, which may
+    /// be a lock of somebody else's.
+    ///
+    /// - Throws: `notRegularFile`, `hasOtherNames`.
+    fileprivate func openToLock(_ name: BytePath) throws(Errno) -> OwnedDescriptor {
+        while true {
+            let found: OwnedDescriptor
+            do throws(Errno) {
+                found = try open(name, [.path, .noFollow])
+            } catch .noSuchFileOrDirectory {
+                do throws(Errno) {
+                    return try open(name, [.readWrite, .create, .exclusive, .noFollow], mode: 0o600)
+                } catch .fileExists {
+                    continue
+                }
+            }
+            let status = try found.fd.status()
+            guard status.isRegular else { throw .notRegularFile }
+            guard status.linkCount <= 1 else { throw .hasOtherNames }
+            return try found.fd.reopened([.readWrite, .nonBlocking])
+        }
     }
 }

@@ -7,14 +7,19 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
         /// Users other than its owner may write to a directory on the way, which has no sticky bit: they could put something
         /// else in the place of what is in it.
         case openToOthers(permissions: UInt32)
-        /// A symbolic link on the way was made by another user, and leads to where that user wants.
+        /// A symbolic link on the way was made by another user, and leads to what need not be theirs.
         case linkOfAnother(uid: UInt32)
+        /// A directory on the way belongs to a user who is neither root nor the caller, and who can put something else in the place
+        /// of what is in it.
+        case directoryOfAnother(uid: UInt32)
         /// It belongs to a user who is neither root nor the caller.
         case ownedByAnother(uid: UInt32)
         /// Others may write to the file or directory itself.
         case writableByOthers(permissions: UInt32)
         /// It is a device, a FIFO, a socket or a directory.
         case noRegularFile
+        /// It lies where others may make names, and has another one: whoever made this name need not own the file.
+        case hasOtherNames
         /// A system call failed: what it was for, as it reads on from "cannot".
         case system(operation: String, Errno)
     }
@@ -43,9 +48,12 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
         case .linkOfAnother(let uid): "\"\(path)\" is a symbolic link of \(AnotherUser(uid))"
         case .ownedByAnother(let uid):
             "\"\(path)\" belongs to \(AnotherUser(uid)), who can change it"
+        case .directoryOfAnother(let uid):
+            "the directory \"\(path)\" belongs to \(AnotherUser(uid)), who could put something else in the place of what is in it"
         case .writableByOthers(let permissions):
             "others may write to \"\(path)\" (mode \(String(permissions, radix: 8)))"
         case .noRegularFile: "\"\(path)\" is not a regular file"
+        case .hasOtherNames: "\"\(path)\" is in a directory of all users, and has another name elsewhere"
         case .system(let operation, let errno): "cannot \(operation) \"\(path)\": \(errno)"
         }
     }
@@ -56,6 +64,7 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
         case .linkOfAnother: .name("what it leads to")
         case .ownedByAnother: .changeOwner(path)
         case .writableByOthers: .closeToOthers(path, orSticky: false)
+        case .directoryOfAnother, .hasOtherNames: .moveToOwnDirectory
         case .noRegularFile, .system: nil
         }
     }
@@ -77,17 +86,23 @@ package struct MadeDirectories: Sendable {
 
 /// The way to a file or directory, gone one component at a time, each relative to the one before.
 ///
-/// It can be asked that nobody but root, the caller and the owners of the directories on the way can change it: then a
-/// directory that others may write to is refused, unless it has the sticky bit (with it, as in /tmp, nobody can move
-/// what is another's), and so is a symbolic link that belongs neither to root nor to the caller nor to the owner of its
-/// directory. That holds also for the directories to which symbolic links lead, and for those above the working directory.
+/// What is asked of the way holds also for the directories to which symbolic links lead, and for those above the working directory.
+/// What was found is open (`O_PATH`) before it is checked, so what was checked is what is used.
 package struct Place {
     /// What is asked of the way.
     package enum Trust: Sendable {
-        /// Nothing.
-        case any
-        /// Others cannot change it.
+        /// No other user leads it astray by a symbolic link. A link of a user who is neither root nor the caller counts only in a
+        /// directory of that user's own, and only if what is found in the end is theirs as well: they can do with that what they
+        /// like anyway.
+        case safeLinks
+        /// In addition, a directory that others may write to is refused, unless it has the sticky bit: with it, as in /tmp, nobody
+        /// can move what is another's. The owners of directories may still put something of their own in the place of what they
+        /// hold.
         case closedToOthers
+        /// Nobody but root and the caller can change anything of it: each directory and link on it belongs to one of them, and
+        /// others may write to none, except in directories with the sticky bit. So a path that was checked can be used again by
+        /// name: nobody who is not trusted can have changed what it leads to.
+        case own
     }
 
     private let trust: Trust
@@ -99,6 +114,12 @@ package struct Place {
     /// Components still to go, the next one last.
     private var pending: [BytePath]
     private var links = 0
+    /// The symbolic links of other users that were followed.
+    private var linksOfOthers: [(owner: UInt32, path: BytePath)] = []
+    /// What is wrong with the way, where that is said only if there is something at its end.
+    private var fault: PlaceError?
+    /// Links of procfs to open files are followed.
+    private var followsMagicLinks = true
     /// The last component is a link of procfs to an open file that is no directory.
     private var isMagic = false
 
@@ -126,43 +147,57 @@ package struct Place {
         return try place.directory()
     }
 
-    /// Finds a file that is no directory and opens it.
-    package static func file(_ path: BytePath, _ trust: Trust, _ flags: OpenFlags) throws(PlaceError)
-        -> OwnedDescriptor
-    {
+    /// Finds whatever is no directory; it is not opened (`O_PATH`), so that it can be looked at before.
+    package static func handle(_ path: BytePath, _ trust: Trust) throws(PlaceError) -> OwnedDescriptor {
         var place = try Place(path, trust)
-        guard let name = try place.walk() else { throw Self.failed("open", path, .isDirectory) }
-        let isMagic = place.isMagic
-        return try place.attempt("open", path) { (current) throws(Errno) in
-            try current.open(name, isMagic ? flags : flags.union(.noFollow))
+        return try place.handle(path)
+    }
+
+    /// Finds what is no directory from a directory on; links of procfs to open files are not followed.
+    ///
+    /// - Parameter trust: of what is above the directory nothing is asked.
+    package static func handle(
+        _ path: BytePath, in directory: SharedDescriptor, _ trust: Trust
+    ) throws(PlaceError) -> OwnedDescriptor {
+        var place = Place(path, trust, from: directory)
+        place.followsMagicLinks = false
+        return try place.handle(path)
+    }
+
+    /// Finds a regular file that says what this process is to do, or that it is to run, and opens it: only root and the caller
+    /// can change the way to it and the file.
+    package static func ownFile(_ path: BytePath, _ flags: OpenFlags) throws(PlaceError) -> OwnedDescriptor {
+        var place = try Place(path, .own)
+        let file = try place.handle(path)
+        // In a directory of all users, whoever made the name need not own the file.
+        let isAmongOthers = try place.attempt("look at", path) { (directory) throws(Errno) in
+            try directory.isWritableByOthers(try directory.status())
+        }
+        try requireOwn(file.fd, path) { status in
+            if !status.isRegular { return .noRegularFile }
+            return isAmongOthers && status.linkCount > 1 ? .hasOtherNames : nil
+        }
+        if flags.contains(.path) { return file }
+        do throws(Errno) { return try file.fd.reopened(flags.union(.nonBlocking)) } catch {
+            throw failed("open", path, error)
         }
     }
 
-    /// Finds a regular file that says what this process is to do, or that it is to run, and opens it: others can change
-    /// neither the way to it nor the file, and it belongs to root or to the caller.
-    package static func ownFile(_ path: BytePath, _ flags: OpenFlags) throws(PlaceError) -> OwnedDescriptor {
-        // Not to wait for a writer, if it is a FIFO; O_PATH opens nothing, and takes no such flag.
-        let file = try file(path, .closedToOthers, flags.contains(.path) ? flags : flags.union(.nonBlocking))
-        try requireOwn(file.fd, path) { $0.isRegular }
-        return file
-    }
-
-    /// Finds a directory that belongs to root or to the caller, and that others cannot write to or put another in the place
-    /// of.
+    /// Finds a directory that belongs to root or to the caller, and that only they can write to or put another in the place of.
     package static func ownDirectory(_ path: BytePath) throws(PlaceError) -> OwnedDescriptor {
-        let directory = try directory(path, .closedToOthers)
-        try requireOwn(directory.fd, path) { _ in true }
+        let directory = try directory(path, .own)
+        try requireOwn(directory.fd, path) { _ in nil }
         return directory
     }
 
     private static func requireOwn(
-        _ fd: FileDescriptor, _ path: BytePath, isRight: (FileStatus) -> Bool
+        _ fd: FileDescriptor, _ path: BytePath, fault: (FileStatus) -> PlaceError.Reason?
     ) throws(PlaceError) {
         let reason: PlaceError.Reason
         do throws(Errno) {
             let status = try fd.status()
-            if !isRight(status) {
-                reason = .noRegularFile
+            if let fault = fault(status) {
+                reason = fault
             } else if status.uid != 0, status.uid != geteuid() {
                 reason = .ownedByAnother(uid: status.uid)
             } else if try fd.isWritableByOthers(status) {
@@ -174,6 +209,19 @@ package struct Place {
             throw failed("look at", path, error)
         }
         throw PlaceError(path: path, reason: reason)
+    }
+
+    /// Whether a user cannot be told from others: in a user name space, all users that it does not have read as one and the same
+    /// (user_namespaces(7), "Unmapped user and group IDs").
+    private static func isUnknown(_ user: UInt32) -> Bool {
+        !AnotherUser(user).isKnown
+    }
+
+    private init(_ path: BytePath, _ trust: Trust, from directory: SharedDescriptor) {
+        self.trust = trust
+        shown = .empty
+        pending = path.components.reversed()
+        current = directory
     }
 
     private init(_ path: BytePath, _ trust: Trust) throws(PlaceError) {
@@ -201,12 +249,55 @@ package struct Place {
     }
 
     private mutating func directory() throws(PlaceError) -> OwnedDescriptor {
-        if let name = try walk() {
-            throw Self.failed("open the directory", shown.appending(name), .notDirectory)
+        do throws(PlaceError) {
+            if let name = try walk() {
+                throw Self.failed("open the directory", shown.appending(name), .notDirectory)
+            }
+            let found = try attempt("open the directory", shown) { (current) throws(Errno) in
+                try current.open(.current, [.directory])
+            }
+            try checkEnd(found.fd, shown)
+            return found
+        } catch {
+            throw saidOfLinks(error)
         }
-        return try attempt("open the directory", shown) { (current) throws(Errno) in
-            try current.open(.current, [.directory])
+    }
+
+    /// What is at the end, where it is no directory.
+    private mutating func handle(_ path: BytePath) throws(PlaceError) -> OwnedDescriptor {
+        do throws(PlaceError) {
+            guard let name = try walk() else { throw Self.failed("open", path, .isDirectory) }
+            let found = try attempt("open", path) { [isMagic] (current) throws(Errno) in
+                try current.open(name, isMagic ? [.path] : [.path, .noFollow])
+            }
+            let type = try attempt("look at", path) { (_) throws(Errno) in try found.fd.status().type }
+            // Put there since it was looked at.
+            if type == .symbolicLink { throw Self.failed("open", path, .tooManySymbolicLinkLevels) }
+            if type == .directory { throw Self.failed("open", path, .isDirectory) }
+            try checkEnd(found.fd, path)
+            return found
+        } catch {
+            throw saidOfLinks(error)
         }
+    }
+
+    /// What was found at the end must belong to whoever's links led to it.
+    private func checkEnd(_ found: FileDescriptor, _ path: BytePath) throws(PlaceError) {
+        if let fault { throw fault }
+        if linksOfOthers.isEmpty { return }
+        let owner: UInt32
+        do throws(Errno) { owner = try found.status().uid } catch {
+            throw Self.failed("look at", path, error)
+        }
+        for link in linksOfOthers where link.owner != owner {
+            throw PlaceError(path: link.path, reason: .linkOfAnother(uid: link.owner))
+        }
+    }
+
+    /// Where a link of another user leads, nothing is said of what is there, not even that nothing is.
+    private func saidOfLinks(_ error: PlaceError) -> PlaceError {
+        guard error.errno != nil, let link = linksOfOthers.first else { return error }
+        return PlaceError(path: link.path, reason: .linkOfAnother(uid: link.owner))
     }
 
     /// Goes to the end of the way. Returns the last component, if it is no directory; `current` is then where it lies.
@@ -230,11 +321,17 @@ package struct Place {
             case nil where status == nil:
                 guard makes else { throw Self.failed("open", path, .noSuchFileOrDirectory) }
                 let parent = current
-                try attempt("make the directory", path) { (current) throws(Errno) in
+                try checkEnd(parent.fd, shown)
+                let isMade = try attempt("make the directory", path) { (current) throws(Errno) in
                     do throws(Errno) { try current.makeDirectory(name, mode: 0o755) } catch .fileExists {
-                        return
+                        return false
                     }
+                    return true
+                }
+                if isMade {
                     made.add(name, in: parent)
+                    // The links led to a directory of their owner's; what is made in it is the caller's.
+                    linksOfOthers = []
                 }
                 // Somebody else may have made something meanwhile: looked at like all that was there.
                 pending.append(name)
@@ -264,6 +361,9 @@ package struct Place {
             (try current.fileSystem(), try current.status())
         }
         if fileSystem.magic == Self.procMagic {
+            guard followsMagicLinks else {
+                throw Self.failed("open", path, .tooManySymbolicLinkLevels)
+            }
             guard
                 let opened = try? current.fd.open(name, [.directory, .path])
             else {
@@ -275,17 +375,7 @@ package struct Place {
             shown = path
             return try checkAboveCurrent()
         }
-        if trust == .closedToOthers, owner != 0, owner != geteuid() {
-            // In a user name space all users that it does not have read as one and the same (user_namespaces(7), "Unmapped user and
-            // group IDs"): equal owners then say nothing, unless nobody but the directory's owner can have made the link.
-            let isUnknown = !AnotherUser(owner).isKnown
-            let isOpen = try attempt("look at", path) { (current) throws(Errno) in
-                isUnknown ? try current.isWritableByOthers(directory) : false
-            }
-            guard owner == directory.uid, !isOpen else {
-                throw PlaceError(path: path, reason: .linkOfAnother(uid: owner))
-            }
-        }
+        try checkLink(path, owner: owner, in: directory)
         let target = try attempt("read the symbolic link", path) { (current) throws(Errno) in
             try current.readSymbolicLink(name)
         }
@@ -299,17 +389,42 @@ package struct Place {
         pending += target.components.reversed()
     }
 
-    private func checkCurrent() throws(PlaceError) {
-        if trust == .closedToOthers { try Self.check(current.fd, shown.isEmpty ? .current : shown) }
+    /// Checks a symbolic link in the current directory, which is `directory`.
+    private mutating func checkLink(_ path: BytePath, owner: UInt32, in directory: FileStatus)
+        throws(PlaceError)
+    {
+        if owner == 0 || owner == geteuid() { return }
+        // Equal owners that are unknown say nothing, unless nobody but the directory's owner can have made the link.
+        if Self.isUnknown(owner), owner == directory.uid {
+            let isOpen = try attempt("look at", path) { (current) throws(Errno) in
+                try current.isWritableByOthers(directory)
+            }
+            if !isOpen { return }
+        }
+        let error = PlaceError(path: path, reason: .linkOfAnother(uid: owner))
+        if trust == .own { return try refuse(error) }
+        guard owner == directory.uid, !Self.isUnknown(owner) else { throw error }
+        linksOfOthers.append((owner, path))
+    }
+
+    /// Refuses the way now, or at its end if there is something.
+    private mutating func refuse(_ error: PlaceError) throws(PlaceError) {
+        // Whether there is a file need not be said to whoever has none.
+        guard trust == .own, !makes else { throw error }
+        if fault == nil { fault = error }
+    }
+
+    private mutating func checkCurrent() throws(PlaceError) {
+        try check(current.fd, shown.isEmpty ? .current : shown)
     }
 
     /// Checks the directories above the current one, which no component named.
-    private func checkAboveCurrent() throws(PlaceError) {
-        guard trust == .closedToOthers else { return }
+    private mutating func checkAboveCurrent() throws(PlaceError) {
+        guard trust == .closedToOthers || trust == .own else { return }
         var here = current
         while let above = try Self.parent(of: here, shown) {
             let path = (try? above.fd.path()) ?? ".."
-            try Self.check(above.fd, path)
+            try check(above.fd, path)
             here = above
         }
     }
@@ -327,17 +442,23 @@ package struct Place {
         }
     }
 
-    private static func check(_ directory: FileDescriptor, _ path: BytePath) throws(PlaceError) {
-        let permissions: UInt32
+    private mutating func check(_ directory: FileDescriptor, _ path: BytePath) throws(PlaceError) {
+        guard trust == .closedToOthers || trust == .own else { return }
+        let reason: PlaceError.Reason
         do throws(Errno) {
             let status = try directory.status()
-            if status.mode & 0o1000 != 0 { return }
-            guard try directory.isWritableByOthers(status) else { return }
-            permissions = status.permissions
+            let isOwn = status.uid == 0 || status.uid == geteuid() || Self.isUnknown(status.uid)
+            if trust == .own, !isOwn {
+                reason = .directoryOfAnother(uid: status.uid)
+            } else if status.mode & 0o1000 == 0, try directory.isWritableByOthers(status) {
+                reason = .openToOthers(permissions: status.permissions)
+            } else {
+                return
+            }
         } catch {
-            throw failed("look at", path, error)
+            throw Self.failed("look at", path, error)
         }
-        throw PlaceError(path: path, reason: .openToOthers(permissions: permissions))
+        try refuse(PlaceError(path: path, reason: reason))
     }
 }
 

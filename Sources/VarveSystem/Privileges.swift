@@ -5,8 +5,10 @@ package import SystemPackage
 /// What this process may do, as the kernel sees it.
 package enum Privileges {
     /// Root of the host, not of a user name space: the first name space maps all ids (user_namespaces(7)).
-    package static var isRoot: Bool {
-        guard geteuid() == 0 else { return false }
+    package static var isRoot: Bool { geteuid() == 0 && hasAllUsers }
+
+    /// Whether the user name space of this process has all users, as the first one has.
+    package static var hasAllUsers: Bool {
         guard let map = try? FileDescriptor.workingDirectory.readFile("/proc/self/uid_map", limit: 4096)
         else {
             return true

@@ -43,6 +43,8 @@ extension FileDescriptor {
 extension Errno {
     /// EMEDIUMTYPE, which no call made here gives: what should be a regular file is something else.
     package static let notRegularFile = Errno(rawValue: Glibc.EMEDIUMTYPE)
+    /// EMLINK, which no call made here that opens a file gives: it has more names than one.
+    package static let hasOtherNames = Errno(rawValue: Glibc.EMLINK)
     /// ESTALE: what has the name is another file than before.
     package static let wasReplaced = Errno(rawValue: Glibc.ESTALE)
 
@@ -50,6 +52,7 @@ extension Errno {
     package var explanation: String {
         switch self {
         case .notRegularFile: "it is not a regular file"
+        case .hasOtherNames: "the file has another name too"
         case .wasReplaced: "another file was put in its place meanwhile"
         default: "\(self)"
         }

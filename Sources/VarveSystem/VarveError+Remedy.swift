@@ -43,6 +43,8 @@ extension VarveError {
         case closeToOthers(BytePath, orSticky: Bool)
         /// Give it to root or to the caller.
         case changeOwner(BytePath)
+        /// Put it in a directory of root's or of the caller's.
+        case moveToOwnDirectory
 
         // Space and limits.
         /// Free space on the file system that is mounted there, or enlarge it. Nil where that is not known.
@@ -227,6 +229,8 @@ extension VarveError.Remedy: CustomStringConvertible {
         case .closeToOthers(_, let orSticky):
             "take that away" + (orSticky ? ", or give it the sticky bit" : "")
         case .changeOwner: "give it to root or to yourself"
+        case .moveToOwnDirectory:
+            "put it in a directory that belongs to root or to you, as all directories above it do"
 
         case .freeSpace(let point?):
             "free space on the file system that is mounted at \"\(point)\", or enlarge it"

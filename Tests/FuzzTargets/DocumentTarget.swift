@@ -100,7 +100,7 @@ private func refusal(_ error: any Error) throws {
     guard let error = error as? OCIError else { throw error }
     switch error.kind {
     case .invalidInput, .usage, .notFound: break
-    case .alreadyExists, .inUse, .cancelled, .io: throw error
+    case .alreadyExists, .inUse, .unsafePlace, .cancelled, .io: throw error
     }
     try require("\(error)".utf8.count < 4000, "a message of \("\(error)".utf8.count) bytes")
 }

@@ -163,6 +163,33 @@ import Testing
         #expect(mounts.filter { $0 == "/b" }.count == 1)
     }
 
+    @Test("Volumes are named in one way, and none hides what every container has")
+    func volumesOfOtherForms() throws {
+        let names = [
+            "/x/.", "//y", "/a/../z", "/z/", "/./x", "/proc", "/proc/1", "/./sys/", "/a/../dev/shm", "dev",
+            "/..",
+            "/process", "/devices",
+        ]
+        let config = #"{"Volumes":{\#(names.map { "\"\($0)\":{}" }.joined(separator: ","))}}"#
+        let document = try make(config)
+        let volumes = (document["mounts"]?.array ?? []).compactMap(\.object).filter {
+            $0["source"] == "none"
+        }.compactMap { $0["destination"]?.string }
+        #expect(volumes == ["/devices", "/process", "/x", "/y", "/z"])
+        let image = try ImageConfig(
+            try json(#"{"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":\#(config)}"#),
+            of: "test")
+        #expect(
+            RuntimeConfig.warning(of: image)?.contains(
+                "no mount for the volume \"/\" and 5 more of the image")
+                == true, "\(String(describing: RuntimeConfig.warning(of: image)))")
+        let plain = try ImageConfig(
+            try json(
+                #"{"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{"Volumes":{"/data":{}}}}"#),
+            of: "test")
+        #expect(RuntimeConfig.warning(of: plain) == nil)
+    }
+
     @Test func rootlessHasNothingThatNeedsPrivileges() throws {
         var options = RuntimeConfig.Options()
         options.isRootless = true

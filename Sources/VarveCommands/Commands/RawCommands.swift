@@ -150,20 +150,30 @@ struct RawCommands: ParsableCommand {
             return try Unpacking.runtimeConfiguration(
                 of: config, rootfs: rootfs?.path, path: name, owners: owners.mapping,
                 hostname: context.program.hostname
-            ) { context.logger.warning("\($0), or name one with --rootfs; root is taken instead") }
+            ) {
+                context.logger.warning("\($0), or name one with --rootfs; root is taken instead")
+            } onWarning: {
+                context.logger.warning("\($0)")
+            }
         }
 
-        /// Replaces a regular file as a whole; into anything else, such as /dev/stdout, it is written.
+        /// Replaces a regular file as a whole; into anything else, such as /dev/stdout, it is written. Nothing on the way may be
+        /// another user's to change.
         private func write(_ bytes: [UInt8]) throws {
             let parent = file.path.directory
             let name = file.path.lastComponent
-            let (directory, existing, owner) = try attempt("write the runtime configuration", file.path) {
-                () throws(Errno) in
-                let opened = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(parent))
-                return (opened, try opened.fd.statusIfPresent(of: name), try opened.fd.status().uid)
+            let operation = "write the runtime configuration"
+            let directory: SharedDescriptor
+            do throws(PlaceError) {
+                directory = SharedDescriptor(try Place.directory(parent, .closedToOthers))
+            } catch {
+                throw StoreError(error, operation, file.path)
+            }
+            let (existing, owner) = try attempt(operation, file.path) { () throws(Errno) in
+                (try directory.fd.statusIfPresent(of: name), try directory.fd.status().uid)
             }
             guard let existing, !existing.isRegular else {
-                return try attempt("write the runtime configuration", file.path) { () throws(Errno) in
+                return try attempt(operation, file.path) { () throws(Errno) in
                     try directory.fd.writeFileDurably(name, bytes)
                 }
             }
@@ -174,16 +184,34 @@ struct RawCommands: ParsableCommand {
                     "\"\(file.path)\" is no regular file, and lies in a directory of another user, who may make it lead anywhere",
                     subject: file.path, remedy: .name("the file itself"))
             }
-            try attempt("write the runtime configuration", file.path) { () throws(Errno) in
-                // A symbolic link is followed only where no other user has put it there.
-                let opened: OwnedDescriptor
-                do throws(PlaceError) {
-                    opened = try Place.file(file.path, .closedToOthers, [.writeOnly, .truncate])
-                } catch {
-                    throw error.errno ?? .permissionDenied
-                }
+            let place: SharedDescriptor
+            do throws(PlaceError) {
+                place = SharedDescriptor(try Place.handle(file.path, .closedToOthers))
+            } catch {
+                throw StoreError(error, operation, file.path)
+            }
+            let type = try attempt(operation, file.path) { () throws(Errno) in try place.fd.status().type }
+            // Of a device, the open alone can do something; a FIFO that nobody reads would wait.
+            if type == .blockDevice { throw refusal("is a block device") }
+            let opened: SharedDescriptor
+            do throws(Errno) {
+                opened = SharedDescriptor(
+                    try place.fd.reopened(
+                        type == .regular ? [.writeOnly, .truncate] : [.writeOnly, .nonBlocking]))
+            } catch .noSuchAddressOrDevice where type == .fifo {
+                throw refusal("is a FIFO that nobody reads")
+            } catch {
+                throw StoreError.system(operation, file.path, error)
+            }
+            try attempt(operation, file.path) { () throws(Errno) in
+                try opened.fd.setBlocking()
                 try opened.fd.writeFull(bytes)
             }
+        }
+
+        private func refusal(_ reason: String) -> StoreError {
+            StoreError(
+                .failed, "\"\(file.path)\" \(reason)", subject: file.path, remedy: .name("a regular file"))
         }
 
         private func attempt<T: ~Copyable>(

@@ -93,7 +93,7 @@ extension VarveError.Remedy {
             .endWriters, .mountWritable, .createStoreOnBtrfs, .restoreStore, .useNewerVersion,
             .useBtrfsStore, .useAnotherDriver, .placeBundle, .unpackAgain, .remove, .copyImageAgain,
             .getImageAgain, .copyImage, .replaceLayer, .changeImage, .copyLayoutToWritable, .correctHooks,
-            .moveAway, .report:
+            .moveAway, .moveToOwnDirectory, .report:
             description
         }
     }

@@ -15,19 +15,17 @@ extension SnapshotStore {
             .notFound, "\"\(path)\" is not a bundle of the btrfs driver (a subvolume with rootfs/ in it)",
             subject: path)
         let subvolume: SharedDescriptor
-        do throws(Errno) {
-            subvolume = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
-            guard try subvolume.fd.statusIfPresent(of: StoreLayout.rootfs)?.isDirectory == true else {
-                throw Errno.notDirectory
-            }
-        } catch .noSuchFileOrDirectory {
-            throw OpenBundle.isMissing(path)
-        } catch .notDirectory {
-            throw noBundle
+        do throws(PlaceError) {
+            subvolume = SharedDescriptor(try Place.directory(path, .safeLinks))
         } catch {
-            throw StoreError.system("open the bundle", path, error)
+            if error.errno == .noSuchFileOrDirectory { throw OpenBundle.isMissing(path) }
+            if error.errno == .notDirectory { throw noBundle }
+            throw StoreError(error, "open the bundle", path)
         }
-        guard try subvolume.fd.isSubvolume() else { throw noBundle }
+        let rootfs = try attempt("open the bundle", path) { () throws(Errno) in
+            try subvolume.fd.statusIfPresent(of: StoreLayout.rootfs)
+        }
+        guard rootfs?.isDirectory == true, try subvolume.fd.isSubvolume() else { throw noBundle }
         return try ActiveTree(subvolume, at: path)
     }
 

@@ -34,14 +34,12 @@ struct OpenBundle {
 
     init(_ path: BytePath) throws {
         self.path = path
-        do throws(Errno) {
-            directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
-        } catch .noSuchFileOrDirectory {
-            throw Self.isMissing(path)
-        } catch .notDirectory {
-            throw Self.notABundle(path)
+        do throws(PlaceError) {
+            directory = SharedDescriptor(try Place.directory(path, .safeLinks))
         } catch {
-            throw StoreError.system("open the bundle", path, error)
+            if error.errno == .noSuchFileOrDirectory { throw Self.isMissing(path) }
+            if error.errno == .notDirectory { throw Self.notABundle(path) }
+            throw StoreError(error, "open the bundle", path)
         }
         let file = path.appending(BundleMetadata.fileName)
         let bytes = try attempt("read", file) { [directory] () throws(Errno) -> [UInt8]? in
@@ -173,10 +171,11 @@ package enum BundleRemoval {
                 subject: path, remedy: .name("it as \(known?.shellWord ?? "PATH/BUNDLE")"))
         }
         let parentPath = path.directory
-        let parent = SharedDescriptor(
-            try attempt("open the directory", parentPath) { () throws(Errno) in
-                try FileDescriptor.workingDirectory.open(parentPath, [.directory])
-            })
+        let parent: SharedDescriptor
+        do throws(PlaceError) { parent = SharedDescriptor(try Place.directory(parentPath, .safeLinks)) } catch
+        {
+            throw StoreError(error, "open the directory", parentPath)
+        }
         let isItself = try attempt("look at", path) { () throws(Errno) in
             try parent.fd.status(of: name).isSameFile(as: bundle.status())
         }
@@ -194,15 +193,14 @@ package enum BundleRemoval {
 
     private static func removeAny(_ path: BytePath, store: () throws -> SnapshotStore) throws {
         let directory: SharedDescriptor
-        do throws(Errno) {
-            directory = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
-        } catch .noSuchFileOrDirectory {
-            throw StoreError(
-                .notFound, "there is no bundle \"\(path)\" to delete", subject: path, remedy: .correctPath)
-        } catch .notDirectory {
-            throw OpenBundle.notABundle(path)
-        } catch {
-            throw StoreError.system("open the bundle", path, error)
+        do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(path, .safeLinks)) } catch {
+            if error.errno == .noSuchFileOrDirectory {
+                throw StoreError(
+                    .notFound, "there is no bundle \"\(path)\" to delete", subject: path, remedy: .correctPath
+                )
+            }
+            if error.errno == .notDirectory { throw OpenBundle.notABundle(path) }
+            throw StoreError(error, "open the bundle", path)
         }
         if try directory.fd.isSubvolume() {
             let rootfs = try attempt("look into", path) { () throws(Errno) in

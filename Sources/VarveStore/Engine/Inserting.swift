@@ -47,10 +47,10 @@ package struct Inserting: Sendable {
         }
         let parent = source.parent
         let directory = status.isDirectory ? source : parent.isEmpty ? .current : parent
-        let root = SharedDescriptor(
-            try attempt("open the directory", directory) { () throws(Errno) in
-                try FileDescriptor.workingDirectory.open(directory, [.directory])
-            })
+        let root: SharedDescriptor
+        do throws(PlaceError) { root = SharedDescriptor(try Place.directory(directory, .safeLinks)) } catch {
+            throw StoreError(error, "open the directory", directory)
+        }
         let inTree = status.isDirectory ? BytePath.current : source.lastComponent
         let changes =
             status.isDirectory
@@ -88,9 +88,13 @@ package struct Inserting: Sendable {
     /// A layer that is the tar archive `archive`, byte for byte. It is read as it goes: what could not be unpacked again
     /// does not become a layer.
     package func add(archive: BytePath) throws -> (Descriptor, DiffID) {
+        let place: SharedDescriptor
+        do throws(PlaceError) { place = SharedDescriptor(try Place.handle(archive, .safeLinks)) } catch {
+            throw StoreError(error, "open the archive", archive)
+        }
         let file = SharedDescriptor(
             try attempt("open the archive", archive) { () throws(Errno) in
-                try FileDescriptor.workingDirectory.open(archive, [.readOnly])
+                try place.fd.reopened([.readOnly])
             })
         return try NewLayer.write(into: layout, options.compression, threads: options.threads) { sink in
             let copy = CopyToSink(sink)

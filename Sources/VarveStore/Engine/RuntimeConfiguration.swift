@@ -12,11 +12,13 @@ extension Unpacking {
     ///   - hostname: what it calls the container.
     ///   - onUnknownUser: called with the error that a user by name cannot be looked up without a root file system; root is
     ///     then taken instead.
+    ///   - onWarning: called with a sentence about what else the document does not have.
     package static func runtimeConfiguration(
         of config: ImageConfig, rootfs: BytePath?, path: String? = nil, owners: OwnerMapping,
         hostname: String = RuntimeConfig.hostname,
-        onUnknownUser: (OCIError) -> Void
+        onUnknownUser: (OCIError) -> Void, onWarning: (String) -> Void
     ) throws -> [UInt8] {
+        if let warning = RuntimeConfig.warning(of: config) { onWarning(warning) }
         guard let rootfs else {
             do {
                 return try runtimeConfiguration(

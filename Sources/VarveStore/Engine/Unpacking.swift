@@ -76,6 +76,7 @@ public struct Unpacking: Sendable {
         let unpack = transaction.unpack
         try extract(image, transaction)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)
+        if let warning = RuntimeConfig.warning(of: image.config) { omissions.logger?.warning("\(warning)") }
         let configuration = try Self.runtimeConfiguration(
             image.config, rootfs: try unpack.rootfs(), owners: options.apply.owners,
             hostname: options.hostname)
@@ -166,11 +167,18 @@ public struct Unpacking: Sendable {
         _ config: ImageConfig, rootfs: SharedDescriptor?, path: String = "rootfs", owners: OwnerMapping,
         hostname: String = RuntimeConfig.hostname
     ) throws -> [UInt8] {
-        func account(_ file: BytePath) -> [UInt8]? {
-            guard let rootfs,
-                let opened = try? rootfs.fd.openRegularFile(file, resolve: .inRoot, followsLinks: true)
-            else { return nil }
-            return try? opened.fd.readAll(limit: RuntimeConfig.accountFileLimit)
+        func account(_ file: BytePath) throws -> [UInt8]? {
+            guard let rootfs else { return nil }
+            do throws(Errno) {
+                let opened = try rootfs.fd.openRegularFile(
+                    file, resolve: [.inRoot, .noCrossing], followsLinks: true)
+                return try opened.fd.readAll(limit: RuntimeConfig.accountFileLimit)
+            } catch .improperLink {
+                // What is mounted there may be a file of the host.
+                throw LayerError.mounted(on: file, in: rootfs.fd)
+            } catch {
+                return nil
+            }
         }
         var options = RuntimeConfig.Options()
         options.uidMappings = owners.uids
@@ -178,7 +186,8 @@ public struct Unpacking: Sendable {
         options.isRootless = owners.isRootless
         options.hostname = hostname
         let configuration = try RuntimeConfig.make(
-            config, passwd: account("etc/passwd"), group: account("etc/group"), rootfs: path, options: options
+            config, passwd: try account("etc/passwd"), group: try account("etc/group"), rootfs: path,
+            options: options
         )
         return configuration.serialized(pretty: true)
     }
@@ -187,7 +196,7 @@ public struct Unpacking: Sendable {
 /// What was left out of the layers of an image, told when the unpack has ended, right before its result. It is told of an unpack that
 /// failed too: chains of the layers may stay, and are not told of again.
 final class Omissions: Sendable {
-    private let logger: Logger?
+    let logger: Logger?
     private let noted = Mutex<[(index: Int, layer: Digest, sentences: [String])]>([])
 
     init(_ logger: Logger?) { self.logger = logger }

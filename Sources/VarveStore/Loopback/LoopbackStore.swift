@@ -126,7 +126,7 @@ package enum LoopbackStore {
             let parent = finished.parent
             do throws(PlaceError) {
                 directory = SharedDescriptor(
-                    try Place.directory(parent.isEmpty ? .current : parent, .closedToOthers))
+                    try Place.directory(parent.isEmpty ? .current : parent, .own))
             } catch {
                 throw StoreError(error, "\"\(finished)\" cannot be the image of a store")
             }
@@ -228,6 +228,12 @@ package enum LoopbackStore {
 
     /// Unmounts a loopback store; the image stays.
     package static func unmount(_ path: BytePath) throws {
+        // By its path: the kernel would follow a link of another user to any mount.
+        do throws(PlaceError) { _ = try Place.directory(path, .own) } catch {
+            if error.errno == nil {
+                throw StoreError(error, "the store at \"\(path)\" is not safe to unmount")
+            }
+        }
         guard try isMountPoint(path) else {
             throw StoreError(.notFound, "no store is mounted at \"\(path)\"", subject: path)
         }
@@ -261,10 +267,16 @@ package enum LoopbackStore {
         let outcome: SupervisedProgram.Outcome
         do {
             outcome = try SupervisedProgram(
-                arguments: ["mkfs.btrfs", "--quiet", "--label", "varve", "--", image], input: [],
+                arguments: [
+                    try SupervisedProgram.ownProgram("mkfs.btrfs"), "--quiet", "--label", "varve", "--",
+                    image,
+                ], input: [],
                 outputLimit: 1 << 20, timeLimit: .seconds(600)
             ).run(check: { try cancellation.check() })
-        } catch Errno.noSuchFileOrDirectory {
+        } catch let error as PlaceError {
+            guard error.errno == .noSuchFileOrDirectory else {
+                throw StoreError(error, "mkfs.btrfs is not run")
+            }
             throw StoreError(
                 .unsupported, "mkfs.btrfs is not installed", subject: "mkfs.btrfs",
                 remedy: .install("btrfs-progs")

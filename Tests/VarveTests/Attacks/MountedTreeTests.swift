@@ -1,4 +1,5 @@
 import Glibc
+import VarveStore
 import VarveSystem
 import SystemPackage
 import TestSupport
@@ -105,6 +106,57 @@ import Testing
         #expect(try !world.layersHold("secret"))
         try unmount(place)
         #expect(varve("diff", world.bundle).code == 0)
+    }
+
+    @Test("The users of a root file system are not read from a file of the host that is mounted in it")
+    func accounts() throws {
+        let world = try World()
+        try shell(
+            """
+            cd "$1"; mkdir b/rootfs/etc; echo u:x:7:8::/:/bin/sh > b/rootfs/etc/passwd; : > b/rootfs/etc/group
+            echo u:x:77:88::/:/bin/sh > host/passwd
+            """, world.path)
+        #expect(varve("config", "--image", world.image("a"), "--config.user", "u").code == 0)
+        let words: [BytePath] = [
+            "raw", "runtime-config", "--image", world.image("a"), "--rootfs",
+            world.bundle.appending("rootfs"),
+            world.path.appending("out"),
+        ]
+        #expect(varve(words).code == 0)
+        for (place, script) in [
+            ("rootfs/etc/passwd", "mount --bind host/passwd b/rootfs/etc/passwd"),
+            ("rootfs/etc", "mount --bind host b/rootfs/etc"),
+        ] {
+            try shell("cd \"$1\"; \(script)", world.path)
+            let place = world.bundle.appending(BytePath(place))
+            defer { try? unmount(place, detaching: true) }
+            try shell("rm \"$1/out\"", world.path)
+            let run = varve(words)
+            #expect(run.code == 5 && run.errorText.contains("\"\(place)\" is a mount point"), "\(run)")
+            try shell("[ ! -e \"$1/out\" ]; echo > \"$1/out\"", world.path)
+        }
+    }
+
+    @Test("A path that a hook tells is none if something is mounted on it")
+    func toldByAHook() throws {
+        let world = try World()
+        let rootfs = world.bundle.appending("rootfs")
+        let root = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(rootfs))
+        let failure = HookFailure(name: .deltaList, program: "hook")
+        func check(_ path: String) throws {
+            let answer = #"{"changes":[{"change":"modified","path":"\#(path)"}]}"#
+            let changes = try HookChanges(try HookAnswer(parsing: Array(answer.utf8), failure: failure))
+            _ = try changes.checked(against: root.fd)
+        }
+        for (path, script) in [
+            ("f", "mount --bind host/secret b/rootfs/f"), ("mnt", "mount --bind host b/rootfs/mnt"),
+        ] {
+            try check(path)
+            try shell("cd \"$1\"; \(script)", world.path)
+            defer { try? unmount(rootfs.appending(BytePath(path)), detaching: true) }
+            let error = #expect(throws: StoreError.self) { try check(path) }
+            #expect(error?.code == .unsupported, "\(String(describing: error))")
+        }
     }
 
     @Test("A mount that appears on a directory that was just looked at is not walked into")

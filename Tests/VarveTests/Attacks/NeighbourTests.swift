@@ -254,6 +254,10 @@ import Testing
         Making(testDescription: "a restored snapshot", script: "varve snapshot restore s p/new"),
         Making(testDescription: "a store", script: "varve store init p/new"),
         Making(testDescription: "a loopback store", script: "varve store init --loopback 256M p/new"),
+        Making(testDescription: "an image layout", script: "varve init --layout p/new"),
+        Making(
+            testDescription: "a runtime configuration",
+            script: "varve raw runtime-config --image layout:a p/new"),
         Making(
             testDescription: "a directory further down",
             script: "varve unpack --image layout:a p/more/and/new"),
@@ -310,15 +314,24 @@ import Testing
             ("chmod 777 p; mv p q; mkdir q/p; ln -s q/p p", "others may write to"),
             ("chmod 775 p; setfacl -m u:\(Self.user):rwx p || chmod 777 p", "others may write to"),
             ("mv p q; ln -s q p; chown -h \(Self.user) p", "symbolic link of another user"),
+            // In the user's own directory, where no sysctl keeps the kernel from following it.
+            (
+                "mv p q; mkdir t; ln -s ../q t/p; chown -h \(Self.user) t t/p; ln -s t/p p",
+                "symbolic link of another user"
+            ),
         ] {
             let result = try world.shell(
                 shell
                     + """
-                    rm -rf p q; mkdir p; \(place)
+                    rm -rf p q t; mkdir p; \(place)
                     { \(one.script); } 2> errors || echo $?
                     cat errors; ls -A p/
                     """)
-            #expect(result.hasPrefix("1\nvarve: ") && result.contains(says), "\(place): \(result)")
+            // A store lies in no directory of another user at all.
+            let isSaid =
+                result.contains(says)
+                || one.script.contains("store init") && result.contains("belongs to another user")
+            #expect(result.hasPrefix("1\nvarve: ") && isSaid, "\(place): \(result)")
             #expect(result.split(separator: "\n").count == 2, "\(place): \(result)")
         }
     }
@@ -328,18 +341,186 @@ import Testing
         arguments: makings)
     func harmlessPlaces(_ one: Making) throws {
         let (world, shell) = try prepared()
-        for place in [
-            "chmod 1777 p", "chmod 775 p", "chown \(Self.user) p", "mv p q; chown \(Self.user) q; ln -s q p",
-        ] {
+        var places = ["chmod 1777 p", "chmod 775 p"]
+        if !one.script.contains("store init") {
+            places += [
+                "chown \(Self.user) p", "mv p q; chown \(Self.user) q; ln -s q p",
+                "mv p q; mkdir t; ln -s ../q t/p; chown -h \(Self.user) q t t/p; ln -s t/p p",
+            ]
+        }
+        for place in places {
             try world.shell(
                 shell
                     + """
-                    rm -rf p q; mkdir p; \(place)
+                    rm -rf p q t; mkdir p; \(place)
                     \(one.script)
                     if mountpoint -q p/new; then varve store unmount p/new; fi
                     for n in p/new p/more/and/new; do [ ! -e $n/umoci.json ] || varve bundle rm $n 2>/dev/null || rm -r $n; done
                     """)
         }
+    }
+
+    @Test("No store is made where another user could put something in its place", arguments: makings)
+    func storesInDirectoriesOfOthers(_ one: Making) throws {
+        guard one.script.contains("store init") else { return }
+        let (world, shell) = try prepared()
+        for place in [
+            "chown \(Self.user) p", "mv p q; chown \(Self.user) q; ln -s q p",
+            "mkdir t q; mv p t; chown \(Self.user) t; ln -s t/p p",
+        ] {
+            let result = try world.shell(
+                shell
+                    + """
+                    rm -rf p q t; mkdir p; \(place)
+                    { \(one.script); } 2> errors || echo $?
+                    cat errors; ls -A p/
+                    """)
+            #expect(
+                result.hasPrefix("1\nvarve: ")
+                    && result.contains("belongs to another user (uid \(Self.user))")
+                    && result.split(separator: "\n").count == 2, "\(place): \(result)")
+        }
+    }
+
+    struct Astray: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        var script: String
+    }
+
+    /// `theirs` is the user's, and so is the link `theirs/way` in it; it leads to `mine`, which is root's and holds a layout and bundles.
+    @Test(
+        "No link of another user leads a command to what is not theirs",
+        arguments: [
+            Astray(testDescription: "tag", script: "varve tag --image theirs/way/L:a b"),
+            Astray(testDescription: "untag", script: "varve rm --image theirs/way/L:a"),
+            Astray(testDescription: "gc", script: "varve gc --layout theirs/way/L"),
+            Astray(testDescription: "new", script: "varve new --image theirs/way/L:b"),
+            Astray(testDescription: "config", script: "varve config --image theirs/way/L:a --author x"),
+            Astray(
+                testDescription: "insert into it", script: "varve insert --image theirs/way/L:a hook /x"),
+            Astray(
+                testDescription: "insert from it",
+                script: "varve insert --image layout:a theirs/way/L/index.json /x"),
+            Astray(
+                testDescription: "repack", script: "varve repack --image layout:a theirs/way/b"),
+            Astray(
+                testDescription: "refresh",
+                script: "varve repack --refresh-bundle --image layout:a theirs/way/d"),
+            Astray(testDescription: "bundle rm", script: "varve bundle rm theirs/way/b"),
+            Astray(testDescription: "bundle rm of a directory", script: "varve bundle rm theirs/way/d"),
+            Astray(testDescription: "snapshot", script: "varve snapshot create theirs/way/b t"),
+            Astray(
+                testDescription: "raw add-layer",
+                script: "varve raw add-layer --image layout:a theirs/way/tar"),
+        ])
+    func linksThatLeadAstray(_ one: Astray) throws {
+        let (world, shell) = try prepared()
+        let list = "find mine -printf '%p %i %s %T@\\n' | sort; varve ls --layout layout; varve snapshot ls"
+        let result = try world.shell(
+            shell
+                + """
+                mkdir theirs mine; cp -a layout mine/L; ln -s ../mine theirs/way; chown -h \(Self.user) theirs theirs/way
+                varve unpack --image layout:a mine/b; varve unpack --driver directory --image layout:a mine/d
+                echo x > mine/b/rootfs/x; tar -cf mine/tar hook
+                { \(list); } > before
+                { \(one.script); } 2> errors || echo $?
+                cat errors; { \(list); } | cmp - before
+                """)
+        #expect(
+            result.hasPrefix("1\nvarve: ")
+                && result.contains("theirs/way\" is a symbolic link of another user (uid \(Self.user))")
+                && result.split(separator: "\n").count == 2, "\(result)")
+    }
+
+    @Test("A link of another user to what is their own is followed")
+    func linksOfOwners() throws {
+        let (world, shell) = try prepared()
+        try world.shell(
+            shell
+                + """
+                mkdir theirs home; cp -a layout home/L; ln -s ../home/L theirs/L; chown -R \(Self.user) home
+                chown -h \(Self.user) theirs theirs/L
+                varve tag --image theirs/L:a b; varve unpack --image theirs/L:b new
+                [ "$(stat -c %u home/L/index.json)" = \(Self.user) ]
+                """)
+    }
+
+    @Test(
+        "What is no regular file of its own is not taken for the lock of a layout",
+        arguments: [
+            "mkfifo LOCK", "mknod LOCK b 7 250", "mknod LOCK c 1 3", "ln secret LOCK", "ln -s ../secret LOCK",
+        ])
+    func locksThatAreNone(_ command: String) throws {
+        let (world, shell) = try prepared()
+        let script = command.replacing("LOCK", with: "layout/.varve-index.lock")
+        let result = try world.shell(
+            shell
+                + """
+                echo mine > secret; chown \(Self.user) layout; \(script)
+                { timeout 100 '\(try builtProgram("varve"))' tag --image layout:a b; } 2> errors || echo $?
+                cat errors; [ -e secret ]; ls -d layout/.varve-index.lock; [ ! -e /sys/block/loop250 ]
+                """)
+        #expect(
+            result.hasPrefix("1\nvarve: cannot lock ") && result.hasSuffix("\nlayout/.varve-index.lock\n"),
+            "\(result)")
+    }
+
+    @Test("A FIFO where the runtime configuration is to be written is waited for by nobody")
+    func fifoForTheConfiguration() throws {
+        let (world, _) = try prepared()
+        let command = "timeout 100 '\(try builtProgram("varve"))' raw runtime-config --image layout:a"
+        let result = try world.shell(
+            """
+            mkfifo pipe; ln -s pipe link
+            for name in pipe link; do \(command) $name 2> errors || echo $?; cat errors; done
+            cat pipe > read & \(command) pipe; wait; jq -r .ociVersion read
+            \(command) /dev/stdout | jq -r .hostname; mknod disk b 7 250
+            \(command) disk 2> errors || echo $?; cat errors; [ ! -e /sys/block/loop250 ]
+            """)
+        #expect(
+            result == """
+                1
+                varve: "pipe" is a FIFO that nobody reads; name a regular file
+                1
+                varve: "link" is a FIFO that nobody reads; name a regular file
+                1.0.0
+                varve
+                1
+                varve: "disk" is a block device; name a regular file
+
+                """, "\(result)")
+    }
+
+    /// The user's layout holds links to what only root can read: neither its content nor its size nor whether it is there may be told.
+    @Test(
+        "A blob is not read through a link of another user to what is not theirs",
+        arguments: [
+            "rm F; ln -s $PWD/secret F; chown -h U F", "rm F; ln -s /proc/kmsg F; chown -h U F",
+            "mkdir out; mv D/* out; rmdir D; ln -s $PWD/out D; chown -h U D; chown 0:0 out/*",
+            "mkdir out; cp -r layout/blobs/* out; rm -r layout/blobs; ln -s $PWD/out layout/blobs; chown -h U layout/blobs",
+        ])
+    func blobsOfOthers(_ command: String) throws {
+        let (world, shell) = try prepared()
+        let blob = try world.layout().resolve("a").manifestDescriptor.digest.hex
+        let folder = "layout/blobs/sha256"
+        let script = command.replacing("F", with: "\(folder)/\(blob)").replacing("D/", with: "\(folder)/")
+            .replacing("D;", with: "\(folder);").replacing(" D", with: " \(folder)").replacing(
+                "U", with: "\(Self.user)")
+        let result = try world.shell(
+            shell
+                + """
+                chown -R \(Self.user) layout; cp \(folder)/\(blob) secret; chmod 600 secret; \(script)
+                { varve stat --image layout:a; } 2> one || echo $?
+                echo more >> secret; chmod 600 out/* 2>/dev/null || :
+                { varve stat --image layout:a; } 2> two || echo $?
+                rm -rf secret out
+                { varve stat --image layout:a; } 2> three || echo $?
+                cmp one two; cmp two three; cat three
+                """)
+        #expect(
+            result.hasPrefix("3\n3\n3\nvarve: the blob sha256:\(blob) is not read: ")
+                && result.contains("is a symbolic link of another user, to a file that is not theirs"),
+            "\(result)")
     }
 
     @Test("A bundle is 0700 whatever the umask is, and what it is told to be")
@@ -439,6 +620,71 @@ import Testing
                     "mkdir bin; mv hook bin; chmod 777 bin; sed -i 's|\"[^\"]*/hook|\"hook|' hooks.toml; PATH=$PWD/bin:$PATH",
                 command: "hooks", code: 6, says: "/bin\" (mode 777)"),
             Unsafe(
+                testDescription: "hooks in a directory of another user",
+                script: "mkdir h; mv hooks.toml h; ln -s h/hooks.toml .; chown \(user) h", command: "hooks",
+                code: 1, says: "/h\" belongs to another user (uid \(user)), who could put something else"),
+            Unsafe(
+                testDescription: "hooks far below a directory of another user",
+                script: "mkdir -p h/i; mv hooks.toml h/i; ln -s h/i/hooks.toml .; chown \(user) h",
+                command: "hooks", code: 1, says: "/h\" belongs to another user (uid \(user))"),
+            Unsafe(
+                testDescription: "hooks by a link of another user",
+                script: "mv hooks.toml h; ln -s h hooks.toml; chown -h \(user) hooks.toml", command: "hooks",
+                code: 1, says: "/hooks.toml\" is a symbolic link of another user"),
+            Unsafe(
+                testDescription: "hooks that another user has linked into a directory of all users",
+                script: "mkdir -m 1777 t; ln hooks.toml t/h; mv hooks.toml other; ln -s t/h hooks.toml",
+                command: "hooks", code: 1, says: "has another name elsewhere; put it in a directory"),
+            Unsafe(
+                testDescription: "hooks in a sticky directory of another user",
+                script: "mkdir -m 1777 t; mv hooks.toml t; ln -s t/hooks.toml .; chown \(user) t",
+                command: "hooks", code: 1, says: "/t\" belongs to another user"),
+            Unsafe(
+                testDescription: "a hook program in a directory of another user",
+                script: "mkdir h; mv hook h; ln -s h/hook .; chown \(user) h", command: "hooks",
+                code: 6, says: "/h\" belongs to another user (uid \(user))"),
+            Unsafe(
+                testDescription: "a hook program that is another user's link to a shell",
+                script: "ln -sf /bin/sh hook; chown -h \(user) hook", command: "hooks", code: 6,
+                says: "/hook\" is a symbolic link of another user"),
+            Unsafe(
+                testDescription: "a program found in a directory of another user",
+                script:
+                    "mkdir bin; mv hook bin; chown \(user) bin; sed -i 's|\"[^\"]*/hook|\"hook|' hooks.toml; PATH=$PWD/bin:$PATH",
+                command: "hooks", code: 6, says: "/bin\" belongs to another user"),
+            Unsafe(
+                testDescription: "mkfs.btrfs found in a directory of another user",
+                script:
+                    "mkdir bin; printf '#!/bin/sh\ntouch ran' > bin/mkfs.btrfs; chmod 755 bin/mkfs.btrfs; chown \(user) bin; PATH=$PWD/bin:$PATH",
+                command: "varve store init --loopback 300M l", code: 1, says: "/bin\" belongs to another user"
+            ),
+            Unsafe(
+                testDescription: "a configuration in a directory of another user",
+                script:
+                    "mkdir -p .config/varve; echo 'store = \"/x\"' > .config/varve/config.toml; chown \(user) .config; unset VARVE_STORE",
+                command: "varve store ls", code: 1, says: "/.config\" belongs to another user"),
+            Unsafe(
+                testDescription: "a store in a directory of another user",
+                script: "mkdir h; chown \(user) h; mv store h; ln -s h/store .",
+                command: "varve store ls", code: 1, says: "/h\" belongs to another user"),
+            Unsafe(
+                testDescription: "a store below a directory of another user", script: "chown \(user) .",
+                command: "varve diff bundle", code: 1, says: "belongs to another user"),
+            Unsafe(
+                testDescription: "a store by a link of another user",
+                script: "mv store s; ln -s s store; chown -h \(user) store",
+                command: "varve store ls", code: 1, says: "/store\" is a symbolic link of another user"),
+            Unsafe(
+                testDescription: "a mount by a link of another user",
+                script:
+                    "mkdir m h; mount -t tmpfs none m; ln -s ../m h/l; chown -h \(user) h h/l; trap 'umount m' EXIT",
+                command: "varve store unmount h/l", code: 1, says: "belongs to another user"),
+            Unsafe(
+                testDescription: "an image of a loopback store in a directory of another user",
+                script:
+                    "mkdir h; truncate -s 300M h/l.btrfs; mkfs.btrfs -q h/l.btrfs >/dev/null 2>&1; chown \(user) h",
+                command: "varve store mount h/l", code: 1, says: "\"h\" belongs to another user"),
+            Unsafe(
                 testDescription: "a configuration of another user",
                 script:
                     "mkdir -p .config/varve; echo 'store = \"/x\"' > .config/varve/config.toml; chown \(user) .config/varve/config.toml; unset VARVE_STORE",
@@ -473,5 +719,19 @@ import Testing
         )
         #expect(result.hasPrefix("\(one.code)\nvarve: ") && result.contains(one.says), "\(result)")
         #expect(result.split(separator: "\n").count == 2, "\(result)")
+    }
+
+    @Test(
+        "What is root's own in a directory of all users is obeyed, and a directory of another user that holds nothing is not asked for"
+    )
+    func configurationAmongOthers() throws {
+        let (world, shell) = try prepared()
+        try world.shell(
+            shell
+                + """
+                mkdir -m 1777 t; mv hook hooks.toml store t; ln -s t/hook t/hooks.toml t/store .
+                VARVE_HOOKS=$PWD/hooks.toml varve unpack --driver hooks --image layout:a new
+                varve store ls; mkdir home; chown \(Self.user) home; HOME=$PWD/home varve store ls
+                """)
     }
 }

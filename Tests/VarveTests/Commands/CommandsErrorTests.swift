@@ -105,7 +105,8 @@ import VarveSystem
         case .nameHooks: .correctHooks("leave the hook out")
         case .correctHooks: .distrust
         case .distrust: .moveAway
-        case .moveAway: .deleteSubvolume
+        case .moveAway: .moveToOwnDirectory
+        case .moveToOwnDirectory: .deleteSubvolume
         case .deleteSubvolume: .restoreSnapshot
         case .restoreSnapshot: .askForFirstVersion
         case .askForFirstVersion: .report

@@ -207,7 +207,7 @@ private let listing = """
         try user.asRoot(
             root
                 + """
-                varve store init
+                chown 0:0 .; varve store init
                 varve unpack --image L:full plain; varve unpack --image L:full --rootless rootless
                 varve unpack --image L:full --uid-map 0:100000:5000 --gid-map 0:200000:5000 mapped
                 varve unpack --image L:full --uid-map 0:100000:5000 --uid-map 5000:7:1 --gid-map 0:200000:5000 other
@@ -303,7 +303,8 @@ private let listing = """
             "\"etc/passwd\" cannot go into a layer: its ACL names users or groups, which a rootless bundle does not know; remove it with setfacl -b",
             "varve repack --image L:acl x")
         // A store of root's.
-        try user.asRoot("VARVE_STORE=theirs ./varve store init")
+        try user.asRoot(
+            "chown 0:0 .; VARVE_STORE=theirs ./varve store init; chown \(OrdinaryUser.id) .")
         try fails(
             5, "may be opened by its owner only; run as its owner, or name another with --store",
             "varve --store theirs store ls")

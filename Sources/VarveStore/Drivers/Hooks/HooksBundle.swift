@@ -81,8 +81,11 @@ final class HooksBundle: FrozenBundle {
     { false }
 
     func refresh(manifest: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
-        let bundle = try attempt("open the bundle", context.bundle) { () throws(Errno) in
-            try FileDescriptor.workingDirectory.open(context.bundle, [.directory])
+        let bundle: SharedDescriptor
+        do throws(PlaceError) {
+            bundle = SharedDescriptor(try Place.directory(context.bundle, .safeLinks))
+        } catch {
+            throw StoreError(error, "open the bundle", context.bundle)
         }
         for file in files {
             try attempt("write", context.bundle.appending(file.name)) { () throws(Errno) in
