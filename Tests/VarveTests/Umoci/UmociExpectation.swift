@@ -1,4 +1,5 @@
 import SystemPackage
+import TestSupport
 import VarveSystem
 
 /// What varve, called umoci, owes where umoci writes something: the same, but for what Docs/umoci.md lists under "What
@@ -6,6 +7,12 @@ import VarveSystem
 enum UmociExpectation {
     /// Standard output. Of a wrong flag umoci says all that its help says.
     static func output(_ theirs: String) -> String { theirs.hasPrefix("Incorrect Usage") ? "" : theirs }
+
+    /// Whether varve may refuse what umoci takes: a root file system that is not there.
+    static func isRefusedByVarveAlone(_ words: [String], _ ours: CommandResult) -> Bool {
+        ours.status != 0 && words.first == "raw" && words.contains { $0.hasPrefix("--rootfs") }
+            && ours.errorText.contains("No such file or directory")
+    }
 
     /// The mode of a file that a command wrote into a layout.
     static func mode(_ theirs: UInt32) -> UInt32 { theirs == 0o600 ? 0o644 : theirs }
