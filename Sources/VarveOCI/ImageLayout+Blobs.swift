@@ -1,3 +1,4 @@
+import Glibc
 internal import VarveSystem
 internal import SystemPackage
 
@@ -28,23 +29,36 @@ extension ImageLayout {
         do throws(Errno) {
             return try openBlobFolder(algorithm, for: .writing)
         } catch .noSuchFileOrDirectory {
-            let made = try Self.makeBlobFolder(algorithm, in: directory.fd)
-            giveToOwner(made.fd)
-            if let blobs = try? directory.fd.openDirectory(Self.blobsName) { giveToOwner(blobs.fd) }
-            return made
+            return try Self.makeBlobFolder(algorithm, in: directory.fd, complete: giveToOwner)
         }
     }
 
     /// Makes `blobs/ALGORITHM` in a directory, durably.
-    static func makeBlobFolder(_ algorithm: DigestAlgorithm, in directory: FileDescriptor) throws(Errno)
-        -> OwnedDescriptor
-    {
+    ///
+    /// - Parameter complete: gets each of both that this call has made, and no other: it may be given to another user.
+    static func makeBlobFolder(
+        _ algorithm: DigestAlgorithm, in directory: FileDescriptor,
+        complete: (FileDescriptor) -> Void = { _ in }
+    ) throws(Errno) -> OwnedDescriptor {
         func make(_ name: BytePath, in parent: FileDescriptor) throws(Errno) -> OwnedDescriptor {
+            var isMade = true
             do throws(Errno) {
-                try parent.makeDirectory(name, mode: 0o755)
-                try parent.synchronize()
-            } catch .fileExists {}
-            return try parent.open(name, [.directory], resolve: .beneath)
+                // The sticky bit marks it: the owner of the layout may put another directory in its place before it is open.
+                try parent.makeDirectory(name, mode: 0o1755)
+            } catch .fileExists {
+                isMade = false
+            }
+            racePoint("make-blobs")
+            let opened = try parent.open(name, [.directory], resolve: .beneath)
+            guard isMade else { return opened }
+            let status = try opened.fd.status()
+            guard status.uid == geteuid(), status.mode & 0o1000 != 0, try opened.fd.entries().isEmpty else {
+                throw .wasReplaced
+            }
+            try opened.fd.changeMode(to: status.permissions & 0o755)
+            complete(opened.fd)
+            try parent.synchronize()
+            return opened
         }
         let blobs = try make(blobsName, in: directory)
         return try make(BytePath(algorithm.rawValue), in: blobs.fd)

@@ -95,12 +95,9 @@ extension ImageLayout {
         }
         try collect(.object(try index().json), isKnown: true, "\(path.appending(Self.indexName))")
         for digest in kept.sorted(by: { $0.description < $1.description }) {
-            let status = try attempt("look at", blobPath(digest)) { () throws(Errno) in
-                try blobStatus(digest)
-            }
-            guard let status else { continue }
+            guard let size = try sizeOfBlob(digest) else { continue }
             reachable.insert(digest)
-            follow(Descriptor(mediaType: MediaType.ociManifest, digest: digest, size: status.size))
+            follow(Descriptor(mediaType: MediaType.ociManifest, digest: digest, size: size))
         }
         while let next = pending.popLast() {
             let descriptor = Descriptor(mediaType: "", digest: next.digest, size: next.size)
@@ -108,6 +105,16 @@ extension ImageLayout {
             try collect(document, isKnown: next.following == .known, describe(descriptor))
         }
         return reachable
+    }
+
+    /// The size of a blob, in bytes: of the file to which a symbolic link leads. Nil if there is none.
+    private func sizeOfBlob(_ digest: Digest) throws(OCIError) -> Int64? {
+        let place: SharedDescriptor
+        do throws(PlaceError) { place = SharedDescriptor(try blobPlace(digest)) } catch {
+            if error.errno == .noSuchFileOrDirectory { return nil }
+            throw OCIError(error, "look at")
+        }
+        return try attempt("look at", blobPath(digest)) { () throws(Errno) in try place.fd.status().size }
     }
 
     /// The document that a reachable blob is; nil for a blob that refers to nothing or is not in the layout.

@@ -60,6 +60,26 @@ extension FileDescriptor {
         return result
     }
 
+    /// All attributes of what a descriptor that is open for nothing (O_PATH) stands for, in byte order of their names; of a symbolic
+    /// link its own. fgetxattr(2) takes no such descriptor, getxattr(2) of its link in procfs does.
+    package func extendedAttributesOfHandle() throws(Errno) -> [ExtendedAttribute] {
+        let path = BytePath("/proc/self/fd/\(rawValue)")
+        let names = try unsafe Self.names { buffer, size in
+            unsafe path.withCString { unsafe listxattr($0, buffer, size) }
+        }
+        var result = [ExtendedAttribute]()
+        for name in names {
+            let value = try unsafe Self.value { buffer, size in
+                unsafe path.withCString { path in
+                    unsafe name.withCString { unsafe getxattr(path, $0, buffer, size) }
+                }
+            }
+            guard let value else { continue }
+            result.append(ExtendedAttribute(name: name, value: value))
+        }
+        return result
+    }
+
     /// All attributes of this open file, in byte order of their names.
     package func extendedAttributes() throws(Errno) -> [ExtendedAttribute] {
         var result = [ExtendedAttribute]()

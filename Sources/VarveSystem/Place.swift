@@ -316,7 +316,8 @@ package struct Place {
             switch status?.type {
             case .directory: try enter(name)
             case .symbolicLink:
-                try follow(name, owner: status?.uid ?? 0)
+                racePoint("follow-link")
+                try follow(name)
                 if isMagic { return name }
             case nil where status == nil:
                 guard makes else { throw Self.failed("open", path, .noSuchFileOrDirectory) }
@@ -353,7 +354,7 @@ package struct Place {
         shown = path
     }
 
-    private mutating func follow(_ name: BytePath, owner: UInt32) throws(PlaceError) {
+    private mutating func follow(_ name: BytePath) throws(PlaceError) {
         let path = shown.appending(name)
         links += 1
         if links > Self.linkLimit { throw Self.failed("open", path, .tooManySymbolicLinkLevels) }
@@ -375,9 +376,15 @@ package struct Place {
             shown = path
             return try checkAboveCurrent()
         }
+        // The link that is checked is the one that is read: whoever may write to the directory can put another in its place.
+        let link = try attempt("open the symbolic link", path) { (current) throws(Errno) in
+            try current.open(name, [.path, .noFollow])
+        }
+        let owner = try attempt("look at", path) { (_) throws(Errno) in try link.fd.status().uid }
         try checkLink(path, owner: owner, in: directory)
-        let target = try attempt("read the symbolic link", path) { (current) throws(Errno) in
-            try current.readSymbolicLink(name)
+        racePoint("read-link")
+        let target = try attempt("read the symbolic link", path) { (_) throws(Errno) in
+            try link.fd.readSymbolicLink(.empty)
         }
         if target.isAbsolute {
             current = SharedDescriptor(

@@ -97,7 +97,7 @@ extension StoreCommands {
                 }
             }
             let items = report.findings.map { finding in
-                let path = finding.path.isEmpty ? "." : "\(finding.path)"
+                let path = finding.path.isEmpty ? "." : finding.path.string ?? "\(finding.path)"
                 let done =
                     finding.repair ?? finding.remedy?.shellWords ?? "varve store check --repair removes it"
                 return Listing.Item(

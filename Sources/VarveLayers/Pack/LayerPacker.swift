@@ -93,7 +93,8 @@ package struct LayerPacker {
                     entry.linkTarget = first
                     if options.owners.isRootless {
                         // Its owner is in an attribute.
-                        entry.extendedAttributes = try attributes(of: here, in: directory.fd, change.path)
+                        entry.extendedAttributes = try attributes(
+                            of: here, status, in: directory.fd, change.path)
                     }
                     entry = try options.owners.packed(entry)
                     entry.extendedAttributes = []
@@ -161,7 +162,7 @@ package struct LayerPacker {
         case .socket, nil: return
         }
         var entry = header(place, kind, status)
-        entry.extendedAttributes = try attributes(of: name, in: directory, path)
+        entry.extendedAttributes = try attributes(of: name, status, in: directory, path)
         entry = try options.owners.packed(entry)
         switch kind {
         case .symbolicLink:
@@ -196,12 +197,15 @@ package struct LayerPacker {
         }
     }
 
-    private func attributes(of name: BytePath, in directory: FileDescriptor, _ path: BytePath)
-        throws(LayerError)
-        -> [ExtendedAttribute]
-    {
+    /// The attributes of the file that was looked at, such as its capabilities: of no other that has its name by now.
+    private func attributes(
+        of name: BytePath, _ status: FileStatus, in directory: FileDescriptor, _ path: BytePath
+    ) throws(LayerError) -> [ExtendedAttribute] {
         let all = try attempt("read the attributes of", path) { () throws(Errno) in
-            try directory.extendedAttributes(of: name).filter { belongsToImage($0.name) }
+            racePoint("read-attributes")
+            let file = try directory.open(name, [.path, .noFollow])
+            guard try file.fd.status().isSameFile(as: status) else { throw .wasReplaced }
+            return try file.fd.extendedAttributesOfHandle().filter { belongsToImage($0.name) }
         }
         if options.owners.isIdentity { return all }
         return try all.map { (attribute) throws(LayerError) -> ExtendedAttribute in

@@ -163,11 +163,10 @@ extension SnapshotStore {
             // A read-only directory cannot change its parent, nor can one with the flags that root is free to take away.
             if bundle.info.isReadOnly { try bundle.subvolume.fd.setSubvolumeReadOnly(false) }
             _ = try? bundle.subvolume.fd.clearProtection()
-            try work.discard(name, in: parent.fd)
+            try work.discard(name, in: parent.fd, is: bundle.subvolume.fd)
         } catch {
-            for subvolume in nested + (bundle.info.isReadOnly ? [bundle.subvolume] : []) {
-                try? subvolume.fd.setSubvolumeReadOnly(true)
-            }
+            obstacle.makeReadOnly(nested)
+            if bundle.info.isReadOnly { try? bundle.subvolume.fd.setSubvolumeReadOnly(true) }
             throw obstacle.explanation() ?? error
         }
         try removeKept(bundle)

@@ -123,8 +123,17 @@ struct OpenBundle {
         do {
             // Out of sight first, so that a crash leaves nothing that looks whole.
             var work = try WorkDirectory(in: parent, path: path)
-            try attempt("move away", path) { [opened = work.opened] () throws(Errno) in
+            racePoint("discard-bundle")
+            let isRight = try attempt("move away", path) { [opened = work.opened] () throws(Errno) in
                 try parent.fd.rename(name, to: opened.fd, name, replacing: false)
+                return try opened.fd.status(of: name).isSameFile(as: bundle.directory.fd.status())
+            }
+            // Whoever else may write to the directory can have given the name to something else.
+            guard isRight else {
+                try attempt("put back", path) { [opened = work.opened] () throws(Errno) in
+                    try opened.fd.rename(name, to: parent.fd, name, replacing: false)
+                }
+                throw StoreError.wasReplaced(path)
             }
             do throws(LayerError) {
                 // The root file system first: it is a bundle until that is gone.
@@ -150,8 +159,22 @@ struct OpenBundle {
             try attempt("remove", path.appending(BundleMetadata.fileName)) { () throws(Errno) in
                 try bundle.directory.fd.unlink(BundleMetadata.fileName)
             }
-            try TreeRemoval.removeTree(name, in: parent.fd, path: path)
+            // By its name goes only what is empty.
+            try TreeRemoval.empty(bundle.directory.fd, path: path)
+            try attempt("remove the directory", path) { () throws(Errno) in
+                try parent.fd.removeDirectory(name)
+            }
         }
+    }
+}
+
+extension StoreError {
+    /// A bundle that something else has taken the name of since it was opened.
+    static func wasReplaced(_ bundle: BytePath) -> StoreError {
+        StoreError(
+            .failed,
+            "\"\(bundle)\" was replaced by something else while it was to be deleted; nothing was deleted",
+            subject: bundle, remedy: .tryAgain)
     }
 }
 

@@ -84,37 +84,45 @@ struct RemovalObstacle {
     /// What keeps a subvolume in the bundle, which is one itself, from being deleted: that it is being sent, or, for another caller
     /// than root, that it is another user's. Those that are read-only are made writable, which no send allows and none can begin after.
     ///
-    /// - Returns: those that were made writable.
-    func checkNested() throws -> [SharedDescriptor] {
-        var freed: [SharedDescriptor] = []
+    /// - Returns: the paths in the bundle of those that were made writable.
+    func checkNested() throws -> [BytePath] {
+        var freed: [BytePath] = []
         do {
-            let first = try attempt("open the bundle", bundle) { () throws(Errno) in
-                try directory.openDirectory(.current)
-            }
-            var pending = [(SharedDescriptor(first), bundle)]
-            while let (outer, path) = pending.popLast() {
-                for nested in try outer.fd.nestedSubvolumes() {
-                    let place = path.appending(nested.path)
-                    let (parent, opened) = try attempt("look into", place) {
-                        () throws(Errno) -> (SharedDescriptor, SharedDescriptor) in
-                        let parent = SharedDescriptor(
-                            try outer.fd.open(
-                                nested.directory.isEmpty ? .current : nested.directory,
-                                [.directory, .noFollow], resolve: [.beneath, .noSymlinks]))
-                        return (parent, SharedDescriptor(try parent.fd.openDirectory(nested.name)))
-                    }
-                    try checkRights(in: parent.fd, opened.fd, place)
+            // By their paths: none stays open, however many lie in each other.
+            var pending = [BytePath.empty]
+            while let outer = pending.popLast() {
+                let subvolume = try open(outer)
+                for nested in try subvolume.fd.nestedSubvolumes() {
+                    let path = outer.appending(nested.path)
+                    let parent = try open(outer.appending(nested.directory))
+                    let opened = try open(path)
+                    try checkRights(in: parent.fd, opened.fd, bundle.appending(path))
                     if try opened.fd.isReadOnlySubvolume() {
                         try opened.fd.setSubvolumeReadOnly(false)
-                        freed.append(opened)
+                        freed.append(path)
                     }
-                    pending.append((opened, place))
+                    pending.append(path)
                 }
             }
             return freed
         } catch {
-            for subvolume in freed { try? subvolume.fd.setSubvolumeReadOnly(true) }
+            makeReadOnly(freed)
             throw error
+        }
+    }
+
+    /// Gives subvolumes back what `checkNested` took from them.
+    func makeReadOnly(_ paths: [BytePath]) {
+        for path in paths.reversed() {
+            guard let subvolume = try? open(path) else { continue }
+            try? subvolume.fd.setSubvolumeReadOnly(true)
+        }
+    }
+
+    /// A directory in the bundle; the bundle itself for the empty path.
+    private func open(_ path: BytePath) throws -> SharedDescriptor {
+        try attempt("look into", path.isEmpty ? bundle : bundle.appending(path)) { () throws(Errno) in
+            SharedDescriptor(try directory.openBelow(path, [.directory]))
         }
     }
 

@@ -83,8 +83,12 @@ struct WorkDirectory: ~Copyable {
         try attempt("remove the directory", name) { () throws(Errno) in try parent.removeDirectory(name) }
     }
 
-    /// Deletes what processes of this user that are gone left in `parent`.
+    /// Deletes what processes of this user that are gone left in `parent`, if nobody but root and this user can have named it so: the
+    /// owner of a directory can give the name to any other directory that lies in theirs.
     private static func clean(_ parent: SharedDescriptor) {
+        guard let status = try? parent.fd.status(), status.uid == 0 || status.uid == geteuid(),
+            status.mode & 0o1000 != 0 || (try? parent.fd.isWritableByOthers(status)) == false
+        else { return }
         guard let entries = try? parent.fd.entries() else { return }
         for entry in entries where entry.name.hasPrefix(prefix.bytes) {
             guard let opened = try? parent.fd.openDirectory(entry.name),

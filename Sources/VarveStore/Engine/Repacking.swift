@@ -101,7 +101,7 @@ public struct Repacking: Sendable {
     private func repack(_ bundle: BytePath, with layout: ImageLayout, tag: String) throws -> Result {
         let frozen = try freeze(bundle, layout, tag)
         let delta = try frozen.bundle.delta { try cancellation.check() }
-        let changes = packed(delta, of: frozen.image)
+        let changes = try packed(delta, of: frozen.image)
         progress(.changes(count: changes.count))
         try cancellation.check()
         if changes.isEmpty { return try tagUnchanged(frozen, delta) }
@@ -163,11 +163,14 @@ public struct Repacking: Sendable {
     }
 
     /// The changes that become the layer: those that no path masks.
-    private func packed(_ delta: DeltaResult, of image: ResolvedImage) -> [Change] {
+    private func packed(_ delta: DeltaResult, of image: ResolvedImage) throws -> [Change] {
         let mask = PathMask(
             options.maskedPaths
                 + (options.masksVolumes ? image.config.execution.volumePaths.map { BytePath($0) } : []))
-        return delta.changes.filter { !mask.covers($0.path) }
+        return try delta.changes.filter { change in
+            try cancellation.check()
+            return !mask.covers(change.path)
+        }
     }
 
     /// Nothing changed: the tag is given to the image that there is, or, for umoci, to one whose history says so.
@@ -286,15 +289,21 @@ public struct Repacking: Sendable {
 
 /// Paths that are left out of a layer, with all that is below them.
 struct PathMask {
-    private let prefixes: [[BytePath]]
+    /// The image says how many there are, and a container how many changes are compared with them.
+    private let masked: Set<BytePath>
+    private let longest: Int
 
     init(_ paths: [BytePath]) {
-        prefixes = paths.map(\.cleaned.components)
+        let components = paths.map(\.cleaned.components)
+        masked = Set(components.map { BytePath(joining: $0) })
+        longest = components.map(\.count).max() ?? 0
     }
 
     func covers(_ path: BytePath) -> Bool {
-        if prefixes.isEmpty { return false }
+        if masked.isEmpty { return false }
         let components = path == .current ? [] : path.components
-        return prefixes.contains { components.starts(with: $0) }
+        return (0...min(components.count, longest)).contains { count in
+            masked.contains(BytePath(joining: Array(components.prefix(count))))
+        }
     }
 }

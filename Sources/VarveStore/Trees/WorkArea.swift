@@ -81,14 +81,17 @@ package struct WorkArea: Sendable {
     /// Deletes a subvolume in which others may lie, a bundle: moved out of sight first, so that a crash leaves nothing that
     /// looks whole. If it cannot be deleted, it is put back.
     ///
-    /// - Parameter parent: the directory in which it lies.
-    func discard(_ name: BytePath, in parent: FileDescriptor) throws {
+    /// - Parameters:
+    ///   - parent: the directory in which it lies.
+    ///   - subvolume: what must have that name: whoever else may write to the directory can give the name to something else.
+    func discard(_ name: BytePath, in parent: FileDescriptor, is subvolume: FileDescriptor) throws {
         let shown = (try? parent.path())?.appending(name) ?? name
         let work = try make(for: shown, removes: true) { workDirectory, workName in
             func move() throws(Errno) {
                 try parent.rename(name, to: workDirectory, workName, replacing: false)
             }
             do throws(Errno) {
+                racePoint("discard-bundle")
                 do throws(Errno) {
                     try move()
                 } catch .diskQuotaExceeded {
@@ -113,6 +116,13 @@ package struct WorkArea: Sendable {
             try directory.fd.statusIfPresent(of: workName) != nil
         }
         if isMoved {
+            let isRight = try attempt("look at", workName) { () throws(Errno) in
+                try directory.fd.status(of: workName).isSameFile(as: subvolume.status())
+            }
+            guard isRight else {
+                try? directory.fd.rename(workName, to: parent, name, replacing: false)
+                throw StoreError.wasReplaced(shown)
+            }
             do throws(BtrfsError) {
                 try directory.fd.removeSubvolumeTree(workName, isHidden: true)
             } catch {
@@ -123,6 +133,11 @@ package struct WorkArea: Sendable {
                 throw error.naming(shown, insteadOf: workName)
             }
         } else {
+            // What is read-only, or on another mount, cannot be moved; deleted by its name, it can only be a subvolume.
+            let isRight = try attempt("look at", shown) { () throws(Errno) in
+                try parent.status(of: name).isSameFile(as: subvolume.status())
+            }
+            guard isRight else { throw StoreError.wasReplaced(shown) }
             try SubvolumeDirectory.delete(name, in: parent)
         }
         extendLifetime(work)

@@ -1,0 +1,177 @@
+import Glibc
+import SystemPackage
+import TestSupport
+import Testing
+import VarveSystem
+
+@testable import VarveStore
+
+/// What the owner of a directory can do with the names in it: give them to other files and directories of root's, which lie there
+/// too. Each moment is made certain by a stop (`racePoint`).
+@Suite(.serialized) struct SwapTests {
+    private static let user = NeighbourTests.user
+
+    /// Runs a command line in the volume's root, stopped at each point of that name for the script of its number, or for none.
+    /// Returns its exit code.
+    @discardableResult
+    private func run(
+        _ words: [String], in world: StoreWorld, stopAt point: String, attacks: [Int: String]
+    ) throws -> CInt {
+        let process = try VarveProcess(words, in: world.path, stopAt: point)
+        var status: CInt = 0
+        var stops = 0
+        while process.hasStopped(&status) {
+            if let attack = attacks[stops] { try world.shell(attack) }
+            stops += 1
+            kill(process.pid, SIGCONT)
+        }
+        #expect(stops > (attacks.keys.max() ?? 0), "it stopped \(stops) times")
+        // WIFEXITED and WEXITSTATUS of wait(2).
+        return status & 0x7f == 0 ? (status >> 8) & 0xff : -1
+    }
+
+    @Test("What has the name of a folder of blobs, and was not made now, is given to nobody")
+    func foreignFolderOfBlobs() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.directory("./")])])
+        try world.shell(
+            "chown -R \(Self.user) layout; mv layout/blobs aside; mkdir -m 700 layout/blobs; echo x > layout/blobs/file"
+        )
+        _ = varve("new", "--image", world.layoutPath.appendingBytes(":new"))
+        #expect(try world.shell("stat -c '%u %a' layout/blobs layout/blobs/file") == "0 700\n0 644\n")
+    }
+
+    @Test("A directory that takes the place of a new folder of blobs is given to nobody", arguments: [0, 1])
+    func swappedFolderOfBlobs(_ stop: Int) throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.shell(
+            """
+            mkdir layout; echo '{"imageLayoutVersion":"1.0.0"}' > layout/oci-layout
+            echo '{"schemaVersion":2,"manifests":[]}' > layout/index.json
+            chown -R \(Self.user) layout
+            """)
+        let name = ["blobs", "blobs/sha256"][stop]
+        let code = try run(
+            ["new", "--image", "layout:a"], in: world, stopAt: "make-blobs",
+            attacks: [stop: "mv layout/\(name) layout/made; mkdir -m 700 layout/\(name)"])
+        #expect(code == 1)
+        #expect(try world.shell("stat -c '%u %a' layout/\(name)") == "0 700\n")
+    }
+
+    @Test("A new folder of blobs belongs to the owner of the layout")
+    func ownFolderOfBlobs() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.shell(
+            """
+            mkdir layout; echo '{"imageLayoutVersion":"1.0.0"}' > layout/oci-layout
+            echo '{"schemaVersion":2,"manifests":[]}' > layout/index.json
+            chown -R \(Self.user):7 layout
+            """)
+        let made = varve("new", "--image", world.layoutPath.appendingBytes(":a"))
+        #expect(made.code == 0, "\(made)")
+        #expect(
+            try world.shell("stat -c '%u:%g %a' layout/blobs layout/blobs/sha256 | uniq")
+                == "\(Self.user):7 755\n")
+    }
+
+    @Test(
+        "The symbolic link that was checked is the one that is followed",
+        arguments: ["follow-link", "read-link"])
+    func swappedLink(_ point: String) throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.directory("./")])])
+        try world.shell(
+            """
+            mkdir home; chown \(Self.user) home
+            mkdir -m 700 secret own; echo secret > secret/f; echo harmless > own/f
+            ln -s ../own home/link
+            """)
+        let code = try run(
+            ["insert", "--image", "layout:a", "--tag", "new", "home/link/f", "/f"], in: world, stopAt: point,
+            attacks: [
+                0: "ln -s ../secret home/other; chown -h \(Self.user) home/other; mv -T home/other home/link"
+            ])
+        if point == "read-link" {
+            #expect(code == 0)
+            #expect(
+                varve("raw", "unpack", "--image", world.layoutPath.appendingBytes(":new"), world.bundle())
+                    .code == 0)
+            #expect(try world.shell("cat bundle/f") == "harmless\n")
+        } else {
+            #expect(code == 1)
+            #expect(varve("ls", "--layout", world.layoutPath).text == "a\n")
+        }
+    }
+
+    @Test("What another user calls a leftover work directory stays as it is")
+    func foreignLeftovers() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.directory("./")])])
+        try world.shell(
+            """
+            mkdir home own; chown \(Self.user) home
+            for d in home own; do mkdir -m 700 $d/.varve-work-x; echo x > $d/.varve-work-x/f; done
+            """)
+        for place in ["home", "own"] {
+            let run = varve(
+                "unpack", "--driver", "directory", "--image", world.layoutPath.appendingBytes(":a"),
+                world.path.appending(BytePath("\(place)/new")))
+            #expect(run.code == 0, "\(run)")
+        }
+        #expect(
+            try world.shell("ls -A home own; cat home/.varve-work-x/f")
+                == "home:\n.varve-work-x\nnew\n\nown:\nnew\nx\n")
+    }
+
+    @Test("What takes the name of a bundle while it is deleted stays", arguments: ["directory", "btrfs"])
+    func swappedBundle(_ driver: String) throws {
+        let world = try StoreWorld()
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        let unpacked = varve(
+            "--store", world.storePath, "unpack", "--driver", BytePath(driver), "--image",
+            world.layoutPath.appendingBytes(":a"), world.bundle())
+        #expect(unpacked.code == 0, "\(unpacked)")
+        try world.shell("mkdir -m 700 data; echo x > data/file")
+        let code = try run(
+            ["bundle", "rm", "bundle"], in: world, stopAt: "discard-bundle",
+            attacks: [0: "mv bundle aside; mv data bundle"])
+        #expect(code == 1)
+        #expect(try world.shell("ls bundle; cat aside/rootfs/f; ls -A | grep work || true") == "file\nx")
+    }
+
+    @Test("The attributes of another file are not packed with the content of this one")
+    func swappedAttributes() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        let image = world.layoutPath.appendingBytes(":a")
+        #expect(
+            varve("unpack", "--driver", "directory", "--image", image, world.bundle()).code == 0)
+        try world.shell(
+            "cd bundle/rootfs; echo evil > f; mkdir ../aside; echo good > ../aside/good; setfattr -n user.right -v yes ../aside/good"
+        )
+        let code = try run(
+            ["repack", "--driver", "directory", "--image", "layout:b", "bundle"], in: world,
+            stopAt: "read-attributes",
+            attacks: [0: "mv bundle/rootfs/f bundle/aside/f; mv bundle/aside/good bundle/rootfs/f"])
+        #expect(code == 1)
+        #expect(varve("ls", "--layout", world.layoutPath).text == "a\n")
+    }
+
+    @Test("What is left out is found in a time that does not depend on how much is left out")
+    func masks() {
+        func time(_ count: Int) -> Double {
+            let mask = PathMask((0..<count).map { BytePath("/volume/of/many/\($0)") })
+            let changes = (0..<count).map { BytePath("some/changed/file\($0)") }
+            return ProcessorTime.least {
+                #expect(!changes.contains { mask.covers($0) })
+            }
+        }
+        #expect(ProcessorTime.isInProportion(time(1_000), toEightTimesAsMuch: time(8_000)))
+        let mask = PathMask(["/a/b", "c/../d/", "x"])
+        for path in ["a/b", "a/b/c", "d", "d/e/f", "x/y"] as [BytePath] {
+            #expect(mask.covers(path), "\(path)")
+        }
+        for path in [".", "a", "a/bb", "c", "xy"] as [BytePath] { #expect(!mask.covers(path), "\(path)") }
+        #expect(PathMask(["/"]).covers(".") && PathMask(["/"]).covers("a/b"))
+    }
+}
