@@ -74,7 +74,10 @@ enum UmociCommandLine: Equatable {
                 }
                 return .text(UmociHelp.raw)
             }
-            if sub == "help" || sub == "h" { return .text(UmociHelp.raw) }
+            if sub == "help" || sub == "h" {
+                guard let topic = reader.next() else { return .text(UmociHelp.raw) }
+                return .text(UmociHelp.verb(try find(topic, in: UmociVerb.raw), below: "umoci raw"))
+            }
             return try translate(try find(sub, in: UmociVerb.raw), below: "umoci raw", globals, &reader)
         default:
             return try translate(try find(name, in: UmociVerb.all), below: "umoci", globals, &reader)

@@ -199,6 +199,7 @@ extension UmociCase {
         fails("two levels", "--verbose", "--log=info", "ls", "--layout", "@L"),
         fails("an unknown level", "--log=loud", "ls", "--layout", "@L"),
         fails("an unknown command", "frobnicate"), fails("an unknown raw command", "raw", "frobnicate"),
+        fails("help of an unknown raw command", "raw", "help", "frobnicate"),
         fails("no such layout", "ls", "--layout", "@none"),
         fails("no such tag", "stat", "--image", "@L:none"),
         fails("a tag of nothing", "tag", "--image", "@L:none", "x"),
