@@ -61,14 +61,7 @@ package final class ImageLayout: Sendable {
             }
         }
         self.path = path
-        let bytes: [UInt8]
-        do throws(Errno) {
-            bytes = try directory.fd.readFile(Self.versionName, limit: 65_536)
-        } catch .noSuchFileOrDirectory {
-            throw .invalid("\(path) is no image layout: it has no file named oci-layout", subject: path)
-        } catch {
-            throw .io("read", path.appending(Self.versionName), error)
-        }
+        let bytes = try read(Self.versionName, limit: 65_536)
         let what = "\(path.appending(Self.versionName))"
         let json = try Self.parse(bytes, what)
         guard let version = try json.object?.string("imageLayoutVersion", of: what) else {
@@ -203,17 +196,36 @@ package final class ImageLayout: Sendable {
     /// The current `index.json`.
     package func index() throws(OCIError) -> ImageIndex {
         let name = path.appending(Self.indexName)
-        let bytes: [UInt8]
-        do throws(Errno) {
-            bytes = try directory.fd.readFile(Self.indexName, limit: Self.indexLimit)
-        } catch .noSuchFileOrDirectory {
-            throw .invalid("\(path) is no image layout: it has no file named index.json", subject: path)
-        } catch .fileTooLarge {
-            throw .invalid("\(name) has more than the \(Self.indexLimit) bytes that Varve reads of it")
-        } catch {
-            throw .io("read", name, error)
-        }
+        let bytes = try read(Self.indexName, limit: Self.indexLimit)
         return try ImageIndex(try Self.parse(bytes, "\(name)"), of: "\(name)")
+    }
+
+    /// Reads `oci-layout` or `index.json`. A symbolic link is followed as that of a blob is: build systems make layouts of links.
+    private func read(_ name: BytePath, limit: Int) throws(OCIError) -> [UInt8] {
+        let place = path.appending(name)
+        let found: SharedDescriptor
+        do throws(PlaceError) {
+            found = SharedDescriptor(try Place.handle(name, in: directory, .safeLinks))
+        } catch {
+            switch error.errno {
+            case .noSuchFileOrDirectory:
+                throw .invalid("\(path) is no image layout: it has no file named \(name)", subject: path)
+            case let errno?: throw .io("read", place, errno)
+            case nil:
+                throw .invalid(
+                    "\(place) is not read: \"\(path.appending(error.path))\" is a symbolic link of another user, to a file that is not theirs",
+                    subject: place, remedy: .copyLayout)
+            }
+        }
+        do throws(Errno) {
+            guard try found.fd.status().isRegular else { throw .notRegularFile }
+            let file = try found.fd.reopened([.readOnly, .nonBlocking])
+            return try file.fd.readAll(limit: limit)
+        } catch .fileTooLarge {
+            throw .invalid("\(place) has more than the \(limit) bytes that Varve reads of it")
+        } catch {
+            throw .io("read", place, error)
+        }
     }
 
     func describe(_ descriptor: Descriptor) -> String { "the blob \(descriptor.digest) in \(path)" }

@@ -103,6 +103,34 @@ import VarveSystem
         }
     }
 
+    /// Build systems make layouts of links: each document may be one.
+    @Test(
+        "Documents of a layout are read through links, but through none of another user to what is not theirs"
+    )
+    func linkedDocuments() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.directory("./")])])
+        try world.shell(
+            """
+            cp -a layout linked; mkdir files
+            for f in oci-layout index.json; do mv linked/$f files/; ln -s ../files/$f linked/$f; done
+            cp -a linked theirs; chown -h \(Self.user) theirs theirs/*
+            """)
+        let read = varve("ls", "--layout", world.path.appending("linked"))
+        #expect(read.code == 0 && read.text == "a\n", "\(read)")
+        let refused = varve("ls", "--layout", world.path.appending("theirs"))
+        #expect(
+            refused.code == 3 && refused.errorText.contains("is a symbolic link of another user"),
+            "\(refused)")
+        // A change replaces the link, as with umoci; what it led to stays.
+        #expect(varve("tag", "--image", world.path.appending("linked:a"), "b").code == 0)
+        #expect(varve("ls", "--layout", world.path.appending("linked")).text == "a\nb\n")
+        #expect(
+            try world.shell(
+                "cmp files/index.json layout/index.json; cat linked/oci-layout | cmp - layout/oci-layout")
+                == "")
+    }
+
     @Test("What another user calls a leftover work directory stays as it is")
     func foreignLeftovers() throws {
         let world = try StoreWorld(makesStore: false)
