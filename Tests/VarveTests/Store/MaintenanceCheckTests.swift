@@ -145,7 +145,7 @@ import Testing
         ),
         (
             name: "a device added and removed",
-            script: "loop; btrfs device add -f $device .; btrfs device remove $device .; losetup -d $device"
+            script: "loop; btrfs device add -f $device .; btrfs device remove $device ."
         ),
         (
             name: "a device replaced",
@@ -180,7 +180,12 @@ import Testing
                 exec >/dev/null; dedupe='\(Self.dedupe)'
                 chain=store/chains/\(chain) big=$chain/rootfs/big
                 twin=$chain/rootfs/twin
-                loop() { truncate -s 600M /var/tmp/varve-test-$$.img; device=$(losetup -f --show /var/tmp/varve-test-$$.img); rm /var/tmp/varve-test-$$.img; }
+                loop() {
+                    image=${TMPDIR:-/var/tmp}/varve-test-$$.img; truncate -s 600M "$image"
+                    device=$(losetup -f --show "$image"); rm "$image"
+                    # While it is in use, this only says that it goes with its last user (loop_clr_fd, drivers/block/loop.c).
+                    trap 'losetup -d $device' EXIT
+                }
                 dedupe() { python3 -c "$dedupe" "$1" "$2"; }
                 \(Self.harmless[index].script)
                 """)
