@@ -83,9 +83,15 @@ public struct ImageStat: Hashable, Sendable {
     /// The document that `umoci stat --json` prints since its version 0.6; earlier ones have the history alone.
     public var json: [UInt8] {
         var text = [UInt8]()
-        // The history stands in it twice.
-        text.reserveCapacity(2 * (manifest.bytes.count + (config?.bytes.count ?? 0)) + 4096)
-        text.append(contentsOf: "{\"manifest\":".utf8)
+        writeJSON { text.append(contentsOf: $0) }
+        return text
+    }
+
+    /// Writes `json` piece by piece: the history stands in it twice, and an image may have much of it.
+    package func writeJSON<Failure: Error>(
+        _ write: ([UInt8]) throws(Failure) -> Void
+    ) throws(Failure) {
+        var text = Array("{\"manifest\":".utf8)
         manifest.show(in: &text)
         if let config {
             text.append(contentsOf: ",\"config\":".utf8)
@@ -96,11 +102,14 @@ public struct ImageStat: Hashable, Sendable {
             for (index, entry) in history.enumerated() {
                 if index > 0 { text.append(UInt8(ascii: ",")) }
                 GoJSON.append(entry.json.serialized(), to: &text)
+                if text.count < 1 << 16 { continue }
+                try write(text)
+                text = []
             }
             text.append(UInt8(ascii: "]"))
         }
         text.append(UInt8(ascii: "}"))
-        return text
+        try write(text)
     }
 }
 

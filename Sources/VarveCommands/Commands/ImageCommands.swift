@@ -134,7 +134,7 @@ struct StatCommand: ExecutableCommand {
     func execute(_ context: CommandContext) throws {
         let stat = try ImageStat(try ImageReference.locating(image.path))
         if json {
-            try context.output.write(stat.json)
+            try stat.writeJSON { (text) throws(OutputError) in try context.output.write(text) }
             return try context.output.write("\n")
         }
         try StatText.write(stat) { (text) throws(OutputError) in try context.output.write(text) }
