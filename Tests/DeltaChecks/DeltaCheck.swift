@@ -58,7 +58,7 @@ package final class DeltaCheck {
             if caller == .unprivileged, result.source != .walk {
                 return "an unprivileged caller took the source \(result.source)"
             }
-            if let disagreement = Oracle.disagreement(expected, with: result.changes.map(OracleChange.init)) {
+            if let disagreement = Self.disagreement(expected, with: result) {
                 return "source \(source) (used \(result.source), because \(result.reason)):\n\(disagreement)"
             }
             changes = result.changes
@@ -66,12 +66,27 @@ package final class DeltaCheck {
         guard caller == .root else { return nil }
         // The old tree as it was written down, in place of the tree.
         let record = try RecordedTree(decoding: RecordedTree.scan(old).encoded)
-        let recorded = try Delta.compute(old: record, new: new).changes.map(OracleChange.init)
-        if let disagreement = Oracle.disagreement(expected, with: recorded) {
+        let recorded = try Delta.compute(old: record, new: new)
+        if let disagreement = Self.disagreement(expected, with: recorded) {
             return "from a record:\n\(disagreement)"
         }
         return try layer(changes, old, new, pair)
     }
+
+    /// What is in a directory whose path no layer can hold is not looked for, and the result says so.
+    private static func disagreement(_ expected: [OracleFinding], with result: DeltaResult) -> String? {
+        let changes = result.changes.map(OracleChange.init)
+        guard let tooDeep = result.tooDeep else { return Oracle.disagreement(expected, with: changes) }
+        guard expected.contains(where: { $0.change.path == tooDeep }), tooDeep.count > pathLimit else {
+            return "\(tooDeep) is said to be too deep"
+        }
+        return Oracle.disagreement(
+            expected.filter { $0.change.path.count <= pathLimit },
+            with: changes.filter { $0.path.count <= pathLimit })
+    }
+
+    /// PATH_MAX, less the closing NUL and the slash at the end of a directory's entry.
+    private static let pathLimit = 4_094
 
     private func layer(
         _ changes: [Change], _ old: FileDescriptor, _ new: FileDescriptor, _ pair: HistoryPair
