@@ -157,12 +157,16 @@ package final class ImageLayout: Sendable {
             case .isDirectory:
                 throw .invalid("\(name) is not a regular file, but a blob must be one")
             case let errno?: throw .io("open", name, errno)
-            case nil:
-                throw .invalid(
-                    "the blob \(descriptor.digest) is not read: \"\(path.appending(error.path))\" is a symbolic link of "
-                        + "another user, to a file that is not theirs", subject: name, remedy: .copyLayout)
+            case nil: throw leadsAstray("the blob \(descriptor.digest)", at: name, error)
             }
         }
+    }
+
+    /// What a layout holds is behind a link of another user, to what is not theirs.
+    private func leadsAstray(_ what: String, at place: BytePath, _ error: PlaceError) -> OCIError {
+        .invalid(
+            "\(what) is not read: \"\(path.appending(error.path))\" is a symbolic link of another user, to a file that is not theirs",
+            subject: place, remedy: .copyLayout)
     }
 
     /// A whole blob with its size and digest checked. Throws `invalidInput` above `limit` bytes.
@@ -211,10 +215,7 @@ package final class ImageLayout: Sendable {
             case .noSuchFileOrDirectory:
                 throw .invalid("\(path) is no image layout: it has no file named \(name)", subject: path)
             case let errno?: throw .io("read", place, errno)
-            case nil:
-                throw .invalid(
-                    "\(place) is not read: \"\(path.appending(error.path))\" is a symbolic link of another user, to a file that is not theirs",
-                    subject: place, remedy: .copyLayout)
+            case nil: throw leadsAstray("\(place)", at: place, error)
             }
         }
         do throws(Errno) {

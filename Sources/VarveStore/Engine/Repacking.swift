@@ -291,19 +291,16 @@ public struct Repacking: Sendable {
 struct PathMask {
     /// The image says how many there are, and a container how many changes are compared with them.
     private let masked: Set<BytePath>
-    private let longest: Int
 
-    init(_ paths: [BytePath]) {
-        let components = paths.map(\.cleaned.components)
-        masked = Set(components.map { BytePath(joining: $0) })
-        longest = components.map(\.count).max() ?? 0
-    }
+    init(_ paths: [BytePath]) { masked = Set(paths.map(\.cleaned)) }
 
     func covers(_ path: BytePath) -> Bool {
         if masked.isEmpty { return false }
-        let components = path == .current ? [] : path.components
-        return (0...min(components.count, longest)).contains { count in
-            masked.contains(BytePath(joining: Array(components.prefix(count))))
+        var above = path.cleaned
+        while !masked.contains(above) {
+            if above.isEmpty { return false }
+            above = above.parent
         }
+        return true
     }
 }

@@ -115,14 +115,16 @@ package struct WorkArea: Sendable {
         let isMoved = try attempt("look at", workName) { () throws(Errno) in
             try directory.fd.statusIfPresent(of: workName) != nil
         }
+        // What is read-only, or on another mount, was not moved; deleted by its name, it can only be a subvolume.
+        let isRight = try attempt("look at", shown) { () throws(Errno) in
+            let found = try isMoved ? directory.fd.status(of: workName) : parent.status(of: name)
+            return try found.isSameFile(as: subvolume.status())
+        }
+        guard isRight else {
+            if isMoved { try? directory.fd.rename(workName, to: parent, name, replacing: false) }
+            throw StoreError.wasReplaced(shown)
+        }
         if isMoved {
-            let isRight = try attempt("look at", workName) { () throws(Errno) in
-                try directory.fd.status(of: workName).isSameFile(as: subvolume.status())
-            }
-            guard isRight else {
-                try? directory.fd.rename(workName, to: parent, name, replacing: false)
-                throw StoreError.wasReplaced(shown)
-            }
             do throws(BtrfsError) {
                 try directory.fd.removeSubvolumeTree(workName, isHidden: true)
             } catch {
@@ -133,11 +135,6 @@ package struct WorkArea: Sendable {
                 throw error.naming(shown, insteadOf: workName)
             }
         } else {
-            // What is read-only, or on another mount, cannot be moved; deleted by its name, it can only be a subvolume.
-            let isRight = try attempt("look at", shown) { () throws(Errno) in
-                try parent.status(of: name).isSameFile(as: subvolume.status())
-            }
-            guard isRight else { throw StoreError.wasReplaced(shown) }
             try SubvolumeDirectory.delete(name, in: parent)
         }
         extendLifetime(work)
