@@ -76,25 +76,31 @@ let package = Package(
                 .linkedLibrary("isal"),
             ]),
         .target(name: "CLinux"),
-        .target(name: "VarveSystem", dependencies: ["CLinux", system], swiftSettings: rules),
+        .target(name: "VarveFormats", swiftSettings: rules),
+        .target(name: "VarveSystem", dependencies: ["VarveFormats", "CLinux", system], swiftSettings: rules),
         .target(name: "BtrfsSendStream", swiftSettings: rules),
         .target(
             name: "VarveBtrfs",
             dependencies: ["VarveSystem", "BtrfsSendStream", "CBtrfs", "CVarveBtrfsUtil", "CLinux", system],
             swiftSettings: rules),
         .target(
-            name: "VarveArchive", dependencies: ["VarveSystem", "CCodecs", system], swiftSettings: rules),
-        .target(name: "VarveOCI", dependencies: ["VarveSystem", crypto, system], swiftSettings: rules),
+            name: "VarveArchive", dependencies: ["VarveFormats", "VarveSystem", "CCodecs", system],
+            swiftSettings: rules),
+        .target(
+            name: "VarveOCI", dependencies: ["VarveFormats", "VarveSystem", crypto, system],
+            swiftSettings: rules),
         .target(
             name: "VarveLayers",
             dependencies: [
-                "VarveSystem", "VarveBtrfs", "BtrfsSendStream", "VarveArchive", "VarveOCI", logging, system,
+                "VarveFormats", "VarveSystem", "VarveBtrfs", "BtrfsSendStream", "VarveArchive", "VarveOCI",
+                logging, system,
             ],
             swiftSettings: rules),
         .target(
             name: "VarveStore",
             dependencies: [
-                "VarveSystem", "VarveBtrfs", "BtrfsSendStream", "VarveArchive", "VarveOCI", "VarveLayers",
+                "VarveFormats", "VarveSystem", "VarveBtrfs", "BtrfsSendStream", "VarveArchive", "VarveOCI",
+                "VarveLayers",
                 logging, system,
             ],
             swiftSettings: rules),
@@ -121,7 +127,7 @@ let package = Package(
             name: "VarveCommands",
             dependencies: [
                 "Varve", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveBtrfs",
-                "BtrfsSendStream", "VarveSystem",
+                "BtrfsSendStream", "VarveFormats", "VarveSystem",
                 "CLinux", argumentParser, logging, system,
             ],
             swiftSettings: rules),
@@ -129,7 +135,8 @@ let package = Package(
         .target(
             name: "VarveContainerd",
             dependencies: [
-                "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveBtrfs", "VarveSystem", crypto,
+                "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveBtrfs", "VarveFormats",
+                "VarveSystem", crypto,
                 logging,
                 system,
             ],
@@ -140,14 +147,15 @@ let package = Package(
             name: "VarveContainerdRPC",
             dependencies: [
                 "VarveContainerd", "ContainerdInterface", "VarveStore", "VarveOCI", "VarveArchive",
-                "VarveSystem",
+                "VarveFormats", "VarveSystem",
                 logging, system,
             ] + remoteCalls,
             swiftSettings: rules),
         .executableTarget(
             name: "varve-containerd",
             dependencies: [
-                "VarveContainerd", "VarveContainerdRPC", "VarveStore", "VarveSystem", argumentParser, logging,
+                "VarveContainerd", "VarveContainerdRPC", "VarveStore", "VarveFormats", "VarveSystem",
+                argumentParser, logging,
                 system,
             ],
             swiftSettings: rules),
@@ -171,7 +179,7 @@ let package = Package(
             dependencies: ["VarveSystem", "VarveBtrfs", "CVarveBtrfsUtil", "CLinux", system],
             path: "Tests/TestSupport", swiftSettings: rules),
         .testTarget(
-            name: "VarveSystemTests", dependencies: ["VarveSystem", "TestSupport", system],
+            name: "VarveSystemTests", dependencies: ["VarveFormats", "VarveSystem", "TestSupport", system],
             swiftSettings: rules),
         .executableTarget(
             name: "send-stream-example", dependencies: ["BtrfsSendStream"], path: "Tests/SendStreamExample",
@@ -190,7 +198,7 @@ let package = Package(
             swiftSettings: rules),
         .testTarget(
             name: "VarveOCITests",
-            dependencies: ["VarveOCI", "VarveSystem", "TestSupport", "peak-memory", system],
+            dependencies: ["VarveOCI", "VarveFormats", "VarveSystem", "TestSupport", "peak-memory", system],
             swiftSettings: rules),
         .target(
             name: "DeltaChecks",
@@ -203,7 +211,8 @@ let package = Package(
         .target(
             name: "FuzzTargets",
             dependencies: [
-                "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "BtrfsSendStream", "VarveSystem",
+                "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "BtrfsSendStream", "VarveFormats",
+                "VarveSystem",
                 "TestSupport", system,
             ],
             path: "Tests/FuzzTargets", swiftSettings: rules),
@@ -216,7 +225,8 @@ let package = Package(
             name: "VarveLayersTests",
             dependencies: [
                 "CLinux",
-                "VarveLayers", "DeltaChecks", "VarveBtrfs", "VarveArchive", "VarveOCI", "VarveSystem",
+                "VarveLayers", "DeltaChecks", "VarveBtrfs", "VarveArchive", "VarveOCI", "VarveFormats",
+                "VarveSystem",
                 "TestSupport", system,
             ],
             swiftSettings: rules),
@@ -231,7 +241,7 @@ let package = Package(
             name: "VarveTests",
             dependencies: [
                 "Varve", "VarveCommands", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive",
-                "VarveBtrfs", "VarveSystem",
+                "VarveBtrfs", "VarveFormats", "VarveSystem",
                 "VarveDriverKit", "VarveDriverTesting", "driver-example", "DeltaChecks", "TestSupport",
                 crypto, logging, system,
             ],

@@ -1,3 +1,4 @@
+import VarveFormats
 package import VarveOCI
 package import VarveStore
 package import VarveSystem

@@ -1,4 +1,6 @@
 #if Containerd
+    import VarveFormats
+
     import ContainerdInterface
     import FoundationEssentials
     import GRPCCore

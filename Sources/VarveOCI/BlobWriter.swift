@@ -1,3 +1,4 @@
+package import VarveFormats
 internal import Glibc
 internal import Synchronization
 internal import VarveSystem

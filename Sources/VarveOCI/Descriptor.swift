@@ -1,3 +1,4 @@
+package import VarveFormats
 private import VarveSystem
 
 /// A reference to a blob (image-spec descriptor.md). Members that are not known here are kept.

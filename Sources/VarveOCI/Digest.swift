@@ -1,3 +1,4 @@
+import VarveFormats
 private import VarveSystem
 
 /// The digest algorithms that image-spec registers and Varve computes (descriptor.md, "Registered

@@ -1,3 +1,5 @@
+package import VarveFormats
+
 /// A range of ids in the container and where it lies on the host (runtime-spec config-linux.md, "User namespace
 /// mappings").
 public struct IDMapping: Hashable, Sendable {

@@ -1,3 +1,4 @@
+package import VarveFormats
 package import VarveSystem
 
 /// An image configuration (image-spec config.md), or Docker's, of which it is a subset.

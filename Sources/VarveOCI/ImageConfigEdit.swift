@@ -1,3 +1,4 @@
+import VarveFormats
 public import VarveSystem
 
 /// A change of an image's configuration and of its manifest's annotations, as `umoci config` makes it: first what is

@@ -1,3 +1,4 @@
+package import VarveFormats
 import VarveSystem
 
 /// An image index (image-spec image-index.md) or a Docker manifest list. `index.json` is one too.

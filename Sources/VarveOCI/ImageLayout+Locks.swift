@@ -1,3 +1,4 @@
+import VarveFormats
 internal import Synchronization
 internal import VarveSystem
 internal import SystemPackage

@@ -1,3 +1,5 @@
+import VarveFormats
+
 extension ImageLayout {
     /// Manifests that are looked at, so that a layout with very many images costs no more than a moment.
     private static let manifestLimit = 256

@@ -1,3 +1,4 @@
+package import VarveFormats
 internal import Synchronization
 package import VarveSystem
 internal import SystemPackage

@@ -1,3 +1,5 @@
+package import VarveFormats
+
 /// An image manifest (image-spec manifest.md) or a Docker manifest of version 2, schema 2.
 package struct ImageManifest: Hashable, Sendable {
     package private(set) var json: JSONObject

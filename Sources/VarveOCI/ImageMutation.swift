@@ -1,3 +1,4 @@
+package import VarveFormats
 package import VarveSystem
 
 /// A new image made of another: layers on top, another configuration. Nothing is written before `commit`.

@@ -1,3 +1,4 @@
+package import VarveFormats
 private import VarveSystem
 
 /// The manifest, the configuration and the history of an image, with the layers that the entries of the history made, as

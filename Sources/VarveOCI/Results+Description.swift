@@ -1,3 +1,5 @@
+import VarveFormats
+
 extension CollectionReport: CustomStringConvertible {
     public var description: String { "removed \(removed.count) blobs of \(freed) bytes, kept \(kept)" }
 }

@@ -1,3 +1,4 @@
+package import VarveFormats
 internal import VarveSystem
 
 /// The conversion of an image configuration to that of a runtime (image-spec conversion.md): what

@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveBtrfs
 public import VarveSystem
 import SystemPackage

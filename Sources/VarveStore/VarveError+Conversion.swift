@@ -1,3 +1,4 @@
+import VarveFormats
 import BtrfsSendStream
 import Glibc
 package import SystemPackage

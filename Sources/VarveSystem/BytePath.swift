@@ -1,3 +1,4 @@
+import VarveFormats
 import Glibc
 
 /// A path or a file name as the kernel has it: any bytes but NUL. It is never forced through UTF-8; a `String` is
@@ -147,7 +148,7 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
 
     /// Bytes as text for a message, cut to `limit` bytes: what comes from outside does not decide how long a message is.
     package static func excerpt(_ bytes: some Collection<UInt8>, limit: Int = 200) -> String {
-        bytes.count <= limit ? escape(bytes) : escape(bytes.prefix(limit)) + "…"
+        ShownText.excerpt(bytes, limit: limit)
     }
 
     /// The path as one word of a shell's command line: as it is where no shell gives a byte of it a meaning, else in quotes;

@@ -1,4 +1,6 @@
 #if Containerd
+    import VarveFormats
+
     import ArgumentParser
     import Logging
     import VarveStore
@@ -43,7 +45,7 @@
         func resolved() throws -> Resolved {
             var result = Resolved()
             let path = config ?? Self.defaultConfiguration
-            if let bytes = try TOMLTable.bytes(of: BytePath(path)) {
+            if let bytes = try Place.configuration(BytePath(path)) {
                 let table: TOMLTable
                 do throws(TOMLError) { table = try TOMLTable(parsing: bytes) } catch {
                     throw DaemonError("the configuration file \"\(path)\" is not valid: \(error)")

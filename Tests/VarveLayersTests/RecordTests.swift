@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveArchive
 import DeltaChecks
 import Glibc

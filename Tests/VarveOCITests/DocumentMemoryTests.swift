@@ -1,3 +1,4 @@
+import VarveFormats
 import SystemPackage
 import TestSupport
 import Testing

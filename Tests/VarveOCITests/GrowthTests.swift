@@ -1,3 +1,4 @@
+import VarveFormats
 import TestSupport
 import VarveOCI
 import VarveSystem

@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveOCI
 import VarveSystem
 import Testing

@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveSystem
 import TestSupport
 import Testing

@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveStore
 import VarveSystem
 import SystemPackage
@@ -22,7 +23,7 @@ struct ConfigurationFile: Equatable {
     /// Nil if there is no such file.
     static func read(_ path: BytePath) throws -> ConfigurationFile? {
         let bytes: [UInt8]?
-        do throws(PlaceError) { bytes = try TOMLTable.bytes(of: path) } catch {
+        do throws(PlaceError) { bytes = try Place.configuration(path) } catch {
             guard let errno = error.errno else {
                 throw StoreError(
                     .failed, "the configuration \"\(path)\" is not safe to use: \(error.problem)",

@@ -1,3 +1,4 @@
+import VarveFormats
 import ArgumentParser
 import Logging
 import VarveOCI

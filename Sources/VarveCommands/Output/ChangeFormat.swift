@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveLayers
 import VarveSystem
 

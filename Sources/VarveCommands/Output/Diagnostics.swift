@@ -1,3 +1,4 @@
+import VarveFormats
 import Logging
 import Synchronization
 import VarveOCI

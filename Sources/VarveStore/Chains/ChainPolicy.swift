@@ -1,3 +1,4 @@
+import VarveFormats
 package import VarveOCI
 import VarveSystem
 

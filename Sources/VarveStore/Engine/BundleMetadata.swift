@@ -1,3 +1,4 @@
+import VarveFormats
 package import VarveLayers
 package import VarveOCI
 package import VarveSystem

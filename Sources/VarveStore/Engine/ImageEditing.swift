@@ -1,3 +1,4 @@
+import VarveFormats
 public import VarveOCI
 public import VarveSystem
 

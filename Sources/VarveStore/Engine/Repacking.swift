@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveArchive
 public import VarveLayers
 public import VarveOCI

@@ -1,3 +1,4 @@
+import VarveFormats
 package import Logging
 public import VarveLayers
 package import VarveOCI

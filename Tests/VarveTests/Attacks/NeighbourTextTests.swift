@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveBtrfs
 import Glibc
 import VarveOCI

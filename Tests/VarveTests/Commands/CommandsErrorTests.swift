@@ -1,3 +1,4 @@
+import VarveFormats
 import Testing
 import VarveOCI
 import VarveStore

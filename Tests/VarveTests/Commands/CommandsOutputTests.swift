@@ -1,3 +1,4 @@
+import VarveFormats
 import Glibc
 import VarveLayers
 import VarveOCI

@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveStore
 import Testing
 

@@ -1,3 +1,4 @@
+import VarveFormats
 import ArgumentParser
 import BtrfsSendStream
 import Glibc

@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveBtrfs
 package import VarveLayers
 import VarveOCI

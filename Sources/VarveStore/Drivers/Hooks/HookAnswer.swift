@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveOCI
 package import VarveSystem
 

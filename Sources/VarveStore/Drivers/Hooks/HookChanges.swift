@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveArchive
 package import VarveLayers
 import VarveOCI

@@ -1,3 +1,4 @@
+import VarveFormats
 package import VarveSystem
 import SystemPackage
 
@@ -32,7 +33,7 @@ package struct HooksConfiguration: Sendable, Equatable {
     /// Nil if there is no such file.
     package static func read(_ path: BytePath) throws -> HooksConfiguration? {
         let bytes: [UInt8]?
-        do throws(PlaceError) { bytes = try TOMLTable.bytes(of: path) } catch {
+        do throws(PlaceError) { bytes = try Place.configuration(path) } catch {
             guard let errno = error.errno else {
                 throw StoreError(error, "the hooks \"\(path)\" are not safe to use")
             }

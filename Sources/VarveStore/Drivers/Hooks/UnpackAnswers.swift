@@ -1,5 +1,6 @@
+package import VarveFormats
 package import VarveLayers
-package import VarveOCI
+import VarveOCI
 package import VarveSystem
 import SystemPackage
 

@@ -1,6 +1,3 @@
-package import VarveSystem
-import SystemPackage
-
 /// A value of a TOML document, of the kinds that this program's configuration has.
 package enum TOMLValue: Sendable, Equatable {
     case string(String)
@@ -35,21 +32,6 @@ package struct TOMLError: Error, Sendable, CustomStringConvertible {
 }
 
 extension TOMLTable {
-    /// The bytes of a configuration file, at most 1 MiB; nil if there is no such file. It decides what is run and where is
-    /// written, so it must be root's or the caller's, and others may not be able to change it (`Place.ownFile`).
-    package static func bytes(of path: BytePath) throws(PlaceError) -> [UInt8]? {
-        let file: OwnedDescriptor
-        do throws(PlaceError) {
-            file = try Place.ownFile(path, [.readOnly])
-        } catch {
-            if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory { return nil }
-            throw error
-        }
-        do throws(Errno) { return try file.fd.readAll(limit: 1 << 20) } catch {
-            throw PlaceError(path: path, reason: .system(operation: "read", error))
-        }
-    }
-
     /// Reads a document (TOML 1.0): tables, dotted keys, inline tables, arrays, strings on one line, integers and
     /// booleans. What no configuration here needs (floats, times, strings of several lines, arrays of tables) is refused
     /// by its name, and so is whatever TOML itself forbids: a key set twice, a table defined twice or added to from
@@ -116,7 +98,7 @@ private struct TOMLReader {
 
     private func wrong(_ reason: String) -> TOMLError { TOMLError(line: line, reason: reason) }
 
-    private func shown(_ key: String) -> String { "\"\(BytePath.excerpt(key.utf8))\"" }
+    private func shown(_ key: String) -> String { "\"\(ShownText.excerpt(key.utf8))\"" }
 
     private var next: UInt8? { position < text.count ? text[position] : nil }
 

@@ -53,6 +53,11 @@ package enum ShownText {
         return String(decoding: buffer, as: UTF8.self)
     }
 
+    /// `bytes` as they are shown, cut to `limit` bytes: what comes from outside does not decide how long a message is.
+    package static func excerpt(_ bytes: some Collection<UInt8>, limit: Int = 200) -> String {
+        bytes.count <= limit ? of(Array(bytes)[...]) : of(Array(bytes.prefix(limit))[...]) + "…"
+    }
+
     /// Whether something in `text` would be shown in another way than it is, a backslash not counted.
     package static func isPlain(_ text: String) -> Bool {
         let bytes = Array(text.utf8)

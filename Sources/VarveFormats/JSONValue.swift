@@ -17,7 +17,7 @@ package enum JSONValue: Hashable, Sendable {
     package var isNull: Bool { if case .null = self { true } else { false } }
 
     /// A word for messages.
-    var kind: String {
+    package var kind: String {
         switch self {
         case .null: "null"
         case .bool: "a boolean"
@@ -88,7 +88,7 @@ package struct JSONObject: Hashable, Sendable {
     package init() { members = [] }
 
     /// The caller knows that no key stands twice.
-    init(unique members: [Member]) { self.members = members }
+    package init(unique members: [Member]) { self.members = members }
 
     package var isEmpty: Bool { members.isEmpty }
 
@@ -114,75 +114,20 @@ package struct JSONObject: Hashable, Sendable {
     }
 }
 
-/// Typed access: nil if a member is missing or null (Go writes null for an empty slice or map), an error if
-/// it is of another type. `what` names the document in messages.
-extension JSONObject {
-    func string(_ key: String, of what: String) throws(OCIError) -> String? {
-        guard let value = self[key], !value.isNull else { return nil }
-        guard let string = value.string else { throw Self.wrongType(key, value, "a string", what) }
-        return string
-    }
-
-    func object(_ key: String, of what: String) throws(OCIError) -> JSONObject? {
-        guard let value = self[key], !value.isNull else { return nil }
-        guard let object = value.object else { throw Self.wrongType(key, value, "an object", what) }
-        return object
-    }
-
-    func array(_ key: String, of what: String) throws(OCIError) -> [JSONValue]? {
-        guard let value = self[key], !value.isNull else { return nil }
-        guard let array = value.array else { throw Self.wrongType(key, value, "an array", what) }
-        return array
-    }
-
-    func strings(_ key: String, of what: String) throws(OCIError) -> [String]? {
-        guard let values = try array(key, of: what) else { return nil }
-        var result = [String]()
-        result.reserveCapacity(values.count)
-        for value in values {
-            guard let string = value.string else {
-                throw Self.wrongType(key, value, "an array of strings", what)
-            }
-            result.append(string)
-        }
-        return result
-    }
-
-    func integer(_ key: String, of what: String) throws(OCIError) -> Int64? {
-        guard let value = self[key], !value.isNull else { return nil }
-        guard let integer = value.int64 else {
-            throw Self.wrongType(key, value, "an integer of 64 bits", what)
-        }
-        return integer
-    }
-
-    func bool(_ key: String, of what: String) throws(OCIError) -> Bool? {
-        guard let value = self[key], !value.isNull else { return nil }
-        guard let bool = value.bool else { throw Self.wrongType(key, value, "a boolean", what) }
-        return bool
-    }
-
-    private static func wrongType(_ key: String, _ value: JSONValue, _ wanted: String, _ what: String)
-        -> OCIError
-    {
-        .invalid("\(what) is invalid: \"\(key)\" must be \(wanted), not \(value.kind)")
-    }
-}
-
 /// The members of an object while they are collected: each key stands where it came first, with the value that came last. Keys are
 /// found by hash, so that n of them cost n.
-struct JSONMembers {
+package struct JSONMembers {
     private var members: [JSONObject.Member]
     private var places: [ByteText: Int]
 
-    init(_ object: JSONObject = JSONObject()) {
+    package init(_ object: JSONObject = JSONObject()) {
         members = object.members
         places = [:]
         places.reserveCapacity(members.count)
         for (place, member) in members.enumerated() { places[ByteText(member.key)] = place }
     }
 
-    mutating func set(_ key: String, _ value: JSONValue) {
+    package mutating func set(_ key: String, _ value: JSONValue) {
         let name = ByteText(key)
         if let place = places[name] {
             members[place].value = value
@@ -192,19 +137,19 @@ struct JSONMembers {
         }
     }
 
-    var object: JSONObject { JSONObject(unique: members) }
+    package var object: JSONObject { JSONObject(unique: members) }
 }
 
 /// A text as a key, equal where its bytes are. It shares the memory of the string that it was made of.
-struct ByteText: Hashable {
-    let text: String
-    init(_ text: String) { self.text = text }
+package struct ByteText: Hashable {
+    package let text: String
+    package init(_ text: String) { self.text = text }
 
-    static func == (left: ByteText, right: ByteText) -> Bool { sameBytes(left.text, right.text) }
-    func hash(into hasher: inout Hasher) { hashBytes(text, into: &hasher) }
+    package static func == (left: ByteText, right: ByteText) -> Bool { sameBytes(left.text, right.text) }
+    package func hash(into hasher: inout Hasher) { hashBytes(text, into: &hasher) }
 }
 
-func sameBytes(_ left: String, _ right: String) -> Bool {
+package func sameBytes(_ left: String, _ right: String) -> Bool {
     left.utf8.count == right.utf8.count && left.utf8.elementsEqual(right.utf8)
 }
 

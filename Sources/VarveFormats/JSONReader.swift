@@ -222,7 +222,8 @@ private struct JSONReader {
         for (one, next) in zip(order, order.dropFirst())
         where sameBytes(members[Int(one)].key, members[Int(next)].key) {
             throw failure(
-                "the key \"\(shown(members[Int(one)].key))\" stands twice in one object, which ends")
+                "the key \"\(ShownText.excerpt(members[Int(one)].key.utf8))\" stands twice in one object, which ends"
+            )
         }
     }
 
@@ -236,7 +237,7 @@ private struct JSONReader {
         let count = open[top].members.count
         guard count > Self.fewKeys || !open[top].members.contains(where: { sameBytes($0.key, key) }) else {
             position = start
-            throw failure("the key \"\(shown(key))\" stands twice in one object")
+            throw failure("the key \"\(ShownText.excerpt(key.utf8))\" stands twice in one object")
         }
         open[top].key = key
         skipWhitespace()

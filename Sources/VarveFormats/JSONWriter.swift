@@ -1,5 +1,3 @@
-private import VarveSystem
-
 extension JSONValue {
     /// The document in UTF-8, members in their order: the same value always gives the same bytes.
     ///

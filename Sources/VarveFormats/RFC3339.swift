@@ -1,29 +1,27 @@
-package import VarveSystem
-
 /// Times as image-spec writes them: RFC 3339, section 5.6.
 package enum RFC3339 {
     // 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z: the format has four digits for the year.
     private static let range: ClosedRange<Int64> = -62_167_219_200...253_402_300_799
 
-    /// In UTC, with as many digits of the second as it needs: `2020-01-02T03:04:05.5Z`. A time outside the
+    /// A time in seconds since 1970, and nanoseconds, in UTC, with as many digits of the second as it needs: `2020-01-02T03:04:05.5Z`. A time outside the
     /// years 0000 to 9999 becomes the nearest that can be written.
-    package static func format(_ time: Timestamp) -> String {
-        let seconds = min(max(time.seconds, range.lowerBound), range.upperBound)
+    package static func format(seconds time: Int64, nanoseconds: UInt32) -> String {
+        let seconds = min(max(time, range.lowerBound), range.upperBound)
         let (days, rest) = floorDivide(seconds, 86_400)
         let (year, month, day) = civil(fromDays: days)
         var text = "\(padded(year, 4))-\(padded(month, 2))-\(padded(day, 2))T"
         text += "\(padded(rest / 3600, 2)):\(padded(rest / 60 % 60, 2)):\(padded(rest % 60, 2))"
-        if time.nanoseconds > 0, time.nanoseconds < 1_000_000_000, seconds == time.seconds {
-            var fraction = padded(Int64(time.nanoseconds), 9)
+        if nanoseconds > 0, nanoseconds < 1_000_000_000, seconds == time {
+            var fraction = padded(Int64(nanoseconds), 9)
             while fraction.hasSuffix("0") { fraction.removeLast() }
             text += "." + fraction
         }
         return text + "Z"
     }
 
-    /// Nil for what is not RFC 3339 or is no time, such as 30 February. Digits beyond nanoseconds are
+    /// Seconds since 1970, and nanoseconds. Nil for what is not RFC 3339 or is no time, such as 30 February. Digits beyond nanoseconds are
     /// dropped; a leap second is taken for the one before it.
-    package static func parse(_ text: String) -> Timestamp? {
+    package static func components(of text: String) -> (seconds: Int64, nanoseconds: UInt32)? {
         let bytes = Array(text.utf8)
         guard bytes.count >= 20, bytes.count <= 64 else { return nil }
         func number(_ start: Int, _ count: Int) -> Int64? {
@@ -71,13 +69,13 @@ package enum RFC3339 {
         }
         let seconds =
             days(fromCivil: year, month, day) * 86_400 + hour * 3600 + minute * 60 + min(second, 59) - offset
-        return Timestamp(seconds: seconds, nanoseconds: nanoseconds)
+        return (seconds, nanoseconds)
     }
 
     /// A time with its zone as it is, and no more digits of the second than it needs: what Go makes of one that it read.
     /// Text that is no time stays.
     package static func shortened(_ text: String) -> String {
-        guard parse(text) != nil, let dot = text.firstIndex(of: ".") else { return text }
+        guard components(of: text) != nil, let dot = text.firstIndex(of: ".") else { return text }
         let zone = text[dot...].firstIndex { "Zz+-".contains($0) } ?? text.endIndex
         var fraction = text[dot..<zone].prefix(10)
         while fraction.last == "0" { fraction.removeLast() }
