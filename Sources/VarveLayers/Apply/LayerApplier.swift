@@ -34,22 +34,19 @@ public struct ApplyOptions: Sendable, Hashable {
 ///
 /// Nothing outside the root is ever touched: see `TreeResolver`. One applier serves one layer.
 package final class LayerApplier {
-    private let resolver: TreeResolver
     private let options: ApplyOptions
-    private var cache = DirectoryCache()
+    private let directories: TreeDirectories
+    private let target: any LayerTarget
     private let written: WrittenNames
-    private var pendingTimes = PendingTimes()
     private let metadata: EntryMetadata
     private var namedACLs = NamedACLs()
     /// Whether the layer has links of AUFS, which are made at the end of it no more.
     private var hasPlinks = false
-    /// Of a layer that goes into a directory of its own.
-    private let standalone: StandaloneExtraction?
     /// Takes the digest of each file that is written.
     private let digests: ContentDigests?
     private var startedFiller: FileFiller?
 
-    private var root: FileDescriptor { resolver.root }
+    private var root: FileDescriptor { directories.root }
 
     /// - Parameters:
     ///   - root: the root directory of the tree, open for reading.
@@ -67,14 +64,18 @@ package final class LayerApplier {
         let caller = (metadata.uid, metadata.gid)
         // A map without root is refused before the first entry.
         let owner = options.owners.isRootless ? caller : (try? options.owners.root()) ?? caller
-        resolver = TreeResolver(root: root, owner: owner)
+        let directories = TreeDirectories(root: root, owner: owner, metadata)
         self.digests = digests
         self.options = options
         written = WrittenNames(isBottom: isBottom)
         self.metadata = metadata
-        self.standalone = standalone.map { [resolver] layer in
-            StandaloneExtraction(resolver: resolver, layer: layer, isBottom: isBottom, lower: lower)
-        }
+        self.directories = directories
+        target =
+            if let standalone {
+                StandaloneTarget(directories, layer: standalone, isBottom: isBottom, lower: lower)
+            } else {
+                CumulativeTarget(directories)
+            }
     }
 
     /// Reads `archive` to its end and applies every entry. After an error the tree is half done and of no use.
@@ -83,7 +84,7 @@ package final class LayerApplier {
     package func apply(_ archive: TarReader, onEntry: () throws -> Void = {}) throws {
         // Missing directories are made root's.
         _ = try options.owners.root()
-        standalone?.willCopy = { try archive.countUnlisted(content: $0) }
+        target.begin(archive)
         do {
             while let entry = try archive.nextEntry() {
                 try onEntry()
@@ -91,7 +92,7 @@ package final class LayerApplier {
             }
             try startedFiller?.finish()
             if hasPlinks {
-                cache.removeAll()
+                directories.forget()
                 try TreeRemoval.remove(
                     Whiteout.plinkName, isDirectory: true, in: root, path: Whiteout.plinkName)
             }
@@ -102,8 +103,8 @@ package final class LayerApplier {
             startedFiller?.cancel()
             throw error
         }
-        try standalone?.finishEntries()
-        try pendingTimes.restore(in: root)
+        try target.finishEntries()
+        try directories.restoreTimes()
     }
 
     /// What was left out of the tree, a sentence for each kind; complete once the layer is applied.
@@ -112,21 +113,13 @@ package final class LayerApplier {
     /// Who is in the image by now.
     private func accounts() throws -> AccountNames {
         func read(_ path: BytePath) throws -> [UInt8]? {
-            if let standalone { return try standalone.readFile(path, limit: RuntimeConfig.accountFileLimit) }
-            // What cannot be read as a file names nobody.
-            guard
-                let file = try? root.openRegularFile(
-                    path, resolve: [.inRoot, .noCrossing], followsLinks: true)
-            else {
-                return nil
-            }
-            return try? file.fd.readAll(limit: RuntimeConfig.accountFileLimit)
+            try target.readFile(path, limit: RuntimeConfig.accountFileLimit)
         }
         return AccountNames(passwd: try read("etc/passwd"), group: try read("etc/group"))
     }
 
     /// The layers below a standalone one are all there: what could only be told from them is put right.
-    package func finishAboveLower() throws { try standalone?.finish() }
+    package func finishAboveLower() throws { try target.finishAboveLower() }
 
     private func apply(_ stored: TarEntry, from archive: TarReader) throws {
         let place = try EntryPath(stored.path)
@@ -140,22 +133,14 @@ package final class LayerApplier {
         case .ignored:
             return
         case .opaque:
-            if let standalone {
-                cache.removeAll()
-                return try standalone.deleteContents(of: place.directory, entry: entry.path, keeping: written)
-            }
-            return try deleteContents(of: place.directory, entry: entry.path)
+            return try target.deleteContents(of: place.directory, entry: entry.path, keeping: written)
         case .deletes(let name):
-            if let standalone {
-                cache.removeAll()
-                return try standalone.delete(name, in: place.directory, entry: entry.path, keeping: written)
-            }
-            return try delete(name, in: place.directory, entry: entry.path)
+            return try target.delete(name, in: place.directory, entry: entry.path, keeping: written)
         case .none:
             break
         }
         if place.directory == Whiteout.plinkName { try makePlinkDirectory(entry, from: archive) }
-        try standalone?.prepare(entry, place, keepDirlinks: options.keepDirlinks)
+        try target.prepare(entry, place, keepDirlinks: options.keepDirlinks)
         if place.name.isEmpty {
             guard entry.kind == .directory else {
                 throw LayerError.invalidEntry(path: entry.path, reason: "the root of an image is a directory")
@@ -163,13 +148,13 @@ package final class LayerApplier {
             let existing = try metadata.status(of: root, entry.path)
             try metadata.apply(entry, to: root, existing: existing)
             try namedACLs.set(metadata.namedACLs(of: entry), of: entry, inode: existing.inode, path: .empty)
-            pendingTimes.set(entry, path: .empty, inode: existing.inode)
+            directories.keepTimesOfRoot(entry, inode: existing.inode)
             // What it hands down may be another now.
-            cache.removeAll()
+            directories.forget()
             return
         }
 
-        let directory = try openDirectory(place.directory, entry: entry.path, from: archive)
+        let directory = try directories.open(place.directory, entry: entry.path, from: archive)
         switch entry.kind {
         case .regular:
             try makeRegularFile(entry, place, in: directory, from: archive)
@@ -224,7 +209,7 @@ package final class LayerApplier {
     private func makePlinkDirectory(_ entry: TarEntry, from archive: TarReader) throws {
         if hasPlinks { return }
         // So that its times come back.
-        _ = try openDirectory(.empty, entry: entry.path, from: archive)
+        _ = try directories.open(.empty, entry: entry.path, from: archive)
         try archive.countUnlisted()
         do throws(Errno) {
             try root.makeDirectory(Whiteout.plinkName, mode: 0o700)
@@ -264,9 +249,8 @@ package final class LayerApplier {
         try file.finish(metadata, digests: digests)
     }
 
-    /// Layers that go into directories of their own are applied side by side anyway.
     private func filler() -> FileFiller? {
-        if standalone != nil { return nil }
+        if target.isOneOfSeveral { return nil }
         if startedFiller == nil, sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 {
             // Where no thread can be had, it goes without.
             startedFiller = try? FileFiller(metadata, digests: digests)
@@ -285,7 +269,8 @@ package final class LayerApplier {
             try directory.fd.makeDirectory(place.name, mode: mode)
         } catch .fileExists {
             let existing = try status(of: place.name, in: directory, path)
-            if existing.isSymbolicLink, options.keepDirlinks, let found = try resolver.openIfDirectory(path) {
+            if existing.isSymbolicLink, options.keepDirlinks, let found = try directories.openBehindLink(path)
+            {
                 target = .some(found)
                 isByLink = true
                 isNew = false
@@ -314,16 +299,13 @@ package final class LayerApplier {
         let hasDefaultACL = try metadata.attributes(of: entry).contains { $0.name == PosixACL.defaultName }
         let newFilesInherit = entry.mode & 0o2000 != 0 || hasDefaultACL
         // It may be known by another path too.
-        if newFilesInherit || didInherit { cache.removeAll() }
+        if newFilesInherit || didInherit { directories.forget() }
         // What is no link lies where its name says.
-        let way =
-            isByLink
-            ? try resolver.truePath(of: made.fd, at: path) : directory.truePath.appending(place.name)
-        pendingTimes.set(entry, path: way, inode: inode)
+        let way = try directories.keep(
+            made, of: entry, path, inode: inode,
+            truePath: isByLink ? nil : directory.truePath.appending(place.name),
+            newFilesInherit: newFilesInherit)
         try namedACLs.set(metadata.namedACLs(of: entry), of: entry, inode: inode, path: way)
-        // Its files come next in every archive that was ever made: keep it open, as it is now.
-        cache.insert(
-            OpenDirectory(made, inode: existing.inode, truePath: way, newFilesInherit: newFilesInherit), path)
     }
 
     private func take(_ opened: inout OwnedDescriptor?, orOpen place: EntryPath, in directory: OpenDirectory)
@@ -354,7 +336,7 @@ package final class LayerApplier {
         let missing = LayerError.invalidEntry(
             path: entry.path, reason: "it is a hard link to \"\(target)\", which is not in the image")
         guard !targetPlace.name.isEmpty,
-            let targetDirectory = try findDirectory(targetPlace.directory, entry: entry.path),
+            let targetDirectory = try directories.find(targetPlace.directory, entry: entry.path),
             let targetStatus = try attempt(
                 "look at", target,
                 { () throws(Errno) in
@@ -399,89 +381,9 @@ package final class LayerApplier {
     private func replace(_ place: EntryPath, _ existing: FileStatus, in directory: OpenDirectory)
         throws(LayerError)
     {
-        if existing.isDirectory || existing.isSymbolicLink { cache.removeAll() }
+        if existing.isDirectory || existing.isSymbolicLink { directories.forget() }
         try TreeRemoval.remove(
             place.name, isDirectory: existing.isDirectory, in: directory.fd, path: place.path)
-    }
-
-    // MARK: Whiteouts
-
-    private func delete(_ name: BytePath, in path: BytePath, entry: BytePath) throws {
-        guard let directory = try findDirectoryToEmpty(path, entry: entry) else { return }
-        let fullPath = path.appending(name)
-        let existing = try attempt("look at", fullPath) { () throws(Errno) in
-            try directory.fd.statusIfPresent(of: name)
-        }
-        guard let existing else { return }
-        if existing.isDirectory {
-            cache.removeAll()
-            let opened = try attempt("open the directory", fullPath) { () throws(Errno) in
-                try directory.fd.openDirectory(name)
-            }
-            let kept = try TreeRemoval.removeContents(of: opened.fd, path: fullPath, keeping: written)
-            if written.contains(name, in: directory.inode) { return }
-            try TreeRemoval.removeIfEmpty(name, in: directory.fd, fullPath, mayHoldFiles: kept)
-        } else if !written.contains(name, in: directory.inode) {
-            if existing.isSymbolicLink { cache.removeAll() }
-            try attempt("remove", fullPath) { () throws(Errno) in try directory.fd.unlink(name) }
-        }
-    }
-
-    private func deleteContents(of path: BytePath, entry: BytePath) throws {
-        guard let directory = try findDirectoryToEmpty(path, entry: entry) else { return }
-        if written.isSettled(directory.inode) { return }
-        cache.removeAll()
-        _ = try TreeRemoval.removeContents(of: directory.fd, path: path, keeping: written)
-    }
-
-    // MARK: Directories
-
-    /// The directory at `path`, made if it is missing.
-    private func openDirectory(_ path: BytePath, entry: BytePath, from archive: TarReader) throws
-        -> OpenDirectory
-    {
-        if let found = cache.find(path) { return found }
-        let opened = try resolver.openCreating(path, entry: entry) { try archive.countUnlisted() }
-        return try register(opened, path)
-    }
-
-    /// The directory at `path`; nil if there is none.
-    private func findDirectory(_ path: BytePath, entry: BytePath) throws -> OpenDirectory? {
-        if let found = cache.find(path) { return found }
-        guard let found = try resolver.open(path, entry: entry) else { return nil }
-        return try register(found, path)
-    }
-
-    /// The directory in which a whiteout deletes something. Nil where there is none, or a file in its place: there is nothing to
-    /// delete in that, and the layer may have put it there, or is yet to replace it.
-    private func findDirectoryToEmpty(_ path: BytePath, entry: BytePath) throws -> OpenDirectory? {
-        if let found = cache.find(path) { return found }
-        guard let found = try resolver.open(path, entry: entry, orNoDirectory: true) else { return nil }
-        return try register(found, path)
-    }
-
-    private func register(_ descriptor: consuming OwnedDescriptor, _ path: BytePath) throws -> OpenDirectory {
-        let directory = try openDirectory(descriptor, path: path)
-        cache.insert(directory, path)
-        return directory
-    }
-
-    private func openDirectory(_ descriptor: consuming OwnedDescriptor, path: BytePath) throws
-        -> OpenDirectory
-    {
-        let now = try metadata.status(of: descriptor.fd, path)
-        let truePath = try resolver.truePath(of: descriptor.fd, at: path)
-        pendingTimes.keep(now, path: truePath)
-        let hasDefaultACL = try attempt("read the attributes of", path) { () throws(Errno) in
-            do throws(Errno) {
-                return try descriptor.fd.extendedAttribute(PosixACL.defaultName) != nil
-            } catch .notSupported {
-                return false
-            }
-        }
-        return OpenDirectory(
-            descriptor, inode: now.inode, truePath: truePath,
-            newFilesInherit: hasDefaultACL || now.mode & 0o2000 != 0)
     }
 
     // MARK: Small things

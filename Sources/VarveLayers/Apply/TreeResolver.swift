@@ -8,9 +8,6 @@ struct TreeResolver {
     /// Root's ids, which directories get that no entry describes.
     let owner: (uid: UInt32, gid: UInt32)
 
-    /// As many as Linux follows itself, path_resolution(7).
-    private static let symbolicLinkLimit = 40
-
     /// Opens the directory at `path`; nil if nothing is there, or, with `orNoDirectory`, something else.
     func open(
         _ path: BytePath, entry: BytePath, orNoDirectory: Bool = false
@@ -72,51 +69,21 @@ struct TreeResolver {
     /// epoch, since no archive says better and the same layer must give the same tree.
     ///
     /// A symbolic link that leads to nothing is followed to where it points, below the root, as a container would. What is no
-    /// directory, there or on the way, gives way to one, as with umoci since 0.5. Each component costs the same, however
-    /// deep it lies.
+    /// directory, there or on the way, gives way to one, as with umoci since 0.5.
     ///
     /// - Parameter willMake: called before each directory that is made; throws to stop.
     func openCreating(
         _ path: BytePath, entry: BytePath, willMake: () throws -> Void = {}
     ) throws -> OwnedDescriptor {
         if let found = try open(path, entry: entry, orNoDirectory: true) { return found }
-        // Components still to walk, the next one last; and the true path so far, free of links.
-        var pending = Array(path.components.reversed())
-        var walked: [BytePath] = []
-        // Bytes of `walked` with a slash for each.
-        var length = 0
-        var links = 0
-        var directory = try openBelow(root, .current, .empty)
-        while let name = pending.popLast() {
-            if name == "." { continue }
-            if name == ".." {
-                // Above the root is the root. Elsewhere, what is above an open directory is the one that it was found in:
-                // nobody moves directories of a tree that is being made.
-                guard let left = walked.popLast() else { continue }
-                length -= left.count + 1
-                directory =
-                    walked.isEmpty
-                    ? try openBelow(root, .current, .empty) : try openBelow(directory.fd, "..", join(walked))
-                continue
-            }
-            let status = try attempt("look at", join(walked + [name])) { () throws(Errno) in
-                try directory.fd.statusIfPresent(of: name)
-            }
+        var walk = try PathWalk(path, in: root)
+        while let name = try walk.next() {
+            let status = try walk.status(of: name)
             if let status, status.isSymbolicLink {
-                links += 1
-                guard links <= Self.symbolicLinkLimit else {
+                guard try walk.follow(name) else {
                     throw LayerError.invalidEntry(
                         path: entry, reason: "the symbolic links on the way to it go round in a circle")
                 }
-                let target = try attempt("read the link", join(walked + [name])) { () throws(Errno) in
-                    try directory.fd.readSymbolicLink(name)
-                }
-                if target.isAbsolute {
-                    walked.removeAll()
-                    length = 0
-                    directory = try openBelow(root, .current, .empty)
-                }
-                pending.append(contentsOf: target.components.reversed())
                 continue
             }
             if status?.isDirectory != true {
@@ -127,23 +94,21 @@ struct TreeResolver {
                         reason: "a symbolic link leads it to \"\(name)\", which is the name of a whiteout")
                 }
                 // PATH_MAX of limits.h holds the closing NUL.
-                guard length + name.count < 4096 else {
+                guard walk.length + name.count < 4096 else {
                     throw LayerError.invalidEntry(path: entry, reason: "its path is too long")
                 }
                 try willMake()
-                try make(name, in: directory.fd, replacing: status != nil, join(walked + [name]))
+                try make(name, in: walk.directory.fd, replacing: status != nil, walk.path(of: name))
             }
-            directory = try openBelow(directory.fd, name, join(walked + [name]))
-            walked.append(name)
-            length += name.count + 1
+            try walk.enter(name)
         }
-        return directory
+        return walk.end()
     }
 
     private func make(
-        _ name: BytePath, in directory: FileDescriptor, replacing: Bool, _ path: @autoclosure () -> BytePath
+        _ name: BytePath, in directory: FileDescriptor, replacing: Bool, _ path: BytePath
     ) throws(LayerError) {
-        try attempt("make the directory", path()) { () throws(Errno) in
+        try attempt("make the directory", path) { () throws(Errno) in
             let before = try directory.status()
             if replacing { try directory.unlink(name) }
             try directory.makeDirectory(name, mode: 0o755)
@@ -157,12 +122,4 @@ struct TreeResolver {
             try directory.setTimes(access: before.accessTime, modification: before.modificationTime)
         }
     }
-
-    private func openBelow(
-        _ directory: FileDescriptor, _ name: BytePath, _ path: @autoclosure () -> BytePath
-    ) throws(LayerError) -> OwnedDescriptor {
-        try attempt("open the directory", path()) { () throws(Errno) in try directory.openDirectory(name) }
-    }
-
-    private func join(_ components: [BytePath]) -> BytePath { BytePath(joining: components) }
 }

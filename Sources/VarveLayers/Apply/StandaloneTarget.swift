@@ -3,20 +3,22 @@ import Glibc
 import VarveSystem
 import SystemPackage
 
-/// What has to be different where a layer goes into a directory of its own, with the layers below elsewhere.
+/// A directory of the layer's own, with the layers below elsewhere.
 ///
 /// Whatever an entry needs of the layers below (the directories on the way to it, a symbolic link there, the file that a
 /// hard link leads to) is copied up into the layer's directory first, as overlayfs does when something is written. Then
 /// the layer is applied as it would be on top of them. Deletions become whiteouts.
-final class StandaloneExtraction {
-    private let root: FileDescriptor
+final class StandaloneTarget: LayerTarget {
+    let isOneOfSeveral = true
+    private let directories: TreeDirectories
+    private var root: FileDescriptor { directories.root }
     private let layer: StandaloneLayer
     private let isBottom: Bool
     /// Gives the tree below; may wait until it is all there.
     private let lower: () throws -> LowerTree
     private var lowerTree: LowerTree?
-    /// Called with the size of each file of the layers below before it is copied; throws to stop.
-    var willCopy: (Int64) throws -> Void = { _ in }
+    /// What is copied of the layers below counts as if it had been in it.
+    private var archive: TarReader?
     /// Directories that hide those of the same path below. An entry of theirs that comes later may take the mark away, so
     /// it is set again at the end. Those that were deleted since stay here: what takes their place is hidden from the layers
     /// below as well, itself or by a directory above it.
@@ -37,10 +39,10 @@ final class StandaloneExtraction {
     }
 
     init(
-        resolver: TreeResolver, layer: StandaloneLayer, isBottom: Bool,
+        _ directories: TreeDirectories, layer: StandaloneLayer, isBottom: Bool,
         lower: @escaping () throws -> LowerTree
     ) {
-        root = resolver.root
+        self.directories = directories
         self.layer = layer
         self.isBottom = isBottom
         self.lower = lower
@@ -48,7 +50,8 @@ final class StandaloneExtraction {
 
     // MARK: Entries
 
-    /// Makes the way for an entry that is about to be applied.
+    func begin(_ archive: TarReader) { self.archive = archive }
+
     func prepare(_ entry: TarEntry, _ place: EntryPath, keepDirlinks: Bool) throws {
         try refuseOwnNotes(entry)
         if place.name.isEmpty {
@@ -118,65 +121,47 @@ final class StandaloneExtraction {
     /// if it is not there, neither in the layer nor below, and `creates` is false. With `creates`, what is missing
     /// everywhere is left for the applier to make.
     private func walk(_ path: BytePath, entry: BytePath, creates: Bool) throws -> [BytePath]? {
-        var pending = Array(path.components.reversed())
-        var walked: [BytePath] = []
-        var isHidden = opaque.contains(.empty)
-        var links = 0
-        var directory = try descriptor([])
-        while let name = pending.popLast() {
-            if name == "." { continue }
-            if name == ".." {
-                if walked.popLast() != nil { directory = try descriptor(walked) }
-                isHidden = isHiddenBelow(walked)
-                continue
-            }
-            var found = try attempt("look at", join(walked + [name])) { () throws(Errno) in
-                try directory.fd.statusIfPresent(of: name)
-            }
+        var walk = try PathWalk(path, in: root)
+        // Of each directory on the way, the root first, whether it or one above it hides those below.
+        var hides = [opaque.contains(.empty)]
+        while let name = try walk.next() {
+            hides.removeLast(hides.count - walk.walked.count - 1)
+            let isHidden = hides.last ?? true
+            var found = try walk.status(of: name)
             if layer.whiteouts == .overlayfs, let device = found, device.isOverlayWhiteout {
                 guard creates else { return nil }
                 // Deleted, and there again by way of what is to come: a new directory.
-                try removeWhiteout(walked, name)
-                opaque.insert(join(walked + [name]))
-                return walked + [name] + pending.reversed()
+                try removeWhiteout(walk.walked, name)
+                opaque.insert(walk.path(of: name))
+                return walk.remainder(from: name)
             }
-            if found == nil, !isBottom, !isHidden, try !isDeleted(name, in: directory.fd, walked),
-                let below = try below(walked + [name])
+            if found == nil, !isBottom, !isHidden,
+                try !isDeleted(name, in: walk.directory.fd, walk.walked),
+                let below = try below(walk.walked + [name])
             {
                 guard below.status.isDirectory || below.status.isSymbolicLink else {
                     // It gives way to the directory that is to come.
-                    return creates ? walked + [name] + pending.reversed() : nil
+                    return creates ? walk.remainder(from: name) : nil
                 }
-                try copyUp(below, to: walked + [name], entry: entry)
+                try copyUp(below, to: walk.walked + [name], entry: entry)
                 found = below.status
             }
-            guard let found else { return creates ? walked + [name] + pending.reversed() : nil }
+            guard let found else { return creates ? walk.remainder(from: name) : nil }
             if found.isSymbolicLink {
-                links += 1
-                guard links <= 40 else { return nil }
-                let target = try attempt("read the link", join(walked + [name])) { () throws(Errno) in
-                    try directory.fd.readSymbolicLink(name)
-                }
-                if target.isAbsolute {
-                    walked.removeAll()
-                    directory = try descriptor([])
-                    isHidden = opaque.contains(.empty)
-                }
-                pending.append(contentsOf: target.components.reversed())
+                // The applier says what is wrong with a circle.
+                guard try walk.follow(name) else { return nil }
             } else if found.isDirectory {
-                directory = try attempt("open the directory", join(walked + [name])) { () throws(Errno) in
-                    try directory.fd.openDirectory(name)
-                }
-                walked.append(name)
-                isHidden = isHidden || !opaque.isEmpty && opaque.contains(join(walked))
+                try walk.enter(name)
+                hides.append(
+                    isHidden || !opaque.isEmpty && opaque.contains(BytePath(joining: walk.walked)))
             } else {
                 guard creates else { return nil }
                 // The directory that takes the place of the layer's own file is a new one, as in `prepare`.
-                opaque.insert(join(walked + [name]))
-                return walked + [name] + pending.reversed()
+                opaque.insert(walk.path(of: name))
+                return walk.remainder(from: name)
             }
         }
-        return walked
+        return walk.walked
     }
 
     /// For `--keep-dirlinks`: a link below in place of a directory entry.
@@ -225,7 +210,6 @@ final class StandaloneExtraction {
         }
     }
 
-    /// The content of a regular file of the tree, by way of symbolic links; nil if there is none, or it is longer than `limit` bytes.
     func readFile(_ path: BytePath, limit: Int) throws -> [UInt8]? {
         var path = path
         for _ in 0..<8 {
@@ -313,7 +297,7 @@ final class StandaloneExtraction {
     /// A file or an empty directory, with all that counts in an image.
     private func copy(_ found: LowerTree.Found, to path: [BytePath]) throws {
         guard let name = path.last else { return }
-        try willCopy(found.status.isRegular ? found.status.size : 0)
+        try archive?.countUnlisted(content: found.status.isRegular ? found.status.size : 0)
         let from = found.directory.fd
         let status = found.status
         try keepingTimes(of: Array(path.dropLast())) { (directory) throws(Errno) in
@@ -350,10 +334,8 @@ final class StandaloneExtraction {
 
     // MARK: Deletions
 
-    /// What lower layers have under `name` does not show. What is in `written`, this layer has put there: that stays.
-    func delete(
-        _ name: BytePath, in path: BytePath, entry: BytePath, keeping written: WrittenNames
-    ) throws {
+    func delete(_ name: BytePath, in path: BytePath, entry: BytePath, keeping written: WrittenNames) throws {
+        directories.forget()
         guard !isBottom, let directory = try walk(path, entry: entry, creates: false) else { return }
         lastWalk = nil
         let whole = join(directory + [name])
@@ -385,8 +367,8 @@ final class StandaloneExtraction {
         try makeWhiteout(directory, name)
     }
 
-    /// Nothing that lower layers have in the directory shows.
     func deleteContents(of path: BytePath, entry: BytePath, keeping written: WrittenNames) throws {
+        directories.forget()
         guard !isBottom, let directory = try walk(path, entry: entry, creates: false) else { return }
         lastWalk = nil
         let opened = try open(directory)
@@ -442,14 +424,12 @@ final class StandaloneExtraction {
         }
     }
 
-    /// When all entries are applied, and before directories get their times.
     func finishEntries() throws {
         for path in opaque.sorted() where try isDirectory(path.components) { try markOpaque(path.components) }
     }
 
-    /// When the layers below are all there: a whiteout of nothing would show in the listing of a directory that only this
-    /// layer has.
-    func finish() throws {
+    /// A whiteout of nothing would show in the listing of a directory that only this layer has.
+    func finishAboveLower() throws {
         guard layer.whiteouts == .overlayfs else { return }
         for path in whiteouts.sorted() {
             let components = path.components

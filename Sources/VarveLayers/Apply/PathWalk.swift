@@ -1,0 +1,93 @@
+import VarveSystem
+import SystemPackage
+
+/// The way along a path in a tree, one component after the other, as a kernel whose root directory is the tree's would go it: a
+/// symbolic link is followed below the root, and what lies above the root is the root. Each component costs the same, however
+/// deep it lies.
+///
+/// Who walks says at each name what becomes of it: `enter` a directory, `follow` a link, or make what is missing and enter that.
+struct PathWalk: ~Copyable {
+    /// As many links as Linux follows itself, path_resolution(7).
+    private static let symbolicLinkLimit = 40
+
+    /// The components of the way so far, with no symbolic link among them.
+    private(set) var walked: [BytePath] = []
+    /// Bytes of `walked`, with a slash for each.
+    private(set) var length = 0
+    /// The directory that `walked` leads to.
+    private(set) var directory: OwnedDescriptor
+    private let root: FileDescriptor
+    /// Components still to walk, the next one last.
+    private var pending: [BytePath]
+    private var links = 0
+
+    init(_ path: BytePath, in root: FileDescriptor) throws(LayerError) {
+        self.root = root
+        pending = path.components.reversed()
+        directory = try Self.open(.current, in: root, at: .empty)
+    }
+
+    /// The next name to look for in `directory`; nil at the end of the path.
+    mutating func next() throws(LayerError) -> BytePath? {
+        while let name = pending.popLast() {
+            if name == "." { continue }
+            guard name == ".." else { return name }
+            guard let left = walked.popLast() else { continue }
+            length -= left.count + 1
+            // What is above an open directory is the one that it was found in: nobody moves directories of a tree that is
+            // being made.
+            directory =
+                walked.isEmpty
+                ? try Self.open(.current, in: root, at: .empty)
+                : try Self.open("..", in: directory.fd, at: BytePath(joining: walked))
+        }
+        return nil
+    }
+
+    /// The path of `name` in `directory`.
+    func path(of name: BytePath) -> BytePath { BytePath(joining: walked + [name]) }
+
+    /// What is under `name`; nil for nothing.
+    func status(of name: BytePath) throws(LayerError) -> FileStatus? {
+        do throws(Errno) { return try directory.fd.statusIfPresent(of: name) } catch {
+            throw .system(operation: "look at", path: path(of: name), errno: error)
+        }
+    }
+
+    /// Goes into the directory `name`.
+    mutating func enter(_ name: BytePath) throws(LayerError) {
+        directory = try Self.open(name, in: directory.fd, at: path(of: name))
+        walked.append(name)
+        length += name.count + 1
+    }
+
+    /// Follows the symbolic link `name`. False if that would be one link too many.
+    mutating func follow(_ name: BytePath) throws(LayerError) -> Bool {
+        links += 1
+        guard links <= Self.symbolicLinkLimit else { return false }
+        let target = try attempt("read the link", path(of: name)) { () throws(Errno) in
+            try directory.fd.readSymbolicLink(name)
+        }
+        if target.isAbsolute {
+            walked.removeAll()
+            length = 0
+            directory = try Self.open(.current, in: root, at: .empty)
+        }
+        pending.append(contentsOf: target.components.reversed())
+        return true
+    }
+
+    /// The way so far, `name`, and all that is still to come, which nobody has looked at.
+    func remainder(from name: BytePath) -> [BytePath] { walked + [name] + pending.reversed() }
+
+    /// The directory that the path led to.
+    consuming func end() -> OwnedDescriptor { directory }
+
+    private static func open(
+        _ name: BytePath, in directory: FileDescriptor, at path: @autoclosure () -> BytePath
+    ) throws(LayerError) -> OwnedDescriptor {
+        do throws(Errno) { return try directory.openDirectory(name) } catch {
+            throw .system(operation: "open the directory", path: path(), errno: error)
+        }
+    }
+}
