@@ -61,7 +61,7 @@ struct ForeignReference: CustomStringConvertible {
                 return ForeignReference(
                     sentence:
                         "\"\(text)\" is how skopeo names an image in a layout (\(BytePath(text).shellWord)); here it has no \"oci:\" before it: "
-                        + "--image \(BytePath(rest).shellWord)")
+                        + "\(BytePath(rest).shellWord)")
             }
             let isArchive = transport.hasSuffix("archive:")
             return ForeignReference(

@@ -73,7 +73,7 @@ import Testing
         ("localhost:5000/x@sha256:\(String(repeating: "a", count: 64))", "oci:x:latest"),
         (
             "oci:images:debian",
-            "\"oci:images:debian\" is how skopeo names an image in a layout (oci:images:debian); here it has no \"oci:\" before it: --image images:debian"
+            "\"oci:images:debian\" is how skopeo names an image in a layout (oci:images:debian); here it has no \"oci:\" before it: images:debian"
         ),
         ("docker-daemon:web:dev", "copy docker-daemon:web:dev to oci:web:dev"),
         ("containers-storage:localhost/web", "copy containers-storage:localhost/web to oci:web:latest"),
