@@ -22,10 +22,11 @@ enum StoreLayout {
     /// Why chains are kept from which nothing descends (`PinFolder`); made when there are some.
     static let pins: BytePath = "pins"
 
-    /// What daemons own: `OWNER/trees/` holds the active trees of one (`ActiveCatalog`); made when there are some.
+    /// What daemons own, a directory for each ID (`DaemonTrees`); made when there are some.
     static let containerd: BytePath = "containerd"
+    /// In the directory of an ID: its trees.
     static let trees: BytePath = "trees"
-    /// Beside `trees/`: what varve-containerd knows of them (`DaemonTrees`).
+    /// In the directory of an ID: what varve-containerd knows of the trees.
     static let records: BytePath = "records"
 
     /// The name of a directory that belongs to one owner.

@@ -31,13 +31,13 @@ extension SnapshotStore {
 
     /// What a bundle came from: the state that a refresh kept, else the chain that its attribute names for the image in
     /// its `umoci.json`, else, if it has no attribute, the chain that is its subvolume's parent.
-    func base(of bundle: ActiveTree) throws -> TreeBase {
+    func base(of bundle: ActiveTree) throws -> StillTree {
         let metadata = try metadata(of: bundle)
         let manifest = metadata?.path.last?.digest
         if let manifest, let kept = try refreshedDirectory.open(keptName(bundle, manifest)) {
             let info = try kept.fd.settledSubvolumeInfo()
             guard let fault = try chains.times.changeFault(kept.fd, info, onlyRootfs: true) else {
-                return TreeBase(kept, state: .proven(info))
+                return StillTree(kept, state: .proven(info))
             }
             // The image of the refresh has a chain of its own, which the bundle's attribute names.
             logger.warning("the state kept of the bundle \"\(bundle.path)\" is not used: \(fault)")
@@ -47,13 +47,13 @@ extension SnapshotStore {
         case .empty: return try emptyBase(metadata?.apply.owners ?? OwnerMapping())
         case .chain(let name):
             if let chain = try chains.find(name) {
-                return TreeBase(chain)
+                return StillTree(chain)
             }
         case nil:
             if records.isEmpty, let uuid = bundle.info.parentUUID,
                 let parent = try chains.find(withUUID: uuid)
             {
-                return TreeBase(parent)
+                return StillTree(parent)
             }
         }
         throw StoreError(
@@ -64,7 +64,7 @@ extension SnapshotStore {
     }
 
     /// What a copy of a bundle came from: the chain that the attribute names which was copied with it.
-    func base(ofCopy bundle: OpenBundle, of manifest: Digest) throws -> TreeBase {
+    func base(ofCopy bundle: OpenBundle, of manifest: Digest) throws -> StillTree {
         let attribute = try attempt("read the attributes of", bundle.path) { () throws(Errno) in
             try bundle.directory.fd.extendedAttribute(StoreLayout.chainAttribute) ?? []
         }
@@ -77,7 +77,7 @@ extension SnapshotStore {
             return try emptyBase(BundleMetadata(parsing: bytes, of: file).apply.owners)
         case .chain(let name):
             if let chain = try chains.find(name) {
-                return TreeBase(chain)
+                return StillTree(chain)
             }
         case nil: break
         }
@@ -88,8 +88,8 @@ extension SnapshotStore {
     }
 
     /// The tree of an image with no layers.
-    private func emptyBase(_ owners: OwnerMapping) throws -> TreeBase {
-        try TreeBase(emptyIn: work, owners: owners, for: path)
+    private func emptyBase(_ owners: OwnerMapping) throws -> StillTree {
+        try StillTree(emptyIn: work, owners: owners, for: path)
     }
 
     /// Which image a bundle came from and how; nil if it has no `umoci.json`.

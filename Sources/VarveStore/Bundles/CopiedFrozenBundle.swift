@@ -12,7 +12,7 @@ final class CopiedFrozenBundle: FrozenBundle {
     private let context: RepackContext
     private let bundle: OpenBundle
     private let manifest: Digest
-    private let base: TreeBase
+    private let base: StillTree
     let root: SharedDescriptor
 
     init(store: SnapshotStore, _ bundle: OpenBundle, _ context: RepackContext) throws {

@@ -8,7 +8,7 @@ import SystemPackage
 final class BtrfsFrozenBundle: FrozenBundle {
     let store: SnapshotStore
     let bundle: ActiveTree
-    let base: TreeBase
+    let base: StillTree
     private let source: DeltaSource
     let cancellation: Cancellation
     let frozen: FrozenTree

@@ -12,10 +12,14 @@ public struct BtrfsDriver: StorageDriver {
     package init(store: SnapshotStore) { self.store = store }
 
     public func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
-        .cumulative(try BtrfsUnpack(store: store, context: context))
+        try driverErrors { .cumulative(DriverUnpack(try BtrfsUnpack(store: store, context: context))) }
     }
 
     public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
+        try driverErrors { DriverBundle(try open(context)) }
+    }
+
+    private func open(_ context: RepackContext) throws -> any FrozenBundle {
         if let bundle = try? OpenBundle(context.bundle),
             bundle.kind == .copy || bundle.kind == .btrfs && !store.isOnSameFileSystem(bundle)
         {

@@ -76,7 +76,7 @@ package struct ActiveTree: Sendable {
         /// Bytes of content that was written since, as it is stored: compressed, each extent once. What was deleted since does not
         /// count against it.
         package var bytes: UInt64 = 0
-        /// Inodes that were made or changed since, the root directory of the subvolume among them.
+        /// Inodes that were made or changed since, without the root directory of the subvolume, around `rootfs/`.
         package var inodes = 0
     }
 
@@ -85,15 +85,25 @@ package struct ActiveTree: Sendable {
     ///
     /// - Throws: `BtrfsError`: EPERM for others than root, who alone may search trees.
     package func usage() throws(BtrfsError) -> Usage {
-        var usage = Usage()
+        try Usage(of: subvolume.fd, since: info.originTransaction)
+    }
+}
+
+extension ActiveTree.Usage {
+    /// What a subvolume has that was written after a transaction.
+    init(of subvolume: FileDescriptor, since transaction: UInt64) throws(BtrfsError) {
         var seen: Set<UInt64> = []
-        var search = TreeSearch(subvolume.fd)
-        try search.forEachInode(changedSince: info.originTransaction) { _ in usage.inodes += 1 }
-        try search.forEachNewExtent(since: info.originTransaction) { start, length in
-            if let start, !seen.insert(start).inserted { return }
-            usage.bytes += length
+        var inodes = 0
+        var bytes: UInt64 = 0
+        var search = TreeSearch(subvolume)
+        try search.forEachInode(changedSince: transaction) { inode in
+            if inode.inode != TreeSearch.firstInode { inodes += 1 }
         }
-        return usage
+        try search.forEachNewExtent(since: transaction) { start, length in
+            if let start, !seen.insert(start).inserted { return }
+            bytes &+= length
+        }
+        self.init(bytes: bytes, inodes: inodes)
     }
 }
 
@@ -105,7 +115,8 @@ package final class FrozenTree {
     package let subvolume: SharedDescriptor
     /// The root directory of the tree in it.
     package let root: SharedDescriptor
-    private let origin: SubvolumeInfo
+    /// The tree that was frozen, as it was when it was opened.
+    let origin: SubvolumeInfo
     private var snapshot: WorkSubvolume
 
     fileprivate init(of tree: ActiveTree, in work: WorkArea) throws {
@@ -127,14 +138,10 @@ package final class FrozenTree {
 
     /// What the tree differs in from what it lies on.
     package func delta(
-        from base: TreeBase, source: DeltaSource = .auto, logger: Logger,
+        from base: StillTree, source: DeltaSource = .auto, logger: Logger,
         onEntry: @escaping @Sendable () throws -> Void = {}
     ) throws -> DeltaResult {
-        let oldRoot = try base.rootfs(for: path)
-        return try Delta.compute(
-            old: DeltaTree(subvolume: base.subvolume.fd, root: oldRoot.fd, state: base.state),
-            new: DeltaTree(subvolume: subvolume.fd, root: root.fd, state: .snapshot), source: source,
-            known: [origin], logger: logger, onEntry: onEntry)
+        try StillTree(self).delta(from: base, source: source, logger: logger, onEntry: onEntry)
     }
 
     /// Keeps the snapshot under a name of the store's, read-only all the time that it has that name.
@@ -145,45 +152,5 @@ package final class FrozenTree {
         } catch let error as Errno {
             throw StoreError.system("keep the frozen state of", path, error)
         }
-    }
-}
-
-/// What the delta of a tree counts from.
-package struct TreeBase {
-    package let subvolume: SharedDescriptor
-    /// What is known of it.
-    let state: DeltaTree.State
-    /// Where the subvolume was made for this purpose: it goes with this value.
-    private let work: SharedWork?
-
-    /// A chain, which is what was published.
-    package init(_ chain: OpenChain) {
-        self.init(chain.subvolume, state: .proven(chain.info))
-    }
-
-    /// Any other subvolume with `rootfs/` in it.
-    package init(_ subvolume: SharedDescriptor, state: DeltaTree.State = .unknown) {
-        self.subvolume = subvolume
-        self.state = state
-        work = nil
-    }
-
-    /// The root directory of the tree.
-    ///
-    /// - Parameter subject: what it is the base of, for errors.
-    func rootfs(for subject: BytePath) throws(StoreError) -> SharedDescriptor {
-        SharedDescriptor(
-            try attempt("open the base of", subject) { () throws(Errno) in
-                try subvolume.fd.openDirectory(StoreLayout.rootfs)
-            })
-    }
-
-    /// The tree of an image with no layers, made now.
-    package init(emptyIn work: WorkArea, owners: OwnerMapping, for subject: BytePath) throws {
-        let tree = try work.makeEmptyTree(for: subject, owners: owners)
-        subvolume = try tree.open(for: subject)
-        // Writable, but nobody else's.
-        state = .snapshot
-        self.work = SharedWork(tree)
     }
 }

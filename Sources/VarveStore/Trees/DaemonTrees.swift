@@ -124,6 +124,11 @@ package final class DaemonTrees: Sendable {
         return opened
     }
 
+    /// A tree, as something that is worked in.
+    package func tree(_ number: UInt64) throws -> ActiveTree {
+        try ActiveTree(open(number), at: path.appending(Self.name(number)))
+    }
+
     /// The absolute path of the root file system of a tree.
     package func rootfs(of number: UInt64) -> BytePath {
         path.appending(Self.name(number)).appending(StoreLayout.rootfs)
@@ -282,13 +287,14 @@ package final class DaemonTrees: Sendable {
 
     // MARK: Use
 
-    /// What a tree has that it was not made with: the inodes that were changed since, and the bytes of storage that they use.
+    /// What a tree has that it was not made with: bytes as they are stored, and inodes (`ActiveTree.Usage`).
     /// It costs what has changed. Data that was not written out yet, up to 30 seconds after it was written, does not count.
     ///
     /// - Parameter since: the transaction that made what it is a snapshot of, to count from there; nil for its own.
     package func usage(of number: UInt64, since: UInt64? = nil) throws -> (size: Int64, inodes: Int64) {
-        let opened = try open(number)
-        return try Self.usage(of: opened.fd, since: since ?? opened.fd.subvolumeInfo().originTransaction)
+        let tree = try tree(number)
+        return try Self.shown(
+            ActiveTree.Usage(of: tree.subvolume.fd, since: since ?? tree.info.originTransaction))
     }
 
     /// The same for a chain, against the chain below it; nil if the store does not hold it. A chain that was not made on top of
@@ -302,22 +308,11 @@ package final class DaemonTrees: Sendable {
         {
             since = lower.info.originTransaction + 1
         }
-        return try Self.usage(of: chain.subvolume.fd, since: since)
+        return try Self.shown(ActiveTree.Usage(of: chain.subvolume.fd, since: since))
     }
 
-    private static func usage(of subvolume: FileDescriptor, since: UInt64) throws -> (
-        size: Int64, inodes: Int64
-    ) {
-        var size: UInt64 = 0
-        var inodes: Int64 = 0
-        var search = TreeSearch(subvolume)
-        try search.forEachInode(changedSince: since) { inode in
-            // The subvolume's own directory, around `rootfs/`.
-            if inode.inode == TreeSearch.firstInode { return }
-            size &+= inode.allocatedSize
-            inodes += 1
-        }
-        return (Int64(clamping: size), inodes)
+    private static func shown(_ usage: ActiveTree.Usage) -> (size: Int64, inodes: Int64) {
+        (Int64(clamping: usage.bytes), Int64(usage.inodes))
     }
 
     // MARK: Layers
@@ -375,13 +370,9 @@ package final class DaemonTrees: Sendable {
         _ layer: Descriptor, to number: UInt64, from blobs: any BlobSource, memory: Int,
         limits: UnpackLimits = UnpackLimits(), _ cancellation: Cancellation
     ) throws -> AppliedLayer {
-        let opened = try open(number)
-        let rootfs = SharedDescriptor(
-            try attempt("open", rootfs(of: number)) { () throws(Errno) in
-                try opened.fd.openDirectory(StoreLayout.rootfs)
-            })
         let applied = try extract(
-            layer, from: blobs, to: rootfs, isBottom: false, memory: memory, limits: limits, cancellation)
+            layer, from: blobs, to: tree(number).rootfs(), isBottom: false, memory: memory, limits: limits,
+            cancellation)
         return AppliedLayer(diffID: applied.diffID, size: applied.size, chain: nil)
     }
 
@@ -417,51 +408,20 @@ package final class DaemonTrees: Sendable {
         case active(UInt64)
     }
 
-    /// A side that does not change.
-    private final class OpenSide {
-        let subvolume: SharedDescriptor
-        let root: SharedDescriptor
-        let state: DeltaTree.State
-        let known: [SubvolumeInfo]
-        private let snapshot: WorkSubvolume?
-        private let chain: OpenChain?
-
-        init(
-            _ subvolume: SharedDescriptor, state: DeltaTree.State, known: [SubvolumeInfo] = [],
-            snapshot: consuming WorkSubvolume? = nil, chain: OpenChain? = nil
-        ) throws {
-            self.subvolume = subvolume
-            self.state = state
-            self.known = known
-            self.snapshot = consume snapshot
-            self.chain = chain
-            root = SharedDescriptor(
-                try attempt("open", StoreLayout.rootfs) { () throws(Errno) in
-                    try subvolume.fd.openDirectory(StoreLayout.rootfs)
-                })
-        }
-
-        var tree: DeltaTree { DeltaTree(subvolume: subvolume.fd, root: root.fd, state: state) }
-    }
-
-    private func open(_ side: Side) throws -> OpenSide {
+    private func still(_ side: Side) throws -> StillTree {
         switch side {
         case .frozen(let number, let origin):
-            let opened = try open(number)
-            try check(opened, number)
-            return try OpenSide(
-                opened, state: .proven(opened.fd.settledSubvolumeInfo()),
+            let tree = try tree(number)
+            try check(tree.subvolume, number)
+            return StillTree(
+                tree.subvolume, at: tree.path, state: .proven(try tree.subvolume.fd.settledSubvolumeInfo()),
                 known: origin?.info.map { [$0] } ?? [])
         case .chain(let id, let fallback):
-            guard let chain = try store.chains.find(ChainName(id)) else { return try open(.frozen(fallback)) }
-            return try OpenSide(chain.subvolume, state: .proven(chain.info), chain: chain)
-        case .active(let number):
-            let opened = try open(number)
-            let info = try opened.fd.subvolumeInfo()
-            let shown = path.appending(Self.name(number))
-            let snapshot = try store.work.makeSnapshot(of: opened, readOnly: true, for: shown)
-            let frozen = try snapshot.open(for: shown)
-            return try OpenSide(frozen, state: .snapshot, known: [info], snapshot: snapshot)
+            guard let chain = try store.chains.find(ChainName(id)) else {
+                return try still(.frozen(fallback))
+            }
+            return StillTree(chain)
+        case .active(let number): return StillTree(try tree(number).freeze(in: store.work))
         }
     }
 
@@ -485,17 +445,15 @@ package final class DaemonTrees: Sendable {
         latestTime: Timestamp?,
         into sink: any ByteSink, _ cancellation: Cancellation
     ) throws -> PackedLayer {
-        let old = try open(left)
-        let new = try open(right)
-        let delta = try Delta.compute(
-            old: old.tree, new: new.tree, known: old.known + new.known, logger: store.logger
-        ) { try cancellation.check() }
+        let old = try still(left)
+        let new = try still(right)
+        let delta = try new.delta(from: old, logger: store.logger) { try cancellation.check() }
+        let root = try new.rootfs(for: path)
         let (diffID, size) = try NewLayer.write(to: sink, compression, threads: threads) { archive in
-            try LayerPacker(root: new.root.fd, options: PackOptions(latestTime: latestTime)).pack(
+            try LayerPacker(root: root.fd, options: PackOptions(latestTime: latestTime)).pack(
                 delta.changes, to: TarWriter(archive)
             ) { _ in try cancellation.check() }
         }
-        extendLifetime(old)
         extendLifetime(new)
         return PackedLayer(diffID: diffID, size: size, changes: delta.changes.count, source: delta.source)
     }

@@ -412,6 +412,30 @@ final class SharedTemporaryDirectory: Sendable {
         try world.expectOnly(["bundle", "free", "full"])
     }
 
+    /// By whoever calls a driver, and not only by what the engine makes of its errors.
+    @Test("What a driver itself throws is a VarveError", arguments: ContractDriver.all)
+    func errors(_ driver: ContractDriver) throws {
+        let world = try Self.world(driver)
+        let image = try world.store.image("a")
+        #expect(throws: VarveError.self) {
+            try world.driver().freeze(RepackContext(bundle: world.bundle("missing")))
+        }
+        #expect(throws: VarveError.self) {
+            let context = UnpackContext(bundle: world.bundle(), image: image)
+            try world.driver().beginUnpack(context).unpack.finish(files: [])
+        }
+        // Their own, by way of the driver.
+        struct Stop: Error {}
+        try shell("touch \"$1/bundle/rootfs/new\"", world.place)
+        let frozen = try world.driver().freeze(RepackContext(bundle: world.bundle(), readsAll: true))
+        do {
+            // A program that tells the changes walks nothing.
+            #expect(try frozen.delta { throw Stop() }.reason.contains("told"))
+        } catch {
+            #expect((error as? VarveError)?.cause is Stop, "\(error)")
+        }
+    }
+
     @Test("What is no bundle is said to be none", arguments: ContractDriver.all)
     func noBundle(_ driver: ContractDriver) throws {
         let world = try Self.world(driver)

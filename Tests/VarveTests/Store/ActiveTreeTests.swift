@@ -21,6 +21,14 @@ import Testing
         return (world, layers, try world.chainNames(layers).map { try #require(ChainName($0)) })
     }
 
+    /// A writable tree on a chain, as a daemon has it.
+    private static func tree(_ number: UInt64, in trees: DaemonTrees, on chain: ChainName) throws
+        -> ActiveTree
+    {
+        #expect(try trees.makeTree(number, from: chain.chainID, readOnly: false))
+        return try trees.tree(number)
+    }
+
     private static func write(_ bytes: Int, _ name: BytePath, in tree: ActiveTree) throws {
         let root = try tree.rootfs()
         let file = try root.fd.open(name, [.writeOnly, .create, .exclusive], mode: 0o644)
@@ -40,8 +48,8 @@ import Testing
         let (world, layers, names) = try Self.world()
         let store = try world.store()
         let chain = try #require(try store.chains.find(names[2]))
-        let catalog = try ActiveCatalog(of: store, owner: "one")
-        let tree = try catalog.create("7", on: .chain(chain))
+        let trees = try DaemonTrees(store, id: "one")
+        let tree = try Self.tree(7, in: trees, on: names[2])
         #expect(tree.info.parentUUID == chain.info.uuid)
         let reference = try world.reference(layers)
         let root = try tree.rootfs()
@@ -66,7 +74,7 @@ import Testing
             #expect(try !tree.isUntouched(since: before), "\(script)")
         }
         // Another tree of the same chain says nothing of this one.
-        let other = try catalog.create("8", on: .chain(chain))
+        let other = try Self.tree(8, in: trees, on: names[2])
         #expect(try !other.freeze(in: store.work).isUntouched(since: try tree.mark()))
     }
 
@@ -75,8 +83,8 @@ import Testing
         let (world, layers, names) = try Self.world()
         let store = try world.store()
         let chain = try #require(try store.chains.find(names[1]))
-        let catalog = try ActiveCatalog(of: store, owner: "one")
-        let tree = try catalog.create("7", on: .chain(chain))
+        let trees = try DaemonTrees(store, id: "one")
+        let tree = try Self.tree(7, in: trees, on: names[1])
         // As a differ does it: one blob, whose DiffID is not known before.
         let image = try world.image("a")
         let extraction = LayerExtraction(from: PiecemealBlobs(layout: image.layout), options: ApplyOptions())
@@ -88,8 +96,8 @@ import Testing
 
         let frozen = try tree.freeze(in: store.work)
         #expect(try frozen.isUntouched(since: mark))
-        let delta = try frozen.delta(from: TreeBase(chain), logger: world.log.logger)
-        let walked = try frozen.delta(from: TreeBase(chain), source: .walk, logger: world.log.logger)
+        let delta = try frozen.delta(from: StillTree(chain), logger: world.log.logger)
+        let walked = try frozen.delta(from: StillTree(chain), source: .walk, logger: world.log.logger)
         #expect(!delta.changes.isEmpty && delta.changes == walked.changes)
 
         try store.chains.remove(names[2])
@@ -117,8 +125,8 @@ import Testing
     func wrongBlob() throws {
         let (world, _, names) = try Self.world()
         let store = try world.store()
-        let chain = try #require(try store.chains.find(names[1]))
-        let tree = try ActiveCatalog(of: store, owner: "one").create("7", on: .chain(chain))
+        let trees = try DaemonTrees(store, id: "one")
+        let tree = try Self.tree(7, in: trees, on: names[1])
         let image = try world.image("a")
         let layer = image.layers[2]
         let other = Descriptor(
@@ -146,10 +154,10 @@ import Testing
     func usage() throws {
         let (world, _, names) = try Self.world()
         let store = try world.store()
-        let chain = try #require(try store.chains.find(names[2]))
-        let tree = try ActiveCatalog(of: store, owner: "one").create("7", on: .chain(chain))
+        let trees = try DaemonTrees(store, id: "one")
+        let tree = try Self.tree(7, in: trees, on: names[2])
         let none = try tree.usage()
-        #expect(none.bytes == 0 && none.inodes <= 2)
+        #expect(none.bytes == 0 && none.inodes <= 1)
         try Self.write(1 << 20, "large", in: tree)
         try world.shell(
             "cd '\(tree.path)/rootfs'; echo small >small; cp --reflink=always large again; sync -f .")
@@ -159,54 +167,46 @@ import Testing
         #expect(try BtrfsDriver(store: store).store.chains.all().count == 3)
     }
 
-    @Test(
-        "Trees of two owners are apart; one that is removed is gone at once, and its chain with the next collection"
-    )
+    @Test("Trees of two owners are apart, and a chain is needed until the last tree on it is gone")
     func owners() throws {
         let (world, _, names) = try Self.world()
         let store = try world.store()
-        let one = try ActiveCatalog(of: store, owner: "one")
-        let two = try ActiveCatalog(of: store, owner: "two")
-        do {
-            let chain = try #require(try store.chains.find(names[2]))
-            _ = try one.create("7", on: .chain(chain))
-            #expect { try one.create("7", on: .chain(chain)) } throws: { isStoreError($0, .failed) }
-            let view = try one.create("view", on: .chain(chain), readOnly: true)
-            #expect(try view.subvolume.fd.isReadOnlySubvolume())
-            _ = try two.create("7", on: .empty(OwnerMapping()))
-        }
-        #expect(try one.names() == ["7", "view"] && two.names() == ["7"])
-        #expect(throws: VarveError.self) { try ActiveCatalog(of: store, owner: "a/b") }
+        let one = try DaemonTrees(store, id: "one")
+        let two = try DaemonTrees(store, id: "two")
+        _ = try Self.tree(7, in: one, on: names[2])
+        #expect(throws: (any Error).self) { try one.makeTree(7, from: names[2].chainID, readOnly: false) }
+        #expect(try one.makeTree(8, from: names[2].chainID, readOnly: true))
+        #expect(try one.isReadOnly(8))
+        try two.makeTree(7, from: DaemonTrees.emptyTree, readOnly: false)
+        #expect(try one.all().numbers.sorted() == [0, 7, 8] && two.all().numbers.sorted() == [0, 7])
+        #expect(throws: VarveError.self) { try DaemonTrees(store, id: "a/b") }
+        #expect(throws: VarveError.self) { try DaemonTrees(store, id: "one") }
         try world.store().removeBundle(world.bundle())
-        #expect(try MaintenanceGarbageTests.collect(world).chains == [])
-        for name in try one.names() {
-            let removed = try #require(try one.remove(name))
-            #expect(try one.open(name) == nil)
-            // Its lock is held: nobody sweeps it while it is deleted.
-            store.sweeper.sweep()
-            #expect(try world.names(in: "store/work").count == 1)
-            extendLifetime(removed)
+        for number: UInt64 in [7, 8] {
+            #expect(try MaintenanceGarbageTests.collect(world).chains == [])
+            try one.delete(number)
+            #expect(throws: VarveError.self) { try one.open(number) }
         }
-        #expect(try one.remove("7") == nil)
+        try one.delete(7)
         try world.expectClean()
         #expect(try MaintenanceGarbageTests.collect(world).chains.count == 3)
-        #expect(try two.names() == ["7"])
+        #expect(try two.all().numbers.sorted() == [0, 7])
     }
 
-    @Test("A committed tree that is no chain is kept read-only, and trees are made on it")
+    @Test("A committed tree that is no chain is read-only, and trees are made on it")
     func committed() throws {
         let (world, _, _) = try Self.world()
         let store = try world.store()
-        let catalog = try ActiveCatalog(of: store, owner: "one")
-        let tree = try catalog.create("7", on: .empty(OwnerMapping()))
-        try Self.write(10, "own", in: tree)
-        try catalog.keep(try tree.freeze(in: store.work), as: "8")
-        let kept = try #require(try catalog.open("8"))
-        #expect(try kept.subvolume.fd.isReadOnlySubvolume())
-        let next = try catalog.create("9", on: .tree(kept.subvolume))
+        let trees = try DaemonTrees(store, id: "one")
+        try trees.makeTree(7, from: DaemonTrees.emptyTree, readOnly: false)
+        try Self.write(10, "own", in: trees.tree(7))
+        try trees.makeTree(8, copying: 7)
+        #expect(try trees.isReadOnly(8))
+        try trees.makeTree(9, from: 8, readOnly: false)
+        let next = try trees.tree(9)
         try Self.write(10, "more", in: next)
         let delta = try next.freeze(in: store.work).delta(
-            from: TreeBase(kept.subvolume), logger: world.log.logger)
+            from: StillTree(trees.open(8)), logger: world.log.logger)
         #expect(delta.changes.map(\.path) == [".", "more"])
         try world.expectClean()
     }

@@ -13,10 +13,10 @@ public struct DirectoryDriver: StorageDriver {
     package init(logger: Logger = Logger(label: "varve")) { self.logger = logger }
 
     public func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
-        .cumulative(try DirectoryUnpack(context))
+        try driverErrors { .cumulative(DriverUnpack(try DirectoryUnpack(context))) }
     }
 
     public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
-        try DirectoryFrozenBundle(context, logger: logger)
+        try driverErrors { DriverBundle(try DirectoryFrozenBundle(context, logger: logger)) }
     }
 }

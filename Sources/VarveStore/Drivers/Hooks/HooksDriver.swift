@@ -23,10 +23,10 @@ package struct HooksDriver: StorageDriver {
     }
 
     package func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
-        try HooksUnpack.begin(runner: runner, context: context)
+        try driverErrors { try HooksUnpack.begin(runner: runner, context: context) }
     }
 
     package func freeze(_ context: RepackContext) throws -> any FrozenBundle {
-        try HooksBundle(runner: runner, context: context)
+        try driverErrors { DriverBundle(try HooksBundle(runner: runner, context: context)) }
     }
 }
