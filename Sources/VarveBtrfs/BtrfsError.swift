@@ -94,6 +94,9 @@ package struct BtrfsError: Error, Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Whether the place could not be written to. A send is of what must be read-only, and says that it is not.
+    package var isReadOnly: Bool { errno == .readOnlyFileSystem && operation != .send }
+
     /// What a caller can do about it; nil if nothing but the error itself helps.
     package var remedy: VarveError.Remedy? {
         switch errno {

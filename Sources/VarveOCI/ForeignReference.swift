@@ -11,9 +11,12 @@ struct ForeignReference: CustomStringConvertible {
     init?(_ path: BytePath) {
         let text = path.description
         if text == "-" {
+            // skopeo reads an archive more than once, and goes back in it: a pipe will not do.
             self.init(
-                text, "standard input", source: "docker-archive:/dev/stdin",
-                (name: "image", tag: ImageReference.defaultTag))
+                text, "standard input",
+                .follow(
+                    "write the archive to a file, and make a layout of that: cat > image.tar && skopeo copy docker-archive:image.tar oci:image:latest, and then name it image:latest (an archive of an image layout: oci-archive:image.tar)"
+                ))
         } else if let found = Self.ofTransport(text) {
             self = found
         } else if let found = Self.ofFile(path) {

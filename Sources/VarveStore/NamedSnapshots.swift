@@ -49,18 +49,36 @@ extension SnapshotStore {
 
     /// All named snapshots, by name.
     package func snapshots() throws -> [NamedSnapshot] {
-        var result: [NamedSnapshot] = []
+        try listSnapshots().compactMap { if case .snapshot(let found) = $0 { found } else { nil } }
+    }
+
+    /// What bears the name of a snapshot.
+    package enum ListedSnapshot: Sendable {
+        case snapshot(NamedSnapshot)
+        /// What is no subvolume, and why no command uses it, a sentence.
+        case unusable(name: String, reason: String)
+    }
+
+    /// All that bears the name of a snapshot, by name.
+    package func listSnapshots() throws -> [ListedSnapshot] {
+        var result: [ListedSnapshot] = []
         for entry in try snapshotsDirectory.entries().sorted(by: { $0.name < $1.name }) {
-            guard let name = entry.name.string, let opened = try snapshotsDirectory.open(entry.name)
+            guard let name = entry.name.string, let occupant = try snapshotsDirectory.occupant(of: entry.name)
             else { continue }
+            guard case .subvolume(let opened) = occupant else {
+                let reason = occupant.fault?.description ?? ""
+                result.append(.unusable(name: name, reason: reason))
+                continue
+            }
             let info = try opened.fd.subvolumeInfo()
             let attribute = try attempt("read the attributes of", entry.name) { () throws(Errno) in
                 try opened.fd.extendedAttribute(StoreLayout.chainAttribute)
             }
             result.append(
-                NamedSnapshot(
-                    name: name, created: info.originTime,
-                    chain: ChainRecords(attribute ?? []).current))
+                .snapshot(
+                    NamedSnapshot(
+                        name: name, created: info.originTime,
+                        chain: ChainRecords(attribute ?? []).current)))
         }
         return result
     }
@@ -86,16 +104,36 @@ extension SnapshotStore {
         }
     }
 
+    /// Deletes a snapshot, also one that `cp -a` made a plain directory of.
     package func removeSnapshot(_ name: String) throws {
-        _ = try snapshot(name)
-        try snapshotsDirectory.delete(try Self.snapshotName(name))
+        let path = try Self.snapshotName(name)
+        guard try snapshotsDirectory.occupant(of: path) != nil else { throw absent(name) }
+        try snapshotsDirectory.delete(path)
     }
 
     private func snapshot(_ name: String) throws -> SharedDescriptor {
-        guard let found = try snapshotsDirectory.open(try Self.snapshotName(name)) else {
-            throw absent(name)
-        }
+        guard let found = try findSnapshot(try Self.snapshotName(name)) else { throw absent(name) }
         return found
+    }
+
+    /// The snapshot of that name; nil if there is none.
+    ///
+    /// - Throws: `VarveError`: `notFound` for what is no subvolume.
+    func findSnapshot(_ name: BytePath) throws -> SharedDescriptor? {
+        guard let occupant = try snapshotsDirectory.occupant(of: name) else { return nil }
+        if case .subvolume(let found) = occupant { return found }
+        let remedy =
+            if case .plainDirectory = occupant { remedyForPlainSnapshot(name) } else {
+                VarveError.Remedy.moveAway
+            }
+        throw StoreError(
+            .notFound,
+            "the snapshot \"\(name)\" of the store \"\(path)\" cannot be used: \(occupant.fault?.description ?? "")",
+            subject: name, remedy: remedy)
+    }
+
+    func remedyForPlainSnapshot(_ name: BytePath) -> VarveError.Remedy {
+        .saveAndRemoveSnapshot(name, at: path.appending(StoreLayout.snapshots).appending(name))
     }
 
     private func absent(_ name: String) -> StoreError {

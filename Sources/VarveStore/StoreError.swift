@@ -14,7 +14,7 @@ extension VarveError {
             switch errno {
             case .noSpace, .diskQuotaExceeded: FullFileSystem.remedy(errno, near: path)
             case .notPermitted, .permissionDenied: .gainPermission(errno, on: path)
-            case .readOnlyFileSystem: .mountWritable
+            case .readOnlyFileSystem: ReadOnlyPlace.remedy(near: path)
             case .tooManyOpenFiles: .raiseLimit(.openFiles)
             default: nil
             }

@@ -11,6 +11,11 @@ package struct StoreLocks: Sendable {
     /// Ends waits.
     let cancellation: Cancellation
 
+    /// The path of the file of a lock, for errors.
+    func path(of name: BytePath) -> BytePath {
+        ((try? directory.fd.path()) ?? StoreLayout.locks).appending(name)
+    }
+
     /// The exclusive lock of that name; nil when somebody holds it.
     func tryLock(_ name: BytePath) throws(Errno) -> FileLock? {
         try FileLock.tryExclusive(name, in: directory, isShared: true)
@@ -29,14 +34,14 @@ package struct StoreLocks: Sendable {
                 try whileWaiting()
             }
         } catch let error as Errno {
-            throw StoreError.system("lock the chain", name.path, error)
+            throw StoreError.system("lock the chain by", path(of: name.path), error)
         }
     }
 
     /// Runs `body` while this process alone may publish or delete the chain, also where the disk is full.
     func withRemovalLock<R>(on name: ChainName, _ body: () throws -> R) throws -> R {
         while true {
-            let lock = try attempt("lock the chain", name.path) { () throws(Errno) in
+            let lock = try attempt("lock the chain by", path(of: name.path)) { () throws(Errno) in
                 try RemovalLock(name.path, of: self)
             }
             if let lock {

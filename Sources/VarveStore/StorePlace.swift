@@ -35,11 +35,22 @@ struct NewPlace {
     let name: BytePath
     let isEmptyDirectory: Bool
 
-    /// Makes what is missing above it.
+    /// How what is made gets there.
+    enum Arrival {
+        /// It is made there, in the empty directory if there is one.
+        case inPlace
+        /// It is made elsewhere and takes the name at the end; an empty directory or subvolume is removed first.
+        case replacing
+        /// It is made elsewhere, a directory, and renamed there: an empty directory makes room, a subvolume does not (`btrfs_rename`,
+        /// fs/btrfs/inode.c).
+        case renaming
+    }
+
+    /// Makes what is missing above it. What would keep the arrival from happening at the end is found now.
     ///
     /// - Parameters:
     ///   - noun: what it is to be, "bundle".
-    init(_ path: BytePath, for noun: String) throws(StoreError) {
+    init(_ path: BytePath, for noun: String, _ arrival: Arrival) throws(StoreError) {
         self.path = path
         name = try Self.name(path, for: noun)
         var made = MadeDirectories()
@@ -58,6 +69,14 @@ struct NewPlace {
             made.remove()
             throw StoreError.protected("\"\(path)\" cannot be a \(noun)", path, by: file)
         }
+        do throws(StoreError) {
+            try attempt("write to", path.directory) { [parent] () throws(Errno) in
+                try parent.fd.checkWritable(.current)
+            }
+        } catch {
+            made.remove()
+            throw error
+        }
         let existing = try attempt("look at", path) { [parent, name] () throws(Errno) in
             try parent.fd.statusIfPresent(of: name)
         }
@@ -75,6 +94,42 @@ struct NewPlace {
                 remedy: noun == "bundle"
                     ? .removeBundle(path, or: "another bundle") : .remove(or: "another directory")
             )
+        }
+        try checkReplacement(noun, existing, arrival)
+    }
+
+    /// Throws if the empty directory that is there cannot be replaced.
+    private func checkReplacement(_ noun: String, _ existing: FileStatus, _ arrival: Arrival)
+        throws(StoreError)
+    {
+        if arrival == .inPlace { return }
+        func refusal(_ reason: String, _ remedy: VarveError.Remedy) -> StoreError {
+            StoreError(
+                .unsupported, "\"\(path)\" cannot be a \(noun): \(reason)", subject: path, remedy: remedy)
+        }
+        let (isMounted, above) = try attempt("look at", path) { () throws(Errno) in
+            let mount = try parent.fd.mountID()
+            let found = try parent.fd.mountedStatusIfPresent(of: name)?.mount ?? mount
+            return (found != mount, try parent.fd.status())
+        }
+        if isMounted {
+            throw refusal(
+                "it is a mount point, which cannot be replaced",
+                .follow("name a directory in it, or unmount it first"))
+        }
+        // Inode 256 is the root of a subvolume (BTRFS_FIRST_FREE_OBJECTID), on btrfs.
+        if arrival == .renaming, existing.inode == 256,
+            try attempt("look at", path, { () throws(Errno) in try parent.fd.fileSystem().isBtrfs })
+        {
+            throw refusal(
+                "it is a subvolume, which a directory cannot replace",
+                .follow("name a directory in it, or delete it first"))
+        }
+        let user = geteuid()
+        if user != 0, above.mode & 0o1000 != 0, existing.uid != user, above.uid != user {
+            throw refusal(
+                "it belongs to \(AnotherUser(existing.uid)), and only they may replace it (sticky bit)",
+                .name("another \(noun)"))
         }
     }
 

@@ -95,7 +95,7 @@ package struct SubvolumeComparison: Sendable {
         }
         var found: SharedDescriptor?
         if path.components.count == 1, !path.isAbsolute, !path.hasPrefix([UInt8(ascii: ".")]) {
-            found = try store.snapshotsDirectory.open(path)
+            found = try store.findSnapshot(path)
             if found == nil, let name = path.string.flatMap({ ChainName($0) }) {
                 found = try store.chains.find(name)?.subvolume
             }

@@ -30,6 +30,50 @@ package struct SubvolumeDirectory: Sendable {
         }
     }
 
+    /// What stands under a name.
+    enum Occupant {
+        case subvolume(SharedDescriptor)
+        /// A directory that is no subvolume, as `cp -a` of a store leaves it. No command uses it.
+        case plainDirectory
+        /// No directory at all.
+        case file
+
+        /// Why no command uses it; nil for a subvolume, which has to be looked at.
+        var fault: ChainFault? {
+            switch self {
+            case .subvolume: nil
+            case .plainDirectory: .plainDirectory
+            case .file: .file
+            }
+        }
+    }
+
+    /// What stands under a name; nil for nothing and for a stub (`open`).
+    func occupant(of name: BytePath) throws -> Occupant? {
+        let opened: SharedDescriptor
+        do throws(Errno) {
+            opened = SharedDescriptor(try fd.openDirectory(name))
+        } catch  where error.isAbsence {
+            return nil
+        } catch .notDirectory {
+            return .file
+        } catch .tooManySymbolicLinkLevels {
+            return .file
+        } catch {
+            throw StoreError.system("open in the store \(store)", name, error)
+        }
+        if try opened.fd.isSubvolume() { return .subvolume(opened) }
+        let isStub = try attempt("look at", name) { () throws(Errno) in
+            try opened.fd.status().isSubvolumeStub
+        }
+        return isStub ? nil : .plainDirectory
+    }
+
+    /// The subvolume of that name; nil for anything else, and for nothing.
+    func subvolume(_ name: BytePath) throws -> SharedDescriptor? {
+        if case .subvolume(let found)? = try occupant(of: name) { found } else { nil }
+    }
+
     /// Removes the stub of a subvolume under a name that is needed now (`open`).
     func removeStub(_ name: BytePath) throws(StoreError) {
         try attempt("make room in the store \(store) for", name) { () throws(Errno) in

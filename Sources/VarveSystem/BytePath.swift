@@ -151,9 +151,20 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
         ShownText.excerpt(bytes, limit: limit)
     }
 
-    /// The path as one word of a shell's command line: as it is where no shell gives a byte of it a meaning, else in quotes;
-    /// with control bytes or what is not UTF-8 in the form `$'\ooo'` of bash and POSIX.1-2024.
+    /// The path as one word of a shell's command line (`shellQuoted`) that no program takes for an option: with `./` before a
+    /// dash.
     package var shellWord: String {
+        hasPrefix([UInt8(ascii: "-")]) ? BytePath.current.appending(self).shellQuoted : shellQuoted
+    }
+
+    /// A name, which is no path, as the operand of a command: with `--` before it where it could be taken for an option.
+    package var shellOperand: String {
+        (hasPrefix([UInt8(ascii: "-")]) ? "-- " : "") + shellQuoted
+    }
+
+    /// The bytes as one word of a shell's command line: as they are where no shell gives one of them a meaning, else in quotes;
+    /// with control bytes or what is not UTF-8 in the form `$'\ooo'` of bash and POSIX.1-2024.
+    package var shellQuoted: String {
         let isPlain = { (byte: UInt8) in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),

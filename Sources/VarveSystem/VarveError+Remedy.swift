@@ -77,6 +77,8 @@ extension VarveError {
         case turnOffSwap(BytePath?)
         /// Mount the file system for writing.
         case mountWritable
+        /// Make this read-only subvolume writable.
+        case makeSubvolumeWritable(BytePath)
         /// Make this bundle writable, or repack it without a refresh.
         case makeWritable(BytePath)
         /// Load a module of the kernel.
@@ -117,6 +119,8 @@ extension VarveError {
         case removeBundle(BytePath, or: String)
         /// Remove the snapshot of this name, or choose another.
         case removeSnapshot(String)
+        /// Copy what is wanted of the directory that stands in place of the snapshot of this name, and remove it.
+        case saveAndRemoveSnapshot(BytePath, at: BytePath)
         /// Remove the file or the directory that is there. `or`: or give another argument, as it reads on from "name".
         case remove(or: String?)
 
@@ -260,6 +264,7 @@ extension VarveError.Remedy: CustomStringConvertible {
             "unmount \(recursively ? "it, and all that is mounted below \"\(path)\"," : "it") first"
         case .turnOffSwap: "turn it off first"
         case .mountWritable: "mount the file system for writing"
+        case .makeSubvolumeWritable(let path): "make the subvolume \"\(path)\" writable"
         case .makeWritable:
             "make it writable, or mount its file system for writing, or repack it without a refresh"
         case .loadModule(let name): "load the kernel module \(name)"
@@ -285,6 +290,8 @@ extension VarveError.Remedy: CustomStringConvertible {
         case .removeBundle(_, let other), .remove(let other?): "remove it or name \(other)"
         case .remove(nil): "remove it"
         case .removeSnapshot: "remove it or choose another name"
+        case .saveAndRemoveSnapshot(_, let directory):
+            "copy what is wanted of it from \"\(directory)\", and remove it"
 
         case .createLayout: "make one"
         case .copyImageAgain: "copy the image again"

@@ -80,7 +80,10 @@ import Testing
         ("docker-archive:/tmp/none.tar", "copy docker-archive:/tmp/none.tar to oci:none:latest"),
         ("oci-archive:a b.tar", "copy oci-archive:a b.tar to oci:a b:latest"),
         ("dir:it's", "copy dir:it's to oci:it's:latest"),
-        ("-", "copy docker-archive:/dev/stdin to oci:image:latest"),
+        (
+            "-",
+            "cat > image.tar && skopeo copy docker-archive:image.tar oci:image:latest, and then name it image:latest"
+        ),
         ("ARCHIVE/docker.tar", "an archive of docker save"),
         ("ARCHIVE/docker.tar:x", "an archive of docker save"),
         ("ARCHIVE/oci.tar", "copy oci-archive:ARCHIVE/oci.tar to oci:oci:latest"),

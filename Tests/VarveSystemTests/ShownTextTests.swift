@@ -62,6 +62,13 @@ import Testing
                 == "1\n")
     }
 
+    @Test("What begins with a dash is no option on a command line")
+    func dashes() throws {
+        #expect(BytePath("-x").shellWord == "./-x" && BytePath("-x y").shellWord == "'./-x y'")
+        #expect(BytePath("-x").shellOperand == "-- -x" && BytePath("x-").shellOperand == "x-")
+        #expect(BytePath("-x").shellQuoted == "-x")
+    }
+
     @Test(
         "A path that is cleaned does not leave its root",
         arguments: [

@@ -45,15 +45,25 @@ struct SnapshotCommands: ParsableCommand {
         @OptionGroup var listing: ListingOptions
 
         func execute(_ context: CommandContext) throws {
-            let items = try context.openStore().snapshots().map { snapshot in
-                let created = RFC3339.format(snapshot.created)
-                return Listing.Item(
-                    name: snapshot.name,
-                    cells: [snapshot.name, created, snapshot.chain?.description ?? "<none>"],
-                    json: [
-                        "name": .string(snapshot.name), "created": .string(created),
-                        "chain": snapshot.chain.map { .string($0.description) } ?? .null,
-                    ])
+            let items = try context.openStore().listSnapshots().map { listed in
+                switch listed {
+                case .snapshot(let snapshot):
+                    let created = RFC3339.format(snapshot.created)
+                    return Listing.Item(
+                        name: snapshot.name,
+                        cells: [snapshot.name, created, snapshot.chain?.description ?? "<none>"],
+                        json: [
+                            "name": .string(snapshot.name), "created": .string(created),
+                            "chain": snapshot.chain.map { .string($0.description) } ?? .null,
+                        ])
+                case .unusable(let name, let reason):
+                    return Listing.Item(
+                        name: name, cells: [name, "<none>", "not used: \(reason)"],
+                        json: [
+                            "name": .string(name), "created": .null, "chain": .null,
+                            "notUsed": .string(reason),
+                        ])
+                }
             }
             try Listing(header: ["NAME", "CREATED", "CHAIN"], items: items).write(listing, to: context.output)
         }

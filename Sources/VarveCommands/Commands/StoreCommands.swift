@@ -97,18 +97,17 @@ struct StoreCommands: ParsableCommand {
 
         func execute(_ context: CommandContext) throws {
             let store = try context.openStore()
-            let items = try store.chains.all().map { chain in
+            let items = try store.chains.list().map { chain in
                 let name = chain.name.description
-                let created = RFC3339.format(chain.info.originTime)
-                let reason = try store.chains.reasonNotToUse(chain)
+                let created = chain.info.map { RFC3339.format($0.originTime) }
                 var json: JSONObject = [
                     "name": .string(name), "chainID": .string(chain.name.chainID.description),
-                    "created": .string(created), "uuid": .string(chain.info.uuid.description),
+                    "created": created.map { .string($0) } ?? .null,
+                    "uuid": chain.info.map { .string($0.uuid.description) } ?? .null,
                 ]
-                if let reason { json["notUsed"] = .string(reason) }
-                return Listing.Item(
-                    name: name, cells: [name, created, reason.map { "not used: \($0)" } ?? "used"], json: json
-                )
+                if let reason = chain.reasonNotToUse { json["notUsed"] = .string(reason) }
+                let state = chain.reasonNotToUse.map { "not used: \($0)" } ?? "used"
+                return Listing.Item(name: name, cells: [name, created ?? "<none>", state], json: json)
             }
             try Listing(header: ["CHAIN", "CREATED", "STATE"], items: items).write(
                 listing, to: context.output)

@@ -39,6 +39,8 @@ extension VarveError.Remedy {
         case .unmount(let path, let recursively):
             "unmount it first: umount \(recursively ? "-R " : "")\(path.shellWord)"
         case .turnOffSwap(let file): "turn it off first: swapoff \(file?.shellWord ?? "--all")"
+        case .makeSubvolumeWritable(let path):
+            "make the subvolume writable: btrfs property set \(path.shellWord) ro false"
         case .makeWritable(let bundle):
             "make it writable (btrfs property set \(bundle.shellWord) ro false, or a mount that can be written to), or repack it without a refresh"
         case .loadModule("btrfs"): "load it (modprobe btrfs) or use another kernel"
@@ -63,7 +65,10 @@ extension VarveError.Remedy {
         case .removeBundle(let path, let other):
             "remove it (varve bundle rm \(path.shellWord)) or name \(other)"
         case .removeSnapshot(let name):
-            "remove it (varve snapshot rm \(BytePath(name).shellWord)) or choose another name"
+            "remove it (varve snapshot rm \(BytePath(name).shellOperand)) or choose another name"
+
+        case .saveAndRemoveSnapshot(let name, let directory):
+            "copy what is wanted of it from \(directory.shellWord), and remove it (varve snapshot rm \(name.shellOperand))"
 
         case .createLayout(let path): "make one with: varve init --layout \(path.shellWord)"
         case .importImage(let source, let layout, let tag):
@@ -76,7 +81,7 @@ extension VarveError.Remedy {
         case .mapUser: "give one that has it with --uid-map"
         case .mapGroup: "give one that has it with --gid-map"
         case .changeFile(let how): "\(how) or leave it out with --mask-path"
-        case .removeAttribute(let name): "remove it with setfattr -x \(BytePath(name).shellWord)"
+        case .removeAttribute(let name): "remove it with setfattr -x \(BytePath(name).shellQuoted)"
         case .removeACL: "remove it with setfacl -b"
 
         case .configureHooks: "name a hooks.toml with VARVE_HOOKS (see Docs/hooks.md)"

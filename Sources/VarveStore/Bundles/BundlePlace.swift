@@ -11,8 +11,7 @@ struct BundlePlace {
 
     /// - Parameter store: the store whose file system must hold the bundle; nil where any file system does.
     init(_ path: BytePath, store: SnapshotStore?) throws {
-        place = try NewPlace(
-            path, for: "bundle")
+        place = try NewPlace(path, for: "bundle", .replacing)
         if let store { try check(store) }
     }
 
@@ -25,6 +24,19 @@ struct BundlePlace {
                 remedy: .placeBundle(near: store.path)
             )
         }
+        // rename(2) goes from one mount to another as little as to another file system.
+        let isOnSameMount = try attempt("look at the mount of", path) { () throws(Errno) in
+            try parent.fd.mountID() == store.work.directory.fd.mountID()
+        }
+        if !isOnSameMount { throw onAnotherMount }
+    }
+
+    private var onAnotherMount: StoreError {
+        StoreError(
+            .unsupported,
+            "the bundle \"\(path)\" lies on another mount of the store's file system", subject: path,
+            remedy: .name("it by a path below the store's own mount")
+        )
     }
 
     /// Gives the finished subvolume its permissions and moves it to the bundle's path; an empty directory there makes room.
@@ -51,11 +63,7 @@ struct BundlePlace {
                 .failed, "\"\(path)\" was filled by somebody else meanwhile", subject: path,
                 remedy: .name("another bundle"))
         } catch .improperLink {
-            throw StoreError(
-                .unsupported,
-                "the bundle \"\(path)\" lies on another mount of the store's file system", subject: path,
-                remedy: .name("it by a path below the store's own mount")
-            )
+            throw onAnotherMount
         } catch {
             throw StoreError.system("put the bundle in", path, error)
         }

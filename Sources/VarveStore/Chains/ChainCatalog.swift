@@ -81,23 +81,39 @@ package final class ChainCatalog: Sendable {
     /// All published chains, by name, those not to be trusted as well; none is leased. What is in `chains/` under another
     /// name than a chain's, or is no subvolume, is passed over.
     package func all() throws -> [OpenChain] {
-        var result: [OpenChain] = []
-        for entry in try directory.entries().sorted(by: { $0.name < $1.name }) {
-            guard let text = entry.name.string, let name = ChainName(text), entry.type != .regular,
-                let subvolume = try directory.open(name.path), try subvolume.fd.isSubvolume(),
+        try names().compactMap { name in
+            guard let subvolume = try directory.subvolume(name.path),
                 let info = try subvolume.fd.subvolumeInfoIfPresent()
-            else { continue }
-            result.append(OpenChain(name: name, subvolume: subvolume, info: info))
+            else { return nil }
+            return OpenChain(name: name, subvolume: subvolume, info: info)
         }
-        return result
     }
 
-    /// Why no command uses a chain of `all()`, a sentence; nil if it is used.
-    package func reasonNotToUse(_ chain: OpenChain) throws -> String? {
-        let settled = OpenChain(
-            name: chain.name, subvolume: chain.subvolume,
-            info: try chain.subvolume.fd.settledSubvolumeInfo())
-        return try fault(of: settled)?.description
+    /// The names of chains in `chains/`, whatever bears them.
+    private func names() throws -> [ChainName] {
+        try directory.entries().map(\.name).sorted().compactMap { $0.string.flatMap { ChainName($0) } }
+    }
+
+    /// What bears the name of a chain.
+    package struct Listed: Sendable {
+        package let name: ChainName
+        /// Nil for what is no subvolume.
+        package let info: SubvolumeInfo?
+        /// Why no command uses it, a sentence; nil if it is used.
+        package let reasonNotToUse: String?
+    }
+
+    /// All that bears the name of a chain, by name.
+    package func list() throws -> [Listed] {
+        try names().compactMap { name in
+            guard let occupant = try directory.occupant(of: name.path) else { return nil }
+            guard case .subvolume(let subvolume) = occupant else {
+                return Listed(name: name, info: nil, reasonNotToUse: occupant.fault?.description)
+            }
+            let chain = OpenChain(
+                name: name, subvolume: subvolume, info: try subvolume.fd.settledSubvolumeInfo())
+            return Listed(name: name, info: chain.info, reasonNotToUse: try fault(of: chain)?.description)
+        }
     }
 
     // MARK: Snapshots of chains

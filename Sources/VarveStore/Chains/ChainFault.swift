@@ -17,6 +17,10 @@ enum ChainFault: Hashable, CustomStringConvertible {
     /// It was made by btrfs receive.
     case received
     case noRootfs
+    /// It is a directory of the subvolume that the store lies in, as `cp -a` of a store leaves it.
+    case plainDirectory
+    /// It is no directory.
+    case file
 
     var description: String {
         switch self {
@@ -29,6 +33,8 @@ enum ChainFault: Hashable, CustomStringConvertible {
         case .received:
             "it is not what was published under that name, but a copy that was received (btrfs receive)"
         case .noRootfs: "it has no rootfs/"
+        case .plainDirectory: "it is no subvolume but a plain directory, as cp -a of a store makes it"
+        case .file: "it is no subvolume and no directory"
         }
     }
 }
@@ -37,8 +43,8 @@ extension ChainCatalog {
     /// Whether a chain is what was published under its name, as the file system's own records prove it: nothing of the tree is
     /// read. Nil if it is.
     func fault(of chain: OpenChain) throws -> ChainFault? {
-        // As `cp -a` leaves it: what is said of the subvolume is said of the store then.
-        guard try chain.subvolume.fd.isSubvolume() else { return .copy }
+        // What is said of the subvolume is said of that of the store then.
+        guard try chain.subvolume.fd.isSubvolume() else { return .plainDirectory }
         guard let record = try PublicationRecord.read(from: chain.subvolume.fd, chain.name.path) else {
             return .unrecorded
         }

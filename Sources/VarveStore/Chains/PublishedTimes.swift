@@ -189,8 +189,7 @@ extension SnapshotStore {
         for directory in [snapshotsDirectory, refreshedDirectory] {
             guard let names = try? directory.entries() else { return }
             for entry in names {
-                guard let opened = try? directory.open(entry.name),
-                    (try? opened.fd.isSubvolume()) == true,
+                guard let opened = try? directory.subvolume(entry.name),
                     let info = try? opened.fd.subvolumeInfo()
                 else { continue }
                 kept.append(info.uuid)

@@ -30,7 +30,7 @@ private final class RootfsUnpack: CumulativeUnpack {
     private let tree: SharedDescriptor
 
     init(_ path: BytePath, owners: OwnerMapping) throws {
-        place = try NewPlace(path, for: "root file system")
+        place = try NewPlace(path, for: "root file system", .renaming)
         work = try WorkDirectory(in: place.parent, path: path)
         let owner = owners.isRootless ? nil : try owners.root()
         tree = try Self.makeTree(in: work, owner, path)

@@ -38,9 +38,8 @@ struct ChainUsers {
         for entry in try store.refreshedDirectory.entries() {
             // `UUID-HEX`; what is named otherwise is not the store's.
             guard let text = entry.name.string, let bundle = SubvolumeUUID(text.prefix(36)),
-                !alive.contains(bundle), entry.type == .directory,
-                let opened = try store.refreshedDirectory.open(entry.name),
-                try opened.fd.isSubvolume(), let info = try opened.fd.subvolumeInfoIfPresent()
+                !alive.contains(bundle), let opened = try store.refreshedDirectory.subvolume(entry.name),
+                let info = try opened.fd.subvolumeInfoIfPresent()
             else { continue }
             result.append((entry.name, info.id))
         }

@@ -125,17 +125,20 @@ public struct StoreCheck: Sendable {
                 findings.append(foreign(path, "it is not named as a chain"))
                 continue
             }
-            guard let subvolume = try subvolume(entry.name, in: store.chains.directory.opened) else {
-                findings.append(
-                    foreign(
-                        path,
-                        "it is not a subvolume but a plain directory, as cp -a makes it, and cannot be a chain"
-                    ))
+            let fault: ChainFault?
+            switch try store.chains.directory.occupant(of: entry.name) {
+            // Deleted since it was listed.
+            case nil: continue
+            case .file?:
+                findings.append(foreign(path, "\(ChainFault.file), and cannot be a chain"))
                 continue
+            case .plainDirectory?: fault = .plainDirectory
+            case .subvolume(let subvolume)?:
+                fault = try store.chains.fault(
+                    of: OpenChain(
+                        name: name, subvolume: subvolume, info: try subvolume.fd.settledSubvolumeInfo()))
             }
-            let chain = OpenChain(
-                name: name, subvolume: subvolume, info: try subvolume.fd.settledSubvolumeInfo())
-            guard let fault = try store.chains.fault(of: chain) else { continue }
+            guard let fault else { continue }
             try findings.append(
                 Finding(
                     path: path, problem: "\(fault); it is not used",
@@ -148,8 +151,19 @@ public struct StoreCheck: Sendable {
     private func checkSnapshots(_ findings: inout [Finding]) throws {
         for entry in try entries(of: store.snapshotsDirectory.opened, StoreLayout.snapshots) {
             let path = StoreLayout.snapshots.appending(entry.name)
-            guard let subvolume = try subvolume(entry.name, in: store.snapshotsDirectory.opened) else {
-                findings.append(foreign(path, "it is not a subvolume, and cannot be a snapshot"))
+            let subvolume: SharedDescriptor
+            switch try store.snapshotsDirectory.occupant(of: entry.name) {
+            case nil: continue
+            case .subvolume(let found)?: subvolume = found
+            case .plainDirectory?:
+                // What a user kept is in it, so only a user can say that it is of no use.
+                findings.append(
+                    Finding(
+                        path: path, problem: "\(ChainFault.plainDirectory); it is not used",
+                        remedy: store.remedyForPlainSnapshot(entry.name)))
+                continue
+            case .file?:
+                findings.append(foreign(path, "\(ChainFault.file), and cannot be a snapshot"))
                 continue
             }
             switch try store.chains.times.changeFault(subvolume.fd, subvolume.fd.settledSubvolumeInfo()) {
@@ -171,9 +185,18 @@ public struct StoreCheck: Sendable {
     private func checkRefreshed(_ findings: inout [Finding]) throws {
         for entry in try entries(of: store.refreshedDirectory.opened, StoreLayout.refreshed) {
             let path = StoreLayout.refreshed.appending(entry.name)
-            guard entry.name.string.flatMap({ SubvolumeUUID($0.prefix(36)) }) != nil,
-                let subvolume = try subvolume(entry.name, in: store.refreshedDirectory.opened)
-            else {
+            guard let occupant = try store.refreshedDirectory.occupant(of: entry.name) else { continue }
+            let isNamed = entry.name.string.flatMap({ SubvolumeUUID($0.prefix(36)) }) != nil
+            if isNamed, case .plainDirectory = occupant {
+                try findings.append(
+                    Finding(
+                        path: path, problem: "\(ChainFault.plainDirectory); it is not used",
+                        repair: repair("deleted it") {
+                            _ = try store.refreshedDirectory.delete(entry.name)
+                        }))
+                continue
+            }
+            guard isNamed, case .subvolume(let subvolume) = occupant else {
                 // On its way there, by a command that runs just now.
                 if (try? isLeftover(entry.name, in: store.refreshedDirectory.opened)) == false { continue }
                 findings.append(foreign(path, "it is not the state of a refreshed bundle"))
@@ -251,23 +274,6 @@ public struct StoreCheck: Sendable {
         let all = try attempt("list", path) { () throws(Errno) in try directory.fd.entries() }
             .sorted { $0.name < $1.name }
         return withStubs ? all : try all.filter { try !isStub($0.name, in: directory) }
-    }
-
-    private func subvolume(_ name: BytePath, in directory: SharedDescriptor) throws -> SharedDescriptor? {
-        let opened = try attempt("open", name) { () throws(Errno) -> SharedDescriptor? in
-            do throws(Errno) {
-                return SharedDescriptor(try directory.fd.openDirectory(name))
-            } catch .notDirectory {
-                return nil
-            } catch .tooManySymbolicLinkLevels {
-                return nil
-            } catch .noSuchFileOrDirectory {
-                // Deleted since it was listed.
-                return nil
-            }
-        }
-        guard let opened, try opened.fd.isSubvolume() else { return nil }
-        return opened
     }
 }
 

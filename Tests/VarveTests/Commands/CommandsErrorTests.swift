@@ -58,7 +58,8 @@ import VarveSystem
         case .unmount: .turnOffSwap(path)
         case .turnOffSwap(.some): .turnOffSwap(nil)
         case .turnOffSwap: .mountWritable
-        case .mountWritable: .makeWritable(path)
+        case .mountWritable: .makeSubvolumeWritable(path)
+        case .makeSubvolumeWritable: .makeWritable(path)
         case .makeWritable: .loadModule("btrfs")
         case .loadModule("btrfs"): .loadModule("loop")
         case .loadModule: .install("btrfs-progs")
@@ -82,7 +83,9 @@ import VarveSystem
         case .repackWithoutRefresh: .compareSnapshot(path)
         case .compareSnapshot: .removeBundle(path, or: "another bundle")
         case .removeBundle: .removeSnapshot("a b")
-        case .removeSnapshot: .remove(or: nil)
+        case .removeSnapshot("a b"): .removeSnapshot("-x")
+        case .removeSnapshot: .saveAndRemoveSnapshot("-x", at: path)
+        case .saveAndRemoveSnapshot: .remove(or: nil)
         case .remove(or: nil): .remove(or: "another directory")
         case .remove: .createLayout(path)
         case .createLayout: .copyImageAgain

@@ -504,7 +504,6 @@ import Testing
         #expect(try shop.entries("published").count < before)
     }
 
-    /// The image file is sparse, so a size beyond what is free is taken, but not in silence.
     /// `cp -a` makes plain directories of chains and snapshots.
     @Test func copiedStoreIsBuiltAnew() throws {
         let shop = try Workshop()
@@ -512,6 +511,43 @@ import Testing
         #expect(shop.text("unpack", "--image", shop.image("a"), shop.bundle("b")) == "")
         #expect(shop.text("snapshot", "create", shop.bundle("b"), "kept") == "")
         let copy = shop.bundle("copied-store")
+        try runSuccessfully(["cp", "-a", "\(shop.store)", "\(copy)"])
+        // It is marked as what it is, and used by nobody.
+        let reason = "it is no subvolume but a plain directory, as cp -a of a store makes it"
+        let (chains, snapshots) = (Self.run(copy, ["store", "ls"]), Self.run(copy, ["snapshot", "ls"]))
+        #expect(
+            chains.code == 0 && chains.text.contains("<none>") && chains.text.contains("not used: \(reason)"),
+            "\(chains)")
+        #expect(snapshots.code == 0 && snapshots.text.contains("not used: \(reason)"), "\(snapshots)")
+        for list in ["store", "snapshot"] as [BytePath] {
+            #expect(
+                Self.run(copy, [list, "ls", "--format", "json"]).text.contains("\"notUsed\":\"\(reason)\""))
+        }
+        let absent = Self.run(copy, ["snapshot", "restore", "other", shop.bundle("restored")])
+        for words in [["snapshot", "restore", "kept", shop.bundle("restored")], ["diff", "kept", "kept"]]
+            as [[BytePath]]
+        {
+            let refused = Self.run(copy, words)
+            #expect(
+                refused.code == absent.code && refused.errorText.contains("cannot be used: \(reason)"),
+                "\(refused)")
+            #expect(refused.errorText.contains("copy what is wanted of it from "), "\(refused)")
+        }
+        #expect(Self.run(copy, ["store", "gc"]).code == 0)
+        func chainEntries() throws -> Int {
+            let directory = try shop.volume.root.openDirectory("copied-store/chains")
+            return try directory.fd.entries().count
+        }
+        let names = try chainEntries()
+        #expect(names > 0, "what is no subvolume is not collected")
+        let check = Self.run(copy, ["store", "check"])
+        #expect(check.code == 1 && check.text.components(of: reason) == names + 1, "\(check)")
+        // The store's own go, and what a user kept stays until the user says so.
+        let repaired = Self.run(copy, ["store", "check", "--repair"])
+        #expect(repaired.code == 1 && repaired.text.components(of: "deleted it") == names, "\(repaired)")
+        #expect(try chainEntries() == 0)
+        #expect(Self.run(copy, ["store", "check"]).text.contains("varve snapshot rm kept"))
+        try runSuccessfully(["rm", "-r", "\(copy)"])
         try runSuccessfully(["cp", "-a", "\(shop.store)", "\(copy)"])
         for name in ["one", "two"] as [BytePath] {
             let run = Self.run(
@@ -524,6 +560,73 @@ import Testing
         #expect(Self.run(copy, ["store", "check"]).code == 0)
     }
 
+    @Test("A read-only subvolume is told from a read-only mount")
+    func readOnlySubvolume() throws {
+        let shop = try Workshop()
+        try shell("cd \"$1\"; btrfs -q subvolume create 'read only'", shop.volume.path)
+        let place = shop.volume.path.appending("read only")
+        let store = place.appending("store")
+        #expect(varve("store", "init", store).code == 0)
+        try Self.addImage(to: shop)
+        try shell("btrfs property set \"$1\" ro true", place)
+        let remedy = "btrfs property set '\(place)' ro false\n"
+        for words in [
+            ["store", "init", place.appending("new")],
+            ["unpack", "--image", shop.image("a"), place.appending("bundle")],
+        ] as [[BytePath]] {
+            let refused = Self.run(store, words)
+            #expect(refused.code == 1 && refused.errorText.hasSuffix(remedy), "\(words): \(refused)")
+        }
+        let unpack = Self.run(store, ["unpack", "--image", shop.image("a"), shop.bundle("b")])
+        #expect(unpack.code == 1 && unpack.errorText.hasSuffix(remedy), "\(unpack)")
+        try shell("btrfs property set \"$1\" ro false", place)
+        #expect(Self.run(store, ["unpack", "--image", shop.image("a"), shop.bundle("b")]).code == 0)
+    }
+
+    /// The layers are gone, so a command that looked at the place last would speak of them.
+    @Test("A place that cannot be replaced is refused before anything is read")
+    func placeThatCannotBeReplaced() throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        try shell(
+            """
+            cd "$1"; mkdir mounted; btrfs -q subvolume create subvolume; mkdir -p other/in; mkdir again
+            for f in L/blobs/sha256/*; do if [ "$(head -c 1 "$f")" != '{' ]; then rm "$f"; fi; done
+            """, shop.volume.path)
+        let (image, bundle) = (shop.image("a"), shop.bundle("mounted"))
+        #expect(shop.run("store", "gc").code == 0)
+        let hidden = shop.run("unpack", "--image", image, shop.bundle("new"))
+        #expect(hidden.code != 0 && !hidden.errorText.contains("mount"), "\(hidden)")
+        try shell(
+            "mount -t tmpfs none \"$1\"; mount --bind \"$2\" \"$3\"", bundle, shop.volume.path,
+            shop.bundle("again"))
+        defer { try? shell("umount \"$1\"; umount \"$2\"", bundle, shop.bundle("again")) }
+        for words in [
+            ["unpack", "--image", image, bundle],
+            ["unpack", "--driver", "directory", "--image", image, bundle],
+            ["raw", "unpack", "--image", image, bundle],
+        ] as [[BytePath]] {
+            let refused = shop.run(words)
+            #expect(
+                refused.code == 5
+                    && refused.errorText.hasSuffix(
+                        "it is a mount point, which cannot be replaced; name a directory in it, or unmount it first\n"
+                    ),
+                "\(words): \(refused)")
+        }
+        let subvolume = shop.run("raw", "unpack", "--image", image, shop.bundle("subvolume"))
+        #expect(
+            subvolume.code == 5
+                && subvolume.errorText.contains("it is a subvolume, which a directory cannot replace"),
+            "\(subvolume)")
+        let elsewhere = shop.run("unpack", "--image", image, shop.bundle("again").appending("b"))
+        #expect(
+            elsewhere.code == 5
+                && elsewhere.errorText.contains("lies on another mount of the store's file system"),
+            "\(elsewhere)")
+    }
+
+    /// The image file is sparse, so a size beyond what is free is taken, but not in silence.
     @Test func loopbackLargerThanItsDiskIsSaid() throws {
         let volume = try LoopVolume(size: 512 << 20)
         let store = volume.path.appending("s")

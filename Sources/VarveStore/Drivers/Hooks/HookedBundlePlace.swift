@@ -16,7 +16,7 @@ final class HookedBundlePlace {
     private var isKept = false
 
     init(_ path: BytePath) throws {
-        place = try NewPlace(path, for: "bundle")
+        place = try NewPlace(path, for: "bundle", .inPlace)
         foreignMounts = Set(
             try attempt("list the mounts below", path) { () throws(Errno) in try MountTable.read() }.map(\.id)
         )
