@@ -1,3 +1,4 @@
+import VarveOCI
 package import VarveSystem
 package import SystemPackage
 
@@ -14,6 +15,8 @@ package enum LayerError: Error, Sendable, CustomStringConvertible {
     /// A file belongs to somebody whom the id map does not have. `inImage` tells whether the id is one of the image, on
     /// its way out, or one of the host, on its way in.
     case unmappedOwner(path: BytePath, kind: OwnerKind, id: UInt32, inImage: Bool)
+    /// An id map has more ranges than the kernel takes (`IDMap.limit`).
+    case tooManyRanges(kind: OwnerKind, count: Int)
     /// A source of dirty inodes cannot be used for this pair of trees.
     case sourceUnusable(source: String, reason: String)
     /// A tree that is to be compared was written to meanwhile, by a process that opened a file there for writing before the
@@ -43,6 +46,8 @@ package enum LayerError: Error, Sendable, CustomStringConvertible {
             "\"\(path)\" belongs to the \(kind.rawValue) \(id), which the id map does not have"
         case .unmappedOwner(let path, let kind, let id, inImage: false):
             "\"\(path)\" belongs to the \(kind.rawValue) \(id) of the host, which the bundle's id map does not have"
+        case .tooManyRanges(let kind, let count):
+            "the id map of \(kind.rawValue)s has \(count) ranges, and the kernel takes \(IDMap.limit) at most"
         case .sourceUnusable(let source, let reason):
             "the delta cannot be taken from the \(source): \(reason)"
         case .treeChanged: "a subvolume was written to while it was compared"
@@ -66,6 +71,7 @@ package enum LayerError: Error, Sendable, CustomStringConvertible {
         case .unmappedOwner(_, .user, _, inImage: true): .mapUser
         case .unmappedOwner(_, .group, _, inImage: true): .mapGroup
         case .unmappedOwner(_, _, _, inImage: false): .changeFile("change its owner")
+        case .tooManyRanges: .follow("join ranges that lie side by side")
         case .sourceUnusable: .chooseSourceAutomatically
         case .treeChanged: .endWriters
         case .cancelled: nil
@@ -78,7 +84,7 @@ package enum LayerError: Error, Sendable, CustomStringConvertible {
         case .invalidEntry(let path, _), .unrepresentable(let path, _, _), .mountPoint(let path),
             .system(_, let path, _), .unmappedOwner(let path, _, _, _):
             path
-        case .sourceUnusable, .treeChanged, .cancelled: nil
+        case .tooManyRanges, .sourceUnusable, .treeChanged, .cancelled: nil
         }
     }
 }

@@ -23,7 +23,9 @@ extension VarveError {
             self.init(Code(error), error.reason, subject: error.subject, remedy: error.remedy, cause: error)
         case let error as BtrfsError:
             self.init(
-                Code(error.errno), error.reason, subject: error.path, remedy: error.remedy, cause: error)
+                Code(error.errno), error.reason, subject: error.path,
+                remedy: error.isReadOnly ? ReadOnlyPlace.remedy(near: error.path) : error.remedy, cause: error
+            )
         case let error as TarError:
             self.init(
                 error.isOfWriter ? .failed : .invalidInput, error.problem, subject: error.entry,
@@ -75,6 +77,7 @@ extension VarveError.Code {
         self =
             switch error {
             case .invalidEntry: .invalidInput
+            case .tooManyRanges: .usage
             case .unrepresentable, .unmappedOwner, .sourceUnusable, .treeChanged: .failed
             case .mountPoint: .unsupported
             case .system(_, _, let errno): Self(errno)

@@ -37,12 +37,12 @@ extension OwnerMapping {
         if rootless, gidMap.isEmpty { gids = [IDMapping(containerID: 0, hostID: getegid(), size: 1)] }
     }
 
-    /// Only root may give files away. Throws, before anything is done, if the image's root is somebody else than the
-    /// caller, who is not root.
+    /// Throws, before anything is done, for a map that the kernel does not take, and if the image's root is somebody else than
+    /// the caller, who is not root: only root may give files away.
     func checkPrivileges() throws {
-        guard geteuid() != 0, !isRootless, uids.host(0) != geteuid() || gids.host(0) != getegid() else {
-            return
-        }
+        try check()
+        guard geteuid() != 0, !isRootless else { return }
+        if let root = try? root(), root == (geteuid(), getegid()) { return }
         throw CommandError(
             "only root may make files that belong to other users, as those of an image do",
             code: .unsupported, remedy: "run as root, or give --rootless")

@@ -5,9 +5,11 @@ import VarveSystem
 /// How the owners in layers become those of files, and back: umoci's `--uid-map`, `--gid-map` and `--rootless`.
 public struct OwnerMapping: Sendable, Hashable {
     /// Without ranges every id stands for itself.
-    public var uids: [IDMapping]
+    public var uids: [IDMapping] { didSet { users = IDMap(uids) } }
     /// Ranges of group ids, as `uids` has them for users.
-    public var gids: [IDMapping]
+    public var gids: [IDMapping] { didSet { groups = IDMap(gids) } }
+    private var users: IDMap
+    private var groups: IDMap
     /// Files belong to the caller, whoever it is: owners in the layer are kept in an attribute (`RootlessOwner`), devices
     /// are empty files, and attributes that the caller may not set are left out.
     public var isRootless: Bool
@@ -16,6 +18,8 @@ public struct OwnerMapping: Sendable, Hashable {
     public init(uids: [IDMapping] = [], gids: [IDMapping] = [], isRootless: Bool = false) {
         self.uids = uids
         self.gids = gids
+        users = IDMap(uids)
+        groups = IDMap(gids)
         self.isRootless = isRootless
     }
 
@@ -32,9 +36,19 @@ public struct OwnerMapping: Sendable, Hashable {
         return (isRootless ? "-rootless" : "") + "-ids-" + Digest(of: Array(whole.utf8)).hex
     }
 
+    /// Throws `tooManyRanges` for a map that no runtime could give the kernel.
+    package func check() throws(LayerError) {
+        try check(users, .user)
+        try check(groups, .group)
+    }
+
+    private func check(_ map: IDMap, _ kind: LayerError.OwnerKind) throws(LayerError) {
+        if map.count > IDMap.limit { throw .tooManyRanges(kind: kind, count: map.count) }
+    }
+
     /// Root's ids on the host: what a directory gets that no layer describes.
     package func root() throws(LayerError) -> (uid: UInt32, gid: UInt32) {
-        (try host(0, uids, .user, "/"), try host(0, gids, .group, "/"))
+        (try host(0, .user, "/"), try host(0, .group, "/"))
     }
 
     /// A layer's entry as it is to be on the host.
@@ -55,8 +69,8 @@ public struct OwnerMapping: Sendable, Hashable {
                 (result.deviceMajor, result.deviceMinor) = (0, 0)
             }
         } else if entry.kind != .hardLink {
-            result.uid = try host(entry.uid, uids, .user, entry.path)
-            result.gid = try host(entry.gid, gids, .group, entry.path)
+            result.uid = try host(entry.uid, .user, entry.path)
+            result.gid = try host(entry.gid, .group, entry.path)
         }
         return result
     }
@@ -80,8 +94,8 @@ public struct OwnerMapping: Sendable, Hashable {
             result.uid = owner.uid ?? 0
             result.gid = owner.gid ?? 0
         } else {
-            result.uid = try container(entry.uid, uids, .user, entry.path)
-            result.gid = try container(entry.gid, gids, .group, entry.path)
+            result.uid = try container(entry.uid, .user, entry.path)
+            result.gid = try container(entry.gid, .group, entry.path)
         }
         return result
     }
@@ -94,7 +108,7 @@ public struct OwnerMapping: Sendable, Hashable {
         if isIdentity { return value }
         if isRootless { return PosixACL.namesOthers(value) ? nil : value }
         return try PosixACL.mapped(value) { (id, isUser) throws(LayerError) in
-            try host(id, isUser ? uids : gids, isUser ? .user : .group, path)
+            try host(id, isUser ? .user : .group, path)
         }
     }
 
@@ -108,25 +122,27 @@ public struct OwnerMapping: Sendable, Hashable {
                 remedy: .removeACL)
         }
         return try PosixACL.mapped(value) { (id, isUser) throws(LayerError) in
-            try container(id, isUser ? uids : gids, isUser ? .user : .group, path)
+            try container(id, isUser ? .user : .group, path)
         }
     }
 
-    private func host(_ id: UInt32, _ ranges: [IDMapping], _ kind: LayerError.OwnerKind, _ path: BytePath)
-        throws(LayerError) -> UInt32
+    private func host(_ id: UInt32, _ kind: LayerError.OwnerKind, _ path: BytePath) throws(LayerError)
+        -> UInt32
     {
-        guard let result = ranges.host(id) else {
+        let map = kind == .user ? users : groups
+        guard let result = map.host(id) else {
+            try check(map, kind)
             throw .unmappedOwner(path: path, kind: kind, id: id, inImage: true)
         }
         return result
     }
 
-    private func container(
-        _ id: UInt32, _ ranges: [IDMapping], _ kind: LayerError.OwnerKind, _ path: BytePath
-    )
-        throws(LayerError) -> UInt32
+    private func container(_ id: UInt32, _ kind: LayerError.OwnerKind, _ path: BytePath) throws(LayerError)
+        -> UInt32
     {
-        guard let result = ranges.container(id) else {
+        let map = kind == .user ? users : groups
+        guard let result = map.container(id) else {
+            try check(map, kind)
             throw .unmappedOwner(path: path, kind: kind, id: id, inImage: false)
         }
         return result

@@ -79,6 +79,10 @@ package struct BundleMetadata: Sendable {
             // Go writes null for none.
             guard let value = options?[key], !value.isNull else { return [] }
             guard let array = value.array else { throw damaged("its \(key) is not an array") }
+            guard array.count <= IDMap.limit else {
+                throw damaged(
+                    "its \(key) has \(array.count) ranges, and the kernel takes \(IDMap.limit) at most")
+            }
             return try array.map {
                 guard let range = IDMapping($0) else { throw damaged("a range in its \(key) is not valid") }
                 return range

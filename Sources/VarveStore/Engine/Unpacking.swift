@@ -69,6 +69,7 @@ public struct Unpacking: Sendable {
     }
 
     private func unpackWhole(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
+        try options.apply.owners.check()
         let context = UnpackContext(
             bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
             options: options.apply, chains: options.chains, bundleMode: options.bundleMode,
@@ -103,6 +104,7 @@ public struct Unpacking: Sendable {
     }
 
     private func unpackLayers(_ image: ResolvedImage, into rootfs: BytePath) throws -> Result {
+        try options.apply.owners.check()
         let transaction = try driver.beginUnpack(
             UnpackContext(
                 bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
@@ -168,6 +170,7 @@ public struct Unpacking: Sendable {
         _ config: ImageConfig, rootfs: SharedDescriptor?, path: String = "rootfs", owners: OwnerMapping,
         hostname: String = RuntimeConfig.hostname
     ) throws -> [UInt8] {
+        try owners.check()
         func account(_ file: BytePath) throws -> [UInt8]? {
             guard let rootfs else { return nil }
             do throws(Errno) {

@@ -205,7 +205,7 @@ public struct GarbageCollection: Sendable {
         init?(_ name: ChainName, of store: SnapshotStore, byName: Bool) throws {
             var lock: FileLock?
             if byName {
-                lock = try attempt("lock the chain", name.path) { () throws(Errno) in
+                lock = try attempt("lock the chain by", store.locks.path(of: name.path)) { () throws(Errno) in
                     try store.locks.tryLock(name.path)
                 }
                 if lock == nil { return nil }
