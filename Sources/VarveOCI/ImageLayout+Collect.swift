@@ -72,10 +72,10 @@ extension ImageLayout {
         // kept, and only what following needs: there may be very many.
         var visited = Set<Visit>()
         var pending = [Visit]()
-        func follow(_ descriptor: Descriptor) {
-            let following = Following(descriptor.mediaType)
+        func follow(_ digest: Digest, _ mediaType: String, _ size: Int64) {
+            let following = Following(mediaType)
             if following == .leaf { return }
-            let visit = Visit(digest: descriptor.digest, size: descriptor.size, following: following)
+            let visit = Visit(digest: digest, size: size, following: following)
             if visited.insert(visit).inserted { pending.append(visit) }
         }
         func collect(_ document: JSONValue, isKnown: Bool, _ what: String) throws(OCIError) {
@@ -90,15 +90,18 @@ extension ImageLayout {
                 }
             }
             Self.forEachDigest(in: document) { object, digest in
-                reachable.insert(digest)
-                if let descriptor = try? Descriptor(.object(object), of: what) { follow(descriptor) }
+                // The one that is there already, whose digits are in memory once.
+                let digest = reachable.insert(digest).memberAfterInsert
+                if let descriptor = try? Descriptor(.object(object), of: what) {
+                    follow(digest, descriptor.mediaType, descriptor.size)
+                }
             }
         }
         try collect(.object(try index().json), isKnown: true, "\(path.appending(Self.indexName))")
         for digest in kept.sorted(by: { $0.description < $1.description }) {
             guard let size = try sizeOfBlob(digest) else { continue }
             reachable.insert(digest)
-            follow(Descriptor(mediaType: MediaType.ociManifest, digest: digest, size: size))
+            follow(digest, MediaType.ociManifest, size)
         }
         while let next = pending.popLast() {
             let descriptor = Descriptor(mediaType: "", digest: next.digest, size: next.size)

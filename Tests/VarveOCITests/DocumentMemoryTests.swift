@@ -85,6 +85,10 @@ import VarveSystem
             #"{"mediaType":"\#(MediaType.ociManifest)","digest":"\#(digest($0))","size":1234,"annotations":{"#
                 + #""\#(Descriptor.referenceNameKey)":"v\#(digits($0, 8))"},"platform":{"architecture":"amd64","os":"linux"}}"#
         },
+        // Tiny members beside descriptors: the value takes the most that is taken, and a collection keeps every digest as well.
+        Shape("descriptors with tiny annotations") {
+            #"{"mediaType":"x","digest":"\#(digest($0))","size":1,"annotations":{"a":"","b":"","c":"","d":"","e":"","f":""}}"#
+        },
     ]
 
     /// Of a document: more than what every document may take in memory, and little enough for a test.
