@@ -40,6 +40,40 @@ extension FileDescriptor {
     }
 }
 
+extension FileDescriptor {
+    /// A handle (O_PATH) of the very file that was looked at, a symbolic link itself: what is asked of it is said of no other that has
+    /// its name by now.
+    ///
+    /// - Throws: `wasReplaced` if another file has the name.
+    package func openHandle(of name: BytePath, expecting expected: FileStatus) throws(Errno)
+        -> OwnedDescriptor
+    {
+        let handle = try open(name, [.path, .noFollow])
+        guard try handle.fd.status().isSameFile(as: expected) else { throw .wasReplaced }
+        return handle
+    }
+
+    /// All attributes of the very file that was looked at, in byte order of their names.
+    ///
+    /// - Throws: `wasReplaced` if another file has the name.
+    package func extendedAttributes(
+        of name: BytePath, expecting expected: FileStatus
+    ) throws(Errno) -> [ExtendedAttribute] {
+        let handle = try openHandle(of: name, expecting: expected)
+        return try handle.fd.extendedAttributesOfHandle()
+    }
+
+    /// The target of the very symbolic link that was looked at.
+    ///
+    /// - Throws: `wasReplaced` if another file has the name.
+    package func readSymbolicLink(_ name: BytePath, expecting expected: FileStatus) throws(Errno) -> BytePath
+    {
+        // readlinkat(2): the empty path is the link that the descriptor stands for.
+        let handle = try openHandle(of: name, expecting: expected)
+        return try handle.fd.readSymbolicLink(.empty)
+    }
+}
+
 extension Errno {
     /// EMEDIUMTYPE, which no call made here gives: what should be a regular file is something else.
     package static let notRegularFile = Errno(rawValue: Glibc.EMEDIUMTYPE)

@@ -50,6 +50,27 @@ import Testing
         }
     }
 
+    @Test("The time of a scan grows with the number of directories, however deep they lie")
+    func deepTree() throws {
+        let base = try SharedVolume.directory()
+        defer { extendLifetime(base) }
+        func time(_ depth: Int) throws -> Double {
+            try base.shell(
+                """
+                mkdir t\(depth); cd t\(depth); python3 -c '
+                import os
+                for _ in range(\(depth)): os.mkdir("d"); os.chdir("d")'
+                """)
+            let root = SharedDescriptor(try base.fd.openDirectory(BytePath("t\(depth)")))
+            return try ProcessorTime.least {
+                let record = try RecordedTree.scan(root.fd)
+                #expect(record.count == depth + 1)
+            }
+        }
+        let (shallow, deep) = (try time(1_000), try time(8_000))
+        #expect(ProcessorTime.isInProportion(shallow, toEightTimesAsMuch: deep), "\(shallow) \(deep)")
+    }
+
     @Test("A record is refused wherever it is cut or changed")
     func damaged() throws {
         let (base, root) = try Self.tree()

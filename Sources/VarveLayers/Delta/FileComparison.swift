@@ -25,14 +25,14 @@ struct FileComparison<Old: OldTree> {
         case .characterDevice where tree.knowsDeviceNumbers, .blockDevice where tree.knowsDeviceNumbers:
             if a.deviceMajor != b.deviceMajor || a.deviceMinor != b.deviceMinor { return true }
         case .symbolicLink:
-            if try tree.target(of: old.name, in: old.directory, path: path) != new.target(path) {
+            if try tree.target(of: old, path: path) != new.target(path) {
                 return true
             }
         default:
             break
         }
         let attributes = try Self.counted(new.attributes(path))
-        if let before = try tree.attributes(of: old.name, in: old.directory, path: path),
+        if let before = try tree.attributes(of: old, path: path),
             Self.counted(before) != attributes
         {
             return true

@@ -15,10 +15,9 @@ protocol OldTree: Sendable {
 
     /// What `name` in `directory` is; nil if there is nothing that counts. `.` is the directory itself.
     func status(of name: BytePath, in directory: Directory, path: BytePath) throws(LayerError) -> FileStatus?
-    func target(of name: BytePath, in directory: Directory, path: BytePath) throws(LayerError) -> BytePath
+    func target(of side: OldSide<Self>, path: BytePath) throws(LayerError) -> BytePath
     /// In byte order of their names. Nil if the tree does not know.
-    func attributes(of name: BytePath, in directory: Directory, path: BytePath) throws(LayerError)
-        -> [ExtendedAttribute]?
+    func attributes(of side: OldSide<Self>, path: BytePath) throws(LayerError) -> [ExtendedAttribute]?
 
     /// Whether a time of this tree and one of the new tree are the same, as exactly as this tree knows.
     func isSame(_ old: Timestamp, _ new: Timestamp) -> Bool
@@ -45,22 +44,27 @@ struct NewSide {
     var status: FileStatus
 }
 
+/// What is asked of a side is said of the file that was looked at, whatever has its name by now.
 extension NewSide {
     func target(_ path: BytePath) throws(LayerError) -> BytePath {
-        try attempt("read the link", path) { () throws(Errno) in try directory.readSymbolicLink(name) }
+        try attempt("read the link", path) { () throws(Errno) in
+            racePoint("compare-link")
+            return try directory.readSymbolicLink(name, expecting: status)
+        }
     }
 
     func attributes(_ path: BytePath) throws(LayerError) -> [ExtendedAttribute] {
         try attempt("read the attributes of", path) { () throws(Errno) in
+            racePoint("compare-attributes")
             do throws(Errno) {
-                return try directory.extendedAttributes(of: name)
+                return try directory.extendedAttributes(of: name, expecting: status)
             } catch .notSupported {
                 return []
             }
         }
     }
 
-    /// The content of the regular file that was looked at; nothing else is opened, whatever has its name by now.
+    /// The content of the regular file; nothing else is opened.
     func open(_ path: BytePath) throws(LayerError) -> OwnedDescriptor {
         try directory.openFileInTree(name, expecting: status, path, keepsAccessTime: true)
     }
@@ -91,22 +95,16 @@ extension ComparedTree: OldTree {
         try status(of: name, in: directory.fd, path: path)
     }
 
-    func target(of name: BytePath, in directory: SharedDescriptor, path: BytePath) throws(LayerError)
-        -> BytePath
-    {
-        try attempt("read the link", path) { () throws(Errno) in try directory.fd.readSymbolicLink(name) }
+    func target(of side: OldSide<Self>, path: BytePath) throws(LayerError) -> BytePath {
+        try opened(side).target(path)
     }
 
-    func attributes(of name: BytePath, in directory: SharedDescriptor, path: BytePath) throws(LayerError)
-        -> [ExtendedAttribute]?
-    {
-        try attempt("read the attributes of", path) { () throws(Errno) in
-            do throws(Errno) {
-                return try directory.fd.extendedAttributes(of: name)
-            } catch .notSupported {
-                return []
-            }
-        }
+    func attributes(of side: OldSide<Self>, path: BytePath) throws(LayerError) -> [ExtendedAttribute]? {
+        try opened(side).attributes(path)
+    }
+
+    private func opened(_ side: OldSide<Self>) -> NewSide {
+        NewSide(directory: side.directory.fd, name: side.name, status: side.status)
     }
 
     func isSame(_ old: Timestamp, _ new: Timestamp) -> Bool { old == new }

@@ -167,7 +167,7 @@ package struct LayerPacker {
         switch kind {
         case .symbolicLink:
             entry.linkTarget = try attempt("read the link", path) { () throws(Errno) in
-                try directory.readSymbolicLink(name)
+                try directory.readSymbolicLink(name, expecting: status)
             }
         case .characterDevice, .blockDevice:
             entry.deviceMajor = status.deviceMajor
@@ -203,9 +203,8 @@ package struct LayerPacker {
     ) throws(LayerError) -> [ExtendedAttribute] {
         let all = try attempt("read the attributes of", path) { () throws(Errno) in
             racePoint("read-attributes")
-            let file = try directory.open(name, [.path, .noFollow])
-            guard try file.fd.status().isSameFile(as: status) else { throw .wasReplaced }
-            return try file.fd.extendedAttributesOfHandle().filter { belongsToImage($0.name) }
+            return try directory.extendedAttributes(of: name, expecting: status)
+                .filter { belongsToImage($0.name) }
         }
         if options.owners.isIdentity { return all }
         return try all.map { (attribute) throws(LayerError) -> ExtendedAttribute in

@@ -33,14 +33,12 @@ extension RecordedTree: OldTree {
         find(name, in: directory).map { nodes[$0].status }
     }
 
-    func target(of name: BytePath, in directory: Int, path: BytePath) throws(LayerError) -> BytePath {
-        nodes[try node(name, directory, path)].target
+    func target(of side: OldSide<Self>, path: BytePath) throws(LayerError) -> BytePath {
+        nodes[try node(side.name, side.directory, path)].target
     }
 
-    func attributes(of name: BytePath, in directory: Int, path: BytePath) throws(LayerError)
-        -> [ExtendedAttribute]?
-    {
-        let node = nodes[try node(name, directory, path)]
+    func attributes(of side: OldSide<Self>, path: BytePath) throws(LayerError) -> [ExtendedAttribute]? {
+        let node = nodes[try node(side.name, side.directory, path)]
         if case .mtree = knowledge, !node.status.isRegular, !node.status.isDirectory { return nil }
         return node.attributes
     }

@@ -34,45 +34,56 @@ extension RecordedTree {
             root: try node(
                 .empty, status, NewSide(directory: top.fd, name: .current, status: status), .current),
             knowledge: .everything(trustedBefore: Timestamp(seconds: .min)))
-        /// Directories that are still to be looked into, in the order of the tree. Those far down are opened by their path, so
-        /// that the depth costs neither stack nor descriptors.
-        var pending = [Pending(node: Self.root, name: .current, path: .empty, depth: 0, parent: top)]
-        while let next = pending.popLast() {
-            let directory =
-                try next.parent.map { (parent) throws(LayerError) in
-                    try tree.open(next.name, in: parent, path: next.path)
-                } ?? tree.open(at: next.path)
-            let entries = try tree.entries(of: directory, path: next.path)
-            var below: [Pending] = []
-            for entry in entries.sorted(by: { $0.name < $1.name }) {
+        let way = try attempt("look at", .current) { () throws(Errno) in
+            try DirectoryDescent(top, resolve: .noCrossing)
+        }
+        /// The path of the current directory. Kept beside the way, which makes its own anew each time.
+        var here = BytePath.empty
+        /// Records all that is in the current directory, and says which directories are.
+        func list(_ parent: Int) throws -> Frame {
+            var below: [(name: BytePath, node: Int)] = []
+            for entry in try tree.entries(of: way.current, path: here).sorted(by: { $0.name < $1.name }) {
                 try onEntry()
-                let path = next.path.appending(entry.name)
-                guard let status = try tree.status(of: entry.name, in: directory, path: path) else {
+                let path = here.appending(entry.name)
+                guard let status = try tree.status(of: entry.name, in: way.current, path: path) else {
                     continue
                 }
-                let side = NewSide(directory: directory.fd, name: entry.name, status: status)
-                let made = record.append(try node(entry.name, status, side, path), to: next.node)
-                if status.isDirectory {
-                    below.append(
-                        Pending(
-                            node: made, name: entry.name, path: path, depth: next.depth + 1,
-                            parent: next.depth < openDepth ? directory : nil))
-                }
+                let side = NewSide(directory: way.current.fd, name: entry.name, status: status)
+                let made = record.append(try node(entry.name, status, side, path), to: parent)
+                if status.isDirectory { below.append((entry.name, made)) }
             }
-            pending.append(contentsOf: below.reversed())
+            return Frame(directories: below.reversed())
+        }
+        var frames = [try list(Self.root)]
+        while let last = frames.indices.last {
+            if let next = frames[last].directories.popLast() {
+                try enter(next.name, way, here)
+                here = here.appending(next.name)
+                frames.append(try list(next.node))
+            } else {
+                frames.removeLast()
+                _ = try attempt("go back from", here) { () throws(Errno) in try way.leave() }
+                here = here.parent
+            }
         }
         return record
     }
 
-    /// As deep, directories stay open while others in them are to be looked into.
-    private static let openDepth = 16
+    private static func enter(_ name: BytePath, _ way: DirectoryDescent, _ here: BytePath) throws(LayerError)
+    {
+        racePoint("enter-directory")
+        do throws(Errno) {
+            try way.enter(name)
+        } catch .improperLink {
+            throw .mounted(on: name, in: way.current.fd)
+        } catch {
+            throw .system(operation: "open the directory", path: here.appending(name), errno: error)
+        }
+    }
 
-    private struct Pending {
-        var node: Int
-        var name: BytePath
-        var path: BytePath
-        var depth: Int
-        /// Nil if it is not open any more.
-        var parent: SharedDescriptor?
+    /// A directory of the way.
+    private struct Frame {
+        /// Those in it that are still to be looked into, the last one first.
+        var directories: [(name: BytePath, node: Int)]
     }
 }
