@@ -583,6 +583,48 @@ import Testing
         #expect(Self.run(store, ["unpack", "--image", shop.image("a"), shop.bundle("b")]).code == 0)
     }
 
+    @Test(
+        "More ranges of ids than the kernel takes are refused, on the command line and in a bundle",
+        arguments: [340, 341])
+    func manyRanges(_ count: Int) throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("b")
+        var words: [BytePath] = ["unpack", "--image", shop.image("a")]
+        for id in 0..<count {
+            words += [
+                "--uid-map", BytePath("\(id):\(1000 + 2 * id):1"), "--gid-map", BytePath("\(id):\(id):1"),
+            ]
+        }
+        let run = shop.run(words + [bundle])
+        if count == 340 {
+            #expect(run.code == 0, "\(run)")
+            #expect(shop.run("diff", bundle).code == 0)
+            // One more, as somebody may write it.
+            try shell(
+                """
+                python3 -c 'import json, sys
+                place = sys.argv[1] + "/umoci.json"
+                document = json.load(open(place))
+                document["map_options"]["uid_mappings"].append({"containerID": 9000, "hostID": 9000, "size": 1})
+                json.dump(document, open(place, "w"))' "$1"
+                """, bundle)
+            let refused = shop.run("repack", "--image", shop.image("b"), bundle)
+            #expect(
+                refused.code == 3
+                    && refused.errorText.contains(
+                        "its uid_mappings has 341 ranges, and the kernel takes 340 at most"),
+                "\(refused)")
+        } else {
+            #expect(
+                run.code == 2
+                    && run.errorText.hasSuffix(
+                        "the id map of users has 341 ranges, and the kernel takes 340 at most; join ranges that lie side by side\n"
+                    ), "\(run)")
+            #expect(try !shop.volume.root.entries().contains { $0.name == "b" })
+        }
+    }
+
     /// The layers are gone, so a command that looked at the place last would speak of them.
     @Test("A place that cannot be replaced is refused before anything is read")
     func placeThatCannotBeReplaced() throws {
