@@ -45,7 +45,12 @@ package struct SubvolumeComparison: Sendable {
             return try compare(oldSide, newSide, snapshots: false, source, onEntry)
         } catch LayerError.treeChanged where canSnapshot(oldSide) && canSnapshot(newSide) {
             logger.debug("a side is written to while it is compared; snapshots of both are compared instead")
-            return try compare(oldSide, newSide, snapshots: true, source, onEntry)
+            do {
+                return try compare(oldSide, newSide, snapshots: true, source, onEntry)
+            } catch LayerError.sourceUnusable where source != .auto {
+                // Of snapshots that was to be expected, and it is not why the sides cannot be compared so.
+                throw LayerError.treeChanged
+            }
         }
     }
 

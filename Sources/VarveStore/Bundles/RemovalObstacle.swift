@@ -26,11 +26,12 @@ struct RemovalObstacle {
 
     /// Throws if something forbids it.
     ///
-    /// - Parameter walks: also looks at each directory and file, for a caller other than root whose bundle is a plain
-    ///   directory: root can take away what forbids to list or delete a file.
+    /// - Parameter walks: also looks at each directory and file, for a caller other than root of the host whose bundle is a plain
+    ///   directory: root can take away what forbids to list or delete a file, root of a user name space not that of users whom the
+    ///   name space does not have.
     func check(walks: Bool) throws {
         if let obstacle = mount() ?? swapFile() ?? defaultSubvolume() { throw obstacle }
-        if walks, geteuid() != 0 { try walk() }
+        if walks, !Privileges.isRoot { try walk() }
     }
 
     /// What made a deletion fail that was begun; nil if it can not be told.
@@ -160,7 +161,8 @@ struct RemovalObstacle {
                 let status = try attempt("look at", path()) { () throws(Errno) in
                     try parent.status(of: name)
                 }
-                if status.uid == geteuid() { return false }
+                // The number that a name space shows for all users that it does not have may be the caller's own.
+                if status.uid == geteuid(), AnotherUser(status.uid).isKnown { return false }
                 throw StoreError(
                     .unsupported,
                     "the bundle \"\(bundle)\" cannot be deleted: the directory \"\(path())\" in it belongs to \(AnotherUser(status.uid))",

@@ -108,6 +108,22 @@ private let listing = """
         }
     }
 
+    /// Root of a user name space has no rights to what belongs to users whom that does not have; all of them show as one number.
+    @Test("A directory of another user is seen before a bundle is removed, also by root of a user name space")
+    func removalOfForeignDirectory() throws {
+        let user = try OrdinaryUser()
+        try user.text("varve init --layout L; varve new --image L:a")
+        for command in ["varve", "unshare -r varve"] {
+            try user.text("varve unpack --rootless --driver directory --image L:a b")
+            try user.asRoot("cd b/rootfs; mkdir d; touch d/f a z; chown 65534 d; chmod 755 d")
+            let refused = try user.run("\(command) bundle rm b")
+            #expect(
+                refused.status == 5 && refused.errorText.contains("belongs to another user"),
+                "\(command): \(refused.errorText)")
+            #expect(try user.asRoot("ls b b/rootfs/d; ls b/rootfs; rm -rf b").hasSuffix("f\na\nd\nz\n"))
+        }
+    }
+
     /// Images whose directories may not be entered, whose files may not be read and whose owners the user is not: the
     /// tree is umoci's, the delta exact, and what comes out of it has the owners that went in.
     @Test func wholeLife() throws {

@@ -1,4 +1,6 @@
+import Logging
 import VarveBtrfs
+import VarveLayers
 import VarveOCI
 import VarveStore
 import VarveSystem
@@ -622,6 +624,35 @@ import Testing
                         "the id map of users has 341 ranges, and the kernel takes 340 at most; join ranges that lie side by side\n"
                     ), "\(run)")
             #expect(try !shop.volume.root.entries().contains { $0.name == "b" })
+        }
+    }
+
+    @Test(
+        "A side that is written to while it is compared is why a chosen source fails",
+        arguments: [DeltaSource.search, .auto])
+    func writtenWhileCompared(_ source: DeltaSource) throws {
+        let world = try StoreWorld()
+        try world.shell(
+            """
+            btrfs -q subvolume create old; echo 1 > old/f; echo 1 > old/g; btrfs -q subvolume snapshot old new
+            btrfs property set old ro true; echo 2 > new/g
+            """)
+        let side = try world.open("new")
+        let writer = SharedDescriptor(try side.fd.open("f", [.writeOnly]))
+        try world.shell("btrfs property set new ro true")
+        let comparison = SubvolumeComparison(store: try world.store(), logger: Logger(label: "test"))
+        func compare() throws -> [String] {
+            try comparison.delta(
+                from: world.path.appending("old"), to: world.path.appending("new"), source: source
+            ) { [writer] in
+                try writer.fd.writeFull([50])
+                try writer.fd.synchronize()
+            }.changes.map { "\($0.path)" }
+        }
+        if source == .auto {
+            #expect(try compare() == ["f", "g"])
+        } else {
+            #expect { try compare() } throws: { if case LayerError.treeChanged = $0 { true } else { false } }
         }
     }
 
