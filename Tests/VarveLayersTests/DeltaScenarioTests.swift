@@ -367,6 +367,42 @@ import Testing
         extendLifetime(volume)
     }
 
+    @Test(
+        "Replacing each name of one file takes a time that grows with their number",
+        arguments: [DeltaSource.auto, .stream])
+    func replacedNames(_ source: DeltaSource) throws {
+        func time(_ count: Int) throws -> Double {
+            let base = try SharedVolume.directory()
+            defer { extendLifetime(base) }
+            try base.shell(
+                """
+                btrfs -q subvolume create old; echo x > old/n0
+                python3 -c 'import os
+                for number in range(1, \(count)): os.link("old/n0", "old/n%d" % number)'
+                btrfs -q subvolume snapshot old new; btrfs property set old ro true
+                python3 -c 'import os
+                status = os.stat("new/n0")
+                for number in range(\(count)):
+                    with open("new/t", "w") as file: file.write("x\\n")
+                    os.utime("new/t", ns=(status.st_atime_ns, status.st_mtime_ns))
+                    os.rename("new/t", "new/n%d" % number)
+                status = os.stat("old")
+                os.utime("new", ns=(status.st_atime_ns, status.st_mtime_ns))'
+                btrfs property set new ro true
+                """)
+            let old = try base.fd.openDirectory("old")
+            let new = try base.fd.openDirectory("new")
+            return try ProcessorTime.least {
+                let result = try Delta.compute(
+                    old: DeltaTree(subvolume: old.fd, root: old.fd),
+                    new: DeltaTree(subvolume: new.fd, root: new.fd), source: source)
+                #expect(result.changes.count >= count - 1, "\(result.changes.count) of \(count)")
+            }
+        }
+        let (few, many) = (try time(250), try time(2_000))
+        #expect(ProcessorTime.isInProportion(few, toEightTimesAsMuch: many), "\(few) \(many)")
+    }
+
     @Test("A path over PATH_MAX: the kernel cannot send it, auto is right")
     func longPath() throws {
         let base = try SharedVolume.directory()

@@ -656,6 +656,40 @@ import Testing
         }
     }
 
+    /// The kernel lets nobody delete a subvolume that is being sent. The send is certain to be in progress: nobody reads its pipe.
+    @Test("A chain that is being sent stays, and goes when that has ended", arguments: ["rm", "gc"])
+    func sentChain(_ verb: String) throws {
+        let shop = try Workshop()
+        try Self.addImage(to: shop)
+        let bundle = shop.bundle("b")
+        #expect(shop.text("unpack", "--image", shop.image("a"), bundle) == "")
+        try shell("yes | head -c 3000000 > \"$1/rootfs/big\"", bundle)
+        #expect(shop.text("repack", "--image", shop.image("big"), bundle) == "")
+        #expect(shop.text("bundle", "rm", bundle) == "")
+        #expect(shop.text("unpack", "--image", shop.image("big"), bundle) == "")
+        #expect(shop.text("bundle", "rm", bundle) == "")
+        let chains = try shop.entries("chains")
+        let top = try #require(
+            chains.first {
+                FileDescriptor.workingDirectory.has(shop.store.appending("chains/\($0)/rootfs/big"))
+            })
+        let words: [BytePath] = verb == "rm" ? ["store", "rm", BytePath(top)] : ["store", "gc"]
+        try shell(
+            """
+            cd "$1"; mkfifo pipe; btrfs -q send "$2" > pipe & echo $! > sender; exec 9< pipe
+            head -c 100000 <&9 > /dev/null; sleep 600 <&9 & echo $! > holder
+            """, shop.volume.path, shop.store.appending("chains/\(top)"))
+        let refused = shop.run(words)
+        #expect(refused.code != 0 && refused.errorText.contains("is being sent"), "\(refused)")
+        #expect(try shop.entries("chains").contains(top))
+        try shell(
+            "cd \"$1\"; kill $(cat holder) $(cat sender) 2>/dev/null || true; sleep 1; rm pipe",
+            shop.volume.path)
+        #expect(shop.run(words).code == 0)
+        #expect(try !shop.entries("chains").contains(top))
+        #expect(shop.run("store", "check").code == 0)
+    }
+
     /// The layers are gone, so a command that looked at the place last would speak of them.
     @Test("A place that cannot be replaced is refused before anything is read")
     func placeThatCannotBeReplaced() throws {
@@ -779,4 +813,8 @@ extension String {
     fileprivate func components(of part: String) -> Int {
         split(separator: part, omittingEmptySubsequences: false).count - 1
     }
+}
+
+extension FileDescriptor {
+    fileprivate func has(_ path: BytePath) -> Bool { (try? status(of: path)) != nil }
 }
