@@ -211,9 +211,10 @@ let package = Package(
         .target(
             name: "FuzzTargets",
             dependencies: [
-                "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "BtrfsSendStream", "VarveFormats",
+                "VarveContainerd", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "BtrfsSendStream",
+                "VarveFormats",
                 "VarveSystem",
-                "TestSupport", system,
+                "TestSupport", logging, system,
             ],
             path: "Tests/FuzzTargets", swiftSettings: rules),
         .executableTarget(
@@ -230,10 +231,26 @@ let package = Package(
                 "TestSupport", system,
             ],
             swiftSettings: rules),
+        .target(
+            name: "ContainerdChecks",
+            dependencies: [
+                "VarveContainerd", "VarveStore", "VarveOCI", "VarveArchive", "VarveSystem", "TestSupport",
+                logging,
+                system,
+            ],
+            path: "Tests/ContainerdChecks", swiftSettings: rules),
+        .executableTarget(
+            name: "daemon-calls",
+            dependencies: [
+                "ContainerdChecks", "VarveContainerd", "VarveStore", "VarveSystem", logging, system,
+            ],
+            path: "Tests/DaemonCalls", swiftSettings: rules),
         .testTarget(
             name: "VarveContainerdTests",
             dependencies: [
-                "VarveContainerd", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveSystem",
+                "VarveContainerd", "ContainerdChecks", "daemon-calls", "VarveCommands", "VarveStore",
+                "VarveLayers", "VarveOCI", "VarveArchive",
+                "VarveFormats", "VarveSystem",
                 "TestSupport", logging, system,
             ],
             swiftSettings: rules),

@@ -50,7 +50,10 @@ extension LayerStore {
     /// What the chains take on disk, by name, in bytes, and whether the figures are those of quota groups or of the extents
     /// of files (Docs/commands.md). Needs a btrfs store, and root.
     public func usage() async throws -> (chains: [ChainUsage], areQuotas: Bool) {
-        try await run("measure chains") { store, _ in try store.usage() }
+        try await run("measure chains") { store, _ in
+            let usage = try store.usage()
+            return (usage.chains, usage.areQuotas)
+        }
     }
 
     /// Under which names stores have the layer prefixes of an image, the shortest prefix first. Needs a btrfs store.

@@ -2,7 +2,7 @@ package import Logging
 import VarveArchive
 package import VarveOCI
 import VarveLayers
-import VarveStore
+package import VarveStore
 package import VarveSystem
 
 /// What the calls of `diff.v1` do: a blob becomes a tree, and the difference of two trees a blob.
@@ -109,6 +109,7 @@ package struct Differ: Sendable {
         try trees.setReadOnly(record.tree, true)
         do {
             if try trees.isUnchanged(record.tree),
+                try record.chain.map({ try trees.isSnapshot(record.tree, of: $0) }) ?? true,
                 let result = try trees.replace(
                     record.tree, with: layer, on: record.chain, from: content, memory: memory,
                     cancellation)

@@ -1,3 +1,5 @@
+package import VarveStore
+
 /// A filter of List: selectors with commas between them, all of which must match. Of several filters, one must.
 ///
 ///     kind==active,labels."containerd.io/gc.root"

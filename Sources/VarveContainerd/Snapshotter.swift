@@ -71,7 +71,7 @@ package final class Snapshotter: Sendable {
         deletions = DeletionQueue(trees, records, logger: logger)
         let read: (records: [SnapshotRecord], faults: [RecordDirectory.Fault])
         do throws(Errno) {
-            read = try records.read()
+            read = try records.read(isOwner: true)
         } catch {
             throw VarveError.system("read the records in", trees.path, error)
         }
@@ -81,16 +81,8 @@ package final class Snapshotter: Sendable {
                 metadata: ["trees": "\(trees.path)"])
         }
         var state = State()
-        var superseded: [SnapshotRecord] = []
-        // A commit writes the new record before it removes the old one.
-        let committed = Set(read.records.filter { $0.kind == .committed }.compactMap(\.committedFrom))
-        for record in read.records {
-            if record.kind == .active, committed.contains(record.tree) {
-                superseded.append(record)
-            } else {
-                state.insert(record)
-            }
-        }
+        let (counting, superseded) = SnapshotRecord.split(read.records)
+        for record in counting { state.insert(record) }
         for record in state.records.values { state.adopt(childOf: record.parent) }
         let found = try trees.all()
         state.nextTree = max(found.numbers.max() ?? 0, state.records.values.map(\.tree).max() ?? 0) + 1
@@ -107,7 +99,24 @@ package final class Snapshotter: Sendable {
             // A commit, or the application of a layer, was cut short.
             if (try? trees.isReadOnly(record.tree)) == true { try? trees.setReadOnly(record.tree, false) }
         }
+        settleChains()
         deletions.add(leftovers)
+    }
+
+    /// An Apply that was cut short may have exchanged a tree before it wrote the record: the record says which chain the tree is a
+    /// snapshot of then.
+    private func settleChains() {
+        for record in state.withLock({ Array($0.records.values) })
+        where record.kind == .active && (record.chain != nil || record.parent.isEmpty) {
+            if let chain = record.chain, (try? trees.isSnapshot(record.tree, of: chain)) == true { continue }
+            var changed = record
+            changed.chain = (try? trees.chain(of: record.tree)) ?? nil
+            guard changed != record else { continue }
+            do { try write(changed) } catch {
+                logger.warning("cannot say on disk which chain a snapshot is of; the next start does: \(error)")
+            }
+            state.withLock { $0.insert(changed) }
+        }
     }
 
     // MARK: Making
@@ -223,7 +232,9 @@ package final class Snapshotter: Sendable {
         record.committedFrom = active.tree
         do {
             try trees.setReadOnly(active.tree, true)
-            if let chain = active.chain, try trees.isUnchanged(active.tree) {
+            if let chain = active.chain, try trees.isUnchanged(active.tree),
+                try trees.isSnapshot(active.tree, of: chain)
+            {
                 record.chain = chain
             } else {
                 let origin = try trees.origin(of: active.tree)

@@ -3,6 +3,7 @@
     import GRPCCore
     import SwiftProtobuf
     import VarveContainerd
+    import VarveStore
     import VarveSystem
 
     /// `containerd.services.snapshots.v1.Snapshots`: what comes over the wire as calls of a `Snapshotter`.

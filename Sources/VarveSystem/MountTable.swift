@@ -6,6 +6,8 @@ package enum MountTable {
     package struct Mount: Sendable {
         /// As statx(2) gives it with `STATX_MNT_ID`.
         package var id: UInt64
+        /// Which file system it is of: the number of its device, as `MAJOR:MINOR`. All subvolumes of a btrfs have the same.
+        package var device: String
         /// The absolute path of the mount point. Several mounts may lie on one, the newest on top.
         package var point: BytePath
         /// What of the file system is mounted there: the path of its root directory in that.
@@ -24,7 +26,7 @@ package enum MountTable {
                 let point = BytePath(unescapingOctal: fields[4]), let options = fields.last
             else { return nil }
             return Mount(
-                id: id, point: point, root: root,
+                id: id, device: String(decoding: fields[2], as: UTF8.self), point: point, root: root,
                 fileSystemOptions: String(decoding: options, as: UTF8.self).split(separator: ",").map {
                     String($0)
                 })

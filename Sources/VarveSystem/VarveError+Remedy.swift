@@ -19,6 +19,8 @@ extension VarveError {
         case listChains
         /// Take the name of a snapshot that there is.
         case listSnapshots
+        /// Take the ID of a containerd that the store knows.
+        case listContainerds
         /// Take a tag that this layout has.
         case listTags(BytePath)
 
@@ -69,6 +71,8 @@ extension VarveError {
         case wait
         /// End the processes that have files open there, and try again.
         case endUsers(of: BytePath)
+        /// End the varve-containerd that serves this ID.
+        case endDaemon(String)
         /// End the process that has a file open there for writing, or compare a snapshot.
         case endWriters
         /// Unmount it first, and what is mounted below it too.
@@ -217,6 +221,7 @@ extension VarveError.Remedy: CustomStringConvertible {
         case .chooseSourceAutomatically: "let the source be chosen"
         case .listChains: "list the chains of the store"
         case .listSnapshots: "list the snapshots of the store"
+        case .listContainerds: "list what the store keeps for containerd"
         case .listTags: "list the tags of the layout"
 
         case .runAsRoot: "run as root"
@@ -258,6 +263,7 @@ extension VarveError.Remedy: CustomStringConvertible {
         case .tryAgainLater: "try again when that has ended"
         case .wait: "wait for it"
         case .endUsers: "end what has files open there and try again"
+        case .endDaemon(let id): "end the varve-containerd that serves \"\(id)\" first"
         case .endWriters:
             "end the process that has a file open there for writing, or compare a snapshot of it"
         case .unmount(let path, let recursively):

@@ -28,7 +28,10 @@
             signal(SIGPIPE, SIG_IGN)
             umask(0o077)
             let store = try SnapshotStore.open(at: BytePath(options.root), logger: logger)
+            try waitUntilFree(store)
             let trees = try DaemonTrees(store, id: options.id)
+            // What a daemon that was killed had half built.
+            try? WorkerThread.detached(name: "varve-sweep") { store.sweeper.sweep() }
             let snapshotter = try Snapshotter(trees, logger: logger)
             let socket = try ListeningSocket.activated() ?? ListeningSocket.make(at: options.address)
             let server = DaemonServer(
@@ -55,6 +58,15 @@
             sleep(Self.secondsToEnd)
             logger.warning("ends without waiting any longer for the calls that still run")
             Self.exit(0)
+        }
+
+        /// `varve store check` keeps daemons out for a moment.
+        private func waitUntilFree(_ store: SnapshotStore) throws {
+            for _ in 0..<30 {
+                let place = try ContainerdFolder(of: store).places().first { $0.id == options.id }
+                guard try place?.isServed == true else { return }
+                usleep(100_000)
+            }
         }
     }
 

@@ -1,3 +1,4 @@
+import ContainerdChecks
 import TestSupport
 import Testing
 import VarveArchive

@@ -75,6 +75,7 @@ struct RootCommand: ParsableCommand {
             [
                 { .group(StoreCommands.self) },
                 { .group(SnapshotCommands.self) },
+                { .group(ContainerdCommands.self) },
                 { .group(StreamCommands.self) },
                 { .command(HookCommand.self) },
             ]

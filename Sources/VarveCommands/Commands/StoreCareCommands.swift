@@ -11,7 +11,10 @@ extension StoreCommands {
         static let about = CommandConfiguration(
             commandName: "du", abstract: "List what each chain takes on disk.",
             discussion: """
-                EXCLUSIVE is what would be freed if that chain alone were deleted. Where quota groups are on, the figures are \
+                Also listed are the trees of containerd's snapshots that are more than a chain: those that are written to, and \
+                those that were committed and are none.
+
+                EXCLUSIVE is what would be freed if that chain, or tree, alone were deleted. Where quota groups are on, the figures are \
                 theirs; elsewhere the extents of files are counted, without metadata.
                 """)
 
@@ -20,21 +23,26 @@ extension StoreCommands {
         @OptionGroup var listing: ListingOptions
 
         func execute(_ context: CommandContext) throws {
-            let (chains, areQuotas) = try context.openStore().usage()
+            let usage = try context.openStore().usage()
             context.logger.info(
-                areQuotas ? "the figures are those of quota groups" : "the figures are those of file extents")
-            let items = chains.map { chain in
-                let (referenced, exclusive) = (
-                    Int64(clamping: chain.referenced), Int64(clamping: chain.exclusive)
-                )
-                let name = chain.name.description
+                usage.areQuotas
+                    ? "the figures are those of quota groups" : "the figures are those of file extents")
+            func item(_ name: String, _ referenced: UInt64, _ exclusive: UInt64) -> Listing.Item {
+                let (referenced, exclusive) = (Int64(clamping: referenced), Int64(clamping: exclusive))
                 return Listing.Item(
                     name: name, cells: [name, binarySize(referenced), binarySize(exclusive)],
                     json: [
                         "name": .string(name), "referenced": .number(JSONNumber(referenced)),
                         "exclusive": .number(JSONNumber(exclusive)),
-                        "source": .string(areQuotas ? "quota" : "extents"),
+                        "source": .string(usage.areQuotas ? "quota" : "extents"),
                     ])
+            }
+            var items = usage.chains.map { item($0.name.description, $0.referenced, $0.exclusive) }
+            items += usage.trees.map { tree in
+                var item = item(tree.path.description, tree.referenced, tree.exclusive)
+                item.json["containerd"] = .string(tree.containerd)
+                item.json["snapshot"] = tree.record.map { .string($0.key.text) } ?? .null
+                return item
             }
             try Listing(header: ["CHAIN", "REFERENCED", "EXCLUSIVE"], items: items).write(
                 listing, to: context.output)

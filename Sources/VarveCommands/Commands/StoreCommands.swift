@@ -89,7 +89,10 @@ struct StoreCommands: ParsableCommand {
         static let about = CommandConfiguration(
             commandName: "ls",
             abstract: "List the chains of the store: one for each layer prefix unpacked so far.",
-            discussion: "A chain that is not used is built anew where it is needed; STATE says why.")
+            discussion: """
+                A chain that is not used is built anew where it is needed; STATE says why. Behind it stand the IDs of the containerds \
+                that have snapshots of the chain.
+                """)
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
@@ -97,16 +100,20 @@ struct StoreCommands: ParsableCommand {
 
         func execute(_ context: CommandContext) throws {
             let store = try context.openStore()
+            let containerds = try store.containerdsOfChains()
             let items = try store.chains.list().map { chain in
                 let name = chain.name.description
                 let created = chain.info.map { RFC3339.format($0.originTime) }
+                let users = containerds[chain.name] ?? []
                 var json: JSONObject = [
                     "name": .string(name), "chainID": .string(chain.name.chainID.description),
                     "created": created.map { .string($0) } ?? .null,
                     "uuid": chain.info.map { .string($0.uuid.description) } ?? .null,
                 ]
                 if let reason = chain.reasonNotToUse { json["notUsed"] = .string(reason) }
-                let state = chain.reasonNotToUse.map { "not used: \($0)" } ?? "used"
+                if !users.isEmpty { json["containerds"] = .array(users.map { .string($0) }) }
+                var state = chain.reasonNotToUse.map { "not used: \($0)" } ?? "used"
+                if !users.isEmpty { state += "; containerd: " + users.joined(separator: ", ") }
                 return Listing.Item(name: name, cells: [name, created ?? "<none>", state], json: json)
             }
             try Listing(header: ["CHAIN", "CREATED", "STATE"], items: items).write(

@@ -33,6 +33,12 @@ final class Diagnostics: Sendable {
         passOn(Array("\(program.name): \(shown)\n".utf8))
     }
 
+    /// Writes `PROGRAM: QUESTION` and stays on the line.
+    func ask(_ question: String) {
+        let shown = ShownText.of(Array(question.utf8)[...], escapesBackslash: false)
+        write(Array("\(program.name): \(shown)".utf8), progressLine: false)
+    }
+
     /// Says why the command failed: in a sentence, or in one object on a line of its own.
     ///
     /// - Returns: the exit code.

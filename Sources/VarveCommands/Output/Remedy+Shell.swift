@@ -9,6 +9,7 @@ extension VarveError.Remedy {
         case .chooseSourceAutomatically: "use --source auto"
         case .listChains: "varve store ls lists them"
         case .listSnapshots: "varve snapshot ls lists them"
+        case .listContainerds: "varve containerd ls lists them"
         case .listTags(let layout): "varve ls --layout \(layout.shellWord) lists them"
 
         case .runAsRootOrRootless:
@@ -36,6 +37,8 @@ extension VarveError.Remedy {
 
         case .endUsers(let path):
             "end what has files open there (lsof +f -- \(path.shellWord)) and try again"
+        case .endDaemon(let id):
+            "end the daemon that serves \"\(id)\" first, such as with: systemctl stop varve-containerd.socket varve-containerd.service"
         case .unmount(let path, let recursively):
             "unmount it first: umount \(recursively ? "-R " : "")\(path.shellWord)"
         case .turnOffSwap(let file): "turn it off first: swapoff \(file?.shellWord ?? "--all")"

@@ -97,6 +97,24 @@ final class CommandContext {
         if let first { throw ReportedError(code: first) }
     }
 
+    /// Asks at the terminal whether to do what cannot be undone.
+    ///
+    /// - Parameters:
+    ///   - action: as it reads on from "this will".
+    ///   - flag: what on the command line is the answer where nobody can be asked.
+    /// - Throws: where the answer is not yes, or nobody is there to give one.
+    func confirm(_ action: String, flag: String) throws {
+        guard environment.canAsk else {
+            throw CommandError("this will \(action)", remedy: "say so with \(flag), as nobody can be asked")
+        }
+        diagnostics.ask("this will \(action); go on? [y/N] ")
+        let answer = environment.readAnswer()?.lowercased()
+        try cancellation.check()
+        guard answer == "y" || answer == "yes" else {
+            throw CommandError("nothing was done: the answer was not yes", code: .failed)
+        }
+    }
+
     /// Lines that a hook program wrote to its standard error.
     var passOn: @Sendable ([UInt8]) -> Void {
         { [diagnostics] lines in diagnostics.passOn(lines) }

@@ -1,9 +1,14 @@
 import Glibc
 import VarveSystem
 
-/// The environment variables that a command may ask for.
+/// What a command may ask for: environment variables, and somebody at a terminal.
 package struct CommandEnvironment: Sendable {
     private let lookUp: @Sendable (String) -> [UInt8]?
+    /// A line that somebody types at a terminal, without its end; nil where there is none, or it ended. Nobody is there unless it is
+    /// set.
+    package var readAnswer: @Sendable () -> String? = { nil }
+    /// Whether somebody can be asked.
+    package var canAsk = false
 
     package init(_ lookUp: @escaping @Sendable (String) -> [UInt8]?) { self.lookUp = lookUp }
 
@@ -12,9 +17,14 @@ package struct CommandEnvironment: Sendable {
     }
 
     /// That of the process.
-    package static let process = CommandEnvironment { name in
-        guard let value = unsafe getenv(name) else { return nil }
-        return unsafe Array(UnsafeRawBufferPointer(start: value, count: strlen(value)))
+    package static var process: CommandEnvironment {
+        var environment = CommandEnvironment { name in
+            guard let value = unsafe getenv(name) else { return nil }
+            return unsafe Array(UnsafeRawBufferPointer(start: value, count: strlen(value)))
+        }
+        environment.canAsk = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
+        environment.readAnswer = { readLine() }
+        return environment
     }
 
     /// Nil if the variable is not set, or empty.

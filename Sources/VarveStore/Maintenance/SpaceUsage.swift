@@ -1,5 +1,5 @@
 import VarveBtrfs
-import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// What subvolumes take on disk.
@@ -101,16 +101,61 @@ public struct ChainUsage: Sendable {
     }
 }
 
+/// What a tree of a containerd's takes on disk.
+package struct ContainerdTreeUsage: Sendable {
+    /// Below the store's directory.
+    package var path: BytePath
+    package var containerd: String
+    /// The snapshot whose tree it is; nil if no record names it.
+    package var record: SnapshotRecord?
+    /// Bytes of all that it holds.
+    package var referenced: UInt64
+    /// Bytes that would be freed if it alone were deleted.
+    package var exclusive: UInt64
+}
+
 extension SnapshotStore {
-    /// What the chains take on disk, by name, and whether the figures are those of quota groups: see Docs/commands.md.
-    package func usage() throws -> (chains: [ChainUsage], areQuotas: Bool) {
+    /// What the store's trees take on disk.
+    package struct Usage: Sendable {
+        /// By name.
+        package var chains: [ChainUsage]
+        /// Those that are more than a chain: what somebody writes to, and what was committed and is none.
+        package var trees: [ContainerdTreeUsage]
+        /// Whether the figures are those of quota groups.
+        package var areQuotas: Bool
+    }
+
+    /// What the chains, and the trees of containerds, take on disk: see Docs/commands.md.
+    package func usage() throws -> Usage {
         try requireTreeSearch("measure the chains of")
         let chains = try chains.all()
-        let (figures, areQuotas) = try SpaceUsage(directory.fd).figures(of: chains.map(\.info.id))
+        var trees: [(ContainerdPlace, UInt64, SnapshotRecord?, id: UInt64)] = []
+        for place in try ContainerdFolder(of: self).places() {
+            let state = try place.state()
+            let records = Dictionary(state.records.map { ($0.tree, $0) }) { first, _ in first }
+            for number in state.trees {
+                let record = records[number]
+                let isChain = record.map { $0.kind != .active && $0.chain != nil } ?? false
+                // It may be deleted just now.
+                guard !isChain, let tree = try place.open(number),
+                    let info = try tree.fd.subvolumeInfoIfPresent()
+                else { continue }
+                trees.append((place, number, record, info.id))
+            }
+        }
+        let (figures, areQuotas) = try SpaceUsage(directory.fd).figures(
+            of: chains.map(\.info.id) + trees.map(\.id))
         let usages = zip(chains, figures).map { chain, figures in
             ChainUsage(
                 name: chain.name, referenced: figures.referenced, exclusive: figures.exclusive)
         }
-        return (usages, areQuotas)
+        let others = zip(trees, figures.dropFirst(chains.count)).map { tree, figures in
+            let (place, number, record, _) = tree
+            return ContainerdTreeUsage(
+                path: (place.trees?.name ?? .empty).appending(ContainerdPlace.name(number)),
+                containerd: place.id, record: record, referenced: figures.referenced,
+                exclusive: figures.exclusive)
+        }
+        return Usage(chains: usages, trees: others, areQuotas: areQuotas)
     }
 }

@@ -40,17 +40,19 @@ public struct StoreCheck: Sendable {
         try checkSnapshots(&findings)
         try checkRefreshed(&findings)
         try checkLeftovers(&findings)
+        try checkContainerds(&findings)
         return findings
     }
 
     /// The store's own directories: nobody else may write to them.
     private func checkDirectories(_ findings: inout [Finding]) throws {
-        let places: [(BytePath, SharedDescriptor)] = [
+        var places: [(BytePath, SharedDescriptor)] = [
             (.empty, store.directory), (StoreLayout.chains, store.chains.directory.opened),
             (StoreLayout.snapshots, store.snapshotsDirectory.opened),
             (StoreLayout.work, store.work.directory.opened), (StoreLayout.locks, store.locks.directory),
             (StoreLayout.refreshed, store.refreshedDirectory.opened),
         ]
+        places += try containerdDirectories()
         for (path, directory) in places {
             let status = try attempt("look at", path) { () throws(Errno) in try directory.fd.status() }
             if status.uid != geteuid(), status.uid != 0 {
@@ -84,6 +86,9 @@ public struct StoreCheck: Sendable {
         if let bundles = try subdirectory(StoreLayout.bundles) {
             places.append((StoreLayout.bundles, bundles))
         }
+        for place in try ContainerdFolder(of: store).places() {
+            if let trees = place.trees { places.append((trees.name, trees.opened)) }
+        }
         for (place, directory) in places {
             for entry in try entries(of: directory, place, withStubs: true)
             where try isStub(entry.name, in: directory) {
@@ -102,7 +107,7 @@ public struct StoreCheck: Sendable {
         }
     }
 
-    private func isStub(_ name: BytePath, in directory: SharedDescriptor) throws -> Bool {
+    func isStub(_ name: BytePath, in directory: SharedDescriptor) throws -> Bool {
         try attempt("look at", name) { () throws(Errno) in
             try directory.fd.statusIfPresent(of: name)?.isSubvolumeStub == true
         }
@@ -263,7 +268,7 @@ public struct StoreCheck: Sendable {
         return what
     }
 
-    private func foreign(_ path: BytePath, _ problem: String) -> Finding {
+    func foreign(_ path: BytePath, _ problem: String) -> Finding {
         Finding(path: path, problem: problem, remedy: .moveAway)
     }
 

@@ -18,7 +18,7 @@ package final class DaemonTrees: Sendable {
     /// The tree that all others without a parent are snapshots of: an empty `rootfs/`.
     package static let emptyTree: UInt64 = 0
 
-    private let store: SnapshotStore
+    let store: SnapshotStore
     private let trees: SubvolumeDirectory
     /// Where the owner of the trees keeps its records.
     package let records: SharedDescriptor
@@ -447,7 +447,7 @@ package final class DaemonTrees: Sendable {
     ) throws -> PackedLayer {
         let old = try still(left)
         let new = try still(right)
-        let delta = try new.delta(from: old, logger: store.logger) { try cancellation.check() }
+        let delta = try new.delta(from: old, logger: store.logger) { try cancellation.check() }.requireAll()
         let root = try new.rootfs(for: path)
         let (diffID, size) = try NewLayer.write(to: sink, compression, threads: threads) { archive in
             try LayerPacker(root: root.fd, options: PackOptions(latestTime: latestTime)).pack(

@@ -21,7 +21,8 @@ import VarveSystem
         case .choosePlatform: .chooseSourceAutomatically
         case .chooseSourceAutomatically: .listChains
         case .listChains: .listSnapshots
-        case .listSnapshots: .listTags(path)
+        case .listSnapshots: .listContainerds
+        case .listContainerds: .listTags(path)
         case .listTags: .runAsRoot
         case .runAsRoot: .runAsRootOfHost
         case .runAsRootOfHost: .runAsRootOrRootless
@@ -52,7 +53,8 @@ import VarveSystem
         case .tryAgain: .tryAgainLater
         case .tryAgainLater: .wait
         case .wait: .endUsers(of: path)
-        case .endUsers: .endWriters
+        case .endUsers: .endDaemon("node-1")
+        case .endDaemon: .endWriters
         case .endWriters: .unmount(path, recursively: false)
         case .unmount(_, recursively: false): .unmount(path, recursively: true)
         case .unmount: .turnOffSwap(path)

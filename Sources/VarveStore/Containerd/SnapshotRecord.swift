@@ -1,6 +1,5 @@
 import VarveFormats
 package import VarveOCI
-package import VarveStore
 package import VarveSystem
 
 /// What is known of one snapshot, as it is kept on disk.
@@ -58,6 +57,18 @@ package struct SnapshotRecord: Sendable, Equatable {
         self.origin = origin
     }
 
+    /// Which of these records count. A commit writes the new record before it removes the old one, so one of an active snapshot whose
+    /// tree another was committed from is what a crash left over.
+    package static func split(_ records: [SnapshotRecord]) -> (
+        counting: [SnapshotRecord], superseded: [SnapshotRecord]
+    ) {
+        let committed = Set(records.filter { $0.kind == .committed }.compactMap(\.committedFrom))
+        func isSuperseded(_ record: SnapshotRecord) -> Bool {
+            record.kind == .active && committed.contains(record.tree)
+        }
+        return (records.filter { !isSuperseded($0) }, records.filter(isSuperseded))
+    }
+
     // MARK: On disk
 
     static let suffix = ".json"
@@ -71,11 +82,11 @@ package struct SnapshotRecord: Sendable, Equatable {
         func time(_ value: Timestamp) -> JSONValue {
             .array([number(value.seconds), number(value.nanoseconds)])
         }
-        var labels = JSONObject()
-        for (key, value) in self.labels.sorted(by: { $0.key < $1.key }) { labels[key] = .string(value) }
+        var labels = JSONMembers()
+        for (key, value) in self.labels.sorted(by: { $0.key < $1.key }) { labels.set(key, .string(value)) }
         var object: JSONObject = [
             "version": number(Self.version), "key": .string(key.text), "kind": .string(kind.rawValue),
-            "parent": .string(parent.text), "labels": .object(labels), "created": time(created),
+            "parent": .string(parent.text), "labels": .object(labels.object), "created": time(created),
             "updated": time(updated), "tree": number(tree),
         ]
         if let chain { object["chain"] = .string(chain.description) }
@@ -96,7 +107,9 @@ package struct SnapshotRecord: Sendable, Equatable {
             throw RecordFault("it is not a JSON object")
         }
         guard let version = object["version"]?.int64 else { throw RecordFault("it names no version") }
-        guard version == Self.version else { throw RecordFault("it has version \(version)") }
+        guard version == Self.version else {
+            throw RecordFault("it has version \(version)", isOfOtherVersion: true)
+        }
         func text(_ name: String) throws -> String {
             guard let value = object[name]?.string else { throw RecordFault("it has no \(name)") }
             return value
@@ -151,5 +164,10 @@ package struct SnapshotRecord: Sendable, Equatable {
 /// Why a file is no record.
 package struct RecordFault: Error, Hashable, CustomStringConvertible {
     package var description: String
-    init(_ description: String) { self.description = description }
+    var isOfOtherVersion: Bool
+
+    init(_ description: String, isOfOtherVersion: Bool = false) {
+        self.description = description
+        self.isOfOtherVersion = isOfOtherVersion
+    }
 }

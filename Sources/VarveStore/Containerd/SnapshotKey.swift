@@ -14,6 +14,13 @@ package struct SnapshotKey: Hashable, Sendable, Comparable {
     /// The name of its record: a key can be longer than a file name, and hold a slash.
     package var fileName: BytePath { BytePath(Digest(of: bytes).hex + SnapshotRecord.suffix) }
 
+    /// Whether it can be the name of a record.
+    static func isFileName(_ name: BytePath) -> Bool {
+        guard let text = name.string, text.hasSuffix(SnapshotRecord.suffix) else { return false }
+        let digits = text.utf8.dropLast(SnapshotRecord.suffix.utf8.count)
+        return digits.count == 64 && digits.allSatisfy { "0123456789abcdef".utf8.contains($0) }
+    }
+
     package static func < (left: SnapshotKey, right: SnapshotKey) -> Bool {
         left.bytes.lexicographicallyPrecedes(right.bytes)
     }
