@@ -16,7 +16,7 @@ package struct FuzzTarget: Sendable, CustomStringConvertible {
 
     package static let all: [FuzzTarget] = [
         .tar, .gzip, .zstd, .documents, .accounts, .stream, .apply, .hooks, .mtree, .record, .configuration,
-        .bundles,
+        .bundles, .snapshots, .filters, .calls,
     ]
 }
 

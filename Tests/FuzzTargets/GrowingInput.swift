@@ -221,5 +221,39 @@ package struct GrowingInput: Sendable, CustomStringConvertible {
         },
     ]
 
-    package static let all = documents + texts + archives + groups
+    private static func filter(_ filter: String, _ value: String) -> [UInt8] {
+        Array([filter, "k", "a", value].map { Array($0.utf8) }.joined(separator: [0xff]))
+    }
+
+    private static let snapshots: [GrowingInput] = [
+        GrowingInput(
+            .snapshots, "labels", 100,
+            text: {
+                #"{"version":1,"key":"k","kind":"view","parent":"","created":[0,0],"updated":[0,0],"tree":1,"#
+                    + #""labels":{\#(list($0) { "\"label\($0)\":\"v\"" })}}"#
+            }),
+        GrowingInput(
+            .snapshots, "bytes of a key", 5_000,
+            text: {
+                #"{"version":1,"kind":"view","parent":"","created":[0,0],"updated":[0,0],"tree":1,"labels":{},"#
+                    + #""key":"\#(String(repeating: "k", count: $0))"}"#
+            }),
+        GrowingInput(.filters, "selectors", 200) { filter(list($0) { "labels.a!=\($0)" }, "x") },
+        GrowingInput(.filters, "parts of a field", 500) { filter(list($0, ".") { "f\($0)" }, "x") },
+        GrowingInput(.filters, "escapes of a value", 500) {
+            filter("name==\"" + list($0, "") { _ in "\\u00e9" } + "\"", "x")
+        },
+        GrowingInput(.filters, "bytes of a text that is searched", 1_000) {
+            filter("labels.a~=(a*)*(b|c)*x$", String(repeating: "a", count: $0))
+        },
+        GrowingInput(.filters, "parts of an expression", 200) {
+            filter("labels.a~=^" + list($0, "") { _ in "(a?)" } + "$", "aaaaaaaa")
+        },
+        GrowingInput(.filters, "ranges of a class", 500) {
+            filter("labels.a~=[" + list($0, "") { _ in "0-9" } + "]", "x")
+        },
+        GrowingInput(.filters, "choices", 200) { filter("labels.a~=" + list($0, "|") { "w\($0)" }, "x") },
+    ]
+
+    package static let all = documents + texts + archives + groups + snapshots
 }

@@ -166,7 +166,7 @@ package struct HistoryOperation: Hashable, Sendable, LosslessStringConvertible {
 
     func word(_ index: Int) -> BytePath { words[index] }
     func number(_ index: Int) -> Int64 { numbers[index] }
-    func count(_ index: Int) -> Int { Int(clamping: max(0, numbers[index])) }
+    package func count(_ index: Int) -> Int { Int(clamping: max(0, numbers[index])) }
     func bits(_ index: Int) -> UInt32 { UInt32(truncatingIfNeeded: numbers[index]) }
 
     /// The words that are paths of the tree.

@@ -1,13 +1,13 @@
 import CLinux
 import CVarveBtrfsUtil
 import Glibc
-import VarveSystem
-import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// Carries operations out below one directory. Every path is resolved below it and through no symbolic link,
 /// and nothing but a regular file or a directory is ever opened: a history that was shortened may find a
 /// device or a link where it once had a file.
-final class HistoryReplay {
+package final class HistoryReplay {
     private let tree: SharedDescriptor
     private var root: FileDescriptor { tree.fd }
     /// Files without a name that are kept alive.
@@ -18,7 +18,7 @@ final class HistoryReplay {
     /// Files that stay open for writing, with a mapping of their first page where they have one.
     private var writers = [(file: SharedDescriptor, mapping: UInt?)]()
 
-    init(root: SharedDescriptor) { tree = root }
+    package init(root: SharedDescriptor) { tree = root }
 
     deinit {
         for writer in writers {
@@ -60,7 +60,7 @@ final class HistoryReplay {
         var name: BytePath
     }
 
-    func apply(_ operation: HistoryOperation) throws(Errno) {
+    package func apply(_ operation: HistoryOperation) throws(Errno) {
         defer { opened = [] }
         guard operation.isQuiet else { return try perform(operation) }
         var times = [(place: Place, name: BytePath, status: FileStatus)]()
