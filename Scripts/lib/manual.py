@@ -47,6 +47,9 @@ Where the store is, unless
 .B \-\-store
 says it.
 .TP
+.B VARVE_RUNTIME
+The program that runs commands in bundles, crun or runc.
+.TP
 .B VARVE_HOOKS
 The file that names hooks, instead of
 .I hooks.toml

@@ -53,6 +53,8 @@ package enum VarveCommand {
         } catch let error as UmociCommandLine.Mistake {
             diagnostics.message(ArgumentText.shown(error.description), isOneLine: false)
             return error.code
+        } catch let error as PassedStatus {
+            return error.status
         } catch let error as ReportedError {
             return program.exitCode(error.code)
         } catch let error as WrongUsage {

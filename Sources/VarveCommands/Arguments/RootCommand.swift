@@ -51,6 +51,7 @@ struct RootCommand: ParsableCommand {
             [
                 { .command(UnpackCommand.self) },
                 { .command(RepackCommand.self) },
+                { .command(RunCommand.self) },
                 { .command(DiffCommand.self) },
                 { .group(BundleCommands.self) },
             ]

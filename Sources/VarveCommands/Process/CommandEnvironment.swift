@@ -32,6 +32,9 @@ package struct CommandEnvironment: Sendable {
         lookUp(name).flatMap { $0.isEmpty ? nil : BytePath($0) }
     }
 
+    /// Nil if the variable is not set, or is not UTF-8.
+    func text(_ name: String) -> String? { lookUp(name).flatMap { String(validating: $0, as: UTF8.self) } }
+
     /// A variable that is on (`1`, `true`) or off (`0`, `false`); nil if it is not set, or empty.
     func toggle(_ name: String) throws(CommandError) -> Bool? {
         guard let value = path(name) else { return nil }

@@ -10,16 +10,21 @@ enum Interruption {
     /// The first signal that came; 0 if none did.
     private static let first = Atomic<CInt>(0)
     private static let isAtOnce = Atomic<Bool>(false)
+    private static let isPassedOn = Atomic<Bool>(false)
+    private static let count = Atomic<Int>(0)
 
     static func install() {
         // Everything that the handler uses is made now: making it there would not be safe in a signal handler.
         _ = (cancellation.isCancelled, first.load(ordering: .relaxed), isAtOnce.load(ordering: .relaxed))
+        _ = (isPassedOn.load(ordering: .relaxed), count.load(ordering: .relaxed))
         SupervisedProgram.prepareKilling()
         var action = sigaction()
         unsafe action.__sigaction_handler.sa_handler = { signal in
             let isFirst = Interruption.first.compareExchange(
                 expected: 0, desired: signal, ordering: .relaxed
             ).exchanged
+            Interruption.count.wrappingAdd(1, ordering: .relaxed)
+            if Interruption.isPassedOn.load(ordering: .relaxed) { return }
             if !isFirst || Interruption.isAtOnce.load(ordering: .relaxed) {
                 SupervisedProgram.killRunning()
                 _exit(Interruption.exitCode)
@@ -36,6 +41,13 @@ enum Interruption {
 
     /// From now on the first signal ends the process: for a command that waits for input and has nothing to clean up.
     static func endAtOnce() { isAtOnce.store(true, ordering: .relaxed) }
+
+    /// From now on signals end nothing here: they are passed on to a program that runs in this process' place, which ends when it
+    /// likes. Returns what tells how many came, and the first.
+    static func passOn() -> @Sendable () -> (count: Int, first: CInt) {
+        isPassedOn.store(true, ordering: .relaxed)
+        return { (count.load(ordering: .relaxed), first.load(ordering: .relaxed)) }
+    }
 
     /// 128 and the number of the signal, as shells have it: 130 after SIGINT, 143 after SIGTERM.
     private static var exitCode: CInt { 128 + first.load(ordering: .relaxed) }

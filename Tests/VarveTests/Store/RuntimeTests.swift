@@ -32,9 +32,9 @@ enum ContainerRuntime: String, CaseIterable, Sendable {
     }
 
     /// A root file system of this host's Debian: its shell, some programs with their libraries, and its accounts.
-    private static let filling = """
+    static let filling = """
         cd "$1"
-        for program in sh id cat grep ls touch; do
+        for program in sh id cat grep ls touch sleep; do
           path=$(command -v $program); cp --parents -L $path .
           ldd $path | grep -o '/[^ ]*' | while read library; do cp --parents -L -n $library . 2>/dev/null || :; done
         done
