@@ -1,4 +1,6 @@
+import BtrfsSendStream
 import CBtrfs
+import CVarveBtrfsUtil
 import Glibc
 package import VarveSystem
 package import SystemPackage
@@ -44,16 +46,39 @@ extension FileDescriptor {
         durabilityPoint()
     }
 
+    /// Deletes a subvolume of this file system by its number.
+    private func deleteSubvolume(numbered id: UInt64) throws(BtrfsError) {
+        durabilityPoint()
+        guard btrfs_util_delete_subvolume_by_id_fd(rawValue, id) == BTRFS_UTIL_OK else {
+            throw BtrfsError(.deleteSubvolume, self, .current, errno: Errno(rawValue: errno))
+        }
+        durabilityPoint()
+    }
+
     /// Deletes the subvolume `name` in this directory and those that lie in it, however deep, the innermost first.
     /// One that is read-only is made writable if others lie in it, or the caller has no privileges. Returns the ids of all that were deleted.
     @discardableResult
     package func deleteSubvolumeTree(_ name: BytePath) throws(BtrfsError) -> [UInt64] {
+        try deleteSubvolumeTree(name, isOpen: false)
+    }
+
+    /// Deletes the subvolume of which this is the root directory, and those that lie in it, whatever its name and place are by then.
+    /// Needs CAP_SYS_ADMIN and Linux 5.7 (BTRFS_SUBVOL_SPEC_BY_ID, btrfs_ioctl_snap_destroy in fs/btrfs/ioctl.c). Returns the ids
+    /// of all that were deleted.
+    package func deleteOpenSubvolumeTree() throws(BtrfsError) -> [UInt64] {
+        try deleteSubvolumeTree(.current, isOpen: true)
+    }
+
+    /// - Parameter isOpen: the outermost is this descriptor's own, and deleted by its number.
+    private func deleteSubvolumeTree(_ name: BytePath, isOpen: Bool) throws(BtrfsError) -> [UInt64] {
         /// A subvolume that is to be deleted. However deep they lie in each other, few stay open: whoever runs a container can nest
         /// them in its root.
         struct Frame {
             /// Nil while it is closed.
             var root: SharedDescriptor?
+            /// Its number and its UUID: another file system has subvolumes of the same numbers.
             var id: UInt64
+            var uuid: SubvolumeUUID
             /// In the one above.
             var directory: BytePath
             var name: BytePath
@@ -76,7 +101,8 @@ extension FileDescriptor {
             let info = try root.fd.subvolumeInfo()
             let nested = try root.fd.nestedSubvolumes()
             if !nested.isEmpty, info.isReadOnly { try root.fd.setSubvolumeReadOnly(false) }
-            return Frame(root: root, id: info.id, directory: directory, name: name, nested: nested)
+            return Frame(
+                root: root, id: info.id, uuid: info.uuid, directory: directory, name: name, nested: nested)
         }
 
         /// The directory `path` in a subvolume.
@@ -87,7 +113,7 @@ extension FileDescriptor {
                 return SharedDescriptor(
                     try root.open(
                         path.isEmpty ? .current : path, [.directory, .noFollow],
-                        resolve: [.beneath, .noSymlinks]))
+                        resolve: [.beneath, .noSymlinks, .noCrossing]))
             } catch {
                 throw BtrfsError(.deleteSubvolume, root, path.appending(name), errno: error)
             }
@@ -98,11 +124,12 @@ extension FileDescriptor {
             -> SharedDescriptor
         {
             do throws(Errno) {
-                var here = SharedDescriptor(try root.open("..", [.directory]))
+                // Not out of a mount: whoever moves it there has the way end elsewhere.
+                var here = SharedDescriptor(try root.open("..", [.directory], resolve: .noCrossing))
                 for _ in below.directory.components {
-                    here = SharedDescriptor(try here.fd.open("..", [.directory]))
+                    here = SharedDescriptor(try here.fd.open("..", [.directory], resolve: .noCrossing))
                 }
-                let isRight: Bool? = try? here.fd.isSubvolume() && here.fd.subvolumeInfo().id == above.id
+                let isRight: Bool? = try? here.fd.isSubvolume() && here.fd.subvolumeInfo().uuid == above.uuid
                 guard isRight == true else { throw .wasReplaced }
                 return here
             } catch {
@@ -128,7 +155,11 @@ extension FileDescriptor {
                 stack[above].root = outer
                 if let outer { place = try directory(frame.directory, in: outer.fd, frame.name) }
             }
-            try deleteEmptied(frame.name, root.fd, in: place?.fd ?? self, isNested: place != nil)
+            if isOpen, place == nil {
+                try deleteSubvolume(numbered: frame.id)
+            } else {
+                try deleteEmptied(frame.name, root.fd, in: place?.fd ?? self, isNested: place != nil)
+            }
             extendLifetime(place)
             deleted.append(frame.id)
         }

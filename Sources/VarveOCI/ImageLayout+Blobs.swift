@@ -18,10 +18,20 @@ extension ImageLayout {
     /// Opens `blobs/ALGORITHM` for listing. Nothing else in this module opens it.
     ///
     /// - Throws: `noSuchFileOrDirectory` where a layout has none, `improperLink` (EXDEV) where a symbolic link leads out of
-    ///   the layout.
+    ///   the layout, or for writing to what another user than the layout's owns.
     func openBlobFolder(_ algorithm: DigestAlgorithm, for access: BlobAccess) throws(Errno) -> OwnedDescriptor
     {
-        try directory.fd.open(Self.blobFolder(algorithm), [.directory], resolve: .beneath)
+        let folder = Self.blobFolder(algorithm)
+        guard access == .writing else {
+            return try directory.fd.open(folder, [.directory], resolve: .beneath)
+        }
+        do throws(Errno) {
+            return try directory.fd.open(folder, [.directory], resolve: [.beneath, .noSymlinks])
+        } catch .tooManySymbolicLinkLevels {}
+        // The owner of a layout may have linked it to a folder of another user's that lies in it too.
+        let opened = try directory.fd.open(folder, [.directory], resolve: .beneath)
+        guard try opened.fd.status().uid == directory.fd.status().uid else { throw .improperLink }
+        return opened
     }
 
     /// Opens `blobs/ALGORITHM` for writing, made where the layout lacks it.

@@ -50,14 +50,17 @@ struct NewPlace {
     ///
     /// - Parameters:
     ///   - noun: what it is to be, "bundle".
-    init(_ path: BytePath, for noun: String, _ arrival: Arrival) throws(StoreError) {
+    ///   - trust: what is asked of the way to it.
+    init(
+        _ path: BytePath, for noun: String, _ arrival: Arrival, _ trust: Place.Trust = .closedToOthers
+    ) throws(StoreError) {
         self.path = path
         name = try Self.name(path, for: noun)
         var made = MadeDirectories()
         do throws(PlaceError) {
             parent = SharedDescriptor(
                 try Place.makeDirectory(
-                    path.directory, .closedToOthers, noting: &made))
+                    path.directory, trust, noting: &made))
         } catch {
             made.remove()
             throw StoreError(error, "\"\(path)\" cannot be a \(noun)")

@@ -77,16 +77,16 @@ package struct SubvolumeComparison: Sendable {
 
     private func side(_ path: BytePath) throws -> Side {
         let opened: SharedDescriptor
-        do throws(Errno) {
-            opened = SharedDescriptor(try FileDescriptor.workingDirectory.open(path, [.directory]))
-        } catch .noSuchFileOrDirectory {
-            return try namedSide(path)
-        } catch .notDirectory {
-            throw StoreError(
-                .failed, "\"\(path)\" is not a directory", subject: path,
-                remedy: .name("the root directory of a subvolume"))
+        do throws(PlaceError) {
+            opened = SharedDescriptor(try Place.directory(path, .safeLinks))
         } catch {
-            throw StoreError.system("open", path, error)
+            if error.errno == .noSuchFileOrDirectory { return try namedSide(path) }
+            if error.errno == .notDirectory {
+                throw StoreError(
+                    .failed, "\"\(path)\" is not a directory", subject: path,
+                    remedy: .name("the root directory of a subvolume"))
+            }
+            throw StoreError(error, "open", path)
         }
         return try side(path, opened)
     }

@@ -120,6 +120,21 @@ extension FileDescriptor {
         }
     }
 
+    /// Whether a regular file has holes: ranges that were never written, cost nothing, and read as zeros (lseek(2), SEEK_HOLE). The
+    /// descriptor must be one for reading; it then stands at the beginning.
+    package func hasHoles() throws(Errno) -> Bool {
+        let size = try status().size
+        // SEEK_HOLE of linux/fs.h. There is one at the end of each file.
+        let hole = Glibc.lseek(rawValue, 0, 4)
+        let failure = errno
+        guard Glibc.lseek(rawValue, 0, SEEK_SET) == 0 else { throw Errno(rawValue: errno) }
+        // An empty file has none; neither has one on a file system that does not tell.
+        guard hole >= 0 else {
+            if failure == ENXIO || failure == EINVAL { return false } else { throw Errno(rawValue: failure) }
+        }
+        return hole < size
+    }
+
     /// The whole regular file `name` in this directory (`openRegularFile`). EFBIG above `limit` bytes.
     package func readFile(_ name: BytePath, limit: Int) throws(Errno) -> [UInt8] {
         let file = try openRegularFile(name)

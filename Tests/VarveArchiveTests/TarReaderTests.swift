@@ -79,6 +79,14 @@ import Testing
         return block
     }
 
+    /// "NNNN", NUL, and something else, as an archive of commons-compress has it (COMPRESS-707).
+    static func checksumWithRest(_ name: String) -> [UInt8] {
+        var block = tarHeader(name)
+        let sum = (0..<512).reduce(0) { (148..<156).contains($1) ? $0 + 32 : $0 + Int(block[$1]) }
+        block.replaceSubrange(148..<156, with: octal(sum, 4) + [0] + Array("36".utf8) + [0])
+        return block
+    }
+
     static let cases: [Case] = ends + headers + gnu + pax + sparseFiles
 
     static let ends: [Case] = [
@@ -159,6 +167,7 @@ import Testing
             "a mode with type bits", tarHeader("a", "0", [Patch(100, "0100755")]),
             [file("a") { $0.mode = 0o755 }]),
         Case("signed checksum", signedHeader("a\u{e9}"), [file("a\u{e9}")]),
+        Case("a checksum with something behind its NUL", checksumWithRest("a"), [file("a")]),
     ]
 
     static let gnu: [Case] = [

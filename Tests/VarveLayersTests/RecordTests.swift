@@ -147,6 +147,39 @@ import Testing
         #expect(names.count == 2 && Set(names).count == 1)
     }
 
+    @Test("An mtree file costs in proportion, however deep it nests and however much its /set says")
+    func mtreeGrowth() throws {
+        let (base, root) = try Self.tree()
+        defer { extendLifetime(base) }
+        func time(_ text: String) throws -> Double {
+            let bytes = Array(("#mtree\n/set type=dir uid=0 gid=0 mode=0755 nlink=1 time=1\n" + text).utf8)
+            return try ProcessorTime.least {
+                _ = try RecordedTree(mtree: bytes, written: .now(), root: root.fd)
+            }
+        }
+        // A file with more links than names at the bottom, which is looked for in the tree.
+        func deep(_ count: Int) -> String {
+            ". \n" + String(repeating: "a\n", count: count) + "f type=fifo nlink=3\n"
+        }
+        func words(_ count: Int) -> String {
+            "/set type=dir uid=0 gid=0 mode=0755 nlink=1 time=1" + String(repeating: " a", count: count)
+                + "\n. \n"
+                + (0..<count).map { "b\($0)\n..\n" }.joined()
+        }
+        func attributes(_ count: Int) -> String {
+            ". " + (0..<count).map { "xattr.user.\($0)=" }.joined(separator: " ") + "\n"
+        }
+        for shape in [deep, words, attributes] {
+            #expect(
+                try ProcessorTime.isInProportion(time(shape(1_000)), toEightTimesAsMuch: time(shape(8_000))))
+        }
+        #expect(throws: RecordError.self) {
+            try time(
+                "/set" + (0..<65).map { " xattr.user.\($0)=" }.joined()
+                    + "\n. type=dir uid=0 gid=0 mode=0755 nlink=1 time=1\n")
+        }
+    }
+
     struct WrongText: Sendable, CustomTestStringConvertible {
         var testDescription: String
         var text: String

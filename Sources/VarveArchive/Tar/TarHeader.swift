@@ -100,7 +100,9 @@ enum TarDialect {
     /// Compares the checksum with the sum of the bytes, and with the sum that old tars made from signed
     /// chars.
     func checksumFailure(rawSum: Int64) -> TarError.Reason? {
-        let stored = unsafe number(.checksum)
+        // GNU tar and libarchive read digits, and Go what stands before the first NUL: what is behind that means nothing to any.
+        let stored = unsafe number(
+            at: TarField.checksum.offset, TarField.checksum.length, endsAtNUL: true)
         var field: Int64 = 0
         for index in 0..<8 { field &+= Int64(unsafe byte(TarField.checksum.offset + index)) }
         // The field itself counts as eight spaces.
@@ -132,7 +134,8 @@ enum TarDialect {
     /// is 0. NULs before digits and anything behind them are read in several ways, and are no number.
     func number(_ field: TarField) -> Int64? { unsafe number(at: field.offset, field.length) }
 
-    func number(at offset: Int, _ length: Int) -> Int64? {
+    /// - Parameter endsAtNUL: what stands behind a NUL is not looked at.
+    func number(at offset: Int, _ length: Int, endsAtNUL: Bool = false) -> Int64? {
         var index = offset
         let end = offset &+ length
         if unsafe byte(index) & 0x80 != 0 { return unsafe base256(at: offset, length) }
@@ -151,6 +154,7 @@ enum TarDialect {
             return start == offset && index == end ? 0 : nil
         }
         while index < end {
+            if endsAtNUL, unsafe byte(index) == 0 { break }
             guard unsafe byte(index) == 0 || byte(index) == 0x20 else { return nil }
             index &+= 1
         }

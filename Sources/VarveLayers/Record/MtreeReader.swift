@@ -64,7 +64,7 @@ extension RecordedTree {
             nodes[index].status.inode = next
             next += 1
         }
-        var paths: [BytePath]?
+        var parents: [Int]?
         // Files as they are now, by their inode number, where they are still those that were recorded.
         var unchanged: [UInt64: UInt64] = [:]
         for (like, indices) in alike.sorted(by: { ($0.value.first ?? 0) < ($1.value.first ?? 0) }) {
@@ -73,10 +73,11 @@ extension RecordedTree {
                 for index in indices { nodes[index].status.inode = nodes[indices[0]].status.inode }
                 continue
             }
-            let known = paths ?? self.paths
-            paths = known
+            let known = parents ?? self.parents
+            parents = known
             for index in indices {
-                guard let status = try now.status(at: known[index]), status.changeTime <= written,
+                guard let path = path(of: index, known), let status = try now.status(at: path),
+                    status.changeTime <= written,
                     status.linkCount == like.status.linkCount
                 else {
                     nodes[index].hasUnknownLinks = true
@@ -90,14 +91,28 @@ extension RecordedTree {
         }
     }
 
-    /// The path of each node.
-    private var paths: [BytePath] {
-        var result = [BytePath](repeating: .empty, count: nodes.count)
-        // A directory stands before what is in it.
+    /// The directory of each node.
+    private var parents: [Int] {
+        var result = [Int](repeating: Self.root, count: nodes.count)
         for index in nodes.indices {
-            for child in nodes[index].children { result[child] = result[index].appending(nodes[child].name) }
+            for child in nodes[index].children { result[child] = index }
         }
         return result
+    }
+
+    /// Nil for one that is longer than any path that can be asked for (PATH_MAX): an mtree file may nest its directories as deep as
+    /// it likes, and the paths of all of them would fill the memory.
+    private func path(of index: Int, _ parents: [Int]) -> BytePath? {
+        var names: [BytePath] = []
+        var length = 0
+        var here = index
+        while here != Self.root {
+            length += nodes[here].name.count + 1
+            guard length <= 4096 else { return nil }
+            names.append(nodes[here].name)
+            here = parents[here]
+        }
+        return BytePath(joining: names.reversed())
     }
 }
 
@@ -125,8 +140,9 @@ private struct MtreeReader {
         let keywords = Self.keywords(words.dropFirst())
         if first.first == UInt8(ascii: "/") {
             if first.elementsEqual("/set".utf8) {
-                // As go-mtree has it, each /set takes the place of the one before.
-                defaults = keywords
+                // As go-mtree has it, each /set takes the place of the one before. It says what most files have in common, and no
+                // more of it is kept, as each line goes through it.
+                defaults = try Self.common(keywords)
             } else if first.elementsEqual("/unset".utf8) {
                 defaults = []
             }
@@ -141,6 +157,30 @@ private struct MtreeReader {
         }
         try add(name, try node(keywords))
     }
+
+    /// What a /set says of what a delta compares: the last of each keyword.
+    private static func common(_ keywords: Keywords) throws(RecordError) -> Keywords {
+        var kept: Keywords = []
+        for keyword in keywords {
+            if !names.contains(String(decoding: keyword.name, as: UTF8.self)),
+                try attribute(keyword.name, keyword.value) == nil
+            {
+                continue
+            }
+            kept.removeAll { $0.name == keyword.name }
+            kept.append(keyword)
+            guard kept.count <= commonLimit else {
+                throw RecordError("it gives all files more than \(commonLimit) attributes")
+            }
+        }
+        return kept
+    }
+
+    private static let commonLimit = 64
+
+    private static let names: Set<String> = [
+        "type", "mode", "uid", "gid", "nlink", "size", "tar_time", "time", "link", "sha256digest", "sha256",
+    ]
 
     private static func keywords(_ words: some Sequence<ArraySlice<UInt8>>) -> Keywords {
         words.map { word in
@@ -197,6 +237,7 @@ private struct MtreeReader {
         var (uid, gid): (UInt32?, UInt32?)
         var (size, links, time): (Int64?, UInt64?, Timestamp?)
         var node = RecordedTree.Node(name: .empty, status: FileStatus(mode: 0))
+        var attributes: [BytePath: [UInt8]] = [:]
         for (name, bytes) in defaults + own {
             let text = String(decoding: bytes, as: UTF8.self)
             func wrong() -> RecordError {
@@ -232,9 +273,7 @@ private struct MtreeReader {
                 node.digest = digest
             default:
                 guard let attribute = try Self.attribute(name, bytes) else { continue }
-                // What stands on the line goes before what /set says.
-                node.attributes.removeAll { $0.name == attribute.name }
-                node.attributes.append(attribute)
+                attributes[attribute.name] = attribute.value
             }
         }
         guard let type, let mode, let uid, let gid, let time, let links else {
@@ -254,6 +293,7 @@ private struct MtreeReader {
         } else {
             node.target = .empty
         }
+        node.attributes = attributes.map { ExtendedAttribute(name: $0.key, value: $0.value) }
         node.attributes.sort { $0.name < $1.name }
         return node
     }

@@ -11,8 +11,9 @@ struct RefreshObstacle {
 
     /// Throws if something forbids to replace `umoci.json` or to take away the files that say what the tree was so far.
     func check() throws {
-        let directory = try attempt("open the bundle", bundle) { () throws(Errno) in
-            try FileDescriptor.workingDirectory.open(bundle, [.directory])
+        let directory: SharedDescriptor
+        do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(bundle, .safeLinks)) } catch {
+            throw StoreError(error, "open the bundle", bundle)
         }
         try check(.current, in: directory.fd, bundle)
         do throws(Errno) {

@@ -266,8 +266,13 @@ public struct Repacking: Sendable {
     package static func metadata(of bundle: BytePath) throws -> BundleMetadata {
         let file = bundle.appending(BundleMetadata.fileName)
         let bytes: [UInt8]
+        let directory: SharedDescriptor
+        do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(bundle, .safeLinks)) } catch {
+            if error.errno == .noSuchFileOrDirectory { throw OpenBundle.isMissing(bundle) }
+            throw StoreError(error, "open the bundle", bundle)
+        }
         do throws(Errno) {
-            bytes = try FileDescriptor.workingDirectory.readFile(file, limit: BundleMetadata.limit)
+            bytes = try directory.fd.readFile(BundleMetadata.fileName, limit: BundleMetadata.limit)
         } catch .noSuchFileOrDirectory {
             throw StoreError(
                 .notFound,
@@ -290,18 +295,39 @@ public struct Repacking: Sendable {
 
 /// Paths that are left out of a layer, with all that is below them.
 struct PathMask {
-    /// The image says how many there are, and a container how many changes are compared with them.
-    private let masked: Set<BytePath>
+    /// The names of the masked paths, as a tree: the image says how many there are, and a container how many changes are compared with
+    /// them and how deep they lie.
+    private var nodes = [Node()]
 
-    init(_ paths: [BytePath]) { masked = Set(paths.map(\.cleaned)) }
+    private struct Node {
+        var isMasked = false
+        var children: [BytePath: Int] = [:]
+    }
+
+    init(_ paths: [BytePath]) {
+        for path in paths {
+            var node = 0
+            for name in path.cleaned.components where name != .current {
+                if let next = nodes[node].children[name] {
+                    node = next
+                    continue
+                }
+                nodes.append(Node())
+                nodes[node].children[name] = nodes.count - 1
+                node = nodes.count - 1
+            }
+            nodes[node].isMasked = true
+        }
+    }
 
     func covers(_ path: BytePath) -> Bool {
-        if masked.isEmpty { return false }
-        var above = path.cleaned
-        while !masked.contains(above) {
-            if above.isEmpty { return false }
-            above = above.parent
+        if nodes.count == 1, !nodes[0].isMasked { return false }
+        var node = 0
+        for name in path.cleaned.components where name != .current {
+            if nodes[node].isMasked { return true }
+            guard let next = nodes[node].children[name] else { return false }
+            node = next
         }
-        return true
+        return nodes[node].isMasked
     }
 }

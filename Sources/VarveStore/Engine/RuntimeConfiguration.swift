@@ -32,8 +32,9 @@ extension Unpacking {
                 return configuration
             }
         }
-        let root = try attempt("open the root file system", rootfs) { () throws(Errno) in
-            SharedDescriptor(try FileDescriptor.workingDirectory.open(rootfs, [.directory]))
+        let root: SharedDescriptor
+        do throws(PlaceError) { root = SharedDescriptor(try Place.directory(rootfs, .safeLinks)) } catch {
+            throw StoreError(error, "open the root file system", rootfs)
         }
         return try runtimeConfiguration(
             config, rootfs: root, path: path ?? rootfs.description, owners: owners, hostname: hostname)

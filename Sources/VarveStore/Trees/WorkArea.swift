@@ -1,3 +1,4 @@
+import Glibc
 import VarveBtrfs
 import VarveLayers
 import VarveSystem
@@ -78,6 +79,24 @@ package struct WorkArea: Sendable {
         }
     }
 
+    /// Deletes a subvolume where it lies. Root does it by its number, so that nothing else can get its name meanwhile. Others can only
+    /// name it, and what they may delete is theirs.
+    private func deleteInPlace(
+        _ name: BytePath, in parent: FileDescriptor, is subvolume: FileDescriptor
+    ) throws(BtrfsError) {
+        guard geteuid() == 0 else {
+            try parent.removeSubvolumeTree(name)
+            return
+        }
+        do throws(BtrfsError) {
+            _ = try subvolume.deleteOpenSubvolumeTree()
+        } catch  where error.errno == .diskQuotaExceeded {
+            // As in `removeSubvolumeTree`.
+            try? parent.synchronizeFileSystem()
+            _ = try subvolume.deleteOpenSubvolumeTree()
+        }
+    }
+
     /// Deletes a subvolume in which others may lie, a bundle: moved out of sight first, so that a crash leaves nothing that
     /// looks whole. If it cannot be deleted, it is put back.
     ///
@@ -115,7 +134,7 @@ package struct WorkArea: Sendable {
         let isMoved = try attempt("look at", workName) { () throws(Errno) in
             try directory.fd.statusIfPresent(of: workName) != nil
         }
-        // What is read-only, or on another mount, was not moved; deleted by its name, it can only be a subvolume.
+        // What is read-only, or on another mount, was not moved.
         let isRight = try attempt("look at", shown) { () throws(Errno) in
             let found = try isMoved ? directory.fd.status(of: workName) : parent.status(of: name)
             return try found.isSameFile(as: subvolume.status())
@@ -135,7 +154,8 @@ package struct WorkArea: Sendable {
                 throw error.naming(shown, insteadOf: workName)
             }
         } else {
-            try SubvolumeDirectory.delete(name, in: parent)
+            racePoint("discard-in-place")
+            try deleteInPlace(name, in: parent, is: subvolume)
         }
         extendLifetime(work)
     }

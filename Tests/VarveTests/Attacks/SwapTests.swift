@@ -169,6 +169,85 @@ import VarveSystem
         #expect(try world.shell("ls bundle; cat aside/rootfs/f; ls -A | grep work || true") == "file\nx")
     }
 
+    @Test(
+        "A bundle below another mount, which cannot be moved away, is deleted itself, whatever gets its name")
+    func swappedOnAnotherMount() throws {
+        let world = try StoreWorld()
+        try world.shell(
+            """
+            mkdir home other; chown \(Self.user) home; btrfs -q subvolume create home/b; mkdir home/b/rootfs
+            btrfs -q subvolume create home/b/rootfs/nested; btrfs -q subvolume create home/own; chmod 700 home/own; echo x > home/own/file
+            mount --bind . other
+            """)
+        defer { _ = try? world.shell("umount other") }
+        let code = try run(
+            ["--store", "store", "bundle", "rm", "other/home/b"], in: world, stopAt: "discard-in-place",
+            attacks: [0: "mv home/b home/aside; mv home/own home/b"])
+        #expect(code == 0)
+        #expect(try world.shell("ls home; cat home/b/file") == "b\nx\n")
+    }
+
+    @Test(
+        "Nothing is removed or made in a folder of blobs of another user's, to which the owner of a layout has linked it")
+    func linkedFolderOfAnother() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        try world.shell(
+            """
+            mkdir home; mv layout home/own; chown \(Self.user) home; cp home/own/oci-layout home/own/index.json home
+            chown \(Self.user) home/*.json home/oci-layout; ln -s own/blobs home/blobs; chown -h \(Self.user) home/blobs
+            """)
+        let before = try world.shell("find home/own -type f | sort")
+        let home = world.path.appending("home")
+        try world.shell("echo '{\"schemaVersion\":2,\"manifests\":[]}' > home/index.json")
+        for words in [
+            ["gc", "--layout", home], ["new", "--image", home.appendingBytes(":b")],
+        ] as [[BytePath]] {
+            #expect(varve(words, variables: [:]).code != 0, "\(words)")
+        }
+        #expect(try world.shell("find home/own -type f | sort") == before)
+    }
+
+    @Test("A program of a hook gets no path that another user can lead elsewhere")
+    func pathsOfHooks() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        let image = world.layoutPath.appendingBytes(":a")
+        #expect(varve("unpack", "--driver", "directory", "--image", image, world.bundle("secret")).code == 0)
+        try world.shell(
+            """
+            mkdir home; chown \(Self.user) home; ln -s ../secret home/link; chown -h \(Self.user) home/link
+            printf '[hooks]\\n"unpack.ociv1.layer.post-extract" = { command = ["/bin/true"] }\\n' > hooks.toml
+            """)
+        let variables = ["VARVE_HOOKS": "\(world.path)/hooks.toml"]
+        let home = world.path.appending("home")
+        let words: [[BytePath]] = [
+            [
+                "repack", "--driver", "hooks", "--image", world.layoutPath.appendingBytes(":b"),
+                home.appending("link"),
+            ],
+            ["diff", "--driver", "hooks", home.appending("link")],
+            ["unpack", "--driver", "hooks", "--image", image, home.appending("new")],
+        ]
+        for words in words {
+            let run = varve(words, variables: variables)
+            #expect(run.code == 1 && run.errorText.contains("another user"), "\(run)")
+        }
+        #expect(
+            try world.shell("ls home") == "link\n" && varve("ls", "--layout", world.layoutPath).text == "a\n")
+    }
+
+    @Test("A record with holes is not read into the memory")
+    func sparseRecord() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        let image = world.layoutPath.appendingBytes(":a")
+        #expect(varve("unpack", "--driver", "directory", "--image", image, world.bundle()).code == 0)
+        try world.shell("truncate -s 4000000000 bundle/*.record")
+        let run = varve("diff", world.bundle())
+        #expect(run.code == 1 && run.errorText.contains("File too large"), "\(run)")
+    }
+
     @Test("The attributes of another file are not packed with the content of this one")
     func swappedAttributes() throws {
         let world = try StoreWorld(makesStore: false)

@@ -38,6 +38,7 @@ package struct BtrfsHook: Sendable {
     /// Answers one request.
     /// - Throws: `StoreError`, kind `invalidInput` if the request is not one of this protocol.
     package func answer(_ name: HookName, bundle: BytePath, request bytes: [UInt8]) throws -> Answer {
+        try requireOwnPath(of: bundle)
         let request = try ForeignHookRequest(bytes, name)
         switch name {
         case .trySkip:

@@ -4,6 +4,20 @@ import VarveLayers
 import VarveSystem
 import SystemPackage
 
+/// Throws if somebody else could have changed what lies at a bundle's path, or could yet: a program that is told the path reads and
+/// writes whatever lies there then. What is not there yet is looked at as far as it is.
+func requireOwnPath(of bundle: BytePath) throws(StoreError) {
+    do throws(PlaceError) {
+        do throws(PlaceError) { _ = try Place.ownDirectory(bundle) } catch {
+            guard error.errno == .noSuchFileOrDirectory else { throw error }
+            _ = try Place.directory(bundle.directory, .own)
+        }
+    } catch {
+        if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory { return }
+        throw StoreError(error, "the bundle \"\(bundle)\" is not handed to a program")
+    }
+}
+
 /// Where a bundle of hook programs is to be. What is made there goes with this value, mounts included, unless it is
 /// kept.
 final class HookedBundlePlace {
@@ -16,7 +30,8 @@ final class HookedBundlePlace {
     private var isKept = false
 
     init(_ path: BytePath) throws {
-        place = try NewPlace(path, for: "bundle", .inPlace)
+        // Programs get its path, so nobody else may be able to put something else there.
+        place = try NewPlace(path, for: "bundle", .inPlace, .own)
         foreignMounts = Set(
             try attempt("list the mounts below", path) { () throws(Errno) in try MountTable.read() }.map(\.id)
         )

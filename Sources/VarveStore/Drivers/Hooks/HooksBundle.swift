@@ -23,6 +23,7 @@ final class HooksBundle: FrozenBundle {
                 subject: context.bundle, remedy: .repackWithoutRefresh
             )
         }
+        try requireOwnPath(of: context.bundle)
         let rootfs = context.bundle.appending(StoreLayout.rootfs)
         do throws(Errno) {
             root = SharedDescriptor(
