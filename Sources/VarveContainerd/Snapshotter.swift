@@ -113,7 +113,8 @@ package final class Snapshotter: Sendable {
             changed.chain = (try? trees.chain(of: record.tree)) ?? nil
             guard changed != record else { continue }
             do { try write(changed) } catch {
-                logger.warning("cannot say on disk which chain a snapshot is of; the next start does: \(error)")
+                logger.warning(
+                    "cannot say on disk which chain a snapshot is of; the next start does: \(error)")
             }
             state.withLock { $0.insert(changed) }
         }
@@ -352,8 +353,20 @@ package final class Snapshotter: Sendable {
     package func update(_ key: SnapshotKey, labels: [String: String], paths: [String]) throws
         -> SnapshotRecord
     {
-        var changed = try record(key)
         let labels = try Self.checked(labels, keepingEmpty: true)
+        // The record as it is from now on: no other call changes it until this one is done.
+        var changed = try state.withLock { state throws -> SnapshotRecord in
+            guard let record = state.records[key] else {
+                throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
+            }
+            guard state.busy.insert(key).inserted else {
+                throw ServiceError(
+                    .failedPrecondition,
+                    "the snapshot \(key.text.shown) is in use by another call; wait for its end")
+            }
+            return record
+        }
+        defer { state.withLock { _ = $0.busy.remove(key) } }
         let prefix = "labels."
         for path in paths.isEmpty ? ["labels"] : paths {
             if path == "labels" {
@@ -369,17 +382,6 @@ package final class Snapshotter: Sendable {
         }
         changed.labels = try Self.checked(changed.labels)
         changed.updated = .now()
-        try state.withLock { state throws -> Void in
-            guard state.records[key] != nil else {
-                throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
-            }
-            guard state.busy.insert(key).inserted else {
-                throw ServiceError(
-                    .failedPrecondition,
-                    "the snapshot \(key.text.shown) is in use by another call; wait for its end")
-            }
-        }
-        defer { state.withLock { _ = $0.busy.remove(key) } }
         do { try write(changed) } catch { throw ServiceError(error) }
         state.withLock { $0.insert(changed) }
         return changed

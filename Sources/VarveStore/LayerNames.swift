@@ -34,7 +34,7 @@ public struct LayerName: Sendable, Hashable, CustomStringConvertible {
     /// - Parameters:
     ///   - store: the store that is asked; nil if there is none.
     ///   - stacker: the directory where stacker keeps its trees.
-    /// - Throws: `StoreError` if that directory cannot be opened.
+    /// - Throws: `VarveError` if that directory cannot be opened.
     package static func all(
         of image: ResolvedImage, in store: SnapshotStore?, stacker: BytePath? = nil
     ) throws -> [LayerName] {

@@ -24,7 +24,7 @@ extension SnapshotStore {
     package func createSnapshot(of bundlePath: BytePath, name: String) throws {
         let target = try Self.snapshotName(name)
         guard ShownText.isPlain(name) else {
-            throw StoreError(
+            throw VarveError(
                 .usage,
                 "\"\(BytePath.escape(name.utf8))\" cannot name a snapshot", subject: BytePath(name),
                 remedy: .follow("use no control characters in a name")
@@ -126,7 +126,7 @@ extension SnapshotStore {
             if case .plainDirectory = occupant { remedyForPlainSnapshot(name) } else {
                 VarveError.Remedy.moveAway
             }
-        throw StoreError(
+        throw VarveError(
             .notFound,
             "the snapshot \"\(name)\" of the store \"\(path)\" cannot be used: \(occupant.fault?.description ?? "")",
             subject: name, remedy: remedy)
@@ -136,25 +136,25 @@ extension SnapshotStore {
         .saveAndRemoveSnapshot(name, at: path.appending(StoreLayout.snapshots).appending(name))
     }
 
-    private func absent(_ name: String) -> StoreError {
-        StoreError(
+    private func absent(_ name: String) -> VarveError {
+        VarveError(
             .notFound, "the store \"\(path)\" has no snapshot \"\(name)\"", subject: BytePath(name),
             remedy: .listSnapshots)
     }
 
-    private static func snapshotExists(_ name: String) -> StoreError {
-        StoreError(
+    private static func snapshotExists(_ name: String) -> VarveError {
+        VarveError(
             .failed,
             "there is a snapshot \"\(name)\" already", subject: BytePath(name), remedy: .removeSnapshot(name)
         )
     }
 
     /// A name that is one component, not hidden, and fits a file name.
-    private static func snapshotName(_ name: String) throws(StoreError) -> BytePath {
+    private static func snapshotName(_ name: String) throws(VarveError) -> BytePath {
         guard !name.isEmpty, name.utf8.count <= 255, !name.hasPrefix("."), !name.contains("/"),
             let path = BytePath(Array(name.utf8))
         else {
-            throw StoreError(
+            throw VarveError(
                 .usage,
                 "\"\(name)\" cannot name a snapshot", subject: BytePath(name),
                 remedy: .follow("use 1 to 255 bytes with no slash and no dot at the start")

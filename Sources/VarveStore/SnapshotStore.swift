@@ -64,7 +64,7 @@ package final class SnapshotStore: Sendable {
         if let other = existing.first(where: {
             !own.contains($0.name) && !$0.name.hasPrefix(temporaryDescription)
         }) {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(path)\" cannot be a store: it is not empty (\"\(other.name)\" is in it)", subject: path,
                 remedy: .name("an empty directory")
@@ -108,7 +108,7 @@ package final class SnapshotStore: Sendable {
             directory = SharedDescriptor(try Place.ownDirectory(path))
         } catch {
             guard let errno = error.errno else {
-                throw StoreError(error, "the store \"\(path)\" is not safe to use")
+                throw VarveError(error, "the store \"\(path)\" is not safe to use")
             }
             throw openFailure(path, errno)
         }
@@ -120,14 +120,14 @@ package final class SnapshotStore: Sendable {
         }
         let version = try? JSONValue(parsing: description).object?["formatVersion"]?.int64
         guard let version else {
-            throw StoreError(
+            throw VarveError(
                 .invalidInput,
                 "\"\(path)/store.json\" is damaged: it names no formatVersion", subject: path,
                 remedy: .restoreStore
             )
         }
         guard version == StoreLayout.formatVersion else {
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "the store in \"\(path)\" has format \(version), and this varve knows format \(StoreLayout.formatVersion)",
                 subject: path,
@@ -141,32 +141,32 @@ package final class SnapshotStore: Sendable {
         return store
     }
 
-    private static func openFailure(_ path: BytePath, _ errno: Errno) -> StoreError {
+    private static func openFailure(_ path: BytePath, _ errno: Errno) -> VarveError {
         switch errno {
         case .noSuchFileOrDirectory where LoopbackStore.hasImage(path):
-            StoreError(
+            VarveError(
                 .notFound,
                 "the store at \"\(path)\" is not mounted", subject: path,
                 remedy: .mountStore(path, isNew: false))
         case .noSuchFileOrDirectory:
-            StoreError(
+            VarveError(
                 .notFound,
                 "there is no store in \"\(path)\"", subject: path, remedy: .createStore(path)
             )
         case .permissionDenied:
-            StoreError(
+            VarveError(
                 .unsupported,
                 "the store in \"\(path)\" may be opened by its owner only", subject: path,
                 remedy: .useStoreOfOwn(path)
             )
-        default: StoreError.system("open the store", path, errno)
+        default: VarveError.system("open the store", path, errno)
         }
     }
 
     private convenience init(
         path: BytePath, directory: SharedDescriptor, logger: Logger, cancellation: Cancellation
-    ) throws(StoreError) {
-        func open(_ name: BytePath) throws(StoreError) -> SubvolumeDirectory {
+    ) throws(VarveError) {
+        func open(_ name: BytePath) throws(VarveError) -> SubvolumeDirectory {
             let opened = try attempt("open", path.appending(name)) { () throws(Errno) in
                 do throws(Errno) {
                     return SharedDescriptor(try directory.fd.openDirectory(name))
@@ -210,10 +210,10 @@ package final class SnapshotStore: Sendable {
             cancellation: cancellation)
     }
 
-    private static func requireBtrfs(_ fd: FileDescriptor, _ path: BytePath) throws(StoreError) {
+    private static func requireBtrfs(_ fd: FileDescriptor, _ path: BytePath) throws(VarveError) {
         let isBtrfs = try attempt("look at", path) { () throws(Errno) in try fd.fileSystem().isBtrfs }
         if !isBtrfs {
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "\"\(path)\" is not on btrfs", subject: path,
                 remedy: .createLoopbackStore(path, otherwise: true)
@@ -225,7 +225,7 @@ package final class SnapshotStore: Sendable {
             try fd.fileSystemOptions()
         }
         if !options.contains("user_subvol_rm_allowed") {
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "only root may delete subvolumes on the btrfs of \"\(path)\"", subject: path,
                 remedy: .allowSubvolumeRemoval(path)

@@ -32,11 +32,11 @@ enum StoreLayout {
     /// The name of a directory that belongs to one owner.
     ///
     /// - Throws: `VarveError`, `usage`, for what is not one component of a path.
-    static func ownerName(_ owner: String) throws(StoreError) -> BytePath {
+    static func ownerName(_ owner: String) throws(VarveError) -> BytePath {
         guard !owner.isEmpty, owner.utf8.count <= 255, !owner.hasPrefix("."), !owner.contains("/"),
             let name = BytePath(Array(owner.utf8))
         else {
-            throw StoreError(
+            throw VarveError(
                 .usage, "\"\(BytePath.escape(owner.utf8))\" cannot own anything of a store",
                 subject: BytePath(owner),
                 remedy: .follow("use 1 to 255 bytes with no slash and no dot at the start"))

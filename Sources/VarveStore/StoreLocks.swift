@@ -34,7 +34,7 @@ package struct StoreLocks: Sendable {
                 try whileWaiting()
             }
         } catch let error as Errno {
-            throw StoreError.system("lock the chain by", path(of: name.path), error)
+            throw VarveError.system("lock the chain by", path(of: name.path), error)
         }
     }
 

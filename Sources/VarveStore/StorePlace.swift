@@ -2,7 +2,7 @@ import Glibc
 package import VarveSystem
 import SystemPackage
 
-extension StoreError {
+extension VarveError {
     /// - Parameter what: what cannot be because of that; a colon and the reason follow.
     init(_ error: PlaceError, _ what: String) {
         if case .system(let operation, let errno) = error.reason {
@@ -14,7 +14,7 @@ extension StoreError {
     }
 }
 
-extension StoreError {
+extension VarveError {
     /// Why something was not done to a path because of what stands on the way to it.
     ///
     /// - Parameter operation: as it reads on from "cannot".
@@ -53,7 +53,7 @@ struct NewPlace {
     ///   - trust: what is asked of the way to it.
     init(
         _ path: BytePath, for noun: String, _ arrival: Arrival, _ trust: Place.Trust = .closedToOthers
-    ) throws(StoreError) {
+    ) throws(VarveError) {
         self.path = path
         name = try Self.name(path, for: noun)
         var made = MadeDirectories()
@@ -63,16 +63,16 @@ struct NewPlace {
                     path.directory, trust, noting: &made))
         } catch {
             made.remove()
-            throw StoreError(error, "\"\(path)\" cannot be a \(noun)")
+            throw VarveError(error, "\"\(path)\" cannot be a \(noun)")
         }
         // What is made is moved to its name at the end, and what it was made in is taken away there.
         if let file = ProtectedFile(.current, in: parent.fd, path: path.directory)
             ?? ProtectedFile(name, in: parent.fd, path: path)
         {
             made.remove()
-            throw StoreError.protected("\"\(path)\" cannot be a \(noun)", path, by: file)
+            throw VarveError.protected("\"\(path)\" cannot be a \(noun)", path, by: file)
         }
-        do throws(StoreError) {
+        do throws(VarveError) {
             try attempt("write to", path.directory) { [parent] () throws(Errno) in
                 try parent.fd.checkWritable(.current)
             }
@@ -91,7 +91,7 @@ struct NewPlace {
             return try opened.fd.entries().isEmpty
         }
         guard isEmpty else {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(path)\" exists already", subject: path,
                 remedy: noun == "bundle"
@@ -103,11 +103,11 @@ struct NewPlace {
 
     /// Throws if the empty directory that is there cannot be replaced.
     private func checkReplacement(_ noun: String, _ existing: FileStatus, _ arrival: Arrival)
-        throws(StoreError)
+        throws(VarveError)
     {
         if arrival == .inPlace { return }
-        func refusal(_ reason: String, _ remedy: VarveError.Remedy) -> StoreError {
-            StoreError(
+        func refusal(_ reason: String, _ remedy: VarveError.Remedy) -> VarveError {
+            VarveError(
                 .unsupported, "\"\(path)\" cannot be a \(noun): \(reason)", subject: path, remedy: remedy)
         }
         let (isMounted, above) = try attempt("look at", path) { () throws(Errno) in
@@ -136,10 +136,10 @@ struct NewPlace {
         }
     }
 
-    static func name(_ path: BytePath, for noun: String) throws(StoreError) -> BytePath {
+    static func name(_ path: BytePath, for noun: String) throws(VarveError) -> BytePath {
         let name = path.lastComponent
         guard !name.isEmpty, name != .current, name != ".." else {
-            throw StoreError(
+            throw VarveError(
                 .usage, "\"\(path)\" cannot be a \(noun)", subject: path,
                 remedy: .name("a directory that is yet to be made"))
         }
@@ -156,21 +156,21 @@ extension SnapshotStore {
     /// - Parameter noting: gets the directories that were made, also where this fails.
     static func makeOwnDirectory(
         _ path: BytePath, noting made: inout MadeDirectories
-    ) throws(StoreError) -> SharedDescriptor {
+    ) throws(VarveError) -> SharedDescriptor {
         let directory: SharedDescriptor
         do throws(PlaceError) {
             directory = SharedDescriptor(try Place.makeDirectory(path, .own, noting: &made))
         } catch {
-            throw StoreError(error, "\"\(path)\" cannot be a store")
+            throw VarveError(error, "\"\(path)\" cannot be a store")
         }
         return directory
     }
 
     /// Throws unless the directory is the caller's, and nobody else may write to it.
-    static func requireOwn(_ directory: FileDescriptor, _ path: BytePath) throws(StoreError) {
+    static func requireOwn(_ directory: FileDescriptor, _ path: BytePath) throws(VarveError) {
         let status = try attempt("look at", path) { () throws(Errno) in try directory.status() }
         guard status.uid == geteuid() else {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(path)\" cannot be a store: it belongs to \(AnotherUser(status.uid))",
                 subject: path,
@@ -178,7 +178,7 @@ extension SnapshotStore {
             )
         }
         if status.mode & 0o022 != 0 {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(path)\" cannot be a store: others may write to it (mode \(String(status.permissions, radix: 8)))",
                 subject: path, remedy: .closeToOthers(path, orSticky: false)

@@ -27,14 +27,14 @@ package struct SubvolumeComparison: Sendable {
         let oldSide = try side(old)
         let newSide = try side(new)
         guard try oldSide.subvolume.fd.fileSystemUUID() == newSide.subvolume.fd.fileSystemUUID() else {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(old)\" and \"\(new)\" lie on different file systems; only subvolumes of one btrfs can be compared",
                 subject: new)
         }
         guard oldSide.hasRootfs == newSide.hasRootfs else {
             let (bundle, other) = oldSide.hasRootfs ? (old, new) : (new, old)
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(bundle)\" holds its tree in rootfs/, and \"\(other)\" is a plain subvolume",
                 subject: bundle,
@@ -82,18 +82,18 @@ package struct SubvolumeComparison: Sendable {
         } catch {
             if error.errno == .noSuchFileOrDirectory { return try namedSide(path) }
             if error.errno == .notDirectory {
-                throw StoreError(
+                throw VarveError(
                     .failed, "\"\(path)\" is not a directory", subject: path,
                     remedy: .name("the root directory of a subvolume"))
             }
-            throw StoreError(error, "open", path)
+            throw VarveError(error, "open", path)
         }
         return try side(path, opened)
     }
 
     private func namedSide(_ path: BytePath) throws -> Side {
         guard let store else {
-            throw StoreError(
+            throw VarveError(
                 .notFound,
                 "there is no subvolume \"\(path)\", and no store that could have a snapshot of that name",
                 subject: path)
@@ -106,7 +106,7 @@ package struct SubvolumeComparison: Sendable {
             }
         }
         guard let found else {
-            throw StoreError(
+            throw VarveError(
                 .notFound,
                 "there is no subvolume \"\(path)\", nor a snapshot or chain of that name in the store \"\(store.path)\"",
                 subject: path
@@ -117,12 +117,12 @@ package struct SubvolumeComparison: Sendable {
 
     private func side(_ path: BytePath, _ directory: SharedDescriptor) throws -> Side {
         guard try directory.fd.isBtrfs() else {
-            throw StoreError(
+            throw VarveError(
                 .unsupported, "\"\(path)\" is not on btrfs; only subvolumes of one btrfs can be compared",
                 subject: path)
         }
         guard try directory.fd.isSubvolume() else {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(path)\" is not a subvolume", subject: path,
                 remedy: .name("the root directory of one (btrfs subvolume list shows them)")
@@ -156,7 +156,7 @@ package struct SubvolumeComparison: Sendable {
         /// Deleted with this value.
         private let snapshot: WorkSubvolume?
 
-        init(_ side: Side, subvolume: SharedDescriptor, snapshot: consuming WorkSubvolume?) throws(StoreError)
+        init(_ side: Side, subvolume: SharedDescriptor, snapshot: consuming WorkSubvolume?) throws(VarveError)
         {
             self.subvolume = subvolume
             state = if snapshot == nil { .unknown } else { .snapshot }
@@ -180,7 +180,7 @@ package struct SubvolumeComparison: Sendable {
             return try FrozenSide(side, subvolume: side.subvolume, snapshot: nil)
         }
         guard let store, canSnapshot(side) else {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(side.path)\" is writable, and there is no store on its file system to take a snapshot in",
                 subject: side.path, remedy: .compareSnapshot(side.path)

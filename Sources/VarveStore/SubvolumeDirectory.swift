@@ -13,13 +13,13 @@ package struct SubvolumeDirectory: Sendable {
 
     var fd: FileDescriptor { opened.fd }
 
-    func entries() throws(StoreError) -> [DirectoryEntry] {
+    func entries() throws(VarveError) -> [DirectoryEntry] {
         try attempt("list", store.appending(name)) { () throws(Errno) in try opened.fd.entries() }
     }
 
     /// A subvolume in it; nil if it is not there. A stub counts as not there: a snapshot of the subvolume in which the
     /// store lies has one in place of each subvolume of the store (a rollback by snapper or timeshift brings them back).
-    func open(_ name: BytePath) throws(StoreError) -> SharedDescriptor? {
+    func open(_ name: BytePath) throws(VarveError) -> SharedDescriptor? {
         try attempt("open in the store \(store)", name) { () throws(Errno) in
             do throws(Errno) {
                 let found = SharedDescriptor(try opened.fd.openDirectory(name))
@@ -60,7 +60,7 @@ package struct SubvolumeDirectory: Sendable {
         } catch .tooManySymbolicLinkLevels {
             return .file
         } catch {
-            throw StoreError.system("open in the store \(store)", name, error)
+            throw VarveError.system("open in the store \(store)", name, error)
         }
         if try opened.fd.isSubvolume() { return .subvolume(opened) }
         let isStub = try attempt("look at", name) { () throws(Errno) in
@@ -75,7 +75,7 @@ package struct SubvolumeDirectory: Sendable {
     }
 
     /// Removes the stub of a subvolume under a name that is needed now (`open`).
-    func removeStub(_ name: BytePath) throws(StoreError) {
+    func removeStub(_ name: BytePath) throws(VarveError) {
         try attempt("make room in the store \(store) for", name) { () throws(Errno) in
             _ = try opened.fd.removeSubvolumeStub(name)
         }
@@ -95,7 +95,7 @@ package struct SubvolumeDirectory: Sendable {
             return try directory.removeSubvolumeTree(name)
         } catch {
             if error.errno == .noSuchFileOrDirectory {
-                throw StoreError(.notFound, "\"\(name)\" is not there (any more)", subject: name)
+                throw VarveError(.notFound, "\"\(name)\" is not there (any more)", subject: name)
             }
             guard error.errno == .invalidArgument, let other = try? directory.openDirectory(name),
                 (try? other.fd.isSubvolume()) == false

@@ -11,7 +11,7 @@ extension FuzzTarget {
     /// What hook programs answer, and what another tool asks of `varve hook`. The first byte says which of them, and
     /// whether the rest is JSON as it stands or the recipe of a list of changes.
     ///
-    /// A `StoreError` that blames the hook in few words; or changes that fit the tree as it is, each once and in order,
+    /// A `VarveError` that blames the hook in few words; or changes that fit the tree as it is, each once and in order,
     /// and the same when they are told again; directories in the bundle or the store alone; the names of chains.
     package static let hooks = FuzzTarget(
         name: "hooks", seeds: { hookSeeds }, run: { try HooksPlace.shared.get().run($0) })

@@ -25,7 +25,7 @@ struct ConfigurationFile: Equatable {
         let bytes: [UInt8]?
         do throws(PlaceError) { bytes = try Place.configuration(path) } catch {
             guard let errno = error.errno else {
-                throw StoreError(
+                throw VarveError(
                     .failed, "the configuration \"\(path)\" is not safe to use: \(error.problem)",
                     subject: path, remedy: error.remedy)
             }

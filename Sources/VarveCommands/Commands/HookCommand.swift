@@ -33,7 +33,7 @@ struct HookCommand: ExecutableCommand {
         do throws(Errno) {
             request = try FileDescriptor.standardInput.readAll(limit: Self.requestLimit)
         } catch {
-            throw StoreError(.failed, "cannot read the request from standard input: \(error)")
+            throw VarveError(.failed, "cannot read the request from standard input: \(error)")
         }
         let answer = try BtrfsHook(store: store, cancellation: context.cancellation).answer(
             hook, bundle: bundle.path, request: request)

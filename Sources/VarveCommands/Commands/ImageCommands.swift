@@ -21,7 +21,7 @@ struct InitCommand: ExecutableCommand {
         if context.program == .umoci,
             (try? FileDescriptor.workingDirectory.status(of: layout.path)) != nil
         {
-            throw StoreError(
+            throw VarveError(
                 .failed, "cannot make an image layout at \(layout.path): the path exists already")
         }
         _ = try ImageLayout.create(at: layout.path)

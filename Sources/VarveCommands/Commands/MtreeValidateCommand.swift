@@ -34,17 +34,17 @@ extension RawCommands {
 
         func execute(_ context: CommandContext) throws {
             context.tolerateMissingPermissions()
-            let root = try StoreError.attempting("open the directory", path.path) { () throws(Errno) in
+            let root = try VarveError.attempting("open the directory", path.path) { () throws(Errno) in
                 SharedDescriptor(try FileDescriptor.workingDirectory.open(path.path, [.directory]))
             }
-            let bytes = try StoreError.attempting("read", manifest.path) { () throws(Errno) in
+            let bytes = try VarveError.attempting("read", manifest.path) { () throws(Errno) in
                 try FileDescriptor.workingDirectory.readFile(manifest.path, limit: 1 << 30)
             }
             let recorded: RecordedTree
             do {
                 recorded = try RecordedTree(mtree: bytes, written: .now(), root: root.fd)
             } catch let error as RecordError {
-                throw StoreError(
+                throw VarveError(
                     .invalidInput, "\"\(manifest.path)\" is not an mtree file of umoci: \(error)")
             }
             func list(_ text: TextArgument?) -> Set<String>? {
@@ -59,7 +59,7 @@ extension RawCommands {
                 try context.output.write(Self.line(difference) + "\n")
             }
             guard differences.isEmpty else {
-                throw StoreError(.failed, "validation failed: \(differences.count) differences found")
+                throw VarveError(.failed, "validation failed: \(differences.count) differences found")
             }
         }
 
@@ -77,11 +77,11 @@ extension RawCommands {
     }
 }
 
-extension StoreError {
+extension VarveError {
     /// Says what was tried with which path where a system call fails.
     fileprivate static func attempting<T>(
         _ operation: String, _ path: BytePath, _ body: () throws(Errno) -> T
     ) throws -> T {
-        do throws(Errno) { return try body() } catch { throw StoreError.system(operation, path, error) }
+        do throws(Errno) { return try body() } catch { throw VarveError.system(operation, path, error) }
     }
 }

@@ -167,7 +167,7 @@ struct RawCommands: ParsableCommand {
             do throws(PlaceError) {
                 directory = SharedDescriptor(try Place.directory(parent, .closedToOthers))
             } catch {
-                throw StoreError(error, operation, file.path)
+                throw VarveError(error, operation, file.path)
             }
             let (existing, owner) = try attempt(operation, file.path) { () throws(Errno) in
                 (try directory.fd.statusIfPresent(of: name), try directory.fd.status().uid)
@@ -179,7 +179,7 @@ struct RawCommands: ParsableCommand {
             }
             // The owner of a directory can put a link there at any moment, to a file that is not theirs.
             guard owner == 0 || owner == geteuid() else {
-                throw StoreError(
+                throw VarveError(
                     .failed,
                     "\"\(file.path)\" is no regular file, and lies in a directory of another user, who may make it lead anywhere",
                     subject: file.path, remedy: .name("the file itself"))
@@ -188,7 +188,7 @@ struct RawCommands: ParsableCommand {
             do throws(PlaceError) {
                 place = SharedDescriptor(try Place.handle(file.path, .closedToOthers))
             } catch {
-                throw StoreError(error, operation, file.path)
+                throw VarveError(error, operation, file.path)
             }
             let type = try attempt(operation, file.path) { () throws(Errno) in try place.fd.status().type }
             // Of a device, the open alone can do something; a FIFO that nobody reads would wait.
@@ -201,7 +201,7 @@ struct RawCommands: ParsableCommand {
             } catch .noSuchAddressOrDevice where type == .fifo {
                 throw refusal("is a FIFO that nobody reads")
             } catch {
-                throw StoreError.system(operation, file.path, error)
+                throw VarveError.system(operation, file.path, error)
             }
             try attempt(operation, file.path) { () throws(Errno) in
                 try opened.fd.setBlocking()
@@ -209,8 +209,8 @@ struct RawCommands: ParsableCommand {
             }
         }
 
-        private func refusal(_ reason: String) -> StoreError {
-            StoreError(
+        private func refusal(_ reason: String) -> VarveError {
+            VarveError(
                 .failed, "\"\(file.path)\" \(reason)", subject: file.path, remedy: .name("a regular file"))
         }
 
@@ -220,7 +220,7 @@ struct RawCommands: ParsableCommand {
             do throws(Errno) {
                 return try body()
             } catch {
-                throw StoreError.system(operation, path, error)
+                throw VarveError.system(operation, path, error)
             }
         }
     }

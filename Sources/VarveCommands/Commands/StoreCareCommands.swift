@@ -128,7 +128,7 @@ extension StoreCommands {
             }
             let left = report.left
             if left > 0 {
-                throw StoreError(
+                throw VarveError(
                     .failed,
                     "the store \"\(store.path)\" has \(left == 1 ? "a problem" : "\(left) problems")")
             }

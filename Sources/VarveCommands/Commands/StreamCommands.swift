@@ -58,7 +58,7 @@ struct StreamCommands: ParsableCommand {
             do throws(Errno) {
                 return try FileDescriptor.workingDirectory.open(file.path, [.readOnly])
             } catch {
-                throw StoreError.system("open the send stream", file.path, error)
+                throw VarveError.system("open the send stream", file.path, error)
             }
         }
     }

@@ -72,7 +72,7 @@ final class CommandContext {
         tolerateMissingPermissions()
         do {
             return try open(location.path)
-        } catch let error as StoreError
+        } catch let error as VarveError
             where !location.isGiven && [.notFound, .unsupported].contains(error.code)
         {
             logger.debug("no store is used: \(ErrorReport(error).text)")

@@ -59,7 +59,7 @@ extension CommandContext {
     private func hooksDriver() throws -> HooksDriver {
         guard let path = hooksPath(), let configuration = try HooksConfiguration.read(path) else {
             let looked = hooksPath().map { "\"\($0)\" is not there" } ?? "neither VARVE_HOOKS nor HOME is set"
-            throw StoreError(
+            throw VarveError(
                 .notFound,
                 "no hooks are configured: \(looked)", subject: hooksPath(), remedy: .configureHooks)
         }

@@ -11,13 +11,13 @@ enum ActiveSwapFile {
     ///   - subvolume: the root directory of the subvolume.
     ///   - path: of that directory, for the message where the file itself is not found.
     static func explanation(of error: BtrfsError, in subvolume: FileDescriptor, _ path: BytePath)
-        -> StoreError?
+        -> VarveError?
     {
         switch error.errno {
         case .textFileBusy:
             let file = find(in: subvolume)
             let what = file.map { "\"\($0)\"" } ?? "a file in \"\(path)\""
-            return StoreError(
+            return VarveError(
                 .unsupported,
                 "\(what) is a swap file in use, and btrfs takes no snapshot of \"\(path)\" meanwhile",
                 subject: file ?? path, remedy: .turnOffSwap(file)

@@ -11,7 +11,7 @@ import SystemPackage
 extension SnapshotStore {
     /// Opens a bundle that this store made.
     package func openBundle(_ path: BytePath) throws -> ActiveTree {
-        let noBundle = StoreError(
+        let noBundle = VarveError(
             .notFound, "\"\(path)\" is not a bundle of the btrfs driver (a subvolume with rootfs/ in it)",
             subject: path)
         let subvolume: SharedDescriptor
@@ -20,7 +20,7 @@ extension SnapshotStore {
         } catch {
             if error.errno == .noSuchFileOrDirectory { throw OpenBundle.isMissing(path) }
             if error.errno == .notDirectory { throw noBundle }
-            throw StoreError(error, "open the bundle", path)
+            throw VarveError(error, "open the bundle", path)
         }
         let rootfs = try attempt("open the bundle", path) { () throws(Errno) in
             try subvolume.fd.statusIfPresent(of: StoreLayout.rootfs)
@@ -56,7 +56,7 @@ extension SnapshotStore {
                 return StillTree(parent)
             }
         }
-        throw StoreError(
+        throw VarveError(
             .notFound,
             "the store \"\(path)\" does not hold the chain that the bundle \"\(bundle.path)\" came from",
             subject: bundle.path, remedy: .nameStoreOfBundle
@@ -81,7 +81,7 @@ extension SnapshotStore {
             }
         case nil: break
         }
-        throw StoreError(
+        throw VarveError(
             .notFound,
             "the store \"\(path)\" does not hold the chain that the bundle came from of which \"\(bundle.path)\" is a copy",
             subject: bundle.path, remedy: .nameStoreOfBundle)
@@ -106,7 +106,7 @@ extension SnapshotStore {
         return try BundleMetadata(parsing: bytes, of: file)
     }
 
-    func chainRecords(of bundle: ActiveTree) throws(StoreError) -> ChainRecords {
+    func chainRecords(of bundle: ActiveTree) throws(VarveError) -> ChainRecords {
         ChainRecords(
             try attempt("read the attributes of", bundle.path) { () throws(Errno) in
                 try bundle.subvolume.fd.extendedAttribute(StoreLayout.chainAttribute) ?? []
@@ -151,7 +151,7 @@ extension SnapshotStore {
         let bundle = try openBundle(path)
         let (parent, name) = try BundleRemoval.place(of: bundle.subvolume.fd, path)
         if let kind = try Self.kindOfOwn(in: parent.fd) {
-            throw StoreError(
+            throw VarveError(
                 .usage, "\"\(path)\" is \(kind) of a store, not a bundle", subject: path,
                 remedy: .name("a bundle"))
         }

@@ -38,7 +38,7 @@ extension SnapshotStore {
     /// of the chain that it came from, wherever it lies, but for what the store keeps itself. Bundles of other stores on the
     /// same file system are among them.
     ///
-    /// - Throws: `StoreError`, kind `unsupported`, for others than root.
+    /// - Throws: `VarveError`, kind `unsupported`, for others than root.
     package func bundles() throws -> [StoredBundle] {
         try requireTreeSearch("list the bundles of")
         // Who was deleted, and who was made, is in the tree of roots only after the next commit.

@@ -17,7 +17,7 @@ struct BundlePlace {
 
     private func check(_ store: SnapshotStore) throws {
         guard try store.holds(parent.fd, path.parent) else {
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "the bundle \"\(path)\" would not lie on the btrfs that holds the store \"\(store.path)\"",
                 subject: path,
@@ -31,8 +31,8 @@ struct BundlePlace {
         if !isOnSameMount { throw onAnotherMount }
     }
 
-    private var onAnotherMount: StoreError {
-        StoreError(
+    private var onAnotherMount: VarveError {
+        VarveError(
             .unsupported,
             "the bundle \"\(path)\" lies on another mount of the store's file system", subject: path,
             remedy: .name("it by a path below the store's own mount")
@@ -55,17 +55,17 @@ struct BundlePlace {
             if try parent.fd.statusIfPresent(of: name) != nil { try parent.fd.removeDirectory(name) }
             try move()
         } catch .fileExists {
-            throw StoreError(
+            throw VarveError(
                 .failed, "\"\(path)\" was made by somebody else meanwhile", subject: path,
                 remedy: .name("another bundle"))
         } catch .directoryNotEmpty {
-            throw StoreError(
+            throw VarveError(
                 .failed, "\"\(path)\" was filled by somebody else meanwhile", subject: path,
                 remedy: .name("another bundle"))
         } catch .improperLink {
             throw onAnotherMount
         } catch {
-            throw StoreError.system("put the bundle in", path, error)
+            throw VarveError.system("put the bundle in", path, error)
         }
     }
 }
@@ -85,7 +85,7 @@ extension SnapshotStore {
                 path = path.parent
                 continue
             } catch {
-                throw StoreError.system("look at", path, error)
+                throw VarveError.system("look at", path, error)
             }
             return try holds(opened.fd, path)
         }

@@ -39,7 +39,7 @@ struct OpenBundle {
         } catch {
             if error.errno == .noSuchFileOrDirectory { throw Self.isMissing(path) }
             if error.errno == .notDirectory { throw Self.notABundle(path) }
-            throw StoreError(error, "open the bundle", path)
+            throw VarveError(error, "open the bundle", path)
         }
         let file = path.appending(BundleMetadata.fileName)
         let bytes = try attempt("read", file) { [directory] () throws(Errno) -> [UInt8]? in
@@ -58,7 +58,7 @@ struct OpenBundle {
     private static func kind(_ directory: SharedDescriptor, _ manifest: Digest?, _ path: BytePath) throws
         -> BundleKind?
     {
-        func has(_ name: BytePath) throws(StoreError) -> Bool {
+        func has(_ name: BytePath) throws(VarveError) -> Bool {
             try attempt("look at", path.appending(name)) { () throws(Errno) in
                 try directory.fd.statusIfPresent(of: name) != nil
             }
@@ -85,23 +85,23 @@ struct OpenBundle {
         return isOfStore ? .copy : nil
     }
 
-    static func isMissing(_ path: BytePath) -> StoreError {
-        StoreError(
+    static func isMissing(_ path: BytePath) -> VarveError {
+        VarveError(
             .notFound,
             "there is no bundle \"\(path)\"", subject: path, remedy: .unpack(to: path, driver: nil))
     }
 
-    static func notABundle(_ path: BytePath) -> StoreError {
-        StoreError(
+    static func notABundle(_ path: BytePath) -> VarveError {
+        VarveError(
             .notFound,
             "\"\(path)\" is not a bundle: it needs rootfs/, and a record, an mtree file or a store that tells what it was unpacked as",
             subject: path
         )
     }
 
-    var notABundle: StoreError {
+    var notABundle: VarveError {
         guard manifest != nil else { return Self.notABundle(path) }
-        return StoreError(
+        return VarveError(
             .notFound,
             "\"\(path)\" does not say what it was unpacked as: it has \(BundleMetadata.fileName), but neither a record nor an mtree file of that image, nor the attribute \(StoreLayout.chainAttribute), which a copy without extended attributes loses",
             subject: path,
@@ -133,7 +133,7 @@ struct OpenBundle {
                 try attempt("put back", path) { [opened = work.opened] () throws(Errno) in
                     try opened.fd.rename(name, to: parent.fd, name, replacing: false)
                 }
-                throw StoreError.wasReplaced(path)
+                throw VarveError.wasReplaced(path)
             }
             do throws(LayerError) {
                 // The root file system first: it is a bundle until that is gone.
@@ -154,7 +154,7 @@ struct OpenBundle {
                 throw obstacle.explanation() ?? error
             }
             try work.remove(path)
-        } catch let error as StoreError where error.code == .noSpace {
+        } catch let error as VarveError where error.code == .noSpace {
             // No room to move it: what makes it a bundle goes first, in its place.
             try attempt("remove", path.appending(BundleMetadata.fileName)) { () throws(Errno) in
                 try bundle.directory.fd.unlink(BundleMetadata.fileName)
@@ -168,10 +168,10 @@ struct OpenBundle {
     }
 }
 
-extension StoreError {
+extension VarveError {
     /// A bundle that something else has taken the name of since it was opened.
-    static func wasReplaced(_ bundle: BytePath) -> StoreError {
-        StoreError(
+    static func wasReplaced(_ bundle: BytePath) -> VarveError {
+        VarveError(
             .failed,
             "\"\(bundle)\" was replaced by something else while it was to be deleted; nothing was deleted",
             subject: bundle, remedy: .tryAgain)
@@ -189,7 +189,7 @@ package enum BundleRemoval {
         let name = path.lastComponent
         guard !name.isEmpty, name != .current, name != ".." else {
             let known = (try? bundle.path()).flatMap { $0 == "/" ? nil : $0 }
-            throw StoreError(
+            throw VarveError(
                 .usage, "\"\(path)\" does not end with the name of a bundle, by which it is deleted",
                 subject: path, remedy: .name("it as \(known?.shellWord ?? "PATH/BUNDLE")"))
         }
@@ -197,13 +197,13 @@ package enum BundleRemoval {
         let parent: SharedDescriptor
         do throws(PlaceError) { parent = SharedDescriptor(try Place.directory(parentPath, .safeLinks)) } catch
         {
-            throw StoreError(error, "open the directory", parentPath)
+            throw VarveError(error, "open the directory", parentPath)
         }
         let isItself = try attempt("look at", path) { () throws(Errno) in
             try parent.fd.status(of: name).isSameFile(as: bundle.status())
         }
         guard isItself else {
-            throw StoreError(
+            throw VarveError(
                 .failed, "\"\(path)\" is a symbolic link", subject: path, remedy: .name("the bundle itself"))
         }
         return (parent, name)
@@ -218,19 +218,19 @@ package enum BundleRemoval {
         let directory: SharedDescriptor
         do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(path, .safeLinks)) } catch {
             if error.errno == .noSuchFileOrDirectory {
-                throw StoreError(
+                throw VarveError(
                     .notFound, "there is no bundle \"\(path)\" to delete", subject: path, remedy: .correctPath
                 )
             }
             if error.errno == .notDirectory { throw OpenBundle.notABundle(path) }
-            throw StoreError(error, "open the bundle", path)
+            throw VarveError(error, "open the bundle", path)
         }
         if try directory.fd.isSubvolume() {
             let rootfs = try attempt("look into", path) { () throws(Errno) in
                 try directory.fd.statusIfPresent(of: StoreLayout.rootfs)
             }
             guard rootfs?.isDirectory == true else {
-                throw StoreError(
+                throw VarveError(
                     .notFound, "\"\(path)\" is a subvolume, but no bundle: it has no rootfs/", subject: path,
                     remedy: [.current, ".."].contains(path.lastComponent)
                         ? nil : .follow("delete it with: btrfs subvolume delete \(path.shellWord)"))

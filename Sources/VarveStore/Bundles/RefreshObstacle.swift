@@ -12,20 +12,21 @@ struct RefreshObstacle {
     /// Throws if something forbids to replace `umoci.json` or to take away the files that say what the tree was so far.
     func check() throws {
         let directory: SharedDescriptor
-        do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(bundle, .safeLinks)) } catch {
-            throw StoreError(error, "open the bundle", bundle)
+        do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(bundle, .safeLinks)) } catch
+        {
+            throw VarveError(error, "open the bundle", bundle)
         }
         try check(.current, in: directory.fd, bundle)
         do throws(Errno) {
             try directory.fd.checkWritable(.current)
         } catch .readOnlyFileSystem {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "the bundle \"\(bundle)\" is read-only and cannot be refreshed", subject: bundle,
                 remedy: .makeWritable(bundle)
             )
         } catch {
-            throw StoreError.system("refresh the bundle", bundle, error)
+            throw VarveError.system("refresh the bundle", bundle, error)
         }
         let mounts = Set(
             ((try? directory.fd.path()).flatMap { try? MountTable.mounts(below: $0) } ?? []).map(\.point))
@@ -36,7 +37,7 @@ struct RefreshObstacle {
         for name in names where name == BundleMetadata.fileName || BundleMetadata.isState(name) {
             try check(name, in: directory.fd, bundle.appending(name))
             if let point = place?.appending(name), mounts.contains(point) {
-                throw StoreError(
+                throw VarveError(
                     .unsupported,
                     "the bundle \"\(bundle)\" cannot be refreshed: something is mounted at \"\(point)\"",
                     subject: bundle, remedy: .unmount(point, recursively: false))
@@ -49,7 +50,7 @@ struct RefreshObstacle {
     /// - Parameter path: of it, for the message.
     func check(_ name: BytePath, in directory: FileDescriptor, _ path: BytePath) throws {
         if let file = ProtectedFile(name, in: directory, path: path) {
-            throw StoreError.protected("the bundle \"\(bundle)\" cannot be refreshed", bundle, by: file)
+            throw VarveError.protected("the bundle \"\(bundle)\" cannot be refreshed", bundle, by: file)
         }
     }
 }

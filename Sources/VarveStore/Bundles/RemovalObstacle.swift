@@ -20,7 +20,7 @@ struct RemovalObstacle {
     /// bundle's, so root does not take them away.
     func check(parent: FileDescriptor, _ path: BytePath) throws {
         if let file = ProtectedFile(.current, in: parent, path: path) {
-            throw StoreError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
+            throw VarveError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
         }
     }
 
@@ -35,27 +35,27 @@ struct RemovalObstacle {
     }
 
     /// What made a deletion fail that was begun; nil if it can not be told.
-    func explanation() -> StoreError? { mount() ?? swapFile() ?? defaultSubvolume() }
+    func explanation() -> VarveError? { mount() ?? swapFile() ?? defaultSubvolume() }
 
-    private func mount() -> StoreError? {
+    private func mount() -> VarveError? {
         guard let place = try? directory.path(), let mounts = try? MountTable.mounts(below: place) else {
             return nil
         }
         let points = mounts.map(\.point)
         guard let point = points.min() else { return nil }
         let others = points.count > 1 ? " (and \(points.count - 1) more)" : ""
-        return StoreError(
+        return VarveError(
             .unsupported,
             "the bundle \"\(bundle)\" cannot be deleted: something is mounted at \"\(point)\"\(others)",
             subject: bundle, remedy: .unmount(point, recursively: points.count > 1)
         )
     }
 
-    private func swapFile() -> StoreError? {
+    private func swapFile() -> VarveError? {
         guard let place = try? directory.path(),
             let file = ActiveSwapFile.all().first(where: { $0.components.starts(with: place.components) })
         else { return nil }
-        return StoreError(
+        return VarveError(
             .unsupported,
             "the bundle \"\(bundle)\" cannot be deleted: \"\(file)\" is a swap file in use",
             subject: bundle, remedy: .turnOffSwap(file)
@@ -64,7 +64,7 @@ struct RemovalObstacle {
 
     /// The default subvolume of the file system, where it lies in the bundle or is it. Only root may ask, and only root may have
     /// made it that.
-    private func defaultSubvolume() -> StoreError? {
+    private func defaultSubvolume() -> VarveError? {
         guard Privileges.isRoot, (try? directory.isBtrfs()) == true,
             let info = try? directory.subvolumeInfo(),
             let inode = try? directory.status().inode
@@ -75,7 +75,7 @@ struct RemovalObstacle {
             let names = (try? search.names(toSubvolume: id)) ?? nil, names.starts(with: here)
         else { return nil }
         let path = names.dropFirst(here.count).reduce(bundle) { $0.appending($1) }
-        return StoreError(
+        return VarveError(
             .unsupported,
             "the bundle \"\(bundle)\" cannot be deleted: \"\(path)\" is the default subvolume of the file system",
             subject: bundle,
@@ -135,7 +135,7 @@ struct RemovalObstacle {
         if let file = ProtectedFile(.current, in: parent, path: path.directory)
             ?? ProtectedFile(.current, in: subvolume, path: path)
         {
-            throw StoreError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
+            throw VarveError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
         }
         try attempt("delete the subvolume", path) { () throws(Errno) in
             do throws(Errno) {
@@ -163,13 +163,13 @@ struct RemovalObstacle {
                 }
                 // The number that a name space shows for all users that it does not have may be the caller's own.
                 if status.uid == geteuid(), AnotherUser(status.uid).isKnown { return false }
-                throw StoreError(
+                throw VarveError(
                     .unsupported,
                     "the bundle \"\(bundle)\" cannot be deleted: the directory \"\(path())\" in it belongs to \(AnotherUser(status.uid))",
                     subject: bundle, remedy: .runAsRoot
                 )
             } catch {
-                throw StoreError.system("look into", path(), error)
+                throw VarveError.system("look into", path(), error)
             }
         }
         /// The entries of the directory that the way has reached. What is empty goes with its name alone.
@@ -184,7 +184,7 @@ struct RemovalObstacle {
             // The path is made only for a message: deep down, it is long.
             guard var file = ProtectedFile(name, in: parent, path: .current) else { return }
             file.path = path()
-            throw StoreError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
+            throw VarveError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
         }
         try checkProtection(.current, in: directory, bundle)
         var way: DirectoryDescent?

@@ -17,7 +17,7 @@ struct WorkDirectory: ~Copyable {
     private var isDone = false
 
     /// Makes one in `parent`, with mode 0700.
-    init(in parent: SharedDescriptor, path: BytePath) throws(StoreError) {
+    init(in parent: SharedDescriptor, path: BytePath) throws(VarveError) {
         Self.clean(parent)
         for _ in 0..<100 {
             let name = Self.prefix.appendingBytes(BytePath(randomName()))
@@ -40,7 +40,7 @@ struct WorkDirectory: ~Copyable {
             self.parent = parent
             return
         }
-        throw StoreError(
+        throw VarveError(
             .failed, "cannot make a work directory beside \"\(path)\"", subject: path, remedy: .tryAgain)
     }
 

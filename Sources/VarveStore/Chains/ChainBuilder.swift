@@ -91,7 +91,7 @@ package final class ChainBuilder {
         return opened
     }
 
-    private static let isGone = StoreError(.failed, "the tree that is built was taken away")
+    private static let isGone = VarveError(.failed, "the tree that is built was taken away")
 
     private func makeIfNeeded() throws {
         guard work == nil else { return }
@@ -179,7 +179,7 @@ package final class ChainBuilder {
     @discardableResult
     package func publish(_ name: ChainName) throws -> OpenChain {
         guard claim?.name == name else {
-            throw StoreError(.failed, "the chain \(name) is published by who has not claimed it")
+            throw VarveError(.failed, "the chain \(name) is published by who has not claimed it")
         }
         let source = try subvolume()
         try recordPublication(of: name, on: source.fd)
@@ -188,7 +188,7 @@ package final class ChainBuilder {
         try directory.removeStub(name.path)
         try source.fd.snapshot(to: directory.fd, name.path, readOnly: true)
         guard let chain = try store.chains.find(name) else {
-            throw StoreError(
+            throw VarveError(
                 .failed, "the chain \(name) vanished while it was published", subject: name.path,
                 remedy: .follow("do not delete chains by hand"))
         }

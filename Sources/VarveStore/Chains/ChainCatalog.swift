@@ -135,7 +135,7 @@ package final class ChainCatalog: Sendable {
             info: try chain.subvolume.fd.settledSubvolumeInfo())
         guard let fault = try fault(of: now) else { return }
         try SubvolumeDirectory.delete(name, in: directory)
-        throw StoreError(
+        throw VarveError(
             .failed, "the chain \(chain.name) was written to while it was used: \(fault)",
             subject: chain.name.path,
             remedy: .tryAgain)
@@ -154,7 +154,7 @@ package final class ChainCatalog: Sendable {
     func remove(_ name: ChainName, evenIfPinned: Bool) throws {
         try locks.withRemovalLock(on: name) {
             guard let chain = try directory.open(name.path) else {
-                throw StoreError(
+                throw VarveError(
                     .notFound, "the store in \"\(directory.store)\" has no chain \(name)", subject: name.path,
                     remedy: .listChains)
             }
@@ -162,12 +162,12 @@ package final class ChainCatalog: Sendable {
                 try attempt(
                     "lock the chain", name.path, { () throws(Errno) in try chain.fd.tryLock(.exclusive) })
             else {
-                throw StoreError(
+                throw VarveError(
                     .failed, "the chain \(name) is in use by another command", subject: name.path,
                     remedy: .tryAgainLater)
             }
             if !evenIfPinned, let pin = try pins.all().first(where: { $0.chain == name }) {
-                throw StoreError(
+                throw VarveError(
                     .failed, "the chain \(name) is kept for \"\(pin.owner)\"", subject: name.path,
                     remedy: .follow("remove there what is made of it"))
             }

@@ -42,7 +42,7 @@ extension PublicationRecord {
     ///
     /// - Parameter name: what errors name.
     static func read(from subvolume: FileDescriptor, _ name: @autoclosure () -> BytePath)
-        throws(StoreError) -> PublicationRecord?
+        throws(VarveError) -> PublicationRecord?
     {
         try attempt("read the attributes of", name()) { () throws(Errno) in
             try subvolume.extendedAttribute(StoreLayout.publicationAttribute).flatMap {

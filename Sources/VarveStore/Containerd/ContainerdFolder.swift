@@ -20,7 +20,7 @@ package struct ContainerdFolder {
     }
 
     /// What lies in `containerd/`, by name.
-    func entries() throws(StoreError) -> [DirectoryEntry] {
+    func entries() throws(VarveError) -> [DirectoryEntry] {
         guard let directory else { return [] }
         return try attempt("list", store.path.appending(StoreLayout.containerd)) { () throws(Errno) in
             try directory.fd.entries()
@@ -37,7 +37,7 @@ package struct ContainerdFolder {
     /// - Throws: `VarveError`, `notFound` if there is nothing of that ID.
     package func place(_ id: String) throws -> ContainerdPlace {
         guard let place = try placeIfPresent(id) else {
-            throw StoreError(
+            throw VarveError(
                 .notFound,
                 "the store \"\(store.path)\" has nothing of a containerd \"\(BytePath.excerpt(id.utf8))\"",
                 subject: BytePath(id), remedy: .listContainerds)

@@ -29,7 +29,7 @@ package struct ContainerdPlace: Sendable {
         let name = StoreLayout.containerd.appending(BytePath(id))
         let path = store.path.appending(name)
         self.path = path
-        func open(_ name: BytePath) throws(StoreError) -> SharedDescriptor? {
+        func open(_ name: BytePath) throws(VarveError) -> SharedDescriptor? {
             try attempt("open", path.appending(name)) { () throws(Errno) -> SharedDescriptor? in
                 do throws(Errno) {
                     return SharedDescriptor(try directory.fd.openDirectory(name))
@@ -46,7 +46,7 @@ package struct ContainerdPlace: Sendable {
 
     /// Keeps every daemon from serving it for as long as the value is there; nil while one does. A daemon that starts meanwhile waits
     /// for a moment (`isServed`).
-    func lock() throws(StoreError) -> HeldLock? {
+    func lock() throws(VarveError) -> HeldLock? {
         try attempt("lock", path) { () throws(Errno) in
             // On an open description of its own: one and the same has one lock.
             let opened = SharedDescriptor(try directory.fd.openDirectory(.current))
@@ -192,13 +192,13 @@ package struct ContainerdPlace: Sendable {
     @discardableResult
     package func forget(_ cancellation: Cancellation) throws -> Int {
         guard let lock = try lock() else {
-            throw StoreError(
+            throw VarveError(
                 .failed, "a daemon serves the containerd \"\(id)\" from the store \"\(store.path)\"",
                 subject: path, remedy: .endDaemon(id))
         }
         let state = try state()
         if let point = try mounts().values.joined().min() {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "the snapshots of the containerd \"\(id)\" are in use: one of them is mounted at \"\(point)\"",
                 subject: path, remedy: .unmount(point, recursively: false))

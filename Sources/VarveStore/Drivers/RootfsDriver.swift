@@ -15,7 +15,7 @@ package struct RootfsDriver: StorageDriver {
     }
 
     package func freeze(_ context: RepackContext) throws -> any FrozenBundle {
-        throw StoreError(
+        throw VarveError(
             .usage,
             "\"\(context.bundle)\" is a root file system alone, which cannot be repacked",
             subject: context.bundle, remedy: .follow("unpack a bundle"))
@@ -39,12 +39,12 @@ private final class RootfsUnpack: CumulativeUnpack {
     /// No layer need say anything of the root directory.
     private static func makeTree(
         in work: borrowing WorkDirectory, _ owner: (uid: UInt32, gid: UInt32)?, _ path: BytePath
-    ) throws(StoreError) -> SharedDescriptor {
+    ) throws(VarveError) -> SharedDescriptor {
         do throws(Errno) {
             try work.opened.fd.makeRootfs(owner: owner)
             return SharedDescriptor(try work.opened.fd.openDirectory(StoreLayout.rootfs))
         } catch {
-            throw StoreError.system("make the directory", path, error)
+            throw VarveError.system("make the directory", path, error)
         }
     }
 

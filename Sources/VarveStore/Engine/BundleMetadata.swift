@@ -52,8 +52,8 @@ package struct BundleMetadata: Sendable {
     }
 
     package init(parsing bytes: [UInt8], of file: BytePath) throws {
-        func damaged(_ reason: String) -> StoreError {
-            StoreError(
+        func damaged(_ reason: String) -> VarveError {
+            VarveError(
                 .invalidInput, "\"\(file)\" is damaged: \(reason)", subject: file,
                 remedy: .unpackAgain(losesChanges: false))
         }
@@ -95,7 +95,7 @@ package struct BundleMetadata: Sendable {
         }
         // umoci's OCIStandardWhiteout. With overlayfs's, devices in the tree mean deletions.
         if let mode = object["whiteout_mode"], !mode.isNull, mode.int64 != 0 {
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "\"\(file)\" says that deletions in the bundle are kept as overlayfs keeps them, which is not known here",
                 subject: file, remedy: .unpackAgain(losesChanges: false)

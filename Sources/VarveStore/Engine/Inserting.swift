@@ -36,12 +36,12 @@ package struct Inserting: Sendable {
             try FileDescriptor.workingDirectory.status(of: source)
         }
         if isOpaque, !status.isDirectory {
-            throw StoreError(
+            throw VarveError(
                 .usage, "\"\(source)\" is not a directory, and only a directory can hide what was in another",
                 subject: source)
         }
         if target == .current, !status.isDirectory {
-            throw StoreError(
+            throw VarveError(
                 .usage, "\"\(source)\" cannot be the root of an image: it is not a directory",
                 subject: source, remedy: .name("its place"))
         }
@@ -49,7 +49,7 @@ package struct Inserting: Sendable {
         let directory = status.isDirectory ? source : parent.isEmpty ? .current : parent
         let root: SharedDescriptor
         do throws(PlaceError) { root = SharedDescriptor(try Place.directory(directory, .safeLinks)) } catch {
-            throw StoreError(error, "open the directory", directory)
+            throw VarveError(error, "open the directory", directory)
         }
         let inTree = status.isDirectory ? BytePath.current : source.lastComponent
         let changes =
@@ -73,7 +73,7 @@ package struct Inserting: Sendable {
     package func delete(_ target: BytePath) throws -> (Descriptor, DiffID) {
         let target = try Self.target(target)
         guard target != .current else {
-            throw StoreError(
+            throw VarveError(
                 .usage, "the root of an image cannot be deleted", subject: target,
                 remedy: .name("what is in it"))
         }
@@ -90,7 +90,7 @@ package struct Inserting: Sendable {
     package func add(archive: BytePath) throws -> (Descriptor, DiffID) {
         let place: SharedDescriptor
         do throws(PlaceError) { place = SharedDescriptor(try Place.handle(archive, .safeLinks)) } catch {
-            throw StoreError(error, "open the archive", archive)
+            throw VarveError(error, "open the archive", archive)
         }
         let file = SharedDescriptor(
             try attempt("open the archive", archive) { () throws(Errno) in
@@ -102,7 +102,7 @@ package struct Inserting: Sendable {
             do {
                 while try reader.nextEntry() != nil { try cancellation.check() }
             } catch let error as TarError {
-                throw StoreError(
+                throw VarveError(
                     .invalidInput,
                     "\"\(archive)\" is not an uncompressed tar archive that can be a layer: \(error.problem)",
                     subject: archive, remedy: error.remedy, cause: error)
@@ -123,7 +123,7 @@ package struct Inserting: Sendable {
                 continue
             }
             guard !part.hasPrefix(Whiteout.prefix) else {
-                throw StoreError(
+                throw VarveError(
                     .usage,
                     "nothing can be called \"\(target)\": names that begin with \".wh.\" mean deletions in a layer",
                     subject: target

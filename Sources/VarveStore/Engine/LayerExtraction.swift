@@ -64,7 +64,7 @@ package struct LayerExtraction: Sendable {
             try onEntry(bytesRead.count)
         }
         guard let archive = stream.archive else {
-            throw StoreError(.failed, "the layer \(layer.digest) ended before its DiffID was known")
+            throw VarveError(.failed, "the layer \(layer.digest) ended before its DiffID was known")
         }
         return Extracted(diffID: archive.diffID, size: archive.size, omissions: applier.omissions)
     }

@@ -55,11 +55,11 @@ final class LayerStream {
     private func explain(_ error: any Error) -> any Error {
         switch error {
         case let error as TarError:
-            StoreError(
+            VarveError(
                 .invalidInput, "the layer \(layer.digest) is not valid: \(error.problem)",
                 subject: BytePath("\(layer.digest)"), remedy: error.remedy, cause: error)
         case let error as CodecError:
-            StoreError(
+            VarveError(
                 .invalidInput, "the layer \(layer.digest) is not valid: \(error.problem)",
                 subject: BytePath("\(layer.digest)"), remedy: error.remedy, cause: error)
         default:
@@ -121,7 +121,7 @@ private final class DiffIDObserver: ByteObserver {
     func finish() throws {
         let actual = hasher.finish()
         if let expected, actual != expected.digest {
-            throw StoreError(
+            throw VarveError(
                 .invalidInput,
                 "the layer \(blob.digest) is not what the image's configuration says: its DiffID is \(actual), not \(expected)",
                 subject: BytePath("\(blob.digest)"), remedy: .getImageAgain

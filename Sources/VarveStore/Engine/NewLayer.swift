@@ -18,7 +18,7 @@ package enum NewLayer {
     ) throws -> (Descriptor, DiffID) {
         let blob = try blobs.makeBlob()
         let (diffID, size) = try write(to: blob, compression, threads: threads, archive: archive)
-        guard let stored = blob.stored else { throw StoreError(.failed, "the new layer was not stored") }
+        guard let stored = blob.stored else { throw VarveError(.failed, "the new layer was not stored") }
         let layer = Descriptor(mediaType: compression.mediaType, digest: stored.digest, size: stored.size)
         return (size != stored.size ? layer.annotated(sizeKey, "\(size)") : layer, diffID)
     }

@@ -43,7 +43,7 @@ struct ParallelExtraction {
     func run(_ unpack: any StackingUnpack, from first: Int) throws {
         let inPlace = unpack.lowerLayers
         guard inPlace.count == first else {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "the store has \(first) layers in place and told the directories of \(inPlace.count); layers cannot be extracted beside them"
             )
@@ -82,7 +82,7 @@ struct ParallelExtraction {
         } catch {
             state.fail(
                 layers.count,
-                StoreError(
+                VarveError(
                     .failed, "cannot start a thread: \(error)", remedy: .raiseLimit(.processes)))
         }
         do {

@@ -147,7 +147,7 @@ public struct Repacking: Sendable {
         try layout.checkFolderIsInside()
         if options.refreshesBundle { try RefreshObstacle(bundle).check() }
         if let manifest = metadata.path.last?.digest, !layout.holdsBlob(manifest) {
-            throw StoreError(
+            throw VarveError(
                 .notFound,
                 "\"\(layout.path)\" must be the layout that the bundle \"\(bundle)\" came from, and does not hold its image \(manifest)",
                 subject: layout.path, remedy: .name("that layout, or copy the image into this one")
@@ -267,20 +267,21 @@ public struct Repacking: Sendable {
         let file = bundle.appending(BundleMetadata.fileName)
         let bytes: [UInt8]
         let directory: SharedDescriptor
-        do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(bundle, .safeLinks)) } catch {
+        do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(bundle, .safeLinks)) } catch
+        {
             if error.errno == .noSuchFileOrDirectory { throw OpenBundle.isMissing(bundle) }
-            throw StoreError(error, "open the bundle", bundle)
+            throw VarveError(error, "open the bundle", bundle)
         }
         do throws(Errno) {
             bytes = try directory.fd.readFile(BundleMetadata.fileName, limit: BundleMetadata.limit)
         } catch .noSuchFileOrDirectory {
-            throw StoreError(
+            throw VarveError(
                 .notFound,
                 "\"\(bundle)\" is no bundle, or not any more: it has no \(BundleMetadata.fileName)",
                 subject: bundle, remedy: .unpack(to: bundle, driver: nil)
             )
         } catch {
-            throw StoreError.system("read", file, error)
+            throw VarveError.system("read", file, error)
         }
         return try BundleMetadata(parsing: bytes, of: file)
     }

@@ -34,7 +34,7 @@ extension Unpacking {
         }
         let root: SharedDescriptor
         do throws(PlaceError) { root = SharedDescriptor(try Place.directory(rootfs, .safeLinks)) } catch {
-            throw StoreError(error, "open the root file system", rootfs)
+            throw VarveError(error, "open the root file system", rootfs)
         }
         return try runtimeConfiguration(
             config, rootfs: root, path: path ?? rootfs.description, owners: owners, hostname: hostname)

@@ -29,14 +29,14 @@ struct UnpackAllowance: Sendable {
     }
 
     /// What is to be said of an error that is one of these limits; nil for any other.
-    func explain(_ error: TarError, _ layer: Descriptor) -> StoreError? {
+    func explain(_ error: TarError, _ layer: Descriptor) -> VarveError? {
         let (what, limit): (String, VarveError.Limit)
         switch error.reason {
         case .tooLarge: (what, limit) = ("\(limits.size) bytes", .imageSize)
         case .tooManyEntries: (what, limit) = ("\(limits.entries) entries", .imageEntries)
         default: return nil
         }
-        return StoreError(
+        return VarveError(
             .invalidInput,
             "the image unpacks to more than \(what), which its layer \(layer.digest) exceeds",
             subject: BytePath("\(layer.digest)"), remedy: .raiseLimit(limit)

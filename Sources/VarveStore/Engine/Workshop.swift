@@ -61,7 +61,7 @@ public final class Workshop: Sendable {
 
     /// A call, given its place, or the error that there is none for it. What it returns is called once the place is free
     /// again.
-    package typealias Call = @Sendable (Result<WorkPlace, StoreError>) -> () -> Void
+    package typealias Call = @Sendable (Result<WorkPlace, VarveError>) -> () -> Void
 
     private struct Request: Sendable {
         var ticket: WorkTicket
@@ -152,7 +152,7 @@ public final class Workshop: Sendable {
                 state.threads -= 1
                 return state.threads == 0 ? state.takeAll() : []
             }
-            let failure = StoreError(
+            let failure = VarveError(
                 .failed, "cannot start a thread: \(error)", remedy: .raiseLimit(.processes))
             for request in abandoned { request.call(.failure(failure))() }
         }

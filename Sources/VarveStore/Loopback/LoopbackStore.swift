@@ -31,14 +31,14 @@ package enum LoopbackStore {
         at path: BytePath, size: Int64, logger: Logger, cancellation: Cancellation = Cancellation()
     ) throws -> SnapshotStore {
         guard size >= minimumSize else {
-            throw StoreError(
+            throw VarveError(
                 .usage,
                 "a loopback store needs at least \(minimumSize >> 20) MiB", subject: path,
                 remedy: .enlargeLoopback(atLeast: minimumSize))
         }
         let image = image(of: path)
         guard geteuid() == 0 else {
-            throw StoreError(
+            throw VarveError(
                 .unsupported, "only root may mount \"\(image)\"", subject: image, remedy: .createStoreOnBtrfs)
         }
         var made = MadeDirectories()
@@ -65,7 +65,7 @@ package enum LoopbackStore {
         let entries = try attempt("list the directory", path) { () throws(Errno) in try directory.fd.entries()
         }
         guard entries.isEmpty else {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(path)\" cannot become a loopback store: it is not empty", subject: path,
                 remedy: .name("an empty directory"))
@@ -128,9 +128,9 @@ package enum LoopbackStore {
                 directory = SharedDescriptor(
                     try Place.directory(parent.isEmpty ? .current : parent, .own))
             } catch {
-                throw StoreError(error, "\"\(finished)\" cannot be the image of a store")
+                throw VarveError(error, "\"\(finished)\" cannot be the image of a store")
             }
-            let exists = StoreError(
+            let exists = VarveError(
                 .failed,
                 "\"\(finished)\" exists already", subject: finished,
                 remedy: .mountStore(store, isNew: true))
@@ -142,14 +142,14 @@ package enum LoopbackStore {
             }
             let status = try attempt("look at", path) { [file] () throws(Errno) in try file.fd.status() }
             guard status.isRegular, status.uid == geteuid(), status.linkCount == 1 else {
-                throw StoreError(
+                throw VarveError(
                     .failed, "\"\(path)\" is not an image that varve began", subject: path,
                     remedy: .remove(or: nil))
             }
             // The loop device has a file of its own open, so the lock goes with the process that makes the store.
             guard try attempt("lock", path, { [file] () throws(Errno) in try file.fd.tryLock(.exclusive) })
             else {
-                throw StoreError(
+                throw VarveError(
                     .failed, "another command makes the store \"\(store)\" just now", subject: store,
                     remedy: .wait)
             }
@@ -187,12 +187,12 @@ package enum LoopbackStore {
             file = try Place.ownFile(image, [.readWrite])
         } catch {
             guard let errno = error.errno else {
-                throw StoreError(error, "the store at \"\(path)\" is not safe to mount")
+                throw VarveError(error, "the store at \"\(path)\" is not safe to mount")
             }
             guard errno == .noSuchFileOrDirectory else {
-                throw StoreError.system("open the image file", image, errno)
+                throw VarveError.system("open the image file", image, errno)
             }
-            throw StoreError(
+            throw VarveError(
                 .notFound,
                 "there is no loopback store at \"\(path)\" (\"\(image)\" is missing)", subject: path,
                 remedy: .createLoopbackStore(path, otherwise: false)
@@ -210,19 +210,19 @@ package enum LoopbackStore {
                 device.path, at: path, type: "btrfs", flags: .noAccessTime, options: "user_subvol_rm_allowed")
             extendLifetime(device)
         } catch .notPermitted {
-            throw StoreError(
+            throw VarveError(
                 .unsupported, "only root may mount \"\(image)\"", subject: image, remedy: .runAsRoot)
         } catch .permissionDenied {
-            throw StoreError(
+            throw VarveError(
                 .unsupported, "only root may mount \"\(image)\"", subject: image, remedy: .runAsRoot)
         } catch  where error == Errno(rawValue: ENODEV) {
-            throw StoreError(
+            throw VarveError(
                 .unsupported, "this kernel has no btrfs", subject: path, remedy: .loadModule("btrfs"))
         } catch .noSuchFileOrDirectory {
-            throw StoreError(
+            throw VarveError(
                 .unsupported, "this host has no loop devices", subject: path, remedy: .loadModule("loop"))
         } catch {
-            throw StoreError.system("mount the store at", path, error)
+            throw VarveError.system("mount the store at", path, error)
         }
     }
 
@@ -231,28 +231,28 @@ package enum LoopbackStore {
         // By its path: the kernel would follow a link of another user to any mount.
         do throws(PlaceError) { _ = try Place.directory(path, .own) } catch {
             if error.errno == nil {
-                throw StoreError(error, "the store at \"\(path)\" is not safe to unmount")
+                throw VarveError(error, "the store at \"\(path)\" is not safe to unmount")
             }
         }
         guard try isMountPoint(path) else {
-            throw StoreError(.notFound, "no store is mounted at \"\(path)\"", subject: path)
+            throw VarveError(.notFound, "no store is mounted at \"\(path)\"", subject: path)
         }
         do throws(Errno) {
             try VarveSystem.unmount(path)
         } catch .resourceBusy {
-            throw StoreError(
+            throw VarveError(
                 .failed,
                 "\"\(path)\" is in use", subject: path, remedy: .endUsers(of: path)
             )
         } catch .notPermitted {
-            throw StoreError(
+            throw VarveError(
                 .unsupported, "only root may unmount \"\(path)\"", subject: path, remedy: .runAsRoot)
         } catch {
-            throw StoreError.system("unmount", path, error)
+            throw VarveError.system("unmount", path, error)
         }
     }
 
-    private static func isMountPoint(_ path: BytePath) throws(StoreError) -> Bool {
+    private static func isMountPoint(_ path: BytePath) throws(VarveError) -> Bool {
         let here = FileDescriptor.workingDirectory
         return try attempt("look at", path) { () throws(Errno) in
             let directory = try here.open(path, [.directory, .path])
@@ -275,14 +275,14 @@ package enum LoopbackStore {
             ).run(check: { try cancellation.check() })
         } catch let error as PlaceError {
             guard error.errno == .noSuchFileOrDirectory else {
-                throw StoreError(error, "mkfs.btrfs is not run")
+                throw VarveError(error, "mkfs.btrfs is not run")
             }
-            throw StoreError(
+            throw VarveError(
                 .unsupported, "mkfs.btrfs is not installed", subject: "mkfs.btrfs",
                 remedy: .install("btrfs-progs")
             )
         } catch let error as Errno {
-            throw StoreError.system("run mkfs.btrfs on", image, error)
+            throw VarveError.system("run mkfs.btrfs on", image, error)
         }
         guard outcome.ending != .exited(status: 0) else { return }
         // It does not say which error it met: where there is no room for what it writes, this meets it too.
@@ -290,7 +290,7 @@ package enum LoopbackStore {
             let file = try FileDescriptor.workingDirectory.open(image, [.readWrite, .noFollow])
             try file.fd.allocate(bytes: 16 << 20)
         }
-        throw StoreError(
+        throw VarveError(
             .failed,
             "mkfs.btrfs cannot format \"\(image)\": \(outcome.lastWords ?? "\(outcome.ending)")",
             subject: image)

@@ -141,7 +141,7 @@ public struct GarbageCollection: Sendable {
         var everything: HeldLock?
         do {
             held = try hold(unneeded, byName: true)
-        } catch let error as StoreError where error.code == .noSpace {
+        } catch let error as VarveError where error.code == .noSpace {
             // No room for the locks' files: the locks of all names at once need none.
             everything = try attempt("lock", StoreLayout.locks) { () throws(Errno) in
                 try store.locks.tryLockEverything()
@@ -225,7 +225,7 @@ extension SnapshotStore {
             _ = try search.inodeItem(TreeSearch.firstInode)
         } catch {
             guard error.errno == .notPermitted else { throw error }
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "cannot \(operation) \"\(path)\": only root may see all subvolumes of a file system",
                 subject: path, remedy: .runAsRoot

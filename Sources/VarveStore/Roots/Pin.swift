@@ -1,4 +1,4 @@
-import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// A lasting reason not to collect a chain from which nothing descends: somebody, a daemon, has a record that speaks of
@@ -27,7 +27,7 @@ package struct PinFolder: Sendable {
     }
 
     /// All pins, in no order. Those of an owner may name chains that are not there any more.
-    package func all() throws(StoreError) -> [Pin] {
+    package func all() throws(VarveError) -> [Pin] {
         var result: [Pin] = []
         for entry in try entries(StoreLayout.pins) {
             // What somebody else put there is no owner's.
@@ -38,14 +38,14 @@ package struct PinFolder: Sendable {
     }
 
     /// The pins of one owner.
-    package func pins(of owner: String) throws(StoreError) -> [Pin] {
+    package func pins(of owner: String) throws(VarveError) -> [Pin] {
         try entries(StoreLayout.pins.appending(try StoreLayout.ownerName(owner))).compactMap { entry in
             entry.name.string.flatMap { ChainName($0) }.map { Pin(owner: owner, chain: $0) }
         }
     }
 
     /// Keeps a chain until the pin is removed. The chain is open, so leased: nobody deletes it meanwhile.
-    package func add(_ chain: OpenChain, for owner: String) throws(StoreError) {
+    package func add(_ chain: OpenChain, for owner: String) throws(VarveError) {
         let folder = StoreLayout.pins.appending(try StoreLayout.ownerName(owner))
         let name = chain.name.path
         try attempt("keep the chain", name) { [directory] () throws(Errno) in
@@ -62,7 +62,7 @@ package struct PinFolder: Sendable {
     }
 
     /// Does nothing if there is no such pin.
-    package func remove(_ pin: Pin) throws(StoreError) {
+    package func remove(_ pin: Pin) throws(VarveError) {
         let folder = StoreLayout.pins.appending(try StoreLayout.ownerName(pin.owner))
         try attempt("give up the chain", pin.chain.path) { [directory] () throws(Errno) in
             do throws(Errno) {
@@ -73,7 +73,7 @@ package struct PinFolder: Sendable {
         }
     }
 
-    private func entries(_ place: BytePath) throws(StoreError) -> [DirectoryEntry] {
+    private func entries(_ place: BytePath) throws(VarveError) -> [DirectoryEntry] {
         try attempt("list", path.appending(place)) { [directory] () throws(Errno) in
             do throws(Errno) {
                 let opened = try directory.fd.openDirectory(place)

@@ -47,7 +47,7 @@ package struct BundleRun: Sendable {
         }
         let rootfs = try attempt("find the path of", bundle) { () throws(Errno) in try root.fd.path() }
         guard let rootfsText = rootfs.string else {
-            throw StoreError(
+            throw VarveError(
                 .unsupported, "the path of \"\(bundle)\" is not UTF-8, which a runtime's configuration is",
                 subject: bundle)
         }
@@ -96,10 +96,10 @@ package struct BundleRun: Sendable {
         let file = bundle.appending("config.json")
         var own: OwnedDescriptor?
         do throws(PlaceError) { own = try Place.ownFile(file, [.readOnly]) } catch {
-            if error.errno != .noSuchFileOrDirectory { throw StoreError(error, "\"\(file)\" is not used") }
+            if error.errno != .noSuchFileOrDirectory { throw VarveError(error, "\"\(file)\" is not used") }
         }
         guard let own else {
-            throw StoreError(
+            throw VarveError(
                 .notFound, "the bundle \"\(bundle)\" has no config.json", subject: file,
                 remedy: .follow("make one with: varve raw runtime-config"))
         }
@@ -108,16 +108,16 @@ package struct BundleRun: Sendable {
         }
         do {
             if let object = try JSONValue(parsing: bytes).object { return object }
-            throw StoreError(.invalidInput, "\"\(file)\" is not a runtime configuration", subject: file)
+            throw VarveError(.invalidInput, "\"\(file)\" is not a runtime configuration", subject: file)
         } catch let error as JSONSyntaxError {
-            throw StoreError(.invalidInput, "\"\(file)\" is not JSON: \(error)", subject: file, cause: error)
+            throw VarveError(.invalidInput, "\"\(file)\" is not JSON: \(error)", subject: file, cause: error)
         }
     }
 
-    private func check(_ bind: RunConfiguration.Bind) throws(StoreError) {
+    private func check(_ bind: RunConfiguration.Bind) throws(VarveError) {
         let source = BytePath(bind.source)
         do throws(Errno) { _ = try FileDescriptor.workingDirectory.open(source, [.path]) } catch {
-            throw StoreError.system("find what is to be mounted,", source, error)
+            throw VarveError.system("find what is to be mounted,", source, error)
         }
     }
 
@@ -126,13 +126,13 @@ package struct BundleRun: Sendable {
             let path: BytePath
             do throws(PlaceError) { path = try SupervisedProgram.ownProgram(name) } catch {
                 if error.errno == .noSuchFileOrDirectory { continue }
-                throw StoreError(error, "\"\(name)\" is not run")
+                throw VarveError(error, "\"\(name)\" is not run")
             }
             // Without root there are no control groups to be made. As root there are, by the file system: no systemd need run.
             let isCrun = path.lastComponent == "crun"
             return (path, isCrun && geteuid() != 0 ? ["--cgroup-manager=disabled"] : [])
         }
-        throw StoreError(
+        throw VarveError(
             .unsupported,
             runtime.map { "the runtime \"\($0)\" is not there" }
                 ?? "there is no container runtime: neither crun nor runc",
@@ -150,7 +150,7 @@ package struct BundleRun: Sendable {
         let own = unsafe getenv("XDG_RUNTIME_DIR").flatMap { unsafe BytePath(String(cString: $0)) }
         let place = geteuid() == 0 ? "/run" : own ?? "/tmp"
         do throws(PlaceError) { return SharedDescriptor(try Place.directory(place, .closedToOthers)) } catch {
-            throw StoreError(error, "use the directory", place)
+            throw VarveError(error, "use the directory", place)
         }
     }
 

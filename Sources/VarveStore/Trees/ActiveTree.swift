@@ -23,7 +23,7 @@ package struct ActiveTree: Sendable {
     }
 
     /// The root directory of the tree.
-    package func rootfs() throws(StoreError) -> SharedDescriptor {
+    package func rootfs() throws(VarveError) -> SharedDescriptor {
         SharedDescriptor(
             try attempt("open", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
                 try subvolume.fd.openDirectory(StoreLayout.rootfs)
@@ -150,7 +150,7 @@ package final class FrozenTree {
             // No inode of the snapshot changes on its way, so it stays the ancestor that deltas by transid need.
             try snapshot.keep(subvolume.fd, in: target, as: name)
         } catch let error as Errno {
-            throw StoreError.system("keep the frozen state of", path, error)
+            throw VarveError.system("keep the frozen state of", path, error)
         }
     }
 }

@@ -31,7 +31,7 @@ package final class DaemonTrees: Sendable {
     /// - Throws: `VarveError`, also if another process has them.
     package init(_ store: SnapshotStore, id: String) throws {
         guard Self.isValid(id) else {
-            throw StoreError(
+            throw VarveError(
                 .usage,
                 "\"\(BytePath.excerpt(id.utf8))\" cannot be the name of a containerd: it takes 1 to 64 letters, digits, \"-\", \"_\" and \".\", and no \".\" at its start"
             )
@@ -41,7 +41,7 @@ package final class DaemonTrees: Sendable {
         let all = try Self.directory(StoreLayout.containerd, in: store.directory, store.path)
         let own = try Self.directory(name, in: all, store.path.appending(StoreLayout.containerd))
         guard try attempt("lock", shown, { () throws(Errno) in try own.fd.tryLock(.exclusive) }) else {
-            throw StoreError(
+            throw VarveError(
                 .failed, "another process serves the containerd \"\(id)\" from \"\(store.path)\"",
                 subject: shown,
                 remedy: .follow("end it, or give this one another ID"))
@@ -116,7 +116,7 @@ package final class DaemonTrees: Sendable {
     /// A tree, open: the root directory of its subvolume.
     package func open(_ number: UInt64) throws -> SharedDescriptor {
         guard let opened = try trees.open(Self.name(number)), try opened.fd.isSubvolume() else {
-            throw StoreError(
+            throw VarveError(
                 .notFound, "the tree \"\(path.appending(Self.name(number)))\" is gone",
                 subject: path.appending(Self.name(number)),
                 remedy: .follow("remove the snapshot, and let containerd unpack the image again"))
@@ -187,7 +187,7 @@ package final class DaemonTrees: Sendable {
             return
         }
         let shown = path.appending(Self.name(number))
-        throw StoreError(
+        throw VarveError(
             .failed, "the tree \"\(shown)\" is not used: \(fault)", subject: shown,
             remedy: .follow("remove the snapshot, and let containerd unpack the image again"))
     }
@@ -390,7 +390,7 @@ package final class DaemonTrees: Sendable {
             }
             return extracted
         } catch LayerError.system(let operation, let path, let errno) where errno.isOutOfSpace {
-            throw StoreError(
+            throw VarveError(
                 .noSpace, "cannot \(operation) \"\(path)\": \(errno)", subject: path,
                 remedy: .freeSpace(near: self.path))
         }

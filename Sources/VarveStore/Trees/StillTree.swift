@@ -60,7 +60,7 @@ package struct StillTree {
     /// The root directory of the tree.
     ///
     /// - Parameter subject: what it is the base of, for errors.
-    package func rootfs(for subject: BytePath) throws(StoreError) -> SharedDescriptor {
+    package func rootfs(for subject: BytePath) throws(VarveError) -> SharedDescriptor {
         SharedDescriptor(
             try attempt(path == nil ? "open the base of" : "open", path ?? subject) { () throws(Errno) in
                 try subvolume.fd.openDirectory(StoreLayout.rootfs)

@@ -44,7 +44,7 @@ package struct WorkArea: Sendable {
             }
             return work
         }
-        throw StoreError(
+        throw VarveError(
             .failed, "cannot lock a work area in \"\(directory.store)\"", subject: directory.store,
             remedy: .tryAgain)
     }
@@ -119,7 +119,7 @@ package struct WorkArea: Sendable {
                     try move()
                 }
             } catch .noSuchFileOrDirectory {
-                throw StoreError(.notFound, "\"\(name)\" is not there (any more)", subject: name)
+                throw VarveError(.notFound, "\"\(name)\" is not there (any more)", subject: name)
             } catch .improperLink {
                 // On another mount of the file system.
             } catch .readOnlyFileSystem {
@@ -127,7 +127,7 @@ package struct WorkArea: Sendable {
             } catch .noSpace {
                 // Deleting takes less room than moving: btrfs keeps some for it.
             } catch {
-                throw StoreError.system("move away", shown, error)
+                throw VarveError.system("move away", shown, error)
             }
         }
         let workName = work.name
@@ -141,7 +141,7 @@ package struct WorkArea: Sendable {
         }
         guard isRight else {
             if isMoved { try? directory.fd.rename(workName, to: parent, name, replacing: false) }
-            throw StoreError.wasReplaced(shown)
+            throw VarveError.wasReplaced(shown)
         }
         if isMoved {
             do throws(BtrfsError) {
@@ -191,21 +191,21 @@ struct WorkSubvolume: ~Copyable {
     /// Its root directory.
     ///
     /// - Parameter subject: what it is of, for errors.
-    func open(for subject: BytePath? = nil) throws(StoreError) -> SharedDescriptor {
+    func open(for subject: BytePath? = nil) throws(VarveError) -> SharedDescriptor {
         try open(.current, subject)
     }
 
     /// The root file system in it.
-    func openRootfs(for subject: BytePath? = nil) throws(StoreError) -> SharedDescriptor {
+    func openRootfs(for subject: BytePath? = nil) throws(VarveError) -> SharedDescriptor {
         try open(StoreLayout.rootfs, subject)
     }
 
-    private func open(_ path: BytePath, _ subject: BytePath?) throws(StoreError) -> SharedDescriptor {
+    private func open(_ path: BytePath, _ subject: BytePath?) throws(VarveError) -> SharedDescriptor {
         do throws(Errno) {
             return SharedDescriptor(
                 try directory.fd.openDirectory(path == .current ? name : name.appending(path)))
         } catch {
-            throw StoreError.system("open the work area for", subject ?? name, error)
+            throw VarveError.system("open the work area for", subject ?? name, error)
         }
     }
 

@@ -154,7 +154,7 @@ import Testing
             try check(path)
             try shell("cd \"$1\"; \(script)", world.path)
             defer { try? unmount(rootfs.appending(BytePath(path)), detaching: true) }
-            let error = #expect(throws: StoreError.self) { try check(path) }
+            let error = #expect(throws: VarveError.self) { try check(path) }
             #expect(error?.code == .unsupported, "\(String(describing: error))")
         }
     }

@@ -188,7 +188,8 @@ import VarveSystem
     }
 
     @Test(
-        "Nothing is removed or made in a folder of blobs of another user's, to which the owner of a layout has linked it")
+        "Nothing is removed or made in a folder of blobs of another user's, to which the owner of a layout has linked it"
+    )
     func linkedFolderOfAnother() throws {
         let world = try StoreWorld(makesStore: false)
         try world.addImage("a", [try StoreLayer([.file("f", "x")])])

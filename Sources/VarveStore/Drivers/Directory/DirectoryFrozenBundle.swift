@@ -40,7 +40,7 @@ final class DirectoryFrozenBundle: FrozenBundle {
                 try bundle.kind == .directory
                 ? RecordedTree(decoding: bytes) : RecordedTree(mtree: bytes, written: written, root: root.fd)
         } catch let error as RecordError {
-            throw StoreError(
+            throw VarveError(
                 .invalidInput,
                 "\"\(path.appending(name))\" is damaged: \(error)",
                 subject: path.appending(name), remedy: .unpackAgain(losesChanges: true)
@@ -86,7 +86,7 @@ extension OpenBundle {
         } catch .improperLink {
             throw LayerError.mounted(on: StoreLayout.rootfs, in: directory.fd)
         } catch {
-            throw StoreError.system("open", path.appending(StoreLayout.rootfs), error)
+            throw VarveError.system("open", path.appending(StoreLayout.rootfs), error)
         }
     }
 }

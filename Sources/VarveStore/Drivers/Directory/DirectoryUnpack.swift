@@ -29,13 +29,13 @@ final class DirectoryUnpack: CumulativeUnpack {
 
     private static func makeBundle(
         in work: borrowing WorkDirectory, _ owner: (uid: UInt32, gid: UInt32)?, _ context: UnpackContext
-    ) throws(StoreError) -> (SharedDescriptor, SharedDescriptor) {
+    ) throws(VarveError) -> (SharedDescriptor, SharedDescriptor) {
         do throws(Errno) {
             let bundle = try work.makeDirectory(name, mode: context.bundleMode)
             try bundle.fd.makeRootfs(owner: owner)
             return (bundle, SharedDescriptor(try bundle.fd.openDirectory(StoreLayout.rootfs)))
         } catch {
-            throw StoreError.system("make the root directory of", context.bundle, error)
+            throw VarveError.system("make the root directory of", context.bundle, error)
         }
     }
 

@@ -7,7 +7,7 @@ enum FileSystemClock {
     /// Waits until the clock has gone past `moment`, so that nothing changed from now on can bear that time, and returns
     /// what it shows then. A clock that does not go past it soon is not waited for: `moment` is returned, and what bears
     /// that time is not to be trusted.
-    static func pass(_ moment: Timestamp, in directory: FileDescriptor, path: BytePath) throws(StoreError)
+    static func pass(_ moment: Timestamp, in directory: FileDescriptor, path: BytePath) throws(VarveError)
         -> Timestamp
     {
         try attempt("tell the time of the file system of", path) { () throws(Errno) in

@@ -36,7 +36,7 @@ package struct BtrfsHook: Sendable {
     }
 
     /// Answers one request.
-    /// - Throws: `StoreError`, kind `invalidInput` if the request is not one of this protocol.
+    /// - Throws: `VarveError`, kind `invalidInput` if the request is not one of this protocol.
     package func answer(_ name: HookName, bundle: BytePath, request bytes: [UInt8]) throws -> Answer {
         try requireOwnPath(of: bundle)
         let request = try ForeignHookRequest(bytes, name)
@@ -44,7 +44,7 @@ package struct BtrfsHook: Sendable {
         case .trySkip:
             return Self.object(["layers": .number(JSONNumber(try trySkip(bundle, try request.chains())))])
         case .extractTo:
-            throw StoreError(
+            throw VarveError(
                 .usage,
                 "the btrfs store keeps layers on top of each other and takes none alone",
                 remedy: .correctHooks("leave the hook \(name.rawValue) out")

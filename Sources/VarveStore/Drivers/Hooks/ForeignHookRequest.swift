@@ -1,12 +1,12 @@
 import VarveFormats
 package import VarveOCI
-import VarveSystem
+package import VarveSystem
 
 /// A request as another tool wrote it.
 package struct ForeignHookRequest {
     private let members: JSONObject
 
-    package init(_ bytes: [UInt8], _ name: HookName) throws(StoreError) {
+    package init(_ bytes: [UInt8], _ name: HookName) throws(VarveError) {
         let value: JSONValue
         do throws(JSONSyntaxError) { value = try JSONValue(parsing: bytes, expansion: nil) } catch {
             throw Self.invalid("it is not valid JSON: \(error)")
@@ -21,19 +21,19 @@ package struct ForeignHookRequest {
         self.members = members
     }
 
-    private static func invalid(_ reason: String) -> StoreError {
-        StoreError(
+    private static func invalid(_ reason: String) -> VarveError {
+        VarveError(
             .invalidInput, "the request on standard input cannot be used: \(reason)",
             remedy: .follow("see Docs/hooks.md"))
     }
 
-    func member(_ key: String) throws(StoreError) -> JSONValue {
+    func member(_ key: String) throws(VarveError) -> JSONValue {
         guard let value = members[key] else { throw Self.invalid("it has no \"\(key)\"") }
         return value
     }
 
     /// The names of all prefixes, counted from the DiffIDs.
-    package func chains() throws(StoreError) -> [ChainName] {
+    package func chains() throws(VarveError) -> [ChainName] {
         let variant: String
         switch members["variant"] {
         case nil, .null?: variant = ""
@@ -41,7 +41,7 @@ package struct ForeignHookRequest {
         default: throw Self.invalid("its \"variant\" is not a string")
         }
         guard variant.isEmpty || variant == "-dirlinks" else {
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "the btrfs store takes no layers with mapped owners through a hook",
                 remedy: .follow("use it directly"))
@@ -60,7 +60,7 @@ package struct ForeignHookRequest {
     }
 
     /// That of the layer in hand.
-    package func chain() throws(StoreError) -> ChainName {
+    package func chain() throws(VarveError) -> ChainName {
         let names = try chains()
         guard let index = try member("layer").int64, names.indices.contains(Int(clamping: index)) else {
             throw Self.invalid("its \"layer\" is not the index of one of its layers")
@@ -68,7 +68,7 @@ package struct ForeignHookRequest {
         return names[Int(clamping: index)]
     }
 
-    package func manifest() throws(StoreError) -> Digest {
+    package func manifest() throws(VarveError) -> Digest {
         guard let text = try member("manifestDescriptor").object?["digest"]?.string, let digest = Digest(text)
         else {
             throw Self.invalid("its \"manifestDescriptor\" has no \"digest\"")

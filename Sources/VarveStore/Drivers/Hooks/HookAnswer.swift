@@ -12,14 +12,14 @@ package struct HookFailure: Sendable {
         self.program = program
     }
 
-    func error(_ reason: String, remedy: VarveError.Remedy? = nil) -> StoreError {
-        StoreError(
+    func error(_ reason: String, remedy: VarveError.Remedy? = nil) -> VarveError {
+        VarveError(
             .hookFailed, "the hook \(name.rawValue) failed: \(reason)", subject: BytePath(name.rawValue),
             remedy: remedy)
     }
 
     /// The program answered, and the answer cannot be true or cannot be used.
-    func wrongAnswer(_ reason: String) -> StoreError {
+    func wrongAnswer(_ reason: String) -> VarveError {
         error("the answer of \"\(program)\" is wrong: \(reason)")
     }
 }
@@ -30,7 +30,7 @@ package struct HookAnswer {
     let failure: HookFailure
 
     /// - Parameter output: all that the program wrote to its standard output.
-    package init(parsing output: [UInt8], failure: HookFailure) throws(StoreError) {
+    package init(parsing output: [UInt8], failure: HookFailure) throws(VarveError) {
         let answer: JSONValue
         do throws(JSONSyntaxError) {
             answer = try JSONValue(parsing: output, expansion: nil)
@@ -54,20 +54,20 @@ package struct HookAnswer {
         return value
     }
 
-    mutating func bool(_ key: String) throws(StoreError) -> Bool? {
+    mutating func bool(_ key: String) throws(VarveError) -> Bool? {
         guard let value = take(key) else { return nil }
         guard let bool = value.bool else { throw failure.wrongAnswer("\"\(key)\" must be true or false") }
         return bool
     }
 
-    mutating func string(_ key: String) throws(StoreError) -> String? {
+    mutating func string(_ key: String) throws(VarveError) -> String? {
         guard let value = take(key) else { return nil }
         guard let string = value.string else { throw failure.wrongAnswer("\"\(key)\" must be a string") }
         return string
     }
 
     /// A misspelt member must not be taken for one that is not there.
-    package func end() throws(StoreError) {
+    package func end() throws(VarveError) {
         guard let other = members.members.first else { return }
         throw failure.wrongAnswer(
             "\"\(BytePath.excerpt(other.key.utf8))\" is no member of an answer to this hook")

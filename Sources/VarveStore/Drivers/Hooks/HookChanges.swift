@@ -2,7 +2,7 @@ import VarveFormats
 import VarveArchive
 package import VarveLayers
 import VarveOCI
-import VarveSystem
+package import VarveSystem
 package import SystemPackage
 
 /// The changes that a hook tells, checked: a list that does not fit the tree would make a wrong layer.
@@ -11,7 +11,7 @@ package struct HookChanges {
     /// The type is the hook's word for what is not there any more to look at.
     private var changes: [(kind: ChangeKind, path: BytePath, type: VarveSystem.FileType)] = []
 
-    package init(_ answer: HookAnswer) throws(StoreError) {
+    package init(_ answer: HookAnswer) throws(VarveError) {
         var answer = answer
         failure = answer.failure
         guard let list = answer.take("changes")?.array else {
@@ -31,7 +31,7 @@ package struct HookChanges {
         }
     }
 
-    private func path(_ member: JSONObject) throws(StoreError) -> BytePath {
+    private func path(_ member: JSONObject) throws(VarveError) -> BytePath {
         let bytes: [UInt8]?
         switch (member["path"]?.string, member["pathBase64"]?.string) {
         case (let text?, nil): bytes = Array(text.utf8)
@@ -62,7 +62,7 @@ package struct HookChanges {
     private func quoted(_ path: BytePath) -> String { "\"\(BytePath.excerpt(path.bytes))\"" }
 
     /// The changes in byte order, with their types; each as the tree shows it.
-    package func checked(against root: FileDescriptor) throws(StoreError) -> [Change] {
+    package func checked(against root: FileDescriptor) throws(VarveError) -> [Change] {
         var result: [Change] = []
         var previous: BytePath?
         for (kind, path, told) in changes.sorted(by: { $0.path < $1.path }) {
@@ -95,7 +95,7 @@ package struct HookChanges {
 
     /// Whether the path's directory is there, no symbolic link followed, and what the path is. Unlike a delta of btrfs, which
     /// leaves out what has another device number: in a stacked tree files of one directory have several.
-    private func look(at path: BytePath, below root: FileDescriptor) throws(StoreError)
+    private func look(at path: BytePath, below root: FileDescriptor) throws(VarveError)
         -> (hasDirectory: Bool, status: FileStatus?)
     {
         do throws(Errno) {
@@ -116,10 +116,10 @@ package struct HookChanges {
             }
         } catch .improperLink {
             let error = LayerError.mounted(on: path, in: root)
-            throw StoreError(
+            throw VarveError(
                 .unsupported, error.reason, subject: error.subject, remedy: error.remedy, cause: error)
         } catch {
-            throw StoreError.system("look at", path, error)
+            throw VarveError.system("look at", path, error)
         }
     }
 }

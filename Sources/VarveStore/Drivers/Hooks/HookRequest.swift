@@ -48,7 +48,7 @@ struct HookRequest {
         return result
     }
 
-    private static func absolute(_ path: BytePath) throws(StoreError) -> BytePath {
+    private static func absolute(_ path: BytePath) throws(VarveError) -> BytePath {
         var result: BytePath = path
         if !path.isAbsolute {
             result = try attempt("look up the working directory for", path) { () throws(Errno) in
@@ -59,9 +59,9 @@ struct HookRequest {
         return components.reduce(BytePath("/")) { $0.appending($1) }
     }
 
-    private static func text(_ path: BytePath) throws(StoreError) -> String {
+    private static func text(_ path: BytePath) throws(VarveError) -> String {
         guard let text = path.string else {
-            throw StoreError(
+            throw VarveError(
                 .usage, "\"\(path)\" is not UTF-8, and hooks are told paths in JSON", subject: path,
                 remedy: .name("another path"))
         }

@@ -6,7 +6,7 @@ import SystemPackage
 
 /// Throws if somebody else could have changed what lies at a bundle's path, or could yet: a program that is told the path reads and
 /// writes whatever lies there then. What is not there yet is looked at as far as it is.
-func requireOwnPath(of bundle: BytePath) throws(StoreError) {
+func requireOwnPath(of bundle: BytePath) throws(VarveError) {
     do throws(PlaceError) {
         do throws(PlaceError) { _ = try Place.ownDirectory(bundle) } catch {
             guard error.errno == .noSuchFileOrDirectory else { throw error }
@@ -14,7 +14,7 @@ func requireOwnPath(of bundle: BytePath) throws(StoreError) {
         }
     } catch {
         if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory { return }
-        throw StoreError(error, "the bundle \"\(bundle)\" is not handed to a program")
+        throw VarveError(error, "the bundle \"\(bundle)\" is not handed to a program")
     }
 }
 
@@ -38,13 +38,13 @@ final class HookedBundlePlace {
     }
 
     /// Opens the bundle. A hook may have made it, or another user put something else in its place.
-    private func open() throws(StoreError) -> OwnedDescriptor {
+    private func open() throws(VarveError) -> OwnedDescriptor {
         let opened = try attempt("open the bundle", path) { () throws(Errno) in
             try parent.fd.openDirectory(name)
         }
         let owner = try attempt("look at", path) { () throws(Errno) in try opened.fd.status().uid }
         guard owner == geteuid() else {
-            throw StoreError(
+            throw VarveError(
                 .failed, "\"\(path)\" belongs to another user (uid \(owner))", subject: path,
                 remedy: .name("another bundle"))
         }
@@ -52,7 +52,7 @@ final class HookedBundlePlace {
     }
 
     /// How many entries `rootfs/` has; nil if there is none.
-    func rootfsEntries() throws(StoreError) -> Int? {
+    func rootfsEntries() throws(VarveError) -> Int? {
         let isThere = try attempt("look at", path) { () throws(Errno) in
             try parent.fd.statusIfPresent(of: name) != nil
         }
@@ -91,7 +91,7 @@ final class HookedBundlePlace {
     }
 
     /// The root file system as it is now: a hook may have mounted another since the last time.
-    func rootfs() throws(StoreError) -> SharedDescriptor {
+    func rootfs() throws(VarveError) -> SharedDescriptor {
         let bundle = try open()
         return SharedDescriptor(
             try attempt("open", path.appending(StoreLayout.rootfs)) { () throws(Errno) in
@@ -99,7 +99,7 @@ final class HookedBundlePlace {
             })
     }
 
-    func write(_ files: [BundleFile]) throws(StoreError) {
+    func write(_ files: [BundleFile]) throws(VarveError) {
         let bundle = try open()
         for file in files {
             try attempt("write", path.appending(file.name)) { () throws(Errno) in

@@ -17,7 +17,7 @@ final class HooksBundle: FrozenBundle {
         self.runner = runner
         self.context = context
         if context.refreshes, runner.has(.deltaList) {
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "a bundle whose changes the hook \(HookName.deltaList.rawValue) tells cannot be refreshed",
                 subject: context.bundle, remedy: .repackWithoutRefresh
@@ -29,13 +29,13 @@ final class HooksBundle: FrozenBundle {
             root = SharedDescriptor(
                 try FileDescriptor.workingDirectory.open(rootfs, [.directory, .noFollow]))
         } catch .noSuchFileOrDirectory {
-            throw StoreError(
+            throw VarveError(
                 .notFound,
                 "there is no bundle \"\(context.bundle)\" with a rootfs in it", subject: context.bundle,
                 remedy: .unpack(to: context.bundle, driver: "hooks")
             )
         } catch {
-            throw StoreError.system("open", rootfs, error)
+            throw VarveError.system("open", rootfs, error)
         }
         metadata = try Repacking.metadata(of: context.bundle)
         request = try HookRequest(
@@ -53,7 +53,7 @@ final class HooksBundle: FrozenBundle {
             let changes = try HookChanges(answer).checked(against: root.fd)
             return DeltaResult(
                 changes: changes, source: .auto, reason: "the hook \(HookName.deltaList.rawValue) told them")
-        } catch let error as StoreError
+        } catch let error as VarveError
             where error.code == .hookFailed && runner.configuration.hooks[.deltaList]?.fallback == true
         {
             runner.logger.warning("\(error); the whole tree is compared instead, as hooks.toml allows")
@@ -65,7 +65,7 @@ final class HooksBundle: FrozenBundle {
         -> DeltaResult
     {
         guard let image = context.image else {
-            throw StoreError(
+            throw VarveError(
                 .unsupported,
                 "the changes of \"\(context.bundle)\" can only be told by comparing it with its image, which is not named here",
                 subject: context.bundle,
@@ -87,7 +87,7 @@ final class HooksBundle: FrozenBundle {
         do throws(PlaceError) {
             bundle = SharedDescriptor(try Place.directory(context.bundle, .safeLinks))
         } catch {
-            throw StoreError(error, "open the bundle", context.bundle)
+            throw VarveError(error, "open the bundle", context.bundle)
         }
         for file in files {
             try attempt("write", context.bundle.appending(file.name)) { () throws(Errno) in
@@ -102,8 +102,8 @@ final class HooksBundle: FrozenBundle {
                 .postRepack, bundle: request.bundle,
                 request.adding("newManifestDescriptor", .object(manifest.json)),
                 cancellation: context.cancellation)?.end()
-        } catch let error as StoreError where error.code == .hookFailed {
-            throw StoreError(
+        } catch let error as VarveError where error.code == .hookFailed {
+            throw VarveError(
                 .hookFailed, "\(error); the new image is stored and tagged all the same", cause: error)
         }
     }

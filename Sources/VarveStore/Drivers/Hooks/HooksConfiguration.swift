@@ -35,9 +35,9 @@ package struct HooksConfiguration: Sendable, Equatable {
         let bytes: [UInt8]?
         do throws(PlaceError) { bytes = try Place.configuration(path) } catch {
             guard let errno = error.errno else {
-                throw StoreError(error, "the hooks \"\(path)\" are not safe to use")
+                throw VarveError(error, "the hooks \"\(path)\" are not safe to use")
             }
-            throw StoreError(
+            throw VarveError(
                 .usage, "cannot read the hooks \"\(path)\": \(errno)", subject: path, remedy: .nameHooks)
         }
         return try bytes.map { try HooksConfiguration(parsing: $0, of: path) }
@@ -45,8 +45,8 @@ package struct HooksConfiguration: Sendable, Equatable {
 
     package init(parsing bytes: [UInt8], of path: BytePath) throws {
         func shown(_ key: String) -> String { "\"\(BytePath.excerpt(key.utf8))\"" }
-        func wrong(_ line: Int, _ reason: String) -> StoreError {
-            StoreError(
+        func wrong(_ line: Int, _ reason: String) -> VarveError {
+            VarveError(
                 .usage,
                 "line \(line) of \"\(path)\" is wrong: \(reason)", subject: path,
                 remedy: .correctHooks(
@@ -76,7 +76,7 @@ package struct HooksConfiguration: Sendable, Equatable {
         }
     }
 
-    private static func hook(_ name: HookName, _ settings: TOMLTable, wrong: (String) -> StoreError) throws
+    private static func hook(_ name: HookName, _ settings: TOMLTable, wrong: (String) -> VarveError) throws
         -> Hook
     {
         var hook = Hook(command: [])

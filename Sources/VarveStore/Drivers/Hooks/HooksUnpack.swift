@@ -74,7 +74,7 @@ class HooksUnpack {
         guard runner.has(.runtimeConfig) else { return proposed }
         let value: JSONValue
         do throws(JSONSyntaxError) { value = try JSONValue(parsing: proposed, expansion: nil) } catch {
-            throw StoreError(.failed, "config.json cannot be given to a hook: \(error)")
+            throw VarveError(.failed, "config.json cannot be given to a hook: \(error)")
         }
         guard let answer = try ask(.runtimeConfig, request.adding("runtimeConfig", value)) else {
             return proposed
@@ -102,7 +102,7 @@ private final class HooksStackingUnpack: HooksUnpack, StackingUnpack {
 
     func directory(forLayer index: Int, whileWaiting: () throws -> Void) throws -> LayerDirectory {
         guard let given = try ask(.extractTo, request.layer(index)) else {
-            throw StoreError(
+            throw VarveError(
                 .failed, "the hook \(HookName.extractTo.rawValue) gave no directory for layer \(index)")
         }
         let answer = try ExtractToAnswer(given, layer: index)
@@ -132,7 +132,7 @@ private final class HooksStackingUnpack: HooksUnpack, StackingUnpack {
     }
 
     private func isSame(_ one: SharedDescriptor, _ other: SharedDescriptor, _ path: BytePath)
-        throws(StoreError) -> Bool
+        throws(VarveError) -> Bool
     {
         try attempt("look at the directory", path) { () throws(Errno) in
             let (one, other) = (try one.fd.status(), try other.fd.status())

@@ -14,7 +14,7 @@ package struct TrySkipAnswer {
     /// - Parameters:
     ///   - count: layers of the image.
     ///   - needsDirectories: layers above may look for what lies below them.
-    package init(_ answer: HookAnswer, layers count: Int, needsDirectories: Bool) throws(StoreError) {
+    package init(_ answer: HookAnswer, layers count: Int, needsDirectories: Bool) throws(VarveError) {
         var answer = answer
         let failure = answer.failure
         guard let layers = answer.take("layers")?.int64, layers >= 0 else {
@@ -54,7 +54,7 @@ package struct ExtractToAnswer {
     package let isInPlace: Bool
     package let whiteouts: WhiteoutStyle
 
-    package init(_ answer: HookAnswer, layer index: Int) throws(StoreError) {
+    package init(_ answer: HookAnswer, layer index: Int) throws(VarveError) {
         var answer = answer
         guard let text = try answer.string("directory"), let path = BytePath(Array(text.utf8)) else {
             throw answer.failure.wrongAnswer("\"directory\" must name the directory for layer \(index)")
@@ -70,7 +70,7 @@ package struct ExtractToAnswer {
 package struct RuntimeConfigAnswer {
     package let configuration: JSONObject
 
-    package init(_ answer: HookAnswer) throws(StoreError) {
+    package init(_ answer: HookAnswer) throws(VarveError) {
         var answer = answer
         guard let configuration = answer.take("runtimeConfig")?.object else {
             throw answer.failure.wrongAnswer("\"runtimeConfig\" must be the config.json to write")
@@ -81,7 +81,7 @@ package struct RuntimeConfigAnswer {
 }
 
 extension HookAnswer {
-    fileprivate mutating func whiteouts() throws(StoreError) -> WhiteoutStyle {
+    fileprivate mutating func whiteouts() throws(VarveError) -> WhiteoutStyle {
         guard let word = try string("whiteouts") else { return .overlayfs }
         guard let style = WhiteoutStyle(rawValue: word) else {
             throw failure.wrongAnswer(
@@ -102,7 +102,7 @@ package struct HookDirectories {
         self.store = store
     }
 
-    package func open(_ path: BytePath, _ failure: HookFailure) throws(StoreError) -> SharedDescriptor {
+    package func open(_ path: BytePath, _ failure: HookFailure) throws(VarveError) -> SharedDescriptor {
         for above in [bundle, store].compactMap({ $0 }) {
             let (prefix, components) = (above.components, path.components)
             guard path.isAbsolute, components.starts(with: prefix), components.count > prefix.count else {

@@ -2,9 +2,6 @@ import Glibc
 package import VarveSystem
 package import SystemPackage
 
-/// An error of this module is that of the library.
-package typealias StoreError = VarveError
-
 extension VarveError {
     /// A system call failed: what was being done, to which path, and why.
     package static func system(_ operation: String, _ path: BytePath, _ errno: Errno) -> VarveError {
@@ -40,10 +37,10 @@ extension VarveError {
 @inline(__always)
 func attempt<T: ~Copyable>(
     _ operation: @autoclosure () -> String, _ path: @autoclosure () -> BytePath, _ body: () throws(Errno) -> T
-) throws(StoreError) -> T {
+) throws(VarveError) -> T {
     do throws(Errno) {
         return try body()
     } catch {
-        throw StoreError.system(operation(), path(), error)
+        throw VarveError.system(operation(), path(), error)
     }
 }
