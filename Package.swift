@@ -128,7 +128,7 @@ let package = Package(
             dependencies: [
                 "Varve", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive", "VarveBtrfs",
                 "BtrfsSendStream", "VarveFormats", "VarveSystem",
-                "CLinux", argumentParser, logging, system,
+                argumentParser, logging, system,
             ],
             swiftSettings: rules),
         .executableTarget(name: "varve", dependencies: ["VarveCommands"], swiftSettings: rules),

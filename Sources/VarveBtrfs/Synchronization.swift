@@ -53,9 +53,3 @@ extension FileDescriptor {
         }
     }
 }
-
-private func monotonicSeconds() -> Double {
-    var time = timespec()
-    unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
-}

@@ -78,6 +78,12 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
             }
             return other
         }
+        if let at = bytes.lastIndex(of: UInt8(ascii: "@")), let path = BytePath(bytes[..<at]), isLayout(path)
+        {
+            throw .usage(
+                "\"\(BytePath.excerpt(bytes[(at + 1)...]))\" is no digest: it takes sha256: or sha512: and all of its lower-case hexadecimal digits",
+                subject: text)
+        }
         if let foreign = ForeignReference(text) {
             throw .usage(foreign.description, subject: text, remedy: foreign.remedy)
         }

@@ -27,6 +27,12 @@ package enum Privileges {
 extension VarveError.Remedy {
     /// What helps this process against EPERM and EACCES.
     package static var gainPermission: VarveError.Remedy {
-        geteuid() == 0 ? .runAsRootOfHost : .runAsRootOrRootless
+        if geteuid() != 0 { return .runAsRootOrRootless }
+        // Root of the host is let do all that no flag forbids, and no security module.
+        return Privileges.hasAllUsers
+            ? .follow(
+                "see whether a flag of chattr(1) protects the file, or a directory that is written to (lsattr -d), and take it away"
+            )
+            : .runAsRootOfHost
     }
 }

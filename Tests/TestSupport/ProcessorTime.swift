@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Time of this thread on its processor, so that what else the machine does counts little.

@@ -61,6 +61,10 @@ import Testing
         // A tag that looks like a digest, and a digest.
         let digest = Digest(of: [1])
         #expect(try ImageReference.locating(BytePath("\(layout.path)@\(digest)")).digest == digest)
+        let error = #expect(throws: OCIError.self) {
+            try ImageReference.locating(BytePath("\(layout.path)@sha256:00"))
+        }
+        #expect(error?.description.contains("\"sha256:00\" is no digest") == true)
         // With no layout anywhere, the rule of the documentation.
         #expect(try ImageReference.locating(BytePath("/nowhere/x:y:z")).path == BytePath("/nowhere/x:y"))
     }

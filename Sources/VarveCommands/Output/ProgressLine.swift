@@ -1,5 +1,6 @@
 import Glibc
 import VarveStore
+import VarveSystem
 import Synchronization
 
 /// How far an operation is, as one line on a terminal: drawn ten times a second at most, and not at all for what is
@@ -97,12 +98,6 @@ final class ProgressLine: Sendable {
         let (minutes, rest) = (whole / 60, whole % 60)
         return minutes < 60 ? "\(minutes) min \(rest) s" : "\(minutes / 60) h \(minutes % 60) min"
     }
-}
-
-private func monotonicSeconds() -> Double {
-    var time = timespec()
-    unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
 }
 
 /// Columns of the terminal that standard error is; 80 where it does not say.

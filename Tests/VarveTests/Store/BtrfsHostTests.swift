@@ -173,6 +173,16 @@ import Testing
         var named: String
     }
 
+    @Test("Root of the host is told of flags, not to be root of the host")
+    func flagOfTheWorkArea() throws {
+        let shop = try Workshop()
+        try shell("chattr +a \"$1/store/work\"", shop.volume.path)
+        let run = shop.run("unpack", "--image", shop.image("empty"), shop.bundle("b"))
+        try shell("chattr -a \"$1/store/work\"; rm -rf \"$1\"/store/work/*", shop.volume.path)
+        #expect(run.code == 5 && run.errorText.contains("lsattr -d"), "\(run)")
+        #expect(!run.errorText.contains("root of the host"), "\(run)")
+    }
+
     /// All that a refresh changes is looked at before the image is tagged.
     @Test(
         "What forbids to refresh a bundle is found before the image changes",
