@@ -1,4 +1,3 @@
-import Glibc
 package import VarveSystem
 package import SystemPackage
 
@@ -33,17 +32,9 @@ package enum TreeRemoval {
                             .current, [.directory, .noFollow], resolve: isDiscarded ? .noCrossing : [])
                     }), resolve: isDiscarded ? .noCrossing : [])
         }
-        /// Root takes a directory from whoever else may write to it before it is listed: who makes names as fast as they are deleted
-        /// would have this go on for ever.
-        func close(_ directory: FileDescriptor, _ status: FileStatus) {
-            guard geteuid() == 0, status.uid != 0 || status.mode & 0o022 != 0 else { return }
-            try? directory.changeOwner(uid: 0, gid: 0)
-            try? directory.changeMode(to: 0o700)
-        }
         func frame() throws(LayerError) -> Frame {
             let isSettled = written?.isSettled(way.status.inode) == true
             if isSettled { return Frame(entries: [], isSettled: true) }
-            if isDiscarded { close(way.current.fd, way.status) }
             let entries = try attempt("list the directory", path.appending(way.path)) { () throws(Errno) in
                 try way.current.fd.entries()
             }
