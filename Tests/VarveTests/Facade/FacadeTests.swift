@@ -61,7 +61,10 @@ import Varve
             let cells = line.split(separator: "|").map { $0.trimmingSpaces() }
             guard cells.count == 2 else { continue }
             let calls = cells[1].split(separator: "`").filter { $0.contains("(") && $0.contains(".") }
-            if !calls.isEmpty { listed[cells[0].filter { $0 != "`" }] = calls.map(String.init) }
+            // Some verbs have none on purpose; the table says why.
+            if !calls.isEmpty || cells[1].hasPrefix("none: ") {
+                listed[cells[0].filter { $0 != "`" }] = calls.map(String.init)
+            }
         }
         return listed
     }
