@@ -40,6 +40,9 @@ No space left.
 .TP
 .B 130
 Interrupted, and cleaned up.
+.PP
+.B varve run
+passes on the status of the command that it ran.
 .SH ENVIRONMENT
 .TP
 .B VARVE_STORE
