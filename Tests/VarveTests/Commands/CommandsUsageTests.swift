@@ -16,7 +16,7 @@ import Testing
 
     @Test(arguments: [
         // Nothing at all, and a group of commands alone: the commands are named.
-        Wrong(says: "varve: a command is missing; it is one of unpack, repack, diff"),
+        Wrong(says: "varve: a command is missing; it is one of unpack, repack, run, diff"),
         Wrong(
             "snapshot",
             says:

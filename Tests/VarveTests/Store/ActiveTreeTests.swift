@@ -207,7 +207,8 @@ import Testing
         try Self.write(10, "more", in: next)
         let delta = try next.freeze(in: store.work).delta(
             from: StillTree(trees.open(8)), logger: world.log.logger)
-        #expect(delta.changes.map(\.path) == [".", "more"])
+        // The root directory has another time unless both files were made within one tick of the kernel's clock.
+        #expect(delta.changes.map(\.path).filter { $0 != "." } == ["more"])
         try world.expectClean()
     }
 
