@@ -353,6 +353,7 @@ package final class Snapshotter: Sendable {
     package func update(_ key: SnapshotKey, labels: [String: String], paths: [String]) throws
         -> SnapshotRecord
     {
+        _ = try record(key)
         let labels = try Self.checked(labels, keepingEmpty: true)
         // The record as it is from now on: no other call changes it until this one is done.
         var changed = try state.withLock { state throws -> SnapshotRecord in

@@ -100,7 +100,8 @@ package struct GrowingInput: Sendable, CustomStringConvertible {
                 #"{"os":"linux","rootfs":{"type":"layers","diff_ids":[\#(list($0) { "\"\(sha($0))\"" })]}}"#
             }),
         GrowingInput(
-            .bundles, "mappings", 100,
+            // Eight times as many are still no more than the kernel takes.
+            .bundles, "mappings", 40,
             text: {
                 #"{"umoci_version":"2","from_descriptor_path":{"descriptor_walk":[\#(descriptor(0))]},"map_options":{"#
                     + #""uid_mappings":[\#(list($0) { #"{"containerID":\#($0),"hostID":\#($0),"size":1}"# })],"#
