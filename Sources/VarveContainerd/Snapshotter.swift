@@ -242,8 +242,7 @@ package final class Snapshotter: Sendable {
                 try trees.makeTree(number, copying: active.tree)
                 record.tree = number
                 record.origin = origin
-                let (size, inodes) = try trees.usage(of: number, since: origin.transaction)
-                record.usage = SnapshotRecord.Usage(size: size, inodes: inodes)
+                record.usage = try trees.usage(of: number, since: origin.transaction)
             }
             try write(record)
         } catch {
@@ -273,18 +272,28 @@ package final class Snapshotter: Sendable {
     private static func active(_ key: SnapshotKey, in state: inout State) throws(ServiceError)
         -> SnapshotRecord
     {
-        guard let record = state.records[key] else {
-            throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
-        }
+        let record = try found(key, in: state)
         guard record.kind == .active else {
             throw ServiceError(.failedPrecondition, "the snapshot \(key.text.shown) is not active")
         }
+        try claim(key, in: &state)
+        return record
+    }
+
+    private static func found(_ key: SnapshotKey, in state: State) throws(ServiceError) -> SnapshotRecord {
+        guard let record = state.records[key] else {
+            throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
+        }
+        return record
+    }
+
+    /// No other call changes the snapshot until this one gives it up.
+    private static func claim(_ key: SnapshotKey, in state: inout State) throws(ServiceError) {
         guard state.busy.insert(key).inserted else {
             throw ServiceError(
                 .failedPrecondition,
                 "the snapshot \(key.text.shown) is in use by another call; wait for its end")
         }
-        return record
     }
 
     // MARK: Removing
@@ -292,9 +301,7 @@ package final class Snapshotter: Sendable {
     /// Remove: the snapshot is gone when this returns, its tree soon after.
     package func remove(_ key: SnapshotKey) throws {
         let record = try state.withLock { state throws -> SnapshotRecord in
-            guard let record = state.records[key] else {
-                throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
-            }
+            let record = try Self.found(key, in: state)
             guard state.children[key] == nil else {
                 throw ServiceError(
                     .failedPrecondition,
@@ -327,10 +334,7 @@ package final class Snapshotter: Sendable {
     // MARK: Asking
 
     package func record(_ key: SnapshotKey) throws(ServiceError) -> SnapshotRecord {
-        guard let record = state.withLock({ $0.records[key] }) else {
-            throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
-        }
-        return record
+        try state.withLock { (state) throws(ServiceError) in try Self.found(key, in: state) }
     }
 
     /// All snapshots that one of the filters matches, by key.
@@ -355,16 +359,10 @@ package final class Snapshotter: Sendable {
     {
         _ = try record(key)
         let labels = try Self.checked(labels, keepingEmpty: true)
-        // The record as it is from now on: no other call changes it until this one is done.
+        // The record as it is from now on.
         var changed = try state.withLock { state throws -> SnapshotRecord in
-            guard let record = state.records[key] else {
-                throw ServiceError(.notFound, "there is no snapshot \(key.text.shown)")
-            }
-            guard state.busy.insert(key).inserted else {
-                throw ServiceError(
-                    .failedPrecondition,
-                    "the snapshot \(key.text.shown) is in use by another call; wait for its end")
-            }
+            let record = try Self.found(key, in: state)
+            try Self.claim(key, in: &state)
             return record
         }
         defer { state.withLock { _ = $0.busy.remove(key) } }
@@ -396,11 +394,9 @@ package final class Snapshotter: Sendable {
             var usage: SnapshotRecord.Usage?
             if record.kind == .committed, let chain = record.chain {
                 let parent = state.withLock { $0.records[record.parent] }
-                usage = try trees.usage(ofChain: chain, above: parent?.chain).map {
-                    SnapshotRecord.Usage(size: $0.size, inodes: $0.inodes)
-                }
+                usage = try trees.usage(ofChain: chain, above: parent?.chain)
             }
-            let result = try usage ?? self.usage(ofTree: record.tree)
+            let result = try usage ?? trees.usage(of: record.tree)
             if record.kind == .committed {
                 // Once: it does not change any more. What is only in memory is found again after the next start.
                 state.withLock { state in
@@ -411,11 +407,6 @@ package final class Snapshotter: Sendable {
         } catch {
             throw ServiceError(error)
         }
-    }
-
-    private func usage(ofTree number: UInt64) throws -> SnapshotRecord.Usage {
-        let (size, inodes) = try trees.usage(of: number)
-        return SnapshotRecord.Usage(size: size, inodes: inodes)
     }
 
     // MARK: For the differ

@@ -88,6 +88,22 @@ package struct SubvolumeDirectory: Sendable {
     @discardableResult
     func delete(_ name: BytePath) throws -> [UInt64] { try Self.delete(name, in: opened.fd) }
 
+    /// Deletes whatever has a name in it: a subvolume or its stub, a directory, a file. What is not there is no error.
+    func deleteEntry(_ entry: BytePath) throws {
+        let shown = store.appending(name).appending(entry)
+        let status = try attempt("look at", shown) { () throws(Errno) in
+            try fd.statusIfPresent(of: entry)
+        }
+        guard let status else { return }
+        if status.isSubvolumeStub {
+            try removeStub(entry)
+        } else if status.isDirectory {
+            try delete(entry)
+        } else {
+            try attempt("remove", shown) { () throws(Errno) in try fd.unlink(entry) }
+        }
+    }
+
     /// Deletes a subvolume in any directory.
     @discardableResult
     static func delete(_ name: BytePath, in directory: FileDescriptor) throws -> [UInt64] {

@@ -85,31 +85,18 @@ package struct ContainerdPlace: Sendable {
             try records?.read(isOwner: false) ?? ([], [])
         }
         let (counting, superseded) = SnapshotRecord.split(found)
-        var state = State(
+        let (numbers, others) = DaemonTrees.split(try trees?.entries() ?? [])
+        return State(
             records: counting.sorted { $0.key < $1.key }, superseded: superseded,
-            faults: faults.sorted { $0.name < $1.name }, trees: [], others: [])
-        for entry in try trees?.entries() ?? [] {
-            if let number = Self.number(entry.name) {
-                if number != DaemonTrees.emptyTree { state.trees.append(number) }
-            } else {
-                state.others.append(entry.name)
-            }
-        }
-        state.trees.sort()
-        state.others.sort()
-        return state
-    }
-
-    static func name(_ tree: UInt64) -> BytePath { BytePath(String(tree)) }
-
-    /// The number of a tree by its name; nil for what was not named so.
-    private static func number(_ name: BytePath) -> UInt64? {
-        name.string.flatMap { UInt64($0) }.flatMap { Self.name($0) == name ? $0 : nil }
+            faults: faults.sorted { $0.name < $1.name },
+            trees: numbers.filter { $0 != DaemonTrees.emptyTree }.sorted(), others: others.sorted())
     }
 
     /// A tree; nil if it is not there, or something else is.
     func open(_ tree: UInt64) throws -> SharedDescriptor? {
-        guard let opened = try trees?.open(Self.name(tree)), try opened.fd.isSubvolume() else { return nil }
+        guard let opened = try trees?.open(DaemonTrees.name(tree)), try opened.fd.isSubvolume() else {
+            return nil
+        }
         return opened
     }
 
@@ -175,7 +162,7 @@ package struct ContainerdPlace: Sendable {
         for other in all where other.device == mount.device {
             let root = other.root.components
             guard root.count > prefix.count, root.starts(with: prefix),
-                let number = Self.number(root[prefix.count])
+                let number = DaemonTrees.number(root[prefix.count])
             else { continue }
             result[number, default: []].append(other.point)
         }
@@ -213,29 +200,12 @@ package struct ContainerdPlace: Sendable {
         }
         for entry in try trees?.entries() ?? [] {
             try cancellation.check()
-            try remove(entry.name)
+            try trees?.deleteEntry(entry.name)
         }
         for name in [StoreLayout.records, Self.forgotten] { try removePlainDirectory(name) }
         try removeDirectories()
         extendLifetime(lock)
         return state.records.count
-    }
-
-    /// Deletes something that lies beside the trees. What is not there is no error.
-    func remove(_ name: BytePath) throws {
-        guard let trees else { return }
-        let shown = path.appending(StoreLayout.trees).appending(name)
-        let status = try attempt("look at", shown) { () throws(Errno) in
-            try trees.fd.statusIfPresent(of: name)
-        }
-        guard let status else { return }
-        if status.isSubvolumeStub {
-            try trees.removeStub(name)
-        } else if status.isDirectory {
-            try trees.delete(name)
-        } else {
-            try attempt("remove", shown) { () throws(Errno) in try trees.fd.unlink(name) }
-        }
     }
 
     /// Deletes a directory of records.

@@ -152,7 +152,7 @@ extension SnapshotStore {
         let others = zip(trees, figures.dropFirst(chains.count)).map { tree, figures in
             let (place, number, record, _) = tree
             return ContainerdTreeUsage(
-                path: (place.trees?.name ?? .empty).appending(ContainerdPlace.name(number)),
+                path: (place.trees?.name ?? .empty).appending(DaemonTrees.name(number)),
                 containerd: place.id, record: record, referenced: figures.referenced,
                 exclusive: figures.exclusive)
         }

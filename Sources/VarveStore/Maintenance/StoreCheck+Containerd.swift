@@ -59,7 +59,7 @@ extension StoreCheck {
             }
         }
         for record in state.records {
-            let path = (place.trees?.name ?? base).appending(ContainerdPlace.name(record.tree))
+            let path = (place.trees?.name ?? base).appending(DaemonTrees.name(record.tree))
             guard let tree = try place.open(record.tree) else {
                 guard try isStillThere(record, place) else { continue }
                 try found(
@@ -132,13 +132,13 @@ extension StoreCheck {
             case .otherVersion, .unreadable: true
             }
         }
-        let unnamed = isKept ? [] : state.unnamed.map { ContainerdPlace.name($0) }
+        let unnamed = isKept ? [] : state.unnamed.map { DaemonTrees.name($0) }
         for name in unnamed + state.others {
             if let directory = place.trees?.opened, try isStub(name, in: directory) { continue }
             try findings.append(
                 Finding(
                     path: trees.appending(name), problem: "no snapshot of containerd's has this tree",
-                    repair: repair("deleted it") { try place.remove(name) }))
+                    repair: repair("deleted it") { try place.trees?.deleteEntry(name) }))
         }
         let hasForgotten = try attempt("look at", base) { () throws(Errno) in
             try place.directory.fd.statusIfPresent(of: ContainerdPlace.forgotten) != nil

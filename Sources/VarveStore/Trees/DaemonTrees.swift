@@ -83,7 +83,17 @@ package final class DaemonTrees: Sendable {
         }
     }
 
-    private static func name(_ number: UInt64) -> BytePath { BytePath(String(number)) }
+    static func name(_ number: UInt64) -> BytePath { BytePath(String(number)) }
+
+    /// The number of a tree by its name; nil for what was not named so.
+    static func number(_ name: BytePath) -> UInt64? {
+        name.string.flatMap { UInt64($0) }.flatMap { Self.name($0) == name ? $0 : nil }
+    }
+
+    /// What lies beside the trees, by its names: the numbers of trees, and what was on its way when a process ended.
+    static func split(_ entries: [DirectoryEntry]) -> (numbers: [UInt64], others: [BytePath]) {
+        (entries.compactMap { number($0.name) }, entries.map(\.name).filter { number($0) == nil })
+    }
 
     /// Made as a snapshot, like all others, so that a change shows.
     private func makeEmptyTree() throws {
@@ -100,17 +110,7 @@ package final class DaemonTrees: Sendable {
 
     /// The numbers of all trees, and the names of what else lies there: what was on its way when a process ended.
     package func all() throws -> (numbers: [UInt64], others: [BytePath]) {
-        let entries = try trees.entries()
-        var numbers: [UInt64] = []
-        var others: [BytePath] = []
-        for entry in entries {
-            if let number = entry.name.string.flatMap({ UInt64($0) }), Self.name(number) == entry.name {
-                numbers.append(number)
-            } else {
-                others.append(entry.name)
-            }
-        }
-        return (numbers, others)
+        Self.split(try trees.entries())
     }
 
     /// A tree, open: the root directory of its subvolume.
@@ -140,8 +140,7 @@ package final class DaemonTrees: Sendable {
         let own = self.path.components
         guard components.count == own.count + 2, components.starts(with: own),
             components.last == StoreLayout.rootfs, path.bytes.first == UInt8(ascii: "/"),
-            let text = components[own.count].string, let number = UInt64(text),
-            Self.name(number).description == text,
+            let number = Self.number(components[own.count]),
             // As it was given out: no other spelling of it.
             rootfs(of: number) == path
         else { return nil }
@@ -234,25 +233,7 @@ package final class DaemonTrees: Sendable {
     /// Deletes a tree, or something else that `all` lists. What is not there is no error.
     package func delete(_ number: UInt64) throws { try delete(Self.name(number)) }
 
-    package func delete(_ name: BytePath) throws {
-        if try attempt(
-            "remove", path.appending(name), { () throws(Errno) in try trees.fd.removeSubvolumeStub(name) })
-        {
-            return
-        }
-        guard
-            let status = try attempt(
-                "look at", path.appending(name),
-                { () throws(Errno) in
-                    try trees.fd.statusIfPresent(of: name)
-                })
-        else { return }
-        guard status.isDirectory else {
-            try attempt("remove", path.appending(name)) { () throws(Errno) in try trees.fd.unlink(name) }
-            return
-        }
-        try trees.delete(name)
-    }
+    package func delete(_ name: BytePath) throws { try trees.deleteEntry(name) }
 
     /// What is kept of a tree that will be gone, because another is a snapshot of it: with it, a delta knows that the other
     /// descends from what this one was made from.
@@ -287,32 +268,20 @@ package final class DaemonTrees: Sendable {
 
     // MARK: Use
 
-    /// What a tree has that it was not made with: bytes as they are stored, and inodes (`ActiveTree.Usage`).
-    /// It costs what has changed. Data that was not written out yet, up to 30 seconds after it was written, does not count.
+    /// What a tree has that it was not made with (`SnapshotRecord.Usage`). Data that was not written out yet, up to 30 seconds after it
+    /// was written, does not count.
     ///
     /// - Parameter since: the transaction that made what it is a snapshot of, to count from there; nil for its own.
-    package func usage(of number: UInt64, since: UInt64? = nil) throws -> (size: Int64, inodes: Int64) {
+    package func usage(of number: UInt64, since: UInt64? = nil) throws -> SnapshotRecord.Usage {
         let tree = try tree(number)
-        return try Self.shown(
-            ActiveTree.Usage(of: tree.subvolume.fd, since: since ?? tree.info.originTransaction))
+        return try SnapshotRecord.Usage(of: tree.subvolume.fd, since: since ?? tree.info.originTransaction)
     }
 
-    /// The same for a chain, against the chain below it; nil if the store does not hold it. A chain that was not made on top of
-    /// that counts whole.
-    package func usage(ofChain chain: ChainID, above below: ChainID?) throws -> (size: Int64, inodes: Int64)?
-    {
+    /// What a chain has that the chain below it has not; nil if the store does not hold it.
+    package func usage(ofChain chain: ChainID, above below: ChainID?) throws -> SnapshotRecord.Usage? {
         guard let chain = try store.chains.find(ChainName(chain)) else { return nil }
-        var since: UInt64 = 0
-        if let below, let lower = try store.chains.find(ChainName(below)),
-            lower.info.originTransaction < chain.info.originTransaction
-        {
-            since = lower.info.originTransaction + 1
-        }
-        return try Self.shown(ActiveTree.Usage(of: chain.subvolume.fd, since: since))
-    }
-
-    private static func shown(_ usage: ActiveTree.Usage) -> (size: Int64, inodes: Int64) {
-        (Int64(clamping: usage.bytes), Int64(usage.inodes))
+        return try SnapshotRecord.Usage(
+            of: chain, above: below.flatMap { try store.chains.find(ChainName($0)) })
     }
 
     // MARK: Layers
