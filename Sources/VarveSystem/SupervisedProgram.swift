@@ -146,7 +146,6 @@ package struct SupervisedProgram: Sendable {
     }
 
     private func start(output: Pipe, errors: Pipe) throws(Errno) -> pid_t {
-        guard let program = arguments.first else { throw .invalidArgument }
         // A file, not a pipe: nothing waits for a program that does not read, and there is no SIGPIPE.
         let descriptor = unsafe BytePath("input").withCString { unsafe varve_memfd($0) }
         guard descriptor >= 0 else { throw Errno(rawValue: errno) }
@@ -161,37 +160,15 @@ package struct SupervisedProgram: Sendable {
         unsafe posix_spawn_file_actions_adddup2(&actions, output.writing, 1)
         unsafe posix_spawn_file_actions_adddup2(&actions, errors.writing, 2)
 
-        // The threads here block signals, and the command ignores SIGPIPE: the program begins as from a shell.
-        var attributes = posix_spawnattr_t()
-        unsafe posix_spawnattr_init(&attributes)
-        defer { unsafe posix_spawnattr_destroy(&attributes) }
-        var all = sigset_t()
-        var none = sigset_t()
-        unsafe sigfillset(&all)
-        unsafe sigemptyset(&none)
-        unsafe posix_spawnattr_setsigdefault(&attributes, &all)
-        unsafe posix_spawnattr_setsigmask(&attributes, &none)
-        unsafe posix_spawnattr_setpgroup(&attributes, 0)
-        let flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP
-        unsafe posix_spawnattr_setflags(&attributes, Int16(flags))
-
-        var pid: pid_t = 0
-        let copies = unsafe arguments.map { argument in unsafe argument.withCString { unsafe strdup($0) } }
-        defer { unsafe copies.forEach { copy in unsafe free(copy) } }
-        var vector = unsafe copies
-        unsafe vector.append(nil)
-        let failure = unsafe program.withCString { name in
-            unsafe posix_spawnp(&pid, name, &actions, &attributes, &vector, environ)
-        }
+        let pid = try unsafe RunningChild.start(arguments, &actions, inOwnGroup: true)
         extendLifetime(inputFile)
-        guard failure == 0 else { throw Errno(rawValue: failure) }
         return pid
     }
 }
 
 /// The process group of the program that runs, for a signal handler. The command runs one at a time; of several that a
 /// library's user runs at once, the last is known.
-private enum RunningGroup {
+enum RunningGroup {
     private static let group = Atomic<Int32>(0)
 
     static func set(_ pid: pid_t) { group.store(pid, ordering: .sequentiallyConsistent) }
@@ -207,57 +184,8 @@ private enum RunningGroup {
     }
 }
 
-/// A child of this process until it is reaped.
-private struct RunningChild: ~Copyable {
-    private let pid: pid_t
-    private let handle: CInt
-    private var isReaped = false
-
-    init(_ pid: pid_t) {
-        self.pid = pid
-        // Without one (no descriptor is left), the waits below end by their time and look again.
-        handle = varve_pidfd_open(pid)
-    }
-
-    deinit {
-        if handle >= 0 { _ = Glibc.close(handle) }
-    }
-
-    /// The pid cannot be anybody else's group while the child is not reaped.
-    func signalGroup(_ signal: CInt) {
-        if !isReaped { _ = kill(-pid, signal) }
-    }
-
-    /// Waits until the child has ended, says something, or the time is up; true if it has ended.
-    func wait(besides pipes: [Pipe], milliseconds: CInt) throws(Errno) -> Bool {
-        var polled = pipes.filter { !$0.isAtEnd }.map {
-            pollfd(fd: $0.reading, events: Int16(POLLIN), revents: 0)
-        }
-        polled.append(pollfd(fd: handle, events: Int16(POLLIN), revents: 0))
-        let count = unsafe poll(&polled, nfds_t(polled.count), milliseconds)
-        if count < 0, errno != EINTR { throw Errno(rawValue: errno) }
-        if handle >= 0 { return count > 0 && (polled.last?.revents ?? 0) != 0 }
-        var info = unsafe siginfo_t()
-        let waited = unsafe waitid(P_PID, id_t(pid), &info, WEXITED | WNOHANG | WNOWAIT)
-        return unsafe waited == 0 && info.si_signo == SIGCHLD
-    }
-
-    /// Kills what is left of the group and reaps the child.
-    mutating func end() throws(Errno) -> (code: Int32, signal: Int32) {
-        signalGroup(SIGKILL)
-        RunningGroup.clear(pid)
-        var status: CInt = 0
-        while unsafe waitpid(pid, &status, 0) < 0 {
-            if errno != EINTR { throw Errno(rawValue: errno) }
-        }
-        isReaped = true
-        // WTERMSIG and WEXITSTATUS of wait(2).
-        return ((status >> 8) & 0xff, status & 0x7f)
-    }
-}
-
 /// A pipe whose reading end never blocks.
-private final class Pipe {
+final class Pipe {
     let reading: CInt
     private(set) var writing: CInt
     private(set) var isAtEnd = false
