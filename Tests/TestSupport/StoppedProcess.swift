@@ -11,29 +11,8 @@ package struct StoppedProcess: ~Copyable {
     ///
     /// - Parameter errors: the file that gets its output.
     package init(_ arguments: [String], at point: Int, errors: BytePath) throws {
-        var actions = unsafe posix_spawn_file_actions_t()
-        unsafe posix_spawn_file_actions_init(&actions)
-        defer { unsafe posix_spawn_file_actions_destroy(&actions) }
-        unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        for descriptor: CInt in 1...2 {
-            unsafe posix_spawn_file_actions_addopen(
-                &actions, descriptor, errors.description, O_WRONLY | O_CREAT | O_APPEND, 0o600)
-        }
-        // The threads of tests block signals.
-        var attributes = posix_spawnattr_t()
-        unsafe posix_spawnattr_init(&attributes)
-        defer { unsafe posix_spawnattr_destroy(&attributes) }
-        var none = sigset_t()
-        unsafe sigemptyset(&none)
-        unsafe posix_spawnattr_setsigmask(&attributes, &none)
-        unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
-        let words = unsafe (["/usr/bin/env", "VARVE_STOP_AT=\(point)"] + arguments).map { unsafe strdup($0) }
-        defer { unsafe words.forEach { unsafe free($0) } }
-        var pid: pid_t = 0
-        let failure = unsafe posix_spawn(
-            &pid, "/usr/bin/env", &actions, &attributes, words + [nil], environ)
-        guard failure == 0 else { throw Errno(rawValue: failure) }
-        self.pid = pid
+        pid = try startProgram(
+            ["/usr/bin/env", "VARVE_STOP_AT=\(point)"] + arguments, output: errors.description)
     }
 
     /// Waits until it has stopped itself, or ended.

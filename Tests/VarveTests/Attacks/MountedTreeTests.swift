@@ -50,7 +50,7 @@ import Testing
 
         /// Starts the command, which stops itself at the points of that name.
         func start(_ words: [BytePath], stopAt point: String) throws -> pid_t {
-            try EngineKillTests.start(
+            try startProgram(
                 ["/usr/bin/env", "VARVE_STOP_AT=\(point)", "HOME=\(path)", try builtProgram("varve")]
                     + words.map(\.description))
         }

@@ -168,7 +168,7 @@ import Testing
             .replacing("NEW", with: new)
         // The holder says that it has the lock, and keeps it until it is told to end.
         try world.shell("mkfifo has go")
-        let holder = try EngineKillTests.start([
+        let holder = try startProgram([
             "/bin/bash", "-c",
             "cd \"$1\"; exec flock \(held) bash -c 'echo > has; read < go'", "bash",
             world.path.description,

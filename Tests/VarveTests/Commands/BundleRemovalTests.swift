@@ -165,7 +165,7 @@ import Testing
             cd "$1/rootfs"; truncate -s 0 swap; chattr +C swap; fallocate -l 16M swap; chmod 600 swap; mkswap swap >/dev/null
             """, bundle)
         let errors = world.shop.bundle("errors")
-        let pid = try EngineKillTests.start([
+        let pid = try startProgram([
             "/bin/bash", "-c",
             "exec env VARVE_STORE=\"$1\" VARVE_STOP_AT=2 \"${@:3}\" </dev/null >/dev/null 2>\"$2\"",
             "bash", "\(world.shop.store)", "\(errors)", try builtProgram("varve"), "bundle", "rm",

@@ -22,7 +22,7 @@ struct VarveProcess: ~Copyable {
             "exec env VARVE_STORE=\"$1/store\" HOME=\"$1\" \"${@:2}\" </dev/null >/dev/null 2>\"$1/errors\""
         var words = ["/bin/bash", "-c", "cd \"$1\"; " + script, "bash", directory.description] + variables
         if let stopAt { words.append("VARVE_STOP_AT=\(stopAt)") }
-        pid = try EngineKillTests.start(words + [try builtProgram("varve")] + arguments)
+        pid = try startProgram(words + [try builtProgram("varve")] + arguments)
     }
 
     /// Waits until it has stopped itself (true) or ended (false).

@@ -9,29 +9,6 @@ import Testing
 @Suite(.serialized) struct EngineKillTests {
     static func example() throws -> String { try builtProgram("embedding-example") }
 
-    static func start(_ arguments: [String]) throws -> pid_t {
-        var actions = unsafe posix_spawn_file_actions_t()
-        unsafe posix_spawn_file_actions_init(&actions)
-        defer { unsafe posix_spawn_file_actions_destroy(&actions) }
-        for descriptor: CInt in 0...2 {
-            unsafe posix_spawn_file_actions_addopen(&actions, descriptor, "/dev/null", O_RDWR, 0)
-        }
-        let words = unsafe arguments.map { unsafe strdup($0) }
-        defer { unsafe words.forEach { unsafe free($0) } }
-        // The threads of tests block signals, and what is started here gets some.
-        var attributes = posix_spawnattr_t()
-        unsafe posix_spawnattr_init(&attributes)
-        defer { unsafe posix_spawnattr_destroy(&attributes) }
-        var none = sigset_t()
-        unsafe sigemptyset(&none)
-        unsafe posix_spawnattr_setsigmask(&attributes, &none)
-        unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
-        var pid: pid_t = 0
-        let failure = unsafe posix_spawn(&pid, arguments[0], &actions, &attributes, words + [nil], environ)
-        guard failure == 0 else { throw Errno(rawValue: failure) }
-        return pid
-    }
-
     static func wait(_ pid: pid_t) -> CInt {
         var status: CInt = 0
         while unsafe waitpid(pid, &status, 0) < 0, errno == EINTR {}
@@ -85,14 +62,14 @@ import Testing
 
         // How long a whole run takes, so that the moments are spread over it.
         let start = Self.microseconds()
-        #expect(Self.wait(try Self.start(arguments)) == 0)
+        #expect(Self.wait(try startProgram(arguments)) == 0)
         let whole = Self.microseconds() - start
         try cleanUp(try world.store())
 
         var random = SystemRandomNumberGenerator()
         var partly = 0
         for round in 0..<50 {
-            let pid = try Self.start(arguments)
+            let pid = try startProgram(arguments)
             let moment = Int.random(in: 0...whole, using: &random)
             usleep(UInt32(moment))
             kill(pid, SIGKILL)
@@ -130,7 +107,7 @@ import Testing
         try world.addImage("a", layers)
         let example = try Self.example()
         let pids = try (0..<3).map {
-            try Self.start([
+            try startProgram([
                 example, "\(world.storePath)", "\(world.layoutPath):a", "\(world.bundle("bundle\($0)"))",
             ])
         }
