@@ -83,7 +83,11 @@ package struct RunConfiguration: Sendable {
         let what = "the runtime configuration of the bundle"
         var result = bundle
         var process = try bundle.object("process", of: what) ?? JSONObject()
-        var environment = Variables(try process.strings("env", of: what) ?? [])
+        var environment = Environment()
+        func set(_ variable: String) {
+            if let name = Environment.name(of: variable) { environment.set(variable, name) }
+        }
+        for variable in try process.strings("env", of: what) ?? [] { set(variable) }
         process["terminal"] = .bool(hasTerminal)
         process["args"] = .array(arguments.map { .string($0) })
         if let user {
@@ -92,10 +96,10 @@ package struct RunConfiguration: Sendable {
                 "uid": .number(JSONNumber(found.uid)), "gid": .number(JSONNumber(found.gid)),
                 "additionalGids": .array(found.additionalGIDs.map { .number(JSONNumber($0)) }),
             ]
-            if let home = found.home { environment.set("HOME=" + home) }
+            if let home = found.home { set("HOME=" + home) }
         }
-        for variable in self.environment { environment.set(variable) }
-        process["env"] = .array(environment.all.map { .string($0) })
+        for variable in self.environment { set(variable) }
+        process["env"] = .array(environment.variables.map { .string($0) })
         if let workingDirectory { process["cwd"] = .string(workingDirectory) }
         let names = JSONValue.array(try capabilityNames().map { .string($0) })
         process["capabilities"] = ["bounding": names, "effective": names, "permitted": names]
@@ -135,23 +139,5 @@ package struct RunConfiguration: Sendable {
         linux["namespaces"] = .array(kept)
         result["linux"] = .object(linux)
         return result
-    }
-
-    /// Variables, each name once, where it came first.
-    private struct Variables {
-        private(set) var all: [String] = []
-        private var places: [ByteText: Int] = [:]
-
-        init(_ variables: [String]) { for variable in variables { set(variable) } }
-
-        mutating func set(_ variable: String) {
-            guard let name = Environment.name(of: variable) else { return }
-            if let place = places[name] {
-                all[place] = variable
-            } else {
-                places[name] = all.count
-                all.append(variable)
-            }
-        }
     }
 }

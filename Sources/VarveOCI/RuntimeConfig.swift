@@ -128,9 +128,7 @@ package enum RuntimeConfig {
 
     /// The defaults, changed by the image's variables: each name stands once, where it came first.
     private static func environment(_ image: [String], home: String?) throws(OCIError) -> [String] {
-        // By the bytes of the names, of which a configuration may have very many.
-        var places = [ByteText: Int]()
-        var result = [String]()
+        var result = Environment()
         func set(_ variable: String) throws(OCIError) {
             try checkText(variable)
             guard let name = Environment.name(of: variable), !name.text.isEmpty else {
@@ -139,19 +137,14 @@ package enum RuntimeConfig {
                         + "NAME=VALUE"
                 )
             }
-            if let place = places[name] {
-                result[place] = variable
-            } else {
-                places[name] = result.count
-                result.append(variable)
-            }
+            result.set(variable, name)
         }
         try set("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         try set("TERM=xterm")
         for variable in image { try set(variable) }
         // A home that the image names wins against that of the passwd file.
-        if let home, places[ByteText("HOME")] == nil { try set("HOME=" + home) }
-        return result
+        if let home, !result.has(ByteText("HOME")) { try set("HOME=" + home) }
+        return result.variables
     }
 
     /// From the root of the container. `..` is taken away with what stands before it, and never leads above the root.
@@ -223,8 +216,25 @@ package enum RuntimeConfig {
     }
 }
 
-/// The variables of an image configuration, `NAME=VALUE`.
-enum Environment {
+/// Variables, `NAME=VALUE`: each name stands once, where it came first, with the value that came last.
+struct Environment {
+    private(set) var variables: [String] = []
+    /// By the bytes of the names, of which a configuration may have very many.
+    private var places: [ByteText: Int] = [:]
+
+    init() {}
+
+    func has(_ name: ByteText) -> Bool { places[name] != nil }
+
+    mutating func set(_ variable: String, _ name: ByteText) {
+        if let place = places[name] {
+            variables[place] = variable
+        } else {
+            places[name] = variables.count
+            variables.append(variable)
+        }
+    }
+
     /// What stands before the first equals sign; nil without one.
     static func name(of variable: String) -> ByteText? {
         guard let equals = variable.utf8.firstIndex(of: UInt8(ascii: "=")) else { return nil }

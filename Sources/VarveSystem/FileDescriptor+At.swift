@@ -203,6 +203,13 @@ extension FileDescriptor {
         try check(result)
     }
 
+    /// Changes what is in this directory without a trace in its times.
+    package func keepingTimes(_ body: () throws(Errno) -> Void) throws(Errno) {
+        let before = try status()
+        try body()
+        try setTimes(access: before.accessTime, modification: before.modificationTime)
+    }
+
     /// fsync(2): a file's data and metadata, or a directory's entries, are on disk when it returns.
     package func synchronize() throws(Errno) {
         try check(fsync(rawValue))

@@ -38,6 +38,16 @@ extension FileDescriptor {
             return try found.fd.reopened([.readOnly, .nonBlocking])
         }
     }
+
+    /// The content of a regular file of the tree that this is the root directory of, by way of symbolic links, which lead nowhere
+    /// out of it. Nil for what cannot be read as one, lies on another mount, or is longer than `limit` bytes.
+    package func contentInTree(of path: BytePath, limit: Int) -> [UInt8]? {
+        guard let file = try? openRegularFile(path, resolve: [.inRoot, .noCrossing], followsLinks: true)
+        else {
+            return nil
+        }
+        return try? file.fd.readAll(limit: limit)
+    }
 }
 
 extension FileDescriptor {

@@ -71,12 +71,7 @@ final class CumulativeTarget: LayerTarget {
     }
 
     func readFile(_ path: BytePath, limit: Int) throws -> [UInt8]? {
-        // What cannot be read as a file is none.
-        guard
-            let file = try? directories.root.openRegularFile(
-                path, resolve: [.inRoot, .noCrossing], followsLinks: true)
-        else { return nil }
-        return try? file.fd.readAll(limit: limit)
+        directories.root.contentInTree(of: path, limit: limit)
     }
 
     func finishEntries() throws {}

@@ -1,12 +1,12 @@
-import VarveSystem
-import SystemPackage
+package import VarveSystem
+package import SystemPackage
 
 /// The way along a path in a tree, one component after the other, as a kernel whose root directory is the tree's would go it: a
 /// symbolic link is followed below the root, and what lies above the root is the root. Each component costs the same, however
 /// deep it lies.
 ///
 /// Who walks says at each name what becomes of it: `enter` a directory, `follow` a link, or make what is missing and enter that.
-struct PathWalk: ~Copyable {
+package struct PathWalk: ~Copyable {
     /// As many links as Linux follows itself, path_resolution(7).
     private static let symbolicLinkLimit = 40
 
@@ -15,20 +15,23 @@ struct PathWalk: ~Copyable {
     /// Bytes of `walked`, with a slash for each.
     private(set) var length = 0
     /// The directory that `walked` leads to.
-    private(set) var directory: OwnedDescriptor
+    package private(set) var directory: OwnedDescriptor
     private let root: FileDescriptor
     /// Components still to walk, the next one last.
     private var pending: [BytePath]
     private var links = 0
+    private let resolve: Resolution
 
-    init(_ path: BytePath, in root: FileDescriptor) throws(LayerError) {
+    /// - Parameter resolve: how each component is opened; with `.noCrossing` a mount on the way is an error.
+    package init(_ path: BytePath, in root: FileDescriptor, resolve: Resolution = []) throws(LayerError) {
         self.root = root
+        self.resolve = resolve
         pending = path.components.reversed()
-        directory = try Self.open(.current, in: root, at: .empty)
+        directory = try Self.open(.current, in: root, at: .empty, resolve)
     }
 
     /// The next name to look for in `directory`; nil at the end of the path.
-    mutating func next() throws(LayerError) -> BytePath? {
+    package mutating func next() throws(LayerError) -> BytePath? {
         while let name = pending.popLast() {
             if name == "." { continue }
             guard name == ".." else { return name }
@@ -38,31 +41,34 @@ struct PathWalk: ~Copyable {
             // being made.
             directory =
                 walked.isEmpty
-                ? try Self.open(.current, in: root, at: .empty)
-                : try Self.open("..", in: directory.fd, at: BytePath(joining: walked))
+                ? try Self.open(.current, in: root, at: .empty, resolve)
+                : try Self.open("..", in: directory.fd, at: BytePath(joining: walked), resolve)
         }
         return nil
     }
 
+    /// Whether nothing is to come behind the name that `next` gave.
+    package var isAtEnd: Bool { pending.isEmpty }
+
     /// The path of `name` in `directory`.
-    func path(of name: BytePath) -> BytePath { BytePath(joining: walked + [name]) }
+    package func path(of name: BytePath) -> BytePath { BytePath(joining: walked + [name]) }
 
     /// What is under `name`; nil for nothing.
-    func status(of name: BytePath) throws(LayerError) -> FileStatus? {
+    package func status(of name: BytePath) throws(LayerError) -> FileStatus? {
         do throws(Errno) { return try directory.fd.statusIfPresent(of: name) } catch {
             throw .system(operation: "look at", path: path(of: name), errno: error)
         }
     }
 
     /// Goes into the directory `name`.
-    mutating func enter(_ name: BytePath) throws(LayerError) {
-        directory = try Self.open(name, in: directory.fd, at: path(of: name))
+    package mutating func enter(_ name: BytePath) throws(LayerError) {
+        directory = try Self.open(name, in: directory.fd, at: path(of: name), resolve)
         walked.append(name)
         length += name.count + 1
     }
 
     /// Follows the symbolic link `name`. False if that would be one link too many.
-    mutating func follow(_ name: BytePath) throws(LayerError) -> Bool {
+    package mutating func follow(_ name: BytePath) throws(LayerError) -> Bool {
         links += 1
         guard links <= Self.symbolicLinkLimit else { return false }
         let target = try attempt("read the link", path(of: name)) { () throws(Errno) in
@@ -71,7 +77,7 @@ struct PathWalk: ~Copyable {
         if target.isAbsolute {
             walked.removeAll()
             length = 0
-            directory = try Self.open(.current, in: root, at: .empty)
+            directory = try Self.open(.current, in: root, at: .empty, resolve)
         }
         pending.append(contentsOf: target.components.reversed())
         return true
@@ -84,9 +90,11 @@ struct PathWalk: ~Copyable {
     consuming func end() -> OwnedDescriptor { directory }
 
     private static func open(
-        _ name: BytePath, in directory: FileDescriptor, at path: @autoclosure () -> BytePath
+        _ name: BytePath, in directory: FileDescriptor, at path: @autoclosure () -> BytePath,
+        _ resolve: Resolution
     ) throws(LayerError) -> OwnedDescriptor {
-        do throws(Errno) { return try directory.openDirectory(name) } catch {
+        do throws(Errno) { return try directory.open(name, [.directory, .noFollow], resolve: resolve) } catch
+        {
             throw .system(operation: "open the directory", path: path(), errno: error)
         }
     }

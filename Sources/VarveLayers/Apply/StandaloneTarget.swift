@@ -486,9 +486,7 @@ final class StandaloneTarget: LayerTarget {
     ) throws(LayerError) {
         let directory: SharedDescriptor = try open(path)
         try attempt("write to the directory", join(path)) { () throws(Errno) in
-            let before = try directory.fd.status()
-            try body(directory.fd)
-            try directory.fd.setTimes(access: before.accessTime, modification: before.modificationTime)
+            try directory.fd.keepingTimes { () throws(Errno) in try body(directory.fd) }
         }
     }
 }

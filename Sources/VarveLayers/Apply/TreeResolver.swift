@@ -109,17 +109,18 @@ struct TreeResolver {
         _ name: BytePath, in directory: FileDescriptor, replacing: Bool, _ path: BytePath
     ) throws(LayerError) {
         try attempt("make the directory", path) { () throws(Errno) in
-            let before = try directory.status()
-            if replacing { try directory.unlink(name) }
-            try directory.makeDirectory(name, mode: 0o755)
-            try directory.changeOwner(of: name, uid: owner.uid, gid: owner.gid)
-            for attribute in try directory.extendedAttributeNames(of: name) where PosixACL.isACL(attribute) {
-                // Inherited from the directory's default ACL.
-                try directory.removeExtendedAttribute(attribute, of: name)
+            try directory.keepingTimes { () throws(Errno) in
+                if replacing { try directory.unlink(name) }
+                try directory.makeDirectory(name, mode: 0o755)
+                try directory.changeOwner(of: name, uid: owner.uid, gid: owner.gid)
+                for attribute in try directory.extendedAttributeNames(of: name)
+                where PosixACL.isACL(attribute) {
+                    // Inherited from the directory's default ACL.
+                    try directory.removeExtendedAttribute(attribute, of: name)
+                }
+                try directory.changeMode(of: name, to: 0o755)
+                try directory.setTimes(of: name, access: .epoch, modification: .epoch)
             }
-            try directory.changeMode(of: name, to: 0o755)
-            try directory.setTimes(of: name, access: .epoch, modification: .epoch)
-            try directory.setTimes(access: before.accessTime, modification: before.modificationTime)
         }
     }
 }

@@ -39,11 +39,7 @@ package struct BundleRun: Sendable {
         let root = try opened.openRootfs()
         let document = try runtimeConfiguration()
         func account(_ name: BytePath) -> [UInt8]? {
-            guard
-                let file = try? root.fd.openRegularFile(
-                    name, resolve: [.inRoot, .noCrossing], followsLinks: true)
-            else { return nil }
-            return try? file.fd.readAll(limit: RuntimeConfig.accountFileLimit)
+            root.fd.contentInTree(of: name, limit: RuntimeConfig.accountFileLimit)
         }
         let rootfs = try attempt("find the path of", bundle) { () throws(Errno) in try root.fd.path() }
         guard let rootfsText = rootfs.string else {
@@ -101,7 +97,7 @@ package struct BundleRun: Sendable {
         guard let own else {
             throw VarveError(
                 .notFound, "the bundle \"\(bundle)\" has no config.json", subject: file,
-                remedy: .follow("make one with: varve raw runtime-config"))
+                remedy: .follow("make the runtime configuration of its image again"))
         }
         let bytes = try attempt("read", file) { () throws(Errno) in
             try own.fd.readAll(limit: BundleMetadata.limit)
@@ -174,8 +170,11 @@ package struct BundleRun: Sendable {
             }
             // A runtime gives a new file system in memory the mode of what it lies on.
             let mode: UInt32 = mount.object?["type"]?.string == "tmpfs" ? 0o1777 : 0o755
-            try attempt("make the mount point \"\(destination)\" in", bundle) { () throws(Errno) in
+            do throws(LayerError) {
                 try points.make(path, isDirectory: isDirectory, mode: mode)
+            } catch {
+                guard case .system(_, _, let errno) = error else { throw error }
+                throw VarveError.system("make the mount point \"\(destination)\" in", bundle, errno)
             }
         }
     }

@@ -16,51 +16,51 @@ final class MountPoints {
 
     private let root: SharedDescriptor
     private var made: [Made] = []
-    /// As many links as Linux follows itself, path_resolution(7).
-    private static let linkLimit = 40
 
     init(in root: SharedDescriptor) { self.root = root }
 
     /// Makes what is missing of `path` in the tree. A symbolic link to what is not there is followed, below the root.
     ///
     /// - Parameter mode: that of the directory.
-    func make(_ path: BytePath, isDirectory: Bool, mode: UInt32) throws(Errno) {
-        var pending = Array(path.cleaned.components.reversed())
-        var way: [BytePath] = []
-        var links = 0
-        while let name = pending.popLast() {
-            if name == ".." {
-                _ = way.popLast()
-                continue
-            }
-            if name == "." { continue }
-            let parent = try open(way)
-            guard let status = try parent.fd.statusIfPresent(of: name) else {
-                let wantsDirectory = isDirectory || !pending.isEmpty
-                try keepingTimes(of: parent) { () throws(Errno) in
-                    if wantsDirectory {
-                        try parent.fd.makeDirectory(name, mode: 0o755)
-                        if pending.isEmpty { try parent.fd.changeMode(of: name, to: mode) }
-                    } else {
-                        try parent.fd.open(name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o644)
-                            .close()
+    func make(_ path: BytePath, isDirectory: Bool, mode: UInt32) throws(LayerError) {
+        var walk = try PathWalk(path, in: root.fd, resolve: .noCrossing)
+        while let name = try walk.next() {
+            if let status = try walk.status(of: name) {
+                if status.isSymbolicLink {
+                    guard try walk.follow(name) else {
+                        throw .system(
+                            operation: "follow the symbolic link", path: walk.path(of: name),
+                            errno: .tooManySymbolicLinkLevels)
                     }
+                    continue
                 }
-                let inode = try parent.fd.status(of: name).inode
-                made.append(Made(parent: parent, name: name, inode: inode, isDirectory: wantsDirectory))
-                way.append(name)
-                continue
+            } else {
+                let (isDirectory, mode) = walk.isAtEnd ? (isDirectory, mode) : (true, 0o755)
+                do throws(Errno) {
+                    try add(name, in: walk.directory.fd, isDirectory: isDirectory, mode: mode)
+                } catch {
+                    throw .system(operation: "make", path: walk.path(of: name), errno: error)
+                }
             }
-            guard status.isSymbolicLink else {
-                way.append(name)
-                continue
-            }
-            links += 1
-            guard links <= Self.linkLimit else { throw .tooManySymbolicLinkLevels }
-            let target = try parent.fd.readSymbolicLink(name)
-            if target.isAbsolute { way.removeAll() }
-            pending += target.components.reversed()
+            if walk.isAtEnd { return }
+            try walk.enter(name)
         }
+    }
+
+    private func add(_ name: BytePath, in directory: FileDescriptor, isDirectory: Bool, mode: UInt32)
+        throws(Errno)
+    {
+        let parent = SharedDescriptor(try directory.openDirectory(.current))
+        try parent.fd.keepingTimes { () throws(Errno) in
+            if isDirectory {
+                try parent.fd.makeDirectory(name, mode: 0o755)
+                try parent.fd.changeMode(of: name, to: mode)
+            } else {
+                try parent.fd.open(name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o644).close()
+            }
+        }
+        let inode = try parent.fd.status(of: name).inode
+        made.append(Made(parent: parent, name: name, inode: inode, isDirectory: isDirectory))
     }
 
     /// Takes away what was made, the last first. What the container put something into stays.
@@ -70,7 +70,7 @@ final class MountPoints {
                 status.inode == point.inode,
                 point.isDirectory ? status.isDirectory : status.isRegular && status.size == 0
             else { continue }
-            try? keepingTimes(of: point.parent) { () throws(Errno) in
+            try? point.parent.fd.keepingTimes { () throws(Errno) in
                 if point.isDirectory {
                     try point.parent.fd.removeDirectory(point.name)
                 } else {
@@ -82,18 +82,4 @@ final class MountPoints {
     }
 
     deinit { remove() }
-
-    private func open(_ way: [BytePath]) throws(Errno) -> SharedDescriptor {
-        SharedDescriptor(
-            try root.fd.open(
-                way.isEmpty ? .current : BytePath(joining: way), [.directory],
-                resolve: [.beneath, .noSymlinks, .noCrossing]))
-    }
-
-    private func keepingTimes(of directory: SharedDescriptor, _ body: () throws(Errno) -> Void) throws(Errno)
-    {
-        let before = try directory.fd.status()
-        try body()
-        try directory.fd.setTimes(access: before.accessTime, modification: before.modificationTime)
-    }
 }
