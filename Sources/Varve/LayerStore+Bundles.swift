@@ -21,7 +21,7 @@ extension LayerStore {
     ) async throws {
         try await run { [self] work in
             try forEach(bundles, work, progress) { bundle in
-                try BundleRemoval.remove(bundle) {
+                try BundleRemoval.remove(bundle, cancellation: work.cancellation) {
                     guard let store = work.store else {
                         throw VarveError(
                             .unsupported,

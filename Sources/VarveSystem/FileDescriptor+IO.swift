@@ -29,6 +29,33 @@ extension FileDescriptor {
         }
     }
 
+    /// read(2) of a pipe, a FIFO or a terminal until `buffer` is full or the other side closed it; returns the bytes read. A FIFO that
+    /// nobody has opened for writing yet is waited for, if it was opened with O_NONBLOCK.
+    ///
+    /// - Throws: `Errno.canceled` if it was asked to stop while it waited (poll(2)).
+    package func readFull(
+        into buffer: UnsafeMutableRawBufferPointer, _ cancellation: Cancellation
+    ) throws(Errno) -> Int {
+        var done = 0
+        while done < buffer.count {
+            var polled = pollfd(fd: rawValue, events: Int16(POLLIN), revents: 0)
+            // As often as other waits look whether they are to end.
+            let count = unsafe poll(&polled, 1, 100)
+            if cancellation.isCancelled { throw .canceled }
+            if count < 0, errno != EINTR { throw Errno(rawValue: errno) }
+            if count <= 0 { continue }
+            let slice = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+            do throws(Errno) {
+                let count = try unsafe readSome(into: slice)
+                if count == 0 { break }
+                done += count
+            } catch .wouldBlock {
+                continue
+            }
+        }
+        return done
+    }
+
     /// pread(2) until `buffer` is full or the file ends; returns the bytes read.
     package func readFull(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) throws(Errno) -> Int {
         var done = 0

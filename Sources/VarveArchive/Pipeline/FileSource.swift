@@ -15,6 +15,7 @@ package final class FileSource: FillableSource {
     private let owner: SharedDescriptor?
     private let limit: Int64
     private let isRegular: Bool
+    private let cancellation: Cancellation
     private var offset: Int64 = 0
     private var atEnd = false
     private var buffer: AlignedBuffer?
@@ -23,15 +24,19 @@ package final class FileSource: FillableSource {
     /// - Parameter limit: the bytes that the file may have, for a blob the `size` of its descriptor; a file
     ///   with more gives `PipelineError.longerThan` after that many bytes. Nil: as many as there are.
     package convenience init(_ fd: FileDescriptor, limit: Int64? = nil) {
-        self.init(fd: fd, owner: nil, limit: limit)
+        self.init(fd: fd, owner: nil, limit: limit, cancellation: Cancellation())
     }
 
     /// Reads a file and keeps it open as long as it has to.
-    package convenience init(_ file: SharedDescriptor, limit: Int64? = nil) {
-        self.init(fd: file.fd, owner: file, limit: limit)
+    /// - Parameter cancellation: ends a wait for what others write into a pipe or a FIFO, with `PipelineError.cancelled`.
+    package convenience init(
+        _ file: SharedDescriptor, limit: Int64? = nil, cancellation: Cancellation = Cancellation()
+    ) {
+        self.init(fd: file.fd, owner: file, limit: limit, cancellation: cancellation)
     }
 
-    private init(fd: FileDescriptor, owner: SharedDescriptor?, limit: Int64?) {
+    private init(fd: FileDescriptor, owner: SharedDescriptor?, limit: Int64?, cancellation: Cancellation) {
+        self.cancellation = cancellation
         self.fd = fd
         self.owner = owner
         self.limit = max(0, limit ?? .max)
@@ -74,7 +79,9 @@ package final class FileSource: FillableSource {
     private func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
         do throws(Errno) {
             return unsafe isRegular
-                ? try fd.readFull(into: buffer, at: offset) : try fd.readFull(into: buffer)
+                ? try fd.readFull(into: buffer, at: offset) : try fd.readFull(into: buffer, cancellation)
+        } catch .canceled {
+            throw PipelineError.cancelled
         } catch {
             throw PipelineError.readFailed(offset: offset, error)
         }

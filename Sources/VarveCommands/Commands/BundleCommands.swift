@@ -21,7 +21,9 @@ struct BundleCommands: ParsableCommand {
             // A rootless bundle has files that not even their owner may list.
             context.tolerateMissingPermissions()
             try context.forEach(bundles.map(\.path)) { bundle in
-                try BundleRemoval.remove(bundle) { try context.openStore(of: [bundle]) }
+                try BundleRemoval.remove(bundle, cancellation: context.cancellation) {
+                    try context.openStore(of: [bundle])
+                }
             }
         }
     }

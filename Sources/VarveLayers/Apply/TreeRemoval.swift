@@ -14,9 +14,12 @@ package enum TreeRemoval {
     ///   - isDiscarded: nothing of the tree is of use any more: where permissions or flags (chattr(1)) forbid to list or delete
     ///     something, they are taken away, as far as the caller may do that. Mounts are not entered then.
     ///   - removeSubvolume: see `SubvolumeRemoval`. Without it a nested subvolume is emptied as any directory is.
+    ///   - cancellation: asked at each entry. Whoever works in the tree meanwhile can make a deletion go on for ever.
+    /// - Throws: `LayerError.cancelled` when the caller asked to stop; what is left stays.
     static func removeContents(
         of directory: FileDescriptor, path: BytePath, isDiscarded: Bool = false,
-        keeping written: WrittenNames? = nil, removeSubvolume: SubvolumeRemoval? = nil
+        keeping written: WrittenNames? = nil, removeSubvolume: SubvolumeRemoval? = nil,
+        cancellation: Cancellation? = nil
     ) throws(LayerError) -> Bool {
         struct Frame {
             /// Empty for one that is settled.
@@ -63,6 +66,7 @@ package enum TreeRemoval {
 
         var frames = [try frame()]
         while let top = frames.indices.last {
+            if cancellation?.isCancelled == true { throw .cancelled }
             let fd = way.current.fd
             if let entry = frames[top].entries.popLast() {
                 let name = entry.name
@@ -150,9 +154,11 @@ package enum TreeRemoval {
     /// Deletes `name` in `directory`, a directory, with all that is in it, whatever its permissions and flags are. What lies
     /// behind a mount stays: that is an error.
     ///
-    /// - Parameter removeSubvolume: see `SubvolumeRemoval`.
+    /// - Parameters:
+    ///   - removeSubvolume: see `SubvolumeRemoval`.
+    ///   - cancellation: see `removeContents`.
     package static func removeTree(
-        _ name: BytePath, in directory: FileDescriptor, path: BytePath,
+        _ name: BytePath, in directory: FileDescriptor, path: BytePath, cancellation: Cancellation? = nil,
         removeSubvolume: SubvolumeRemoval? = nil
     ) throws(LayerError) {
         let isGone = try attempt("delete the subvolume", path) { () throws(Errno) in
@@ -165,7 +171,8 @@ package enum TreeRemoval {
             }
         }
         _ = try removeContents(
-            of: opened.fd, path: path, isDiscarded: true, removeSubvolume: removeSubvolume)
+            of: opened.fd, path: path, isDiscarded: true, removeSubvolume: removeSubvolume,
+            cancellation: cancellation)
         try attempt("remove the directory", path) { () throws(Errno) in
             do throws(Errno) {
                 try directory.removeDirectory(name)
@@ -178,8 +185,10 @@ package enum TreeRemoval {
 
     /// Deletes all that is in `directory`, whatever its permissions and flags are. What lies behind a mount stays: that is an
     /// error.
-    package static func empty(_ directory: FileDescriptor, path: BytePath) throws(LayerError) {
-        _ = try removeContents(of: directory, path: path, isDiscarded: true)
+    package static func empty(
+        _ directory: FileDescriptor, path: BytePath, cancellation: Cancellation? = nil
+    ) throws(LayerError) {
+        _ = try removeContents(of: directory, path: path, isDiscarded: true, cancellation: cancellation)
     }
 
     /// Deletes `name` in `directory`, with all that is in it.

@@ -109,7 +109,10 @@ struct OpenBundle {
     }
 
     /// Deletes a bundle that is a plain directory.
-    static func remove(_ path: BytePath) throws {
+    ///
+    /// - Parameter cancellation: ends it where it is. What is left of the bundle is in a work directory then, and goes with the
+    ///   next command that makes one there.
+    static func remove(_ path: BytePath, cancellation: Cancellation) throws {
         let bundle = try OpenBundle(path)
         guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil else {
             throw bundle.notABundle
@@ -122,7 +125,7 @@ struct OpenBundle {
         _ = try? bundle.directory.fd.clearProtection()
         do {
             // Out of sight first, so that a crash leaves nothing that looks whole.
-            var work = try WorkDirectory(in: parent, path: path)
+            var work = try WorkDirectory(in: parent, path: path, cancellation: cancellation)
             racePoint("discard-bundle")
             let isRight = try attempt("move away", path) { [opened = work.opened] () throws(Errno) in
                 try parent.fd.rename(name, to: opened.fd, name, replacing: false)
@@ -138,8 +141,9 @@ struct OpenBundle {
             do throws(LayerError) {
                 // The root file system first: it is a bundle until that is gone.
                 let rootfs = StoreLayout.rootfs
-                try TreeRemoval.removeTree(rootfs, in: bundle.directory.fd, path: path.appending(rootfs)) {
-                    (parent, name) throws(Errno) in
+                try TreeRemoval.removeTree(
+                    rootfs, in: bundle.directory.fd, path: path.appending(rootfs), cancellation: cancellation
+                ) { (parent, name) throws(Errno) in
                     do throws(Errno) {
                         return try PartialBundleRemoval.removeSubvolume(in: parent, name)
                     } catch .notPermitted {
@@ -147,7 +151,10 @@ struct OpenBundle {
                         return false
                     }
                 }
-                try TreeRemoval.empty(bundle.directory.fd, path: path)
+                try TreeRemoval.empty(bundle.directory.fd, path: path, cancellation: cancellation)
+            } catch .cancelled {
+                work.leave()
+                throw VarveError.cancelled
             } catch {
                 // What is left can be looked at, and deleted once the cause is gone.
                 _ = try? work.opened.fd.rename(name, to: parent.fd, name, replacing: false)
@@ -160,7 +167,7 @@ struct OpenBundle {
                 try bundle.directory.fd.unlink(BundleMetadata.fileName)
             }
             // By its name goes only what is empty.
-            try TreeRemoval.empty(bundle.directory.fd, path: path)
+            try TreeRemoval.empty(bundle.directory.fd, path: path, cancellation: cancellation)
             try attempt("remove the directory", path) { () throws(Errno) in
                 try parent.fd.removeDirectory(name)
             }
@@ -209,12 +216,18 @@ package enum BundleRemoval {
         return (parent, name)
     }
 
-    /// - Parameter store: opens the store, for a bundle that is a subvolume.
-    package static func remove(_ path: BytePath, store: () throws -> SnapshotStore) throws {
-        try FullFileSystem.naming(path, "delete") { try removeAny(path, store: store) }
+    /// - Parameters:
+    ///   - cancellation: see `OpenBundle.remove`.
+    ///   - store: opens the store, for a bundle that is a subvolume.
+    package static func remove(
+        _ path: BytePath, cancellation: Cancellation = Cancellation(), store: () throws -> SnapshotStore
+    ) throws {
+        try FullFileSystem.naming(path, "delete") { try removeAny(path, cancellation, store: store) }
     }
 
-    private static func removeAny(_ path: BytePath, store: () throws -> SnapshotStore) throws {
+    private static func removeAny(
+        _ path: BytePath, _ cancellation: Cancellation, store: () throws -> SnapshotStore
+    ) throws {
         let directory: SharedDescriptor
         do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(path, .safeLinks)) } catch {
             if error.errno == .noSuchFileOrDirectory {
@@ -237,6 +250,6 @@ package enum BundleRemoval {
             }
             return try store().removeBundle(path)
         }
-        try OpenBundle.remove(path)
+        try OpenBundle.remove(path, cancellation: cancellation)
     }
 }

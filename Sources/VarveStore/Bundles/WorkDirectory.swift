@@ -17,8 +17,11 @@ struct WorkDirectory: ~Copyable {
     private var isDone = false
 
     /// Makes one in `parent`, with mode 0700.
-    init(in parent: SharedDescriptor, path: BytePath) throws(VarveError) {
-        Self.clean(parent)
+    ///
+    /// - Parameter cancellation: ends the deletion of what dead processes left, which is then left again.
+    init(in parent: SharedDescriptor, path: BytePath, cancellation: Cancellation) throws(VarveError) {
+        Self.clean(parent, cancellation)
+        try cancellation.check()
         for _ in 0..<100 {
             let name = Self.prefix.appendingBytes(BytePath(randomName()))
             let opened = try attempt("make a work directory beside", path) {
@@ -71,21 +74,25 @@ struct WorkDirectory: ~Copyable {
         try Self.remove(name, opened.fd, in: parent.fd, path: path)
     }
 
+    /// Leaves it and what is in it to the next command that makes one in the same directory.
+    mutating func leave() { isDone = true }
+
     deinit {
         if !isDone { try? Self.remove(name, opened.fd, in: parent.fd, path: name) }
     }
 
     /// Only what is empty goes by its name: something else that has it stays.
     private static func remove(
-        _ name: BytePath, _ opened: FileDescriptor, in parent: FileDescriptor, path: BytePath
+        _ name: BytePath, _ opened: FileDescriptor, in parent: FileDescriptor, path: BytePath,
+        _ cancellation: Cancellation? = nil
     ) throws {
-        try TreeRemoval.empty(opened, path: path)
+        try TreeRemoval.empty(opened, path: path, cancellation: cancellation)
         try attempt("remove the directory", name) { () throws(Errno) in try parent.removeDirectory(name) }
     }
 
     /// Deletes what processes of this user that are gone left in `parent`, if nobody but root and this user can have named it so: the
     /// owner of a directory can give the name to any other directory that lies in theirs.
-    private static func clean(_ parent: SharedDescriptor) {
+    private static func clean(_ parent: SharedDescriptor, _ cancellation: Cancellation) {
         guard let status = try? parent.fd.status(), status.uid == 0 || status.uid == geteuid(),
             status.mode & 0o1000 != 0 || (try? parent.fd.isWritableByOthers(status)) == false
         else { return }
@@ -94,7 +101,7 @@ struct WorkDirectory: ~Copyable {
             guard let opened = try? parent.fd.openDirectory(entry.name),
                 (try? isOwn(opened.fd)) == true, (try? opened.fd.tryLock(.exclusive)) == true
             else { continue }
-            try? remove(entry.name, opened.fd, in: parent.fd, path: entry.name)
+            try? remove(entry.name, opened.fd, in: parent.fd, path: entry.name, cancellation)
         }
     }
 }

@@ -11,7 +11,7 @@ package struct RootfsDriver: StorageDriver {
     package init() {}
 
     package func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
-        .cumulative(try RootfsUnpack(context.bundle, owners: context.options.owners))
+        .cumulative(try RootfsUnpack(context))
     }
 
     package func freeze(_ context: RepackContext) throws -> any FrozenBundle {
@@ -29,9 +29,10 @@ private final class RootfsUnpack: CumulativeUnpack {
     private let work: WorkDirectory
     private let tree: SharedDescriptor
 
-    init(_ path: BytePath, owners: OwnerMapping) throws {
+    init(_ context: UnpackContext) throws {
+        let (path, owners) = (context.bundle, context.options.owners)
         place = try NewPlace(path, for: "root file system", .renaming)
-        work = try WorkDirectory(in: place.parent, path: path)
+        work = try WorkDirectory(in: place.parent, path: path, cancellation: context.cancellation)
         let owner = owners.isRootless ? nil : try owners.root()
         tree = try Self.makeTree(in: work, owner, path)
     }

@@ -94,11 +94,12 @@ package struct Inserting: Sendable {
         }
         let file = SharedDescriptor(
             try attempt("open the archive", archive) { () throws(Errno) in
-                try place.fd.reopened([.readOnly])
+                // A FIFO that nobody writes to yet is waited for, until it is asked to stop.
+                try place.fd.reopened([.readOnly, .nonBlocking])
             })
         return try NewLayer.write(into: layout, options.compression, threads: options.threads) { sink in
             let copy = CopyToSink(sink)
-            let reader = TarReader(TappedSource(FileSource(file), observer: copy))
+            let reader = TarReader(TappedSource(FileSource(file, cancellation: cancellation), observer: copy))
             do {
                 while try reader.nextEntry() != nil { try cancellation.check() }
             } catch let error as TarError {

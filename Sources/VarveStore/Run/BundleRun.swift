@@ -54,7 +54,7 @@ package struct BundleRun: Sendable {
         let program = try program()
 
         let place = try workPlace()
-        let work = try WorkDirectory(in: place, path: bundle)
+        let work = try WorkDirectory(in: place, path: bundle, cancellation: Cancellation())
         let path = try attempt("find the path of", "a work directory") { () throws(Errno) in
             try work.opened.fd.path()
         }

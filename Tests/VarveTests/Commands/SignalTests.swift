@@ -243,12 +243,11 @@ struct VarveProcess: ~Copyable {
         try world.expectClean()
     }
 
-    /// The first one waits for a writer that never comes.
-    @Test("The second SIGINT ends a command at once, and the next one takes away what it left")
-    func second() throws {
+    @Test("The first SIGTERM ends a command that waits for what is written to a FIFO")
+    func fifoThatStaysOpen() throws {
         let world = try StoreWorld()
         try world.addImage("a", try storeSampleLayers())
-        try world.shell("mkfifo archive; : > file")
+        try world.shell("mkfifo archive")
         let process = try VarveProcess(
             ["raw", "add-layer", "--image", "layout:a", "--tag", "new", "archive"], in: world.path)
         // Opening it for writing succeeds once the command reads it.
@@ -256,19 +255,50 @@ struct VarveProcess: ~Copyable {
         while try !world.names(in: "layout").contains(where: { $0.hasPrefix(".varve-blob-") }) {
             usleep(1_000)
         }
-        kill(process.pid, SIGINT)
-        try process.waitUntilTaken()
-        kill(process.pid, SIGINT)
-        #expect(process.end() == 130)
-        #expect(try process.errorText() == "")
+        kill(process.pid, SIGTERM)
+        #expect(process.end() == 143)
         extendLifetime(archive)
-        #expect(try world.names(in: "layout").contains { $0.hasPrefix(".varve-blob-") })
-        let next = varve(
-            "insert", "--image", world.layoutPath.appendingBytes(":a"), "--tag", "new",
-            world.path.appending("file"),
-            "/file")
-        #expect(next.code == 0, "\(next)")
         #expect(try world.names(in: "layout") == ["blobs", "index.json", "oci-layout"])
+    }
+
+    @Test("The first SIGTERM ends a command that waits for somebody to write to a FIFO")
+    func fifoThatNobodyWritesTo() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", try storeSampleLayers())
+        try world.shell("mkfifo archive")
+        let process = try VarveProcess(
+            ["raw", "add-layer", "--image", "layout:a", "--tag", "new", "archive"], in: world.path)
+        while try !world.names(in: "layout").contains(where: { $0.hasPrefix(".varve-blob-") }) {
+            usleep(1_000)
+        }
+        kill(process.pid, SIGTERM)
+        #expect(process.end() == 143)
+        #expect(try world.names(in: "layout") == ["blobs", "index.json", "oci-layout"])
+    }
+
+    @Test("The first SIGTERM ends the deletion of a bundle that is a plain directory; the next command there goes on with it")
+    func deletionOfADirectory() throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", try storeSampleLayers())
+        let image = world.layoutPath.appendingBytes(":a")
+        let bundles = world.path.appending("bundles")
+        try world.shell("mkdir bundles")
+        func unpack(_ name: BytePath) -> CommandRun {
+            varve("unpack", "--driver", "directory", "--image", image, bundles.appending(name))
+        }
+        #expect(unpack("old").code == 0)
+        let process = try VarveProcess(["bundle", "rm", "bundles/old"], in: world.path, stopAt: "discard-bundle")
+        var status: CInt = 0
+        let isStopped = process.hasStopped(&status)
+        #expect(isStopped)
+        kill(process.pid, SIGTERM)
+        kill(process.pid, SIGCONT)
+        #expect(process.end() == 143)
+        let left = try world.names(in: "bundles")
+        #expect(left.count == 1 && left.allSatisfy { $0.hasPrefix(".varve-work-") }, "\(left)")
+        #expect(try world.shell("ls bundles/.varve-work-*/old/rootfs") != "")
+        #expect(unpack("new").code == 0)
+        #expect(try world.names(in: "bundles") == ["new"])
     }
 
     /// The program takes no notice of being asked to end.

@@ -19,7 +19,8 @@ final class DirectoryUnpack: CumulativeUnpack {
     init(_ context: UnpackContext) throws {
         self.context = context
         place = try BundlePlace(context.bundle, store: nil)
-        work = try WorkDirectory(in: place.parent, path: context.bundle)
+        work = try WorkDirectory(
+            in: place.parent, path: context.bundle, cancellation: context.cancellation)
         let owners = context.options.owners
         let owner = owners.isRootless ? nil : try owners.root()
         (bundle, root) = try Self.makeBundle(in: work, owner, context)
