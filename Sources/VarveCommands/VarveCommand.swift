@@ -90,7 +90,11 @@ package enum VarveCommand {
     /// Nil if help or the like was asked for, and written.
     private static func parse(_ words: [String], _ output: ResultWriter) throws -> (any ExecutableCommand)? {
         let named = NamedCommands(in: words)
-        if let command = named.executable?.parse(alone: named.rest) { return command }
+        if let type = named.executable,
+            let command = type.parse(plain: named.rest) ?? type.parse(alone: named.rest)
+        {
+            return command
+        }
         do {
             var command = try RootCommand.parseAsRoot(words)
             if let command = command as? any ExecutableCommand { return command }

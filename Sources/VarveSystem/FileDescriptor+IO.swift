@@ -194,7 +194,13 @@ extension FileDescriptor {
 
 /// Twelve lower-case letters and digits from the kernel's random source: a name that nobody can guess and plant.
 package func randomName() -> String {
-    var generator = SystemRandomNumberGenerator()
-    let letters = Array("abcdefghijklmnopqrstuvwxyz0123456789")
-    return String((0..<12).map { _ in letters[Int.random(in: 0..<letters.count, using: &generator)] })
+    let letters = Array("abcdefghijklmnopqrstuvwxyz0123456789".utf8)
+    let base = UInt64(letters.count)
+    var number = UInt64.random(in: 0..<(0..<12).reduce(1) { power, _ in power * base })
+    let name = (0..<12).map { _ in
+        let digit = letters[Int(number % base)]
+        number /= base
+        return digit
+    }
+    return String(decoding: name, as: UTF8.self)
 }

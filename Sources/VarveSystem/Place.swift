@@ -310,6 +310,11 @@ package struct Place {
                 continue
             }
             let path = shown.appending(name)
+            if let opened = try? current.fd.open(name, [.directory, .path, .noFollow]) {
+                current = SharedDescriptor(opened)
+                shown = path
+                continue
+            }
             let status = try attempt("look at", path) { (current) throws(Errno) in
                 try current.statusIfPresent(of: name)
             }
@@ -422,38 +427,37 @@ package struct Place {
     }
 
     private mutating func checkCurrent() throws(PlaceError) {
-        try check(current.fd, shown.isEmpty ? .current : shown)
+        let shown = shown
+        try check(current.fd, nil, shown.isEmpty ? .current : shown)
     }
 
     /// Checks the directories above the current one, which no component named.
     private mutating func checkAboveCurrent() throws(PlaceError) {
         guard trust == .closedToOthers || trust == .own else { return }
-        var here = current
-        while let above = try Self.parent(of: here, shown) {
-            let path = (try? above.fd.path()) ?? ".."
-            try check(above.fd, path)
-            here = above
+        var (directory, status): (SharedDescriptor, FileStatus?) = (current, nil)
+        while true {
+            let (above, upper): (SharedDescriptor, FileStatus)
+            do throws(Errno) {
+                above = SharedDescriptor(try directory.fd.open("..", [.directory, .path]))
+                upper = try above.fd.status()
+                let lower = if let status { status } else { try directory.fd.status() }
+                // The root directory lies in itself.
+                if upper.isSameFile(as: lower) { return }
+            } catch {
+                throw Self.failed("look above", shown.isEmpty ? .current : shown, error)
+            }
+            try check(above.fd, upper, (try? above.fd.path()) ?? "..")
+            (directory, status) = (above, upper)
         }
     }
 
-    /// Nil for the root directory.
-    private static func parent(of directory: SharedDescriptor, _ path: BytePath) throws(PlaceError)
-        -> SharedDescriptor?
-    {
-        do throws(Errno) {
-            let above = SharedDescriptor(try directory.fd.open("..", [.directory, .path]))
-            let (lower, upper) = (try directory.fd.status(), try above.fd.status())
-            return lower.device == upper.device && lower.inode == upper.inode ? nil : above
-        } catch {
-            throw failed("look above", path.isEmpty ? .current : path, error)
-        }
-    }
-
-    private mutating func check(_ directory: FileDescriptor, _ path: BytePath) throws(PlaceError) {
+    private mutating func check(
+        _ directory: FileDescriptor, _ known: FileStatus?, _ path: @autoclosure () -> BytePath
+    ) throws(PlaceError) {
         guard trust == .closedToOthers || trust == .own else { return }
         let reason: PlaceError.Reason
         do throws(Errno) {
-            let status = try directory.status()
+            let status = if let known { known } else { try directory.status() }
             let isOwn = status.uid == 0 || status.uid == geteuid() || Self.isUnknown(status.uid)
             if trust == .own, !isOwn {
                 reason = .directoryOfAnother(uid: status.uid)
@@ -463,9 +467,9 @@ package struct Place {
                 return
             }
         } catch {
-            throw Self.failed("look at", path, error)
+            throw Self.failed("look at", path(), error)
         }
-        try refuse(PlaceError(path: path, reason: reason))
+        try refuse(PlaceError(path: path(), reason: reason))
     }
 }
 

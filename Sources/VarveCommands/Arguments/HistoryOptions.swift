@@ -60,6 +60,23 @@ extension CommandContext {
     }
 }
 
+extension HistoryOptions {
+    static func plain(_ words: inout PlainWords) throws -> Self {
+        var options = Self()
+        try options.take(&words)
+        return options
+    }
+
+    private mutating func take(_ words: inout PlainWords) throws {
+        noHistory = try words.has("--no-history")
+        author = try words.value(of: "--history.author")
+        comment = try words.value(of: "--history.comment")
+        created = try words.value(of: "--history.created")
+        createdBy = try words.value(of: "--history.created_by")
+        try validate()
+    }
+}
+
 /// An image that a command makes of another, and the tag that it gets.
 struct ChangedImageOptions: ParsableArguments {
     @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))

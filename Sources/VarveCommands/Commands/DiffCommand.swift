@@ -3,7 +3,7 @@ import VarveLayers
 import VarveStore
 import VarveSystem
 
-struct DiffCommand: ExecutableCommand {
+struct DiffCommand: PlainCommand {
     static let about = CommandConfiguration(
         commandName: "diff",
         abstract: "Show what changed in a bundle, or between two subvolumes.",
@@ -79,5 +79,17 @@ struct DiffCommand: ExecutableCommand {
         }
         let format: ChangeFormat = self.format == .json ? .json : terminated ? .terminated : .text
         try format.write(delta.changes, to: context.output)
+    }
+}
+
+extension DiffCommand {
+    mutating func take(_ words: inout PlainWords) throws {
+        global = try GlobalOptions.plain(&words)
+        format = try words.value(of: "--format") ?? .text
+        terminated = try words.has("-z")
+        source = try words.value(of: "--source")
+        driver = try words.value(of: "--driver")
+        paranoid = try words.has("--paranoid")
+        trees = try words.arguments()
     }
 }

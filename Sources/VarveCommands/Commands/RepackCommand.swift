@@ -5,7 +5,7 @@ import VarveOCI
 import VarveStore
 import VarveSystem
 
-struct RepackCommand: ExecutableCommand {
+struct RepackCommand: PlainCommand {
     static let about = CommandConfiguration(
         commandName: "repack",
         abstract: "Add what changed in a bundle to its image, as one layer.",
@@ -87,5 +87,21 @@ struct RepackCommand: ExecutableCommand {
         options.isAsUmoci = program == .umoci
         options.history = history.history(madeBy: "\(program.name) repack")
         return options
+    }
+}
+
+extension RepackCommand {
+    mutating func take(_ words: inout PlainWords) throws {
+        global = try GlobalOptions.plain(&words)
+        image = try words.value(of: "--image") ?? { throw PlainWords.NotPlain() }()
+        maskPath = try words.values(of: "--mask-path")
+        noMaskVolumes = try words.has("--no-mask-volumes")
+        refreshBundle = try words.has("--refresh-bundle")
+        history = try HistoryOptions.plain(&words)
+        compress = try words.value(of: "--compress") ?? .auto
+        source = try words.value(of: "--source")
+        driver = try words.value(of: "--driver")
+        paranoid = try words.has("--paranoid")
+        bundle = try words.argument()
     }
 }

@@ -19,7 +19,7 @@ struct SnapshotCommands: ParsableCommand {
 
     func run() throws { throw MissingCommand(command: Self.self) }
 
-    struct Create: ExecutableCommand {
+    struct Create: PlainCommand {
         static let about = CommandConfiguration(
             commandName: "create", abstract: "Keep a bundle as it is now, at once.")
 
@@ -69,7 +69,7 @@ struct SnapshotCommands: ParsableCommand {
         }
     }
 
-    struct Restore: ExecutableCommand {
+    struct Restore: PlainCommand {
         static let about = CommandConfiguration(
             commandName: "restore", abstract: "Make a bundle of a snapshot; the snapshot stays.")
 
@@ -102,5 +102,22 @@ struct SnapshotCommands: ParsableCommand {
             let store = try context.openStore()
             try context.forEach(names.map(\.text)) { try store.removeSnapshot($0) }
         }
+    }
+}
+
+extension SnapshotCommands.Create {
+    mutating func take(_ words: inout PlainWords) throws {
+        global = try GlobalOptions.plain(&words)
+        bundle = try words.argument()
+        name = try words.argument()
+    }
+}
+
+extension SnapshotCommands.Restore {
+    mutating func take(_ words: inout PlainWords) throws {
+        global = try GlobalOptions.plain(&words)
+        bundleMode = try words.value(of: "--bundle-mode")
+        name = try words.argument()
+        bundle = try words.argument()
     }
 }

@@ -7,7 +7,7 @@ import VarveSystem
 
 /// What a start of the program costs counts most here, where layers are in place. So the options that other commands have in
 /// groups stand here by themselves: a group costs 0.1 ms or more.
-struct UnpackCommand: ExecutableCommand, GlobalChoices {
+struct UnpackCommand: PlainCommand, GlobalChoices {
     static let about = CommandConfiguration(
         commandName: "unpack",
         abstract: "Make a bundle of an image.",
@@ -109,5 +109,29 @@ struct UnpackCommand: ExecutableCommand, GlobalChoices {
                 + resolved.layers.dropFirst(result.layersInPlace).map { "unpack layer: \($0.digest)" }
                 + ["... done", "computing filesystem manifest ...", "... done"]
                 + ["unpacked image bundle: \(bundle.path)"])
+    }
+}
+
+extension UnpackCommand {
+    mutating func take(_ words: inout PlainWords) throws {
+        store = try words.value(of: "--store")
+        log = try words.value(of: "--log")
+        errorFormat = try words.value(of: "--error-format")
+        noProgress = try words.has("--no-progress")
+        image = try words.value(of: "--image") ?? { throw PlainWords.NotPlain() }()
+        platform = try words.value(of: "--platform")
+        driver = try words.value(of: "--driver")
+        mtree = try words.has("--mtree")
+        keepDirlinks = try words.has("--keep-dirlinks")
+        strictXattrs = try words.has("--strict-xattrs")
+        uidMap = try words.values(of: "--uid-map")
+        gidMap = try words.values(of: "--gid-map")
+        rootless = try words.has("--rootless")
+        chains = try words.value(of: "--chains")
+        memory = try words.value(of: "--memory")
+        bundleMode = try words.value(of: "--bundle-mode")
+        maxSize = try words.value(of: "--max-size")
+        maxEntries = try words.value(of: "--max-entries")
+        bundle = try words.argument()
     }
 }

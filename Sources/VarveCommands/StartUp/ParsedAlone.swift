@@ -7,9 +7,13 @@ protocol ExecutableCommand: ParsableCommand {
     associatedtype Global: GlobalChoices
     var global: Global { get }
     func execute(_ context: CommandContext) throws
+    /// The command that `words` mean, if that can be told without the parser; see `PlainCommand`. Nil if it refuses them.
+    static func parse(plain words: [String]) -> (any ExecutableCommand)?
 }
 
 extension ExecutableCommand {
+    static func parse(plain words: [String]) -> (any ExecutableCommand)? { nil }
+
     static var configuration: CommandConfiguration { ParsedAlone.configuration ?? about }
 
     /// The command that `words` mean, those beside its name, if they are in order and ask for nothing else. What else

@@ -276,7 +276,9 @@ struct VarveProcess: ~Copyable {
         #expect(try world.names(in: "layout") == ["blobs", "index.json", "oci-layout"])
     }
 
-    @Test("The first SIGTERM ends the deletion of a bundle that is a plain directory; the next command there goes on with it")
+    @Test(
+        "The first SIGTERM ends the deletion of a bundle that is a plain directory; the next command there goes on with it"
+    )
     func deletionOfADirectory() throws {
         let world = try StoreWorld(makesStore: false)
         try world.addImage("a", try storeSampleLayers())
@@ -287,7 +289,8 @@ struct VarveProcess: ~Copyable {
             varve("unpack", "--driver", "directory", "--image", image, bundles.appending(name))
         }
         #expect(unpack("old").code == 0)
-        let process = try VarveProcess(["bundle", "rm", "bundles/old"], in: world.path, stopAt: "discard-bundle")
+        let process = try VarveProcess(
+            ["bundle", "rm", "bundles/old"], in: world.path, stopAt: "discard-bundle")
         var status: CInt = 0
         let isStopped = process.hasStopped(&status)
         #expect(isStopped)
