@@ -62,6 +62,11 @@ package struct Differ: Sendable {
         guard let applied else {
             throw ServiceError(.internalError, "the layer \(layer.digest) was not applied")
         }
+        logger.debug(
+            applied.wasThere
+                ? "the store holds what the layer \(layer.digest) gives"
+                : "applied the layer \(layer.digest)",
+            metadata: ["chain": "\(applied.chain.map { "\($0)" } ?? "none")"])
         return Descriptor(
             mediaType: LayerCompression.none.mediaType, digest: applied.diffID.digest, size: applied.size)
     }

@@ -60,6 +60,12 @@ enum StoreLayout {
 
     /// On a chain's directory: what it was published as (`PublicationRecord`).
     static let publicationAttribute: BytePath = "user.varve.published"
+
+    /// On a chain's directory: the blob that its uppermost layer was read from (`ChainLayer`).
+    static let layerAttribute: BytePath = "user.varve.layer"
+
+    /// What a chain's directory bears, and what is made of the chain inherits.
+    static let chainAttributes = [publicationAttribute, layerAttribute]
 }
 
 extension FileDescriptor {

@@ -124,6 +124,55 @@ import SystemPackage
         #expect(try other.record(SnapshotKey("u")).kind == .active)
     }
 
+    /// A blob of which the store holds the chain is not read again, by whoever applies it: containerd 1.7 names no ChainID when it imports.
+    @Test func isReadOnce() throws {
+        let room = try DaemonRoom()
+        let layers = try layers(room)
+        let chains: [ChainID]
+        do { chains = try unpack(layers, room.snapshotter(), room) }
+        #expect(room.content.reads == 2)
+        let other = try room.snapshotter("other")
+        #expect(try unpack(layers, other, room) == chains && room.content.reads == 2)
+        for chain in chains { #expect(try other.record(SnapshotKey("\(chain)")).chain == chain) }
+        let view = try other.make(.view, SnapshotKey("v"), parent: SnapshotKey("\(chains[1])"), labels: [:])
+        try room.run("test \"$(ls etc)\" = \"$(printf 'b\\nc')\"; test \"$(cat etc/c)\" = three", in: view)
+        // On top of something else it makes another chain, and with another size it is another blob.
+        let alone = try other.make(.active, SnapshotKey("alone"), parent: SnapshotKey(""), labels: [:])
+        let liar = Descriptor(
+            mediaType: layers[0].mediaType, digest: layers[0].digest, size: layers[0].size + 1)
+        #expect(code { _ = try apply(liar, to: alone, other, room) } == .invalidArgument)
+        #expect(room.content.reads == 3)
+        _ = try apply(layers[1], to: alone, other, room)
+        #expect(room.content.reads == 4)
+        try room.run("test \"$(ls etc)\" = c", in: alone)
+
+        // What a chain says of another blob, or of itself as another chain, is worth nothing.
+        let chain = "\(room.path)/chains/\(chains[1].fileName)"
+        let attribute = try runSuccessfully(["getfattr", "--only-values", "-n", "user.varve.layer", chain])
+            .outputText
+        for lie in [
+            attribute.replacing("\(layers[1].digest)", with: "\(Digest(of: [1]))"),
+            attribute.replacing(
+                "\(DiffID(Digest(of: Self.upper + endOfTar)))", with: "\(DiffID(Digest(of: [1])))"),
+            attribute + "x", "",
+        ] {
+            try runSuccessfully([
+                "sh", "-euc",
+                "btrfs property set -f -t subvol \"$1\" ro false; setfattr -n user.varve.layer -v \"$2\" \"$1\"; btrfs property set -t subvol \"$1\" ro true",
+                "sh", chain, lie,
+            ])
+            let reads = room.content.reads
+            let third = try room.snapshotter("third")
+            #expect(try unpack(layers, third, room) == chains && room.content.reads == reads + 1)
+            while let record = third.list([]).first(where: { record in
+                !third.list([]).contains { $0.parent == record.key }
+            }) {
+                try third.remove(record.key)
+            }
+            third.cleanUp()
+        }
+    }
+
     /// A tree that something else wrote to gets no name that others would believe.
     struct Touch: Sendable, CustomTestStringConvertible {
         var name: String

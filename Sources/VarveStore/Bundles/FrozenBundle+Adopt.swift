@@ -81,9 +81,9 @@ extension BtrfsFrozenBundle {
             }
             // Chains are alike, whatever the permissions of bundles are.
             try root.fd.changeMode(to: 0o755)
-            // That of the chain below says what the new one was made on top of.
+            // Those of the chain below say what the new one was made on top of.
             for attribute in try root.fd.extendedAttributeNames()
-            where attribute != StoreLayout.publicationAttribute {
+            where !StoreLayout.chainAttributes.contains(attribute) {
                 guard StoreLayout.bundleAttributes.contains(attribute) else { return false }
                 try root.fd.removeExtendedAttribute(attribute)
             }

@@ -151,11 +151,14 @@ package final class ChainBuilder {
 
     /// Builds one chain: claims it, and has the tree completed and published, unless somebody else was first.
     ///
-    /// - Parameter complete: makes the tree what the chain is to be; false if it cannot be that.
+    /// - Parameters:
+    ///   - layer: as for `publish`.
+    ///   - complete: makes the tree what the chain is to be; false if it cannot be that.
     /// - Returns: the chain; nil if `complete` said no.
     @discardableResult
     package func build(
-        _ name: ChainName, whileWaiting: () throws -> Void = {}, _ complete: () throws -> Bool
+        _ name: ChainName, layer: ChainLayer? = nil, whileWaiting: () throws -> Void = {},
+        _ complete: () throws -> Bool
     ) throws -> OpenChain? {
         try claim(name, whileWaiting: whileWaiting)
         defer { claim = nil }
@@ -164,7 +167,7 @@ package final class ChainBuilder {
             return published
         }
         guard try complete() else { return nil }
-        return try publish(name)
+        return try publish(name, layer: layer)
     }
 
     /// Makes a chain visible: a read-only snapshot of the tree, which the caller knows to be exactly its layers. The claim
@@ -176,13 +179,15 @@ package final class ChainBuilder {
     /// call returns (create_snapshot, fs/btrfs/ioctl.c): there is no chain, or a whole one.
     ///
     /// What stands under the name and is not to be trusted (`ChainFault`) makes room first.
+    ///
+    /// - Parameter layer: the blob of the uppermost layer, if it was read to its end and checked; nil if it is not known.
     @discardableResult
-    package func publish(_ name: ChainName) throws -> OpenChain {
+    package func publish(_ name: ChainName, layer: ChainLayer? = nil) throws -> OpenChain {
         guard claim?.name == name else {
             throw VarveError(.failed, "the chain \(name) is published by who has not claimed it")
         }
         let source = try subvolume()
-        try recordPublication(of: name, on: source.fd)
+        try recordPublication(of: name, layer, on: source.fd)
         let directory = store.chains.directory
         if try directory.open(name.path) != nil { try directory.delete(name.path) }
         try directory.removeStub(name.path)
@@ -206,13 +211,22 @@ package final class ChainBuilder {
 
     /// Writes to `source` that the snapshot to be made of it is the chain `name`. What `source` lies on top of is in the
     /// record that it has itself as a snapshot of that chain, or since it was last published.
-    private func recordPublication(of name: ChainName, on source: FileDescriptor) throws {
+    private func recordPublication(of name: ChainName, _ layer: ChainLayer?, on source: FileDescriptor)
+        throws
+    {
         let below = try PublicationRecord.read(from: source, name.path)?.name
         let record = PublicationRecord(
             name: name, source: try source.subvolumeInfo().uuid, below: below == name ? nil : below)
         try attempt("write what is published to", name.path) { () throws(Errno) in
             try source.setExtendedAttribute(
                 ExtendedAttribute(name: StoreLayout.publicationAttribute, value: record.encoded))
+            if let layer {
+                try source.setExtendedAttribute(
+                    ExtendedAttribute(name: StoreLayout.layerAttribute, value: layer.encoded))
+            } else if try source.extendedAttribute(StoreLayout.layerAttribute) != nil {
+                // That of the chain below.
+                try source.removeExtendedAttribute(StoreLayout.layerAttribute)
+            }
         }
     }
 }

@@ -30,6 +30,8 @@ package final class ChainCatalog: Sendable {
     private let logger: Logger
     /// Chains of which was said already that they are not used.
     private let warned = Mutex<[ChainName]>([])
+    /// What chains said of their uppermost layers when they were looked at, by their names in `chains/`; nil for those that say nothing.
+    private let layers = Mutex<[BytePath: ChainLayer?]>([:])
 
     init(
         _ directory: SubvolumeDirectory, times: PublishedTimesFolder, locks: StoreLocks, pins: PinFolder,
@@ -70,6 +72,37 @@ package final class ChainCatalog: Sendable {
             if let chain = try find(name) { return (chain, index + 1) }
         }
         return nil
+    }
+
+    /// The chain that a layer's blob makes of another, known without reading the blob, as that one was published by who had read this
+    /// very blob; leased. Nil if there is none.
+    ///
+    /// It looks at each chain once in the life of this value, and after that at the names of all. A chain that another process has
+    /// built anew in between, of another blob, may be passed over.
+    ///
+    /// - Parameter below: nil for nothing at all.
+    func find(_ blob: Descriptor, on below: ChainID?) throws -> (chain: OpenChain, layer: ChainLayer)? {
+        let entries = try directory.entries().map(\.name)
+        let seen = layers.withLock { $0 }
+        var layers: [BytePath: ChainLayer?] = [:]
+        layers.reserveCapacity(entries.count)
+        var candidate: (name: ChainName, layer: ChainLayer)?
+        for entry in entries {
+            let layer =
+                try seen[entry]
+                ?? directory.subvolume(entry).flatMap { try ChainLayer.read(from: $0.fd, entry) }
+            layers[entry] = .some(layer)
+            guard let layer, layer.digest == blob.digest, layer.size == blob.size,
+                let name = entry.string.flatMap({ ChainName($0) }), name.variant.isEmpty,
+                name.chainID == layer.chainID(on: below)
+            else { continue }
+            candidate = (name, layer)
+        }
+        self.layers.withLock { $0 = layers }
+        guard let candidate, let chain = try find(candidate.name),
+            try ChainLayer.read(from: chain.subvolume.fd, chain.name.path) == candidate.layer
+        else { return nil }
+        return (chain, candidate.layer)
     }
 
     /// The published chain whose subvolume has that UUID.

@@ -9,7 +9,8 @@ import VarveSystem
 public enum ChainPolicy: String, Sendable, CaseIterable {
     /// Each prefix.
     case all
-    /// The prefixes that another image may have, as far as can be told: see `prefixes(of:above:)`.
+    /// The prefixes that another image may have, as far as can be told: see `prefixes(of:above:)`. In a store that a containerd has
+    /// snapshots in, each prefix: containerd asks for each.
     case auto
     /// The whole image alone.
     case last

@@ -69,7 +69,9 @@ private final class BtrfsUnpack: CumulativeUnpack {
         next = layersInPlace
         builder = ChainBuilder(
             in: store, for: context.bundle, on: base?.chain, owners: context.options.owners)
-        chainEnds = context.chains.prefixes(of: context.image, above: layersInPlace)
+        // A containerd asks for each prefix by its name, and fetches the layers of one that is not there.
+        let isServed = try context.chains == .auto && !ContainerdFolder(of: store).places().isEmpty
+        chainEnds = (isServed ? .all : context.chains).prefixes(of: context.image, above: layersInPlace)
     }
 
     func target(forLayer index: Int, whileWaiting: () throws -> Void) throws -> ExtractionTarget? {
@@ -91,7 +93,10 @@ private final class BtrfsUnpack: CumulativeUnpack {
     func didExtract(layer index: Int) throws {
         bytesApplied += context.image.layers[index].size
         guard chainEnds.contains(index) else { return }
-        try builder.publish(names[index])
+        let layer = context.archiveSizes[index].map {
+            ChainLayer(context.image.layers[index], diffID: context.diffIDs[index], archiveSize: $0)
+        }
+        try builder.publish(names[index], layer: layer)
         guard index < names.count - 1, bytesApplied >= Self.renewalSize else { return }
         try builder.renewTree()
         bytesApplied = 0

@@ -24,6 +24,8 @@ public struct UnpackContext: Sendable {
     public var bundleMode = closedBundleMode
     /// Asks to stop. The engine looks at it between its own steps; a driver that waits for something looks too.
     public var cancellation = Cancellation()
+    /// What came out of the layers' blobs; the engine writes it down before it says that a layer was extracted.
+    package let archiveSizes = ArchiveSizes()
 
     /// 0700: nobody but the owner of the bundle can enter it.
     public static let closedBundleMode: UInt32 = 0o700

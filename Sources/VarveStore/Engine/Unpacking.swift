@@ -76,7 +76,7 @@ public struct Unpacking: Sendable {
             cancellation: cancellation)
         let transaction = try driver.beginUnpack(context)
         let unpack = transaction.unpack
-        try extract(image, transaction)
+        try extract(image, transaction, context.archiveSizes)
         let metadata = BundleMetadata(path: image.path, apply: options.apply)
         if let warning = RuntimeConfig.warning(of: image.config) { omissions.logger?.warning("\(warning)") }
         let configuration = try Self.runtimeConfiguration(
@@ -105,25 +105,27 @@ public struct Unpacking: Sendable {
 
     private func unpackLayers(_ image: ResolvedImage, into rootfs: BytePath) throws -> Result {
         try options.apply.owners.check()
-        let transaction = try driver.beginUnpack(
-            UnpackContext(
-                bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
-                options: options.apply, chains: options.chains, cancellation: cancellation))
+        let context = UnpackContext(
+            bundle: rootfs, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
+            options: options.apply, chains: options.chains, cancellation: cancellation)
+        let transaction = try driver.beginUnpack(context)
         let unpack = transaction.unpack
-        try extract(image, transaction)
+        try extract(image, transaction, context.archiveSizes)
         try cancellation.check()
         try unpack.finish(files: [])
         return Result(layersInPlace: unpack.layersInPlace, layers: image.layers.count)
     }
 
-    private func extract(_ image: ResolvedImage, _ transaction: UnpackTransaction) throws {
+    private func extract(_ image: ResolvedImage, _ transaction: UnpackTransaction, _ sizes: ArchiveSizes)
+        throws
+    {
         let layers = image.layers
         let first = min(max(transaction.unpack.layersInPlace, 0), layers.count)
         let planned = layers[first...].reduce(Int64(0)) { $0 + $1.size }
         progress(.planned(layersInPlace: first, layers: layers.count, bytes: planned))
         guard first < layers.count else { return }
         switch transaction {
-        case .cumulative(let unpack): try extract(image, unpack, from: first)
+        case .cumulative(let unpack): try extract(image, unpack, from: first, sizes)
         case .stacking(let unpack):
             try ParallelExtraction(
                 layers: layers, diffIDs: image.diffIDs, layout: image.layout, options: options,
@@ -133,7 +135,9 @@ public struct Unpacking: Sendable {
     }
 
     /// One layer after another, while the next ones are inflated.
-    private func extract(_ image: ResolvedImage, _ unpack: any CumulativeUnpack, from first: Int) throws {
+    private func extract(
+        _ image: ResolvedImage, _ unpack: any CumulativeUnpack, from first: Int, _ sizes: ArchiveSizes
+    ) throws {
         let layers = image.layers
         let bytesRead = SharedCounter()
         var ahead = LayersAhead(
@@ -156,6 +160,7 @@ public struct Unpacking: Sendable {
                 progress(.read(bytes: bytesRead.count))
             }
             omissions.note(applier.omissions, of: layers[index], index)
+            sizes[index] = stream.archive?.size
             try unpack.didExtract(layer: index)
         }
     }

@@ -293,12 +293,15 @@ package final class DaemonTrees: Sendable {
         package var size: Int64
         /// What the tree is a snapshot of now; nil if the layer was applied to a tree that is no chain.
         package var chain: ChainID?
+        /// The store held the chain that the blob gives, and the blob was not read.
+        package var wasThere = false
     }
 
     /// Whether the store holds a chain, as it was published.
     package func holds(_ chain: ChainID) throws -> Bool { try store.chains.find(ChainName(chain)) != nil }
 
-    /// Builds the chain that `layer` gives on top of `base`, as an unpack would, and makes `number` a writable snapshot of it. The
+    /// Builds the chain that `layer` gives on top of `base`, as an unpack would, and makes `number` a writable snapshot of it. Of a chain
+    /// that the store holds, built of this very blob, nothing is read. The
     /// tree that was there before is left under another name, which is returned: it is to be deleted.
     ///
     /// - Parameters:
@@ -315,12 +318,23 @@ package final class DaemonTrees: Sendable {
             below = try store.chains.find(ChainName(base))
             if below == nil { return nil }
         }
-        let builder = ChainBuilder(in: store, for: BytePath("\(layer.digest)"), on: below)
-        let applied = try extract(
-            layer, from: blobs, to: builder.tree(), isBottom: base == nil, memory: memory, limits: limits,
-            cancellation)
-        let chainID = base.map { $0.appending(applied.diffID) } ?? ChainID(applied.diffID.digest)
-        guard let chain = try builder.build(ChainName(chainID), { true }) else { return nil }
+        let chain: OpenChain
+        let known: ChainLayer
+        let found = try store.chains.find(layer, on: base)
+        if let found {
+            (chain, known) = found
+        } else {
+            let builder = ChainBuilder(in: store, for: BytePath("\(layer.digest)"), on: below)
+            let applied = try extract(
+                layer, from: blobs, to: builder.tree(), isBottom: base == nil, memory: memory, limits: limits,
+                cancellation)
+            known = ChainLayer(layer, diffID: applied.diffID, archiveSize: applied.size)
+            guard
+                let built = try builder.build(
+                    ChainName(known.chainID(on: base)), layer: known, { true })
+            else { return nil }
+            chain = built
+        }
         let spare = BytePath("\(number)-" + randomName())
         try store.chains.snapshot(of: chain, to: trees.fd, spare)
         do {
@@ -331,7 +345,11 @@ package final class DaemonTrees: Sendable {
             _ = try? trees.fd.removeSubvolumeTree(spare)
             throw error
         }
-        return (AppliedLayer(diffID: applied.diffID, size: applied.size, chain: chainID), spare)
+        return (
+            AppliedLayer(
+                diffID: known.diffID, size: known.archiveSize, chain: chain.name.chainID,
+                wasThere: found != nil), spare
+        )
     }
 
     /// Applies a layer to a tree as it is. After an error the tree is half done.
