@@ -216,12 +216,27 @@ package final class Snapshotter: Sendable {
     /// Commit: makes the active snapshot `key` a committed one called `name`, whose labels are `labels` alone.
     ///
     /// Nothing is walked. A tree that is a chain is on disk already; another is snapshot, which writes out what is dirty in it.
-    package func commit(_ name: SnapshotKey, from key: SnapshotKey, labels: [String: String]) throws {
+    ///
+    /// - Parameter parent: must be that of the active snapshot, unless it is empty. containerd gives one for what it has prepared on nothing
+    ///   to have it put on a parent now, where a snapshotter says that it can, which this one does not.
+    package func commit(
+        _ name: SnapshotKey, from key: SnapshotKey, labels: [String: String],
+        parent: SnapshotKey = SnapshotKey("")
+    ) throws {
         let labels = try Self.checked(labels)
         try Self.check(name)
         let (active, number) = try state.withLock { state throws -> (SnapshotRecord, UInt64) in
             guard state.records[name] == nil, !state.reserved.contains(name) else {
                 throw ServiceError(.alreadyExists, "there is a snapshot \(name.text.shown)")
+            }
+            if !parent.isEmpty, let record = state.records[key], record.kind == .active,
+                record.parent != parent
+            {
+                _ = try Self.found(parent, in: state)
+                throw ServiceError(
+                    .invalidArgument,
+                    "the parent of the snapshot \(key.text.shown) cannot become \(parent.text.shown) when it is committed"
+                )
             }
             let active = try Self.active(key, in: &state)
             state.reserved.insert(name)

@@ -54,7 +54,8 @@
         ) async throws -> Google_Protobuf_Empty {
             try await work.run { [snapshotter] _ in
                 try snapshotter.commit(
-                    SnapshotKey(request.name), from: SnapshotKey(request.key), labels: request.labels)
+                    SnapshotKey(request.name), from: SnapshotKey(request.key), labels: request.labels,
+                    parent: SnapshotKey(request.parent))
             }
             return Google_Protobuf_Empty()
         }

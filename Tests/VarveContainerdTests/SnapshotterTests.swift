@@ -66,13 +66,27 @@ import SystemPackage
         #expect(commit("c", "x") == .notFound)
         #expect(commit("base", "a") == .alreadyExists)
         #expect(commit("c", "base") == .failedPrecondition)
+        func commit(on parent: String) -> ServiceError.Code? {
+            code {
+                try snapshotter.commit(
+                    SnapshotKey("c"), from: SnapshotKey("a"), labels: [:], parent: SnapshotKey(parent))
+            }
+        }
+        #expect(commit(on: "x") == .notFound)
+        #expect(commit(on: "v") == .invalidArgument, "another one than it was made on")
+        #expect(make(.active, "a2", "base") == nil)
+        #expect(
+            code {
+                try snapshotter.commit(
+                    SnapshotKey("c2"), from: SnapshotKey("a2"), labels: [:], parent: SnapshotKey("base"))
+            } == nil)
         let error = #expect(throws: ServiceError.self) { try snapshotter.remove(SnapshotKey("base")) }
         #expect(error?.code == .failedPrecondition && error?.message.contains("remove") == true)
         #expect(code { try snapshotter.remove(SnapshotKey("x")) } == .notFound)
         #expect(code { _ = try snapshotter.usage(SnapshotKey("x")) } == .notFound)
         // What failed has left no name behind, and no child that keeps its parent.
         #expect(commit("c", "a") == nil)
-        for key in ["c", "v", "base"] { try snapshotter.remove(SnapshotKey(key)) }
+        for key in ["c", "c2", "v", "base"] { try snapshotter.remove(SnapshotKey(key)) }
         #expect(snapshotter.list([]).isEmpty)
         snapshotter.cleanUp()
         #expect(try room.trees() == ["0"])
