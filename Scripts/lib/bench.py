@@ -138,7 +138,7 @@ def take_turns(rounds, *contestants):
 
 
 failures = []
-cases = {"unpack": [], "delta": []}
+cases = {"unpack": [], "delta": [], "containerd": []}
 
 
 def case(group):
@@ -448,8 +448,14 @@ FILES_PER_DIRECTORY = 100
 
 
 def make_tree(path, count):
-    """A subvolume of `count` files of a few bytes, 100 in a directory, 100 directories in a directory."""
+    """A subvolume of `count` files (`fill_tree`)."""
     quiet("btrfs", "subvolume", "create", path)
+    fill_tree(path, count)
+    settle()
+
+
+def fill_tree(path, count):
+    """Makes `count` files of a few bytes, 100 in a directory, 100 directories in a directory."""
     for first in range(0, count, FILES_PER_DIRECTORY):
         directory = tree_directory(path, first)
         os.makedirs(directory, exist_ok=True)
@@ -459,7 +465,6 @@ def make_tree(path, count):
             os.write(file, b"%d\n" % index)
             os.close(file)
         os.close(fd)
-    settle()
 
 
 def tree_directory(path, index):
@@ -643,7 +648,9 @@ def host():
         "kernel": os.uname().release, "processors": os.cpu_count(), "processor": model,
         "memoryBytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "btrfs": text("btrfs", "--version"), "umoci": text("umoci", "--version"),
-        "skopeo": text("skopeo", "--version"), "imageFileSystem": text("stat", "-f", "-c", "%T", volume + ".img"),
+        "skopeo": text("skopeo", "--version"),
+        "containerd": text(options.containerd + "/usr/bin/containerd", "--version") if options.containerd else "",
+        "imageFileSystem": text("stat", "-f", "-c", "%T", volume + ".img"),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "quick": options.quick, "rounds": options.rounds,
     }
 
@@ -675,7 +682,7 @@ def main():
 
 
 parser = argparse.ArgumentParser()
-parser.add_argument("what", choices=["unpack", "delta", "all"])
+parser.add_argument("what", choices=[*cases, "all"])
 parser.add_argument("--varve", required=True)
 parser.add_argument("--scripts", required=True)
 parser.add_argument("--volume", required=True)
@@ -684,6 +691,13 @@ parser.add_argument("--quick", action="store_true")
 parser.add_argument("--strict", action="store_true")
 parser.add_argument("--json")
 parser.add_argument("--only")
+parser.add_argument("--containerd", help="where the packages of containerd are unpacked")
+parser.add_argument("--daemon", help="the program varve-containerd")
+parser.add_argument("--calls", help="the program of Tests/ContainerdCalls")
 options = parser.parse_args()
 volume = options.volume
+if options.daemon:
+    # Its cases use what is defined here.
+    sys.modules["bench"] = sys.modules[__name__]
+    import bench_containerd  # noqa: F401
 sys.exit(main())

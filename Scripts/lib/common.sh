@@ -191,12 +191,16 @@ need_varve() {
     varve=$(swift build "${options[@]}" --show-bin-path)/varve
 }
 
+# debug_build OPTION…: `swift build` of the debug build. The variable VARVE_TRAITS names the traits of the package that it is built with
+# (Scripts/test builds with all of them): with others than before, all is compiled anew.
+debug_build() { swift build --package-path "$repository" ${VARVE_TRAITS:+--traits "$VARVE_TRAITS"} "$@"; }
+
 # The same, for what only debug builds have.
 need_debug_varve() {
     if [[ -n ${VARVE:-} ]]; then
         need_varve
         return
     fi
-    swift build --package-path "$repository" --product varve >&2 || fail "the build failed; its messages are above"
-    varve=$(swift build --package-path "$repository" --show-bin-path)/varve
+    debug_build --product varve >&2 || fail "the build failed; its messages are above"
+    varve=$(debug_build --show-bin-path)/varve
 }

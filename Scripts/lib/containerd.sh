@@ -1,44 +1,76 @@
 # shellcheck shell=bash
-# containerd 1.7 and what its conformance suite is built with, from Debian 13's packages. Source after common.sh.
+# containerd and what its conformance suite is built with, from Debian's packages, and the programs that run beside it. Source after
+# common.sh.
+source "$scripts/lib/aside.sh"
 
-containerd_cache=${XDG_CACHE_HOME:-/var/cache}/varve-test/containerd-1.7
-# Programs (ctr, containerd, the shim) and Go sources, as the packages have them.
-containerd_tree=$containerd_cache/tree
-
-# fetch_containerd [--sources]: downloads the packages, with package lists of their own, and unpacks them into a cache. Nothing is
-# installed. With --sources also Go and the packages that the conformance suite is built from (some 350 MB unpacked).
+# fetch_containerd [SUITE] [--sources]: unpacks containerd of a suite of Debian (trixie: 1.7; sid: 2.x) into a cache, and with --sources also
+# Go and the packages that its conformance suite is built from (some 350 MB). Sets `containerd_tree`, what the packages
+# have, and `containerd_suite`.
 fetch_containerd() {
-    local wanted=$containerd_cache/programs work mirror package
-    [[ ${1:-} == --sources ]] && wanted=$containerd_cache/sources
-    [[ -e $wanted ]] && return
-    mkdir -p "$containerd_cache" || fail "cannot make a folder in \"$containerd_cache\""
-    work=$(mktemp -d "$containerd_cache/fetching-XXXXXX")
-    at_exit "rm -rf $work"
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null |
-        head -n 1)
-    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/packages" "$containerd_tree"
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s trixie main\n' \
-        "${mirror:-http://deb.debian.org/debian/}" >"$work/sources.list"
-    local aside=(--option "Dir::Etc::SourceList=$work/sources.list" --option Dir::Etc::SourceParts=/dev/null
-        --option "Dir::State::Lists=$work/lists" --option "Dir::Cache=$work/cache" --option Acquire::Languages=none
-        --option Acquire::Retries=3 --option APT::Sandbox::User=root --option Dir::Etc::Preferences=/dev/null
-        --option Dir::Etc::PreferencesParts=/dev/null --quiet=2)
+    containerd_suite=trixie
+    if [[ ${1:-} != '' && $1 != --* ]]; then
+        containerd_suite=$1
+        shift
+    fi
+    local wanted=programs
+    if [[ ${1:-} == --sources ]]; then wanted=sources; fi
+    containerd_tree=$aside_cache/containerd-$containerd_suite
+    # What sid has changes.
+    if [[ $containerd_suite == sid ]]; then
+        find "$containerd_tree" -maxdepth 1 -name "$wanted" -mtime +6 -delete 2>/dev/null || true
+    fi
+    if [[ -e $containerd_tree/$wanted ]]; then return; fi
+    heading "Fetching containerd of Debian $containerd_suite (its $wanted)"
+    with_aside "$containerd_suite" -- unpack_containerd "$wanted"
+}
+
+unpack_containerd() {
     local packages=(containerd)
-    apt-get "${aside[@]}" update </dev/null >&2 || fail "the package lists of Debian 13 cannot be read from ${mirror:-deb.debian.org}"
-    if [[ ${1:-} == --sources ]]; then
+    if [[ $1 == sources ]]; then
         packages=(golang-1.24-go golang-1.24-src)
         # All Go packages that it depends on but the clients of cloud registries, which the suite does not build.
         mapfile -t -O 2 packages < <(apt-cache "${aside[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts \
             --no-breaks --no-replaces --no-enhances golang-github-containerd-containerd-dev |
             grep -oE '^golang-[a-z0-9.-]+-dev' | sort -u | grep -vE 'aws-sdk|google-api|google-cloud')
     fi
-    heading "Fetching ${#packages[@]} packages of Debian 13"
-    (cd "$work/packages" && apt-get "${aside[@]}" download "${packages[@]}" </dev/null >&2) || fail "the download failed"
-    for package in "$work"/packages/*.deb; do
-        dpkg -x "$package" "$containerd_tree" || fail "$package cannot be unpacked"
+    unpack_aside "$containerd_tree" "${packages[@]}"
+    touch "$containerd_tree/$1"
+}
+
+# go_build FOLDER OUTPUT COMMAND…: builds with `go COMMAND` a Go test or program of Tests/ with containerd's packages (fetch_containerd --sources).
+go_build() {
+    local folder=$1 output=$2
+    shift 2
+    export GOROOT=$containerd_tree/usr/lib/go-1.24 GOPATH=$scratch/go GO111MODULE=off GOTOOLCHAIN=local GOFLAGS='' CGO_ENABLED=0
+    export GOCACHE=$aside_cache/go-build
+    mkdir -p "$GOPATH"
+    ln -sfn "$containerd_tree/usr/share/gocode/src" "$GOPATH/src"
+    (cd "$repository/Tests/$folder" && "$GOROOT/bin/go" "$@" -o "$output" .) >&2 || fail "Tests/$folder does not build"
+}
+
+# Sets `varve` and `daemon_program`, the debug builds of the command and the daemon.
+need_debug_daemon() {
+    export VARVE_TRAITS=Containerd
+    local product
+    for product in varve varve-containerd; do
+        debug_build --product "$product" >&2 || fail "$product does not build"
     done
-    touch "$wanted"
-    rm -rf "$work"
+    varve=$(debug_build --show-bin-path)/varve
+    daemon_program=$(debug_build --show-bin-path)/varve-containerd
+}
+
+# Sets `daemon_program`, the daemon to measure: $VARVE_CONTAINERD, else the release binary, which is built if need be, apart from the
+# command's, which has no traits.
+need_daemon() {
+    if [[ -n ${VARVE_CONTAINERD:-} ]]; then
+        daemon_program=$(realpath "$(command -v "$VARVE_CONTAINERD")") ||
+            fail "\$VARVE_CONTAINERD names \"$VARVE_CONTAINERD\", which is no program; unset it to build one"
+        return
+    fi
+    local options=(--package-path "$repository" --scratch-path "$repository/.build-containerd" --configuration release
+        --static-swift-stdlib --traits Containerd --product varve-containerd)
+    swift build "${options[@]}" >&2 || fail "the release build of the daemon failed; its messages are above"
+    daemon_program=$(swift build "${options[@]}" --show-bin-path)/varve-containerd
 }
 
 # make_loop_store SIZE: a btrfs in memory or below $scratch, with a store: sets `volume` and `store`.
@@ -46,4 +78,40 @@ make_loop_store() {
     volume=$scratch/volume store=$scratch/volume/store
     make_btrfs "$volume" "$1"
     "$varve" store init "$store" >&2
+}
+
+# start_daemon ID: in the background, with its log in $scratch/varve.log. Sets `daemon`, its process.
+start_daemon() {
+    "$daemon_program" --address "$scratch/daemon/varve.sock" --root "$store" --id "$1" --containerd "$scratch/containerd.sock" \
+        --log-level debug 2>>"$scratch/varve.log" &
+    daemon=$!
+}
+
+# start_containerd: in the background, with $scratch/config.toml and its log in $scratch/containerd.log. Returns when it answers.
+start_containerd() {
+    local try
+    "$containerd_tree/usr/bin/containerd" --config "$scratch/config.toml" >>"$scratch/containerd.log" 2>&1 &
+    containerd=$!
+    for ((try = 0; try < 600; try++)); do
+        ctr version >/dev/null 2>&1 && return
+        kill -0 "$containerd" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$scratch/containerd.log" >&2
+    fail "containerd of Debian $containerd_suite does not start"
+}
+
+# The client of that containerd.
+ctr() { "$containerd_tree/usr/bin/ctr" --address "$scratch/containerd.sock" "$@"; }
+
+# documented_configuration VERSION: the configuration of containerd that Docs/containerd.md gives with `version = VERSION`, with the paths
+# of this run.
+documented_configuration() {
+    awk -v version="version = $1" '
+        /^```toml$/ { inside = 1; text = ""; next }
+        /^```$/ { if (inside && index(text, version "\n") == 1) printf "%s", text; inside = 0 }
+        inside { text = text $0 "\n" }' "$repository/Docs/containerd.md" |
+        sed -e "1a root = \"$volume/containerd\"\nstate = \"$scratch/state\"" \
+            -e "s|/run/varve-containerd/varve-containerd.sock|$scratch/daemon/varve.sock|; s|/var/lib/varve|$store|"
+    printf '[grpc]\n  address = "%s"\n' "$scratch/containerd.sock"
 }

@@ -1,10 +1,16 @@
 """Writes a small image that runs: `cat` of this host with its libraries, and three layers, of which the last deletes.
 
     containerd_image.py DIRECTORY ARCHIVE
+    containerd_image.py --of LAYOUT ARCHIVE NAME [--unique]
 
-The layout goes to DIRECTORY with the tag "latest", and, under the name example.org/test:latest, into the tar file ARCHIVE.
+The layout goes to DIRECTORY with the tag "latest", and, under the name example.org/test:latest, into the tar file ARCHIVE. The second
+form writes a layout that is there already, under the name example.org/NAME:latest; with --unique below a layer with one file that
+holds NAME, so that no chain of it is one of another image's.
 """
 
+import hashlib
+import io
+import json
 import os
 import subprocess
 import sys
@@ -33,8 +39,62 @@ def layer(layout, entries, comment):
     return writer.digest, writer.blob_size, writer.diff_id, comment
 
 
-def main():
-    layout, archive = sys.argv[1:]
+def write_archive(layout, archive, name, index=None, more=None):
+    """Writes a layout as an archive in which containerd finds the image under the name.
+
+    index: another index than that of the layout. more: blobs beside those of the layout, by their paths.
+    """
+    with tarfile.open(archive, "w") as file:
+        for entry in sorted(os.listdir(layout)):
+            if entry != "index.json":
+                file.add(os.path.join(layout, entry), entry)
+        # containerd takes the name of the image from an annotation of its own.
+        index = index or read(layout, "index.json")
+        for manifest in index["manifests"]:
+            manifest.setdefault("annotations", {})["io.containerd.image.name"] = name
+        for path, content in [*(more or {}).items(), ("index.json", json.dumps(index).encode())]:
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+
+
+def read(layout, path):
+    with open(os.path.join(layout, path), "rb") as file:
+        return json.load(file)
+
+
+def blob_path(digest):
+    return "blobs/" + digest.replace(":", "/")
+
+
+def with_another_bottom(layout, text):
+    """The index of the image of a layout above a layer with one file that holds the text, and the blobs that are new."""
+    index = read(layout, "index.json")
+    blobs = {}
+
+    def add(content):
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        blobs[blob_path(digest)] = content
+        return {"digest": digest, "size": len(content)}
+
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as file:
+        member = tarfile.TarInfo("bottom")
+        member.size = len(text)
+        file.addfile(member, io.BytesIO(text.encode()))
+    bottom = add(archive.getvalue())
+    for descriptor in index["manifests"]:
+        manifest = read(layout, blob_path(descriptor["digest"]))
+        config = read(layout, blob_path(manifest["config"]["digest"]))
+        config["rootfs"]["diff_ids"].insert(0, bottom["digest"])
+        config.pop("history", None)
+        manifest["config"].update(add(json.dumps(config).encode()))
+        manifest["layers"].insert(0, {"mediaType": "application/vnd.oci.image.layer.v1.tar", **bottom})
+        descriptor.update(add(json.dumps(manifest).encode()))
+    return index, blobs
+
+
+def make_image(layout):
     oci_image.create_layout(layout)
     program = subprocess.run(["sh", "-c", "command -v cat"], check=True, capture_output=True, text=True).stdout.strip()
     base, seen = [], set()
@@ -55,20 +115,18 @@ def main():
     ]
     execution = {"Cmd": [program, "/etc/two", "/etc/three"], "Env": ["PATH=/usr/bin:/bin"]}
     oci_image.finish_layout(layout, "latest", layers, oci_image.native_architecture(), execution, 0)
-    with tarfile.open(archive, "w") as file:
-        for name in sorted(os.listdir(layout)):
-            if name != "index.json":
-                file.add(os.path.join(layout, name), name)
-        # containerd takes the name of the image from an annotation of its own.
-        with open(os.path.join(layout, "index.json")) as index:
-            text = index.read().replace(
-                '"org.opencontainers.image.ref.name":"latest"',
-                '"io.containerd.image.name":"example.org/test:latest","org.opencontainers.image.ref.name":"latest"')
-        path = archive + ".index"
-        with open(path, "w") as index:
-            index.write(text)
-        file.add(path, "index.json")
-        os.unlink(path)
+
+
+def main():
+    if sys.argv[1] == "--of":
+        layout, archive, name = sys.argv[2:5]
+        if sys.argv[5:] == ["--unique"]:
+            return write_archive(layout, archive, f"example.org/{name}:latest", *with_another_bottom(layout, name))
+    else:
+        layout, archive = sys.argv[1:]
+        name = "test"
+        make_image(layout)
+    write_archive(layout, archive, f"example.org/{name}:latest")
 
 
 main()

@@ -1,6 +1,7 @@
 """Facts about an image in an OCI layout, found without Varve.
 
     layout_info.py layers LAYOUT TAG             the digests of its layers, the hexadecimal part, from the lowest up
+    layout_info.py diffids LAYOUT TAG            the DiffIDs of its layers, likewise
     layout_info.py chains LAYOUT TAG             the names of its chains: sha256-HEX of each ChainID (OCI image-spec)
     layout_info.py size LAYOUT TAG               the sum of the sizes of its layer blobs, in bytes
     layout_info.py prefixes LAYOUT TAG           adds the tags TAG-prefix-1, -2, … with only so many of the layers
@@ -83,6 +84,9 @@ command, layout, tag = sys.argv[1:4]
 if command == "layers":
     for layer in manifest()["layers"]:
         print(layer["digest"].partition(":")[2])
+elif command == "diffids":
+    for diff_id in blob(manifest()["config"])["rootfs"]["diff_ids"]:
+        print(diff_id.partition(":")[2])
 elif command == "size":
     print(sum(layer["size"] for layer in manifest()["layers"]))
 elif command == "chains":
