@@ -121,6 +121,13 @@ package struct FileExtent: Hashable, Sendable {
             originTime: time(148))
     }
 
+    /// Whether the name in a `DIR_INDEX` item is one of a subvolume: its location (`struct btrfs_dir_item`) is a root then, not an inode.
+    /// A snapshot keeps the name, and shows an empty directory there.
+    func namesSubvolume(for descriptor: FileDescriptor) throws(BtrfsError) -> Bool {
+        guard unsafe bytes.count >= 30 else { throw Self.damaged(descriptor) }
+        return UInt32(load(8, as: UInt8.self)) == ItemType.root
+    }
+
     /// `struct btrfs_inode_ref` (the parent is in the key) or `btrfs_inode_extref`, several in one item.
     func appendNames(to names: inout [InodeName], for descriptor: FileDescriptor) throws(BtrfsError) {
         let isExtended = key.type == ItemType.inodeExtendedReference

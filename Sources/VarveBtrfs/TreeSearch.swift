@@ -36,17 +36,23 @@ package import SystemPackage
     /// The kernel skips leaves whose generation is lower (`min_transid`); of the others, each item's own `transid`
     /// decides. For the changes since a snapshot, give its `originTransaction`: what was written in that transaction
     /// after it carries the same number, so the comparison is "at least".
+    ///
+    /// - Parameter onSubvolume: called for each name of a subvolume, or of its stub in a snapshot, that was made since then; for
+    ///   some older ones too.
     package mutating func forEachInode(
-        changedSince transaction: UInt64, _ body: (InodeItem) -> Void
+        changedSince transaction: UInt64, onSubvolume: () -> Void = {}, _ body: (InodeItem) -> Void
     ) throws(BtrfsError) {
-        try forEachInodeWithNames(changedSince: transaction) { inode, _ in body(inode) }
+        try forEachInodeWithNames(changedSince: transaction, onSubvolume: onSubvolume) { inode, _ in
+            body(inode)
+        }
     }
 
     /// Each inode that changed, with the names that lie beside its item in the leaves that are read anyway. They are all of its
     /// names if there are as many as its link count says (1 for a directory); else some may be missing, and
     /// `names(ofInode:)` has them.
     package mutating func forEachInodeWithNames(
-        changedSince transaction: UInt64, _ body: (InodeItem, [InodeName]) -> Void
+        changedSince transaction: UInt64, onSubvolume: () -> Void = {},
+        _ body: (InodeItem, [InodeName]) -> Void
     ) throws(BtrfsError) {
         var current: InodeItem?
         var names = [InodeName]()
@@ -63,6 +69,8 @@ package import SystemPackage
                 current = inode.transaction >= transaction ? inode : nil
             case ItemType.inodeReference, ItemType.inodeExtendedReference:
                 if current?.inode == item.key.object { try item.appendNames(to: &names, for: descriptor) }
+            case ItemType.directoryIndex:
+                if try item.namesSubvolume(for: descriptor) { onSubvolume() }
             default:
                 break
             }
@@ -185,6 +193,7 @@ enum ItemType {
     static let inodeReference: UInt32 = 12
     static let inodeExtendedReference: UInt32 = 13
     static let extendedAttribute: UInt32 = 24
+    static let directoryIndex: UInt32 = 96
     static let extentData: UInt32 = 108
     static let root: UInt32 = 132
     static let quotaStatus: UInt32 = 240

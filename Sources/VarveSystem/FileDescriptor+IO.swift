@@ -72,14 +72,6 @@ extension FileDescriptor {
         return done
     }
 
-    /// Lets reads and writes wait, whatever the file was opened with (fcntl(2), O_NONBLOCK).
-    package func setBlocking() throws(Errno) {
-        let flags = fcntl(rawValue, F_GETFL)
-        guard flags >= 0, fcntl(rawValue, F_SETFL, flags & ~O_NONBLOCK) >= 0 else {
-            throw Errno(rawValue: errno)
-        }
-    }
-
     /// write(2) until everything is written.
     package func writeFull(_ buffer: UnsafeRawBufferPointer) throws(Errno) {
         var done = 0
@@ -91,6 +83,24 @@ extension FileDescriptor {
                 throw Errno(rawValue: errno)
             }
             done += count
+        }
+    }
+
+    /// write(2) to a pipe, a FIFO or a terminal until everything is written. It must have been opened with O_NONBLOCK.
+    ///
+    /// - Throws: `Errno.canceled` if it was asked to stop while nobody read (poll(2)).
+    package func writeFull(_ bytes: [UInt8], _ cancellation: Cancellation) throws(Errno) {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            if cancellation.isCancelled { throw .canceled }
+            var polled = pollfd(fd: rawValue, events: Int16(POLLOUT), revents: 0)
+            if unsafe poll(&polled, 1, 100) <= 0 { continue }
+            let count = unsafe rest.withUnsafeBytes { unsafe Glibc.write(rawValue, $0.baseAddress, $0.count) }
+            if count >= 0 {
+                rest = rest.dropFirst(count)
+            } else if errno != EINTR, errno != EAGAIN {
+                throw Errno(rawValue: errno)
+            }
         }
     }
 
@@ -144,6 +154,19 @@ extension FileDescriptor {
             if count == 0 { return result }
             if result.count + count > limit { throw .fileTooLarge }
             result.append(contentsOf: chunk[..<count])
+        }
+    }
+
+    /// The offset of the next byte of a file, from `offset` on, that lies in no hole; nil if none follows (lseek(2), SEEK_DATA). Where
+    /// the file system cannot tell, that is `offset` itself. The descriptor's own offset is moved.
+    package func nextData(from offset: Int64) throws(Errno) -> Int64? {
+        // SEEK_DATA of linux/fs.h.
+        let found = Glibc.lseek(rawValue, Int(offset), 3)
+        if found >= 0 { return Int64(found) }
+        switch errno {
+        case ENXIO: return nil
+        case EINVAL: return offset
+        default: throw Errno(rawValue: errno)
         }
     }
 

@@ -10,6 +10,8 @@ package struct FileSystemInfo: Sendable {
     package var flags: UInt64
 
     package var isBtrfs: Bool { magic == VARVE_BTRFS_SUPER_MAGIC }
+    /// Where pipes without a name lie (PIPEFS_MAGIC, linux/magic.h).
+    package var isOfPipes: Bool { magic == 0x5049_5045 }
     /// ST_RDONLY: of the mount. A subvolume of btrfs may be read-only without it.
     package var isReadOnly: Bool { flags & 1 != 0 }
     package var isNoAccessTime: Bool { flags & VARVE_ST_NOATIME != 0 }

@@ -121,6 +121,25 @@ extension PipelineTests {
             #expect(budget.usedSlabCount == 0)
         }
 
+        // An archive whose end never comes has no entry before which somebody asks.
+        @Test func askedToStop() throws {
+            final class Endless: ByteSource {
+                private let bytes = AlignedBuffer(count: 4096)
+                func next() -> UnsafeRawBufferPointer { unsafe UnsafeRawBufferPointer(bytes.bytes) }
+            }
+            let cancellation = Cancellation()
+            let source = try ThreadedSource(Endless(), cancellation: cancellation)
+            for _ in 0..<100 { #expect(try unsafe !source.next().isEmpty) }
+            cancellation.cancel()
+            let error = unsafe #expect(throws: PipelineError.self) { try unsafe source.next() }
+            guard case .cancelled? = error else {
+                Issue.record("it is \(String(describing: error))")
+                return
+            }
+            source.cancel()
+            #expect(eventually { pipelineThreadCount() == 0 })
+        }
+
         @Test func cancelling() throws {
             let budget = MemoryBudget(bytes: 4 * 4096, slabSize: 4096)
             let content = sampleBytes(1_000_000)

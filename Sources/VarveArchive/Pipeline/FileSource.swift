@@ -28,7 +28,8 @@ package final class FileSource: FillableSource {
     }
 
     /// Reads a file and keeps it open as long as it has to.
-    /// - Parameter cancellation: ends a wait for what others write into a pipe or a FIFO, with `PipelineError.cancelled`.
+    /// - Parameter cancellation: ends the reading, also a wait for what others write into a pipe or a FIFO, with
+    ///   `PipelineError.cancelled`.
     package convenience init(
         _ file: SharedDescriptor, limit: Int64? = nil, cancellation: Cancellation = Cancellation()
     ) {
@@ -77,6 +78,7 @@ package final class FileSource: FillableSource {
     }
 
     private func read(into buffer: UnsafeMutableRawBufferPointer) throws -> Int {
+        if cancellation.isCancelled { throw PipelineError.cancelled }
         do throws(Errno) {
             return unsafe isRegular
                 ? try fd.readFull(into: buffer, at: offset) : try fd.readFull(into: buffer, cancellation)

@@ -1,4 +1,4 @@
-import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// Runs a source on a thread of its own, ahead of its reader.
@@ -19,17 +19,21 @@ import SystemPackage
 package final class ThreadedSource: ByteSource, @unchecked Sendable {
     private let stream: SlabStream
     private let threads: [WorkerThread]
+    private let cancellation: Cancellation
 
     /// Starts at once; upstream is asked for bytes as soon as the budget has a slab.
     /// - Parameters:
     ///   - upstream: used, and let go at its end, on the new thread.
     ///   - observer: sees the bytes on a thread of its own, while the reader has them too.
     ///   - budget: by default eight slabs for this stream alone.
+    ///   - cancellation: asked before each slab; the reader then gets `PipelineError.cancelled`. A few bytes can become very many.
     /// - Throws: `PipelineError.noThread`.
     package init(
         _ upstream: sending any ByteSource, observer: sending (any ByteObserver)? = nil,
-        budget: MemoryBudget = MemoryBudget(bytes: 8 * MemoryBudget.defaultSlabSize)
+        budget: MemoryBudget = MemoryBudget(bytes: 8 * MemoryBudget.defaultSlabSize),
+        cancellation: Cancellation = Cancellation()
     ) throws {
+        self.cancellation = cancellation
         let stream = SlabStream(budget: budget, isObserved: observer != nil)
         self.stream = stream
         var threads: [WorkerThread] = []
@@ -54,6 +58,7 @@ package final class ThreadedSource: ByteSource, @unchecked Sendable {
     }
 
     package func next() throws -> UnsafeRawBufferPointer {
+        if cancellation.isCancelled { throw PipelineError.cancelled }
         switch stream.next() {
         case .slab(let bytes): return unsafe bytes
         case .end(let result):

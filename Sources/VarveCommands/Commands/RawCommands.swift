@@ -139,7 +139,7 @@ struct RawCommands: ParsableCommand {
             context.tolerateMissingPermissions()
             let image = try ImageLayout.resolve(try ImageReference.locating(image.path))
             if context.program == .umoci { context.logger.info("generating config.json") }
-            try write(try configuration(image.config, context))
+            try write(try configuration(image.config, context), context.cancellation)
         }
 
         private func configuration(_ config: ImageConfig, _ context: CommandContext) throws -> [UInt8] {
@@ -159,7 +159,7 @@ struct RawCommands: ParsableCommand {
 
         /// Replaces a regular file as a whole; into anything else, such as /dev/stdout, it is written. Nothing on the way may be
         /// another user's to change.
-        private func write(_ bytes: [UInt8]) throws {
+        private func write(_ bytes: [UInt8], _ cancellation: Cancellation) throws {
             let parent = file.path.directory
             let name = file.path.lastComponent
             let operation = "write the runtime configuration"
@@ -190,7 +190,14 @@ struct RawCommands: ParsableCommand {
             } catch {
                 throw VarveError(error, operation, file.path)
             }
-            let type = try attempt(operation, file.path) { () throws(Errno) in try place.fd.status().type }
+            let (type, reader, isPipe) = try attempt(operation, file.path) { () throws(Errno) in
+                let status = try place.fd.status()
+                return (status.type, status.uid, try place.fd.fileSystem().isOfPipes)
+            }
+            // The configuration holds the variables of the image.
+            if type == .fifo, !isPipe, reader != 0, reader != geteuid() {
+                throw refusal("is a FIFO of another user")
+            }
             // Of a device, the open alone can do something; a FIFO that nobody reads would wait.
             if type == .blockDevice { throw refusal("is a block device") }
             let opened: SharedDescriptor
@@ -204,8 +211,11 @@ struct RawCommands: ParsableCommand {
                 throw VarveError.system(operation, file.path, error)
             }
             try attempt(operation, file.path) { () throws(Errno) in
-                try opened.fd.setBlocking()
-                try opened.fd.writeFull(bytes)
+                if type == .regular {
+                    try opened.fd.writeFull(bytes)
+                } else {
+                    try opened.fd.writeFull(bytes, cancellation)
+                }
             }
         }
 

@@ -190,6 +190,14 @@ struct EntryMetadata: Sendable {
             throw .system(
                 operation: "set the attribute \(shownName(attribute.name)) of", path: path, errno: errno)
         }
+        // Without its ACL, a file's group would get what the mask allows.
+        if PosixACL.isACL(attribute.name), errno != .notSupported {
+            throw .invalidEntry(
+                path: path,
+                reason: errno == .noSpace
+                    ? "its ACL does not fit on this file system, and without it more would be allowed"
+                    : "its ACL cannot be set here (\(errno)), and without it more would be allowed")
+        }
         try leaveOut(
             attribute.name, of: path,
             errno == .noSpace ? "the attributes of the file do not fit on this file system" : "\(errno)")

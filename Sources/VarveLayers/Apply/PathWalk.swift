@@ -14,6 +14,8 @@ package struct PathWalk: ~Copyable {
     private(set) var walked: [BytePath] = []
     /// Bytes of `walked`, with a slash for each.
     private(set) var length = 0
+    /// What each directory of `walked` was when it was entered.
+    private var entered: [FileStatus] = []
     /// The directory that `walked` leads to.
     package private(set) var directory: OwnedDescriptor
     private let root: FileDescriptor
@@ -37,12 +39,19 @@ package struct PathWalk: ~Copyable {
             guard name == ".." else { return name }
             guard let left = walked.popLast() else { continue }
             length -= left.count + 1
-            // What is above an open directory is the one that it was found in: nobody moves directories of a tree that is
-            // being made.
-            directory =
-                walked.isEmpty
-                ? try Self.open(.current, in: root, at: .empty, resolve)
-                : try Self.open("..", in: directory.fd, at: BytePath(joining: walked), resolve)
+            entered.removeLast()
+            guard let above = entered.last else {
+                directory = try Self.open(.current, in: root, at: .empty, resolve)
+                continue
+            }
+            racePoint("walk-back")
+            let path = BytePath(joining: walked)
+            directory = try Self.open("..", in: directory.fd, at: path, resolve)
+            // In a tree that somebody works in, a directory may have been moved since: the way back could lead out of the tree.
+            let isSame = try attempt("go back to", path) { () throws(Errno) in
+                try directory.fd.status().isSameFile(as: above)
+            }
+            guard isSame else { throw .system(operation: "go back to", path: path, errno: .wasReplaced) }
         }
         return nil
     }
@@ -63,6 +72,9 @@ package struct PathWalk: ~Copyable {
     /// Goes into the directory `name`.
     package mutating func enter(_ name: BytePath) throws(LayerError) {
         directory = try Self.open(name, in: directory.fd, at: path(of: name), resolve)
+        do throws(Errno) { entered.append(try directory.fd.status()) } catch {
+            throw .system(operation: "look at", path: path(of: name), errno: error)
+        }
         walked.append(name)
         length += name.count + 1
     }
@@ -76,6 +88,7 @@ package struct PathWalk: ~Copyable {
         }
         if target.isAbsolute {
             walked.removeAll()
+            entered.removeAll()
             length = 0
             directory = try Self.open(.current, in: root, at: .empty, resolve)
         }

@@ -13,9 +13,12 @@ struct ComparedTree: Sendable {
     private let isBtrfs: Bool
     /// The mount on which the tree lies. Whatever is mounted in it is an error.
     private let mount: UInt64
+    private let seesSubvolumes: Bool
 
-    init(root: FileDescriptor) throws(LayerError) {
+    /// - Parameter seesSubvolumes: stubs of nested subvolumes are there, as empty directories.
+    init(root: FileDescriptor, seesSubvolumes: Bool = false) throws(LayerError) {
         self.root = root
+        self.seesSubvolumes = seesSubvolumes
         (device, mount, isBtrfs) = try attempt("look at", .current) { () throws(Errno) in
             guard let found = try root.mountedStatusIfPresent(of: .current) else {
                 throw Errno.noSuchFileOrDirectory
@@ -31,7 +34,8 @@ struct ComparedTree: Sendable {
     /// Nil for a nested subvolume, or the stub that a snapshot has of one.
     private func inTree(_ status: FileStatus) -> FileStatus? {
         guard isBtrfs else { return status }
-        return status.device != device || status.inode == Self.emptySubvolumeDirectory ? nil : status
+        if status.inode == Self.emptySubvolumeDirectory { return seesSubvolumes ? status : nil }
+        return status.device == device ? status : nil
     }
 
     /// Nil for what is never part of an image.

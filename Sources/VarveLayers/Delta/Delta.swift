@@ -22,10 +22,16 @@ package struct DeltaTree: Sendable {
         case proven(SubvolumeInfo)
     }
 
-    package init(subvolume: FileDescriptor, root: FileDescriptor, state: State = .unknown) {
+    /// The stubs of nested subvolumes are taken for the empty directories as which users see them. No image has such.
+    package var seesSubvolumes: Bool
+
+    package init(
+        subvolume: FileDescriptor, root: FileDescriptor, state: State = .unknown, seesSubvolumes: Bool = false
+    ) {
         self.subvolume = subvolume
         self.root = root
         self.state = state
+        self.seesSubvolumes = seesSubvolumes
     }
 
     /// The info with everything in it that was written before this call.
@@ -127,7 +133,7 @@ package enum Delta {
         logger?.debug("delta source: \(choice.source.rawValue), because \(choice.reason)")
 
         let oldTree = try ComparedTree(root: old.root)
-        let newTree = try ComparedTree(root: new.root)
+        let newTree = try ComparedTree(root: new.root, seesSubvolumes: new.seesSubvolumes)
         var trust = InodeTrust.none
         if case .descends = lineage {
             // The clock of change times has ticks of up to 10 ms (CONFIG_HZ=100): what was changed just before
@@ -142,7 +148,8 @@ package enum Delta {
         let isShort = choice.dirty.map { $0.inodes.count < manyInodes } ?? false
         let findings = try walk.run(threads: isShort ? 1 : walkThreads) {
             let content = ContentComparison(
-                equalExtents: isPruned ? ExtentComparison(old: old, new: new).areEqual : nil)
+                equalExtents: isPruned ? ExtentComparison(old: old, new: new).areEqual : nil,
+                isStopped: { (try? onEntry()) == nil })
             return FileComparison(oldTree, content: content.differs)
         }
         var changes = findings.changes

@@ -12,7 +12,9 @@ extension Delta {
         let newTree = try ComparedTree(root: new)
         let findings = try PairedWalk(old: oldTree, new: newTree, dirty: nil, trust: .none, onEntry: onEntry)
             .run(threads: walkThreads) {
-                FileComparison(oldTree, content: ContentComparison(equalExtents: nil).differs)
+                let content = ContentComparison(
+                    equalExtents: nil, isStopped: { (try? onEntry()) == nil })
+                return FileComparison(oldTree, content: content.differs)
             }
         var changes = findings.changes
         try findings.links.complete(&changes, names: WalkedLinkNames(links: findings.links)) { path in

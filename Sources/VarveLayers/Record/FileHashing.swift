@@ -11,15 +11,19 @@ final class FileHashing {
     deinit { unsafe memory.deallocate() }
 
     /// The SHA-256 of a regular file.
-    func digest(of file: NewSide, _ path: BytePath) throws(LayerError) -> Digest {
+    ///
+    /// - Parameter isStopped: asked for each piece of it: a sparse file may be as large as any can be.
+    /// - Throws: `LayerError.cancelled` when it is stopped.
+    func digest(of file: NewSide, _ path: BytePath, isStopped: () -> Bool) throws(LayerError) -> Digest {
         let opened = try file.open(path)
-        return try attempt("read", path) { () throws(Errno) in
-            var hasher = DigestHasher()
-            while true {
-                let count = unsafe try opened.fd.readFull(into: memory)
-                if count == 0 { return hasher.finish() }
-                unsafe hasher.update(UnsafeRawBufferPointer(rebasing: memory[..<count]))
+        var hasher = DigestHasher()
+        while true {
+            if isStopped() { throw .cancelled }
+            let count = try attempt("read", path) { () throws(Errno) in
+                unsafe try opened.fd.readFull(into: memory)
             }
+            if count == 0 { return hasher.finish() }
+            unsafe hasher.update(UnsafeRawBufferPointer(rebasing: memory[..<count]))
         }
     }
 }

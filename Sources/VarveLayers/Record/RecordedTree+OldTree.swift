@@ -97,7 +97,7 @@ extension Delta {
                 guard let node = record.find(old.name, in: old.directory),
                     let digest = record.nodes[node].digest
                 else { return true }
-                return try hashing.digest(of: new, path) != digest
+                return try hashing.digest(of: new, path, isStopped: { (try? onEntry()) == nil }) != digest
             }
         }
         var changes = findings.changes

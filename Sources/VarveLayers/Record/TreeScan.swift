@@ -24,7 +24,11 @@ extension RecordedTree {
             var node = Node(name: name, status: status)
             node.attributes = try side.attributes(path)
             if status.isSymbolicLink { node.target = try side.target(path) }
-            if status.isRegular { node.digest = try known(status) ?? hashing.digest(of: side, path) }
+            if status.isRegular {
+                node.digest =
+                    try known(status)
+                    ?? hashing.digest(of: side, path, isStopped: { (try? onEntry()) == nil })
+            }
             return node
         }
 

@@ -42,7 +42,8 @@ final class CopiedFrozenBundle: FrozenBundle {
 
     /// From now on it is a bundle of the directory driver.
     func refresh(manifest new: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
-        try RecordedTree.scan(root.fd).keep(
+        let cancellation = context.cancellation
+        try RecordedTree.scan(root.fd, onEntry: { try cancellation.check() }).keep(
             in: bundle.directory, path: bundle.path, of: new, before: manifest, files: files)
     }
 }

@@ -45,14 +45,13 @@ extension BtrfsFrozenBundle {
             // Whatever was changed since the bundle was made has at least the transid of its making.
             let since = try transactionOfSnapshot(of: chain)
         else { return .otherBase }
-        // Before the snapshot was taken and now: an empty directory stands in the snapshot for each.
-        guard !hadNestedSubvolumes, try bundle.subvolume.fd.nestedSubvolumes().isEmpty else {
-            return .nestedSubvolumes
-        }
         var search = TreeSearch(frozen.subvolume.fd)
         var isPlain = true
+        var hasSubvolumes = false
         do throws(BtrfsError) {
-            try search.forEachInode(changedSince: since) { inode in
+            // Of the frozen tree itself: the bundle may have had a nested subvolume at that moment alone, and an empty directory
+            // stands in the snapshot for it.
+            try search.forEachInode(changedSince: since, onSubvolume: { hasSubvolumes = true }) { inode in
                 // Sockets are in no delta and no layer.
                 if inode.flags & ~Self.harmlessFlags != 0 || inode.type == .socket { isPlain = false }
             }
@@ -60,6 +59,7 @@ extension BtrfsFrozenBundle {
             if error.errno == .notPermitted || error.errno == .permissionDenied { return .unsearchable }
             throw error
         }
+        if hasSubvolumes { return .nestedSubvolumes }
         return isPlain ? nil : .uncarried
     }
 

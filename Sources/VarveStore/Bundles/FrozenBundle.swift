@@ -12,7 +12,6 @@ final class BtrfsFrozenBundle: FrozenBundle {
     private let source: DeltaSource
     let cancellation: Cancellation
     let frozen: FrozenTree
-    let hadNestedSubvolumes: Bool
     var root: SharedDescriptor { frozen.root }
 
     init(store: SnapshotStore, bundle: ActiveTree, _ context: RepackContext) throws {
@@ -26,7 +25,6 @@ final class BtrfsFrozenBundle: FrozenBundle {
                 .current, in: store.refreshedDirectory.fd, store.path.appending(StoreLayout.refreshed))
         }
         base = try store.base(of: bundle)
-        hadNestedSubvolumes = try !bundle.subvolume.fd.nestedSubvolumes().isEmpty
         frozen = try bundle.freeze(in: store.work)
     }
 
@@ -77,7 +75,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
                 ? [
                     BundleFile(
                         name: BundleMetadata.mtreeName(manifest),
-                        contents: try RecordedTree.scan(root.fd).mtree)
+                        contents: try RecordedTree.scan(root.fd, onEntry: { try cancellation.check() }).mtree)
                 ]
                 : [], then: files)
         try store.removeKept(bundle, except: kept)

@@ -127,16 +127,18 @@ struct OpenBundle {
             // Out of sight first, so that a crash leaves nothing that looks whole.
             var work = try WorkDirectory(in: parent, path: path, cancellation: cancellation)
             racePoint("discard-bundle")
-            let isRight = try attempt("move away", path) { [opened = work.opened] () throws(Errno) in
-                try parent.fd.rename(name, to: opened.fd, name, replacing: false)
-                return try opened.fd.status(of: name).isSameFile(as: bundle.directory.fd.status())
+            let (moved, isRight) = try attempt("move away", path) {
+                [opened = work.opened] () throws(Errno) in
+                let status = try bundle.directory.fd.status()
+                let moved = MovedAside.name(of: status.inode)
+                try parent.fd.rename(name, to: opened.fd, moved, replacing: false)
+                racePoint("moved-aside")
+                return (moved, try opened.fd.status(of: moved).isSameFile(as: status))
             }
-            // Whoever else may write to the directory can have given the name to something else.
             guard isRight else {
-                try attempt("put back", path) { [opened = work.opened] () throws(Errno) in
-                    try opened.fd.rename(name, to: parent.fd, name, replacing: false)
-                }
-                throw VarveError.wasReplaced(path)
+                let place = MovedAside.putBack(moved, from: work.opened.fd, to: parent.fd, name)
+                if place == nil { work.leave() }
+                throw VarveError.wasReplaced(path, by: parent.fd, place, otherwise: (work.opened.fd, moved))
             }
             do throws(LayerError) {
                 // The root file system first: it is a bundle until that is gone.
@@ -157,7 +159,7 @@ struct OpenBundle {
                 throw VarveError.cancelled
             } catch {
                 // What is left can be looked at, and deleted once the cause is gone.
-                _ = try? work.opened.fd.rename(name, to: parent.fd, name, replacing: false)
+                _ = try? work.opened.fd.rename(moved, to: parent.fd, name, replacing: false)
                 throw obstacle.explanation() ?? error
             }
             try work.remove(path)
@@ -177,11 +179,23 @@ struct OpenBundle {
 
 extension VarveError {
     /// A bundle that something else has taken the name of since it was opened.
-    static func wasReplaced(_ bundle: BytePath) -> VarveError {
-        VarveError(
-            .failed,
-            "\"\(bundle)\" was replaced by something else while it was to be deleted; nothing was deleted",
-            subject: bundle, remedy: .tryAgain)
+    ///
+    /// - Parameters:
+    ///   - parent: the directory in which it lay.
+    ///   - place: the name there of what had its name then; nil where that could not be moved back.
+    ///   - other: where it is then.
+    static func wasReplaced(
+        _ bundle: BytePath, by parent: FileDescriptor, _ place: BytePath?,
+        otherwise other: (directory: FileDescriptor, name: BytePath)
+    ) -> VarveError {
+        var words =
+            "\"\(bundle)\" was replaced by something else while it was to be deleted; nothing was deleted"
+        if place != bundle.lastComponent {
+            let now = (place == nil ? try? other.directory.path() : try? parent.path())?
+                .appending(place ?? other.name)
+            words += ", and what had that name is \(now.map { "\"\($0)\"" } ?? "elsewhere") now"
+        }
+        return VarveError(.failed, words, subject: bundle, remedy: .tryAgain)
     }
 }
 

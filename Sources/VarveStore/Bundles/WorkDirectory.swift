@@ -90,6 +90,15 @@ struct WorkDirectory: ~Copyable {
         try attempt("remove the directory", name) { () throws(Errno) in try parent.removeDirectory(name) }
     }
 
+    /// Whether nothing lies in a work directory that was moved there by mistake (`MovedAside`).
+    private static func holdsOnlyOwn(_ directory: FileDescriptor) throws(Errno) -> Bool {
+        for entry in try directory.entries() {
+            guard let number = MovedAside.number(in: entry.name) else { continue }
+            if try directory.status(of: entry.name).inode != number { return false }
+        }
+        return true
+    }
+
     /// Deletes what processes of this user that are gone left in `parent`, if nobody but root and this user can have named it so: the
     /// owner of a directory can give the name to any other directory that lies in theirs.
     private static func clean(_ parent: SharedDescriptor, _ cancellation: Cancellation) {
@@ -99,7 +108,8 @@ struct WorkDirectory: ~Copyable {
         guard let entries = try? parent.fd.entries() else { return }
         for entry in entries where entry.name.hasPrefix(prefix.bytes) {
             guard let opened = try? parent.fd.openDirectory(entry.name),
-                (try? isOwn(opened.fd)) == true, (try? opened.fd.tryLock(.exclusive)) == true
+                (try? isOwn(opened.fd)) == true, (try? opened.fd.tryLock(.exclusive)) == true,
+                (try? holdsOnlyOwn(opened.fd)) == true
             else { continue }
             try? remove(entry.name, opened.fd, in: parent.fd, path: entry.name, cancellation)
         }

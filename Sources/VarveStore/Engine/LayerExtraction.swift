@@ -56,7 +56,8 @@ package struct LayerExtraction: Sendable {
     ) throws -> Extracted {
         let bytesRead = SharedCounter()
         let stream = try LayerStream(
-            layer, diffID: diffID, from: blobs, budget: MemoryBudget(bytes: memory), bytesRead: bytesRead)
+            layer, diffID: diffID, from: blobs, budget: MemoryBudget(bytes: memory), bytesRead: bytesRead,
+            cancellation: cancellation)
         let applier = LayerApplier(
             root: target.root.fd, isBottom: target.isBottom, options: options, digests: target.digests)
         try stream.apply(with: applier, allowance) {

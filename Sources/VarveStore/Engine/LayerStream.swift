@@ -17,7 +17,8 @@ final class LayerStream {
     /// - Parameter diffID: what the layer must have; nil to take what comes.
     init(
         _ descriptor: Descriptor, diffID: DiffID?, from blobs: any BlobSource,
-        budget: MemoryBudget = MemoryBudget(bytes: 4 << 20), bytesRead: SharedCounter = SharedCounter()
+        budget: MemoryBudget = MemoryBudget(bytes: 4 << 20), bytesRead: SharedCounter = SharedCounter(),
+        cancellation: Cancellation
     ) throws {
         layer = descriptor
         let result = ArchiveResult()
@@ -27,7 +28,8 @@ final class LayerStream {
             try blobs.bytes(of: descriptor), observer: BlobObserver(descriptor, bytesRead))
         source = try ThreadedSource(
             Compression(type.compression).decoder(over: blob, slabSize: budget.slabSize),
-            observer: DiffIDObserver(diffID, of: descriptor, result), budget: budget)
+            observer: DiffIDObserver(diffID, of: descriptor, result), budget: budget,
+            cancellation: cancellation)
     }
 
     /// The DiffID and the bytes of the layer's archive; nil until the end of the stream was read.

@@ -1,5 +1,6 @@
 import VarveArchive
 import VarveOCI
+import VarveSystem
 
 /// The streams of an image's layers. While one layer is applied, the next ones are inflated already, as far as the
 /// memory goes: gzip is slower than disks, and the file system has its own times of waiting.
@@ -15,11 +16,16 @@ struct LayersAhead {
     private let limit: Int
     private let budget: MemoryBudget
     private let bytesRead: SharedCounter
+    private let cancellation: Cancellation
     private var streams: [Int: LayerStream] = [:]
 
     /// - Parameter helpers: threads for the streams behind the one being applied.
-    init(_ image: ResolvedImage, memory: Int, helpers: Int, bytesRead: SharedCounter) {
+    init(
+        _ image: ResolvedImage, memory: Int, helpers: Int, bytesRead: SharedCounter,
+        cancellation: Cancellation
+    ) {
         self.image = image
+        self.cancellation = cancellation
         limit = min(Self.limit, max(0, helpers) / 2)
         budget = MemoryBudget(bytes: memory)
         self.bytesRead = bytesRead
@@ -45,6 +51,6 @@ struct LayersAhead {
     private func open(_ index: Int) throws -> LayerStream {
         try LayerStream(
             image.layers[index], diffID: image.diffIDs[index], from: image.layout, budget: budget,
-            bytesRead: bytesRead)
+            bytesRead: bytesRead, cancellation: cancellation)
     }
 }

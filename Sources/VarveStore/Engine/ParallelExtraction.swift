@@ -120,7 +120,8 @@ struct ParallelExtraction {
         if target.isInPlace { return nil }
         progress(.layer(index: index, isWaiting: false))
         let stream = try LayerStream(
-            layers[index], diffID: diffIDs[index], from: layout, budget: budget, bytesRead: bytesRead)
+            layers[index], diffID: diffIDs[index], from: layout, budget: budget, bytesRead: bytesRead,
+            cancellation: cancellation)
         let applier = LayerApplier(
             root: target.root.fd, isBottom: index == 0, options: options.apply, standalone: target.layer
         ) { try state.waitForAll(below: index) }

@@ -141,7 +141,8 @@ public struct Unpacking: Sendable {
         let layers = image.layers
         let bytesRead = SharedCounter()
         var ahead = LayersAhead(
-            image, memory: options.memory, helpers: options.helpers, bytesRead: bytesRead)
+            image, memory: options.memory, helpers: options.helpers, bytesRead: bytesRead,
+            cancellation: cancellation)
         let allowance = UnpackAllowance(options.limits)
         for index in first..<layers.count {
             try cancellation.check()

@@ -47,24 +47,28 @@ extension StoreCheck {
                 image.layers[index], diffID: image.diffIDs[index],
                 to: ExtractionTarget(root: root, isBottom: index == 0))
             guard wanted.contains(index) else { continue }
-            try compare(names[index], opened, root, &report, cancellation)
+            try compare(names[index], opened, &report, cancellation)
         }
         extendLifetime(builder)
     }
 
     private func compare(
-        _ name: ChainName, _ subvolume: SharedDescriptor, _ root: SharedDescriptor,
-        _ report: inout DeepReport, _ cancellation: Cancellation
+        _ name: ChainName, _ built: SharedDescriptor, _ report: inout DeepReport,
+        _ cancellation: Cancellation
     ) throws {
         // Gone since, by somebody else.
         guard let chain = try store.chains.leased(name) else { return }
         let chainRoot = try attempt("open", name.path) { () throws(Errno) in
             try chain.fd.openDirectory(StoreLayout.rootfs)
         }
+        // Reading what is writable would set its access times, and so write to it.
+        let frozen = try store.work.makeSnapshot(of: built, readOnly: true, for: store.path)
+        let (subvolume, root) = (try frozen.open(), try frozen.openRootfs())
         let delta = try Delta.compute(
-            old: DeltaTree(subvolume: subvolume.fd, root: root.fd),
-            new: DeltaTree(subvolume: chain.fd, root: chainRoot.fd), source: .walk
+            old: DeltaTree(subvolume: subvolume.fd, root: root.fd, state: .snapshot),
+            new: DeltaTree(subvolume: chain.fd, root: chainRoot.fd, seesSubvolumes: true), source: .walk
         ) { try cancellation.check() }
+        extendLifetime(frozen)
         report.compared.append(name)
         guard let first = delta.changes.first else { return }
         let path = StoreLayout.chains.appending(name.path)

@@ -230,6 +230,11 @@ public struct StoreCheck: Sendable {
         for entry in try entries(of: store.work.directory.opened, StoreLayout.work) {
             let path = StoreLayout.work.appending(entry.name)
             guard try isLeftover(entry.name, in: store.work.directory.opened) else { continue }
+            if MovedAside.isAnother(entry.name, in: store.work.directory.fd) {
+                findings.append(
+                    foreign(path, "it had the name of a bundle that was to be deleted, and is another"))
+                continue
+            }
             findings.append(
                 Finding(
                     path: path, problem: "an interrupted command left it, and it cannot be removed",

@@ -53,6 +53,12 @@ package struct Sweeper: Sendable {
     private func remove(_ name: BytePath, in directory: SubvolumeDirectory) {
         let shown = directory.store.appending(directory.name).appending(name)
         do {
+            if MovedAside.isAnother(name, in: directory.fd) {
+                logger.warning(
+                    "\"\(shown)\" is not what was to be deleted there: somebody gave its name to it; move it back to where it belongs"
+                )
+                return
+            }
             if (try? directory.fd.removeSubvolumeStub(name)) == true { return }
             try directory.fd.removeSubvolumeTree(name, isHidden: true)
             logger.info("removed what an interrupted run had left in \"\(shown)\"")

@@ -122,7 +122,9 @@ package final class FrozenTree {
     fileprivate init(of tree: ActiveTree, in work: WorkArea) throws {
         path = tree.path
         origin = tree.info
+        racePoint("freeze")
         let snapshot = try work.makeSnapshot(of: tree.subvolume, readOnly: true, for: tree.path)
+        racePoint("frozen")
         subvolume = try snapshot.open(for: tree.path)
         root = try snapshot.openRootfs(for: tree.path)
         self.snapshot = snapshot

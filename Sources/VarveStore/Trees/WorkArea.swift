@@ -26,15 +26,16 @@ package struct WorkArea: Sendable {
     ///
     /// - Parameters:
     ///   - subject: what errors name in place of the subvolume, of which nobody knows.
-    ///   - removes: what `make` moves there is to be deleted, which must also go where the disk is full.
+    ///   - removes: the subvolume that `make` moves there to be deleted, which must also go where the disk is full.
     func make(
-        for subject: BytePath, removes: Bool = false,
+        for subject: BytePath, removes: SubvolumeInfo? = nil,
         _ make: (_ directory: FileDescriptor, _ name: BytePath) throws -> Void
     ) throws -> WorkSubvolume {
         for _ in 0..<100 {
-            let name = BytePath(randomName())
+            let random = BytePath(randomName())
+            let name = removes.map { MovedAside.name(of: $0.id, random) } ?? random
             let lock = try attempt("lock a work area in", directory.store) { () throws(Errno) in
-                try RemovalLock(Self.lockName(name), of: locks, isForRemoval: removes)
+                try RemovalLock(Self.lockName(name), of: locks, isForRemoval: removes != nil)
             }
             // Somebody who cleans up holds it just now, between its making and its locking: another name.
             guard let lock else { continue }
@@ -105,7 +106,7 @@ package struct WorkArea: Sendable {
     ///   - subvolume: what must have that name: whoever else may write to the directory can give the name to something else.
     func discard(_ name: BytePath, in parent: FileDescriptor, is subvolume: FileDescriptor) throws {
         let shown = (try? parent.path())?.appending(name) ?? name
-        let work = try make(for: shown, removes: true) { workDirectory, workName in
+        var work = try make(for: shown, removes: try subvolume.subvolumeInfo()) { workDirectory, workName in
             func move() throws(Errno) {
                 try parent.rename(name, to: workDirectory, workName, replacing: false)
             }
@@ -134,14 +135,16 @@ package struct WorkArea: Sendable {
         let isMoved = try attempt("look at", workName) { () throws(Errno) in
             try directory.fd.statusIfPresent(of: workName) != nil
         }
+        racePoint("moved-aside")
         // What is read-only, or on another mount, was not moved.
         let isRight = try attempt("look at", shown) { () throws(Errno) in
             let found = try isMoved ? directory.fd.status(of: workName) : parent.status(of: name)
             return try found.isSameFile(as: subvolume.status())
         }
         guard isRight else {
-            if isMoved { try? directory.fd.rename(workName, to: parent, name, replacing: false) }
-            throw VarveError.wasReplaced(shown)
+            let place = isMoved ? MovedAside.putBack(workName, from: directory.fd, to: parent, name) : name
+            if place == nil { work.leave() }
+            throw VarveError.wasReplaced(shown, by: parent, place, otherwise: (directory.fd, workName))
         }
         if isMoved {
             do throws(BtrfsError) {
@@ -239,6 +242,9 @@ struct WorkSubvolume: ~Copyable {
         try subvolume.setSubvolumeReadOnly(true)
         try move(to: target.fd, newName)
     }
+
+    /// Leaves what lies there, which is not what was to be there; the lock goes.
+    mutating func leave() { isDone = true }
 
     deinit {
         if !isDone { _ = try? directory.fd.removeSubvolumeTree(name, isHidden: true) }

@@ -170,6 +170,72 @@ import VarveSystem
     }
 
     @Test(
+        "What takes the name of a bundle while it is deleted stays, also where the name is taken again",
+        arguments: ["directory", "btrfs"])
+    func swappedTwice(_ driver: String) throws {
+        let world = try StoreWorld()
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        let unpacked = varve(
+            "--store", world.storePath, "unpack", "--driver", BytePath(driver), "--image",
+            world.layoutPath.appendingBytes(":a"), world.bundle())
+        #expect(unpacked.code == 0, "\(unpacked)")
+        // Beside bundles of a store lie subvolumes.
+        try world.shell(
+            driver == "btrfs"
+                ? "btrfs -q subvolume create data; echo x > data/file" : "mkdir data; echo x > data/file")
+        let code = try run(
+            ["bundle", "rm", "bundle"], in: world, stopAt: "discard-bundle,put-back",
+            attacks: [0: "mv bundle aside; mv data bundle", 1: "mkdir bundle"])
+        #expect(code == 1)
+        #expect(
+            try world.shell("cat bundle.varve-*/file; cat aside/rootfs/f; ls -A bundle store/work")
+                == "x\nxbundle:\n\nstore/work:\n")
+    }
+
+    @Test("What a killed command had moved away by mistake is deleted by no later one")
+    func movedByMistake() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        try world.shell(
+            """
+            mkdir -p -m 700 .varve-work-x/discard-5; echo x > .varve-work-x/discard-5/file
+            mkdir -p store/work/discard-5-x; echo x > store/work/discard-5-x/file
+            btrfs -q subvolume create store/work/discard-6-x; echo x > store/work/discard-6-x/file
+            """)
+        let unpacked = varve(
+            "--store", world.storePath, "unpack", "--driver", "directory", "--image",
+            world.layoutPath.appendingBytes(":a"), world.bundle())
+        #expect(unpacked.code == 0, "\(unpacked)")
+        let checked = varve("--store", world.storePath, "store", "check")
+        #expect(
+            checked.code == 1 && checked.text.contains("discard-5-x") && checked.text.contains("discard-6-x"),
+            "\(checked)")
+        #expect(try world.shell("cat .varve-work-x/discard-5/file store/work/discard-*/file") == "x\nx\nx\n")
+        try world.shell(
+            "rm -rf .varve-work-x store/work/discard-5-x; btrfs -q subvolume delete store/work/discard-6-x")
+    }
+
+    @Test("A subvolume that lies in a bundle at the moment of its snapshot alone leaves nothing in the chain")
+    func nestedForAMoment() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", [try StoreLayer([.directory("./"), .file("f", "x")])])
+        let unpacked = varve(
+            "--store", world.storePath, "unpack", "--image", world.layoutPath.appendingBytes(":a"),
+            world.bundle())
+        #expect(unpacked.code == 0, "\(unpacked)")
+        try world.shell("echo y > bundle/rootfs/g")
+        let code = try run(
+            ["repack", "--image", "layout:new", "bundle"], in: world, stopAt: "freeze,frozen",
+            attacks: [
+                0: "btrfs -q subvolume create bundle/rootfs/nested",
+                1: "btrfs -q subvolume delete bundle/rootfs/nested",
+            ])
+        #expect(code == 0)
+        #expect(try world.chains.count == 2)
+        #expect(try world.shell("ls store/chains/*/rootfs | grep -c nested || true") == "0\n")
+    }
+
+    @Test(
         "A bundle below another mount, which cannot be moved away, is deleted itself, whatever gets its name")
     func swappedOnAnotherMount() throws {
         let world = try StoreWorld()

@@ -63,6 +63,21 @@ import VarveSystem
         #expect(try bundleFile(bundle) == before)
     }
 
+    @Test(
+        "Two commands do not run in one bundle at once: the end of one would take the mounts of the other away"
+    )
+    func oneAtATime() throws {
+        let shop = try Self.shop()
+        let bundle = shop.bundle("b")
+        let held = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(bundle))
+        #expect(try held.fd.tryLock(.exclusive))
+        let result = try Self.run(.crun, bundle, "true")
+        #expect(
+            result.status == 1 && result.errorText.contains("another command runs in the bundle"), "\(result)"
+        )
+        extendLifetime(held)
+    }
+
     private func bundleFile(_ bundle: BytePath) throws -> [UInt8] {
         try FileDescriptor.workingDirectory.readFile(bundle.appending("config.json"), limit: 1 << 20)
     }

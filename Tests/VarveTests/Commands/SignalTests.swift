@@ -299,9 +299,41 @@ struct VarveProcess: ~Copyable {
         #expect(process.end() == 143)
         let left = try world.names(in: "bundles")
         #expect(left.count == 1 && left.allSatisfy { $0.hasPrefix(".varve-work-") }, "\(left)")
-        #expect(try world.shell("ls bundles/.varve-work-*/old/rootfs") != "")
+        #expect(try world.shell("ls bundles/.varve-work-*/discard-*/rootfs") != "")
         #expect(unpack("new").code == 0)
         #expect(try world.names(in: "bundles") == ["new"])
+    }
+
+    /// What is read or hashed for hours, and what is to do it.
+    @Test(
+        "The first SIGTERM ends a command in the middle of one file",
+        arguments: [
+            // The end of the archive is followed by zeros for ever.
+            (
+                "truncate -s 1T huge",
+                "raw add-layer --image layout:a --tag new huge"
+            ),
+            // One byte differs, and the change time says nothing.
+            (
+                "truncate -s 4T bundle/rootfs/f; touch -d @1 bundle/rootfs/f; echo y > bundle/rootfs/g",
+                "repack --driver directory --refresh-bundle --image layout:new --mask-path /f bundle"
+            ),
+        ])
+    func oneFile(_ prepare: String, _ words: String) throws {
+        let world = try StoreWorld(makesStore: false)
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        let unpacked = varve(
+            "unpack", "--driver", "directory", "--image", world.layoutPath.appendingBytes(":a"),
+            world.bundle())
+        #expect(unpacked.code == 0, "\(unpacked)")
+        try world.shell(prepare)
+        let process = try VarveProcess(words.split(separator: " ").map(String.init), in: world.path)
+        // As long as it needs to get there; it has hours to do then.
+        usleep(1_500_000)
+        kill(process.pid, SIGTERM)
+        let code = process.end()
+        let errors = try process.errorText()
+        #expect(code == 143, "\(errors)")
     }
 
     /// The program takes no notice of being asked to end.

@@ -72,7 +72,9 @@ final class DirectoryFrozenBundle: FrozenBundle {
     /// As umoci does it: what the tree is now is recorded for the new manifest, then `umoci.json` names that. A crash
     /// before leaves a record that nobody looks at.
     func refresh(manifest new: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
-        let now = try RecordedTree.scan(root.fd, known: record.digestOfUnchanged())
+        let cancellation = context.cancellation
+        let now = try RecordedTree.scan(
+            root.fd, known: record.digestOfUnchanged(), onEntry: { try cancellation.check() })
         try now.keep(in: directory, path: context.bundle, of: new, before: manifest, files: files)
     }
 }

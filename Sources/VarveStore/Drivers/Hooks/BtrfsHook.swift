@@ -90,6 +90,12 @@ package struct BtrfsHook: Sendable {
                 try snapshot.fd.entries().filter { $0.name != StoreLayout.rootfs }
             }
             for entry in others { try PartialBundleRemoval.removeEntry(entry.name, in: snapshot.fd) }
+            guard try !snapshot.holdsSubvolumeNames(path) else {
+                throw VarveError(
+                    .failed,
+                    "a subvolume lies in the bundle \"\(path)\", of which a chain would keep an empty directory",
+                    subject: path, remedy: .follow("delete it, and unpack again"))
+            }
             return true
         }
     }
