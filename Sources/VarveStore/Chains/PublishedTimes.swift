@@ -12,9 +12,15 @@ import SystemPackage
 /// the rest alone too: Docs/on-disk-format.md. So an inode that bears a later transaction and the change time of the
 /// publication is unchanged, whatever the clock was meanwhile.
 struct PublishedTimes: Equatable {
-    /// The chain that was there before: an inode that is not in `times` had the time that it had there.
+    struct Entry: Equatable {
+        var inode: UInt64
+        var time: Timestamp
+    }
+
+    /// The chain that was there before: an inode that is not in `entries` had the time that it had there.
     var below: SubvolumeUUID?
-    var times: [UInt64: Timestamp] = [:]
+    /// In ascending order of inode numbers, each once.
+    private(set) var entries: [Entry] = []
 
     private static let magic = Array("varve-times 1\n".utf8)
     private static let entrySize = 20
@@ -23,17 +29,35 @@ struct PublishedTimes: Equatable {
 
     init(below: SubvolumeUUID?) { self.below = below }
 
+    /// - Parameter inode: has a higher number than those before.
+    mutating func append(_ inode: UInt64, _ time: Timestamp) {
+        entries.append(Entry(inode: inode, time: time))
+    }
+
+    /// The time of an inode; nil if it is not among the entries.
+    func time(of inode: UInt64) -> Timestamp? {
+        var range = entries.indices
+        while let first = range.first {
+            let middle = first + range.count / 2
+            let entry = entries[middle]
+            if entry.inode == inode { return entry.time }
+            range = entry.inode < inode ? middle + 1..<range.upperBound : first..<middle
+        }
+        return nil
+    }
+
     /// The line `varve-times 1`; the UUID of the chain below, or 16 zero bytes; inode number (64 bits), seconds (64) and
     /// nanoseconds (32) of each in ascending order, little-endian; the SHA-256 of all that.
     var encoded: [UInt8] {
         var bytes = Self.magic + (below ?? .zero).bytes
-        bytes.reserveCapacity(bytes.count + times.count * Self.entrySize + Self.digestSize)
-        for (inode, time) in times.sorted(by: { $0.key < $1.key }) {
-            bytes.append(littleEndian: inode)
-            bytes.append(littleEndian: UInt64(bitPattern: time.seconds))
-            bytes.append(littleEndian: UInt32(time.nanoseconds))
+        bytes.reserveCapacity(bytes.count + entries.count * Self.entrySize + Self.digestSize)
+        for entry in entries {
+            bytes.append(littleEndian: entry.inode)
+            bytes.append(littleEndian: UInt64(bitPattern: entry.time.seconds))
+            bytes.append(littleEndian: UInt32(entry.time.nanoseconds))
         }
-        return bytes + Digest(of: bytes).bytes
+        bytes.append(contentsOf: Digest(of: bytes).bytes)
+        return bytes
     }
 
     /// Nil for what is no such file, or not a whole one.
@@ -45,23 +69,25 @@ struct PublishedTimes: Equatable {
             let uuid = SubvolumeUUID(Array(bytes[Self.magic.count..<start]))
         else { return nil }
         below = uuid.isZero ? nil : uuid
-        times.reserveCapacity((end - start) / Self.entrySize)
+        entries.reserveCapacity((end - start) / Self.entrySize)
         func number(_ offset: Int, _ count: Int) -> UInt64 {
             bytes[offset..<(offset + count)].reversed().reduce(0) { $0 << 8 | UInt64($1) }
         }
         for offset in stride(from: start, to: end, by: Self.entrySize) {
-            times[number(offset, 8)] = Timestamp(
-                seconds: Int64(bitPattern: number(offset + 8, 8)),
-                nanoseconds: UInt32(truncatingIfNeeded: number(offset + 16, 4)))
+            let inode = number(offset, 8)
+            if let last = entries.last, last.inode >= inode { return nil }
+            append(
+                inode,
+                Timestamp(
+                    seconds: Int64(bitPattern: number(offset + 8, 8)),
+                    nanoseconds: UInt32(truncatingIfNeeded: number(offset + 16, 4))))
         }
     }
 }
 
 extension [UInt8] {
-    fileprivate mutating func append<T: FixedWidthInteger>(littleEndian value: T) {
-        for shift in stride(from: 0, to: T.bitWidth, by: 8) {
-            append(UInt8(truncatingIfNeeded: value >> T(shift)))
-        }
+    fileprivate mutating func append<T: FixedWidthInteger & BitwiseCopyable>(littleEndian value: T) {
+        unsafe Swift.withUnsafeBytes(of: value.littleEndian) { unsafe append(contentsOf: $0) }
     }
 }
 
@@ -113,7 +139,10 @@ struct PublishedTimesFolder: Sendable {
         }
         do {
             var record = PublishedTimes(below: known)
-            record.times = try changeTimes(in: subvolume, since: known == nil ? 0 : since)
+            var search = TreeSearch(subvolume)
+            try search.forEachInode(changedSince: known == nil ? 0 : since) { inode in
+                record.append(inode.inode, inode.changeTime)
+            }
             try write(record, timesName(uuid))
         } catch {
             logger.debug("the change times of the subvolume \(uuid) are not written down: \(error)")
@@ -151,7 +180,7 @@ struct PublishedTimesFolder: Sendable {
         while !missing.isEmpty {
             guard let uuid = next, seen.insert(uuid).inserted, let record = times(uuid) else { return false }
             for (inode, time) in missing {
-                guard let published = record.times[inode] else { continue }
+                guard let published = record.time(of: inode) else { continue }
                 if published != time { return false }
                 missing[inode] = nil
             }
