@@ -45,7 +45,7 @@ package struct ImageConfig: Hashable, Sendable {
             var (mounted, leftOut) = ([String](), [String]())
             for path in Set(volumes.map { BytePath($0).cleaned }).sorted() {
                 let text = "/" + (path.string ?? "")
-                let isOurs = path.components.first.map { Self.mountedByRuntimes.contains($0) } ?? true
+                let isOurs = path.firstComponent.map { Self.mountedByRuntimes.contains($0) } ?? true
                 if isOurs { leftOut.append(text) } else { mounted.append(text) }
             }
             return (mounted, leftOut)

@@ -97,13 +97,45 @@ public struct BytePath: Hashable, Comparable, Sendable, CustomStringConvertible 
     }
 
     /// The components without `.`, each `..` taken away with the one before it: the path below a root that it cannot leave.
-    /// Relative, and empty for the root itself. Symbolic links are not asked for.
+    /// Relative, and empty for the root itself. Symbolic links are not asked for. Takes no more memory than the path.
     package var cleaned: BytePath {
-        var parts: [BytePath] = []
-        for part in components where part != .current {
-            if part == ".." { _ = parts.popLast() } else { parts.append(part) }
+        let slash = UInt8(ascii: "/")
+        let dot = UInt8(ascii: ".")
+        var result = [UInt8]()
+        result.reserveCapacity(storage.count)
+        for part in parts {
+            if part.count == 1, part.first == dot { continue }
+            guard part.count == 2, part.first == dot, part.last == dot else {
+                if !result.isEmpty { result.append(slash) }
+                result.append(contentsOf: part)
+                continue
+            }
+            while let last = result.popLast(), last != slash {}
         }
-        return BytePath(joining: parts)
+        result.append(0)
+        return BytePath(terminated: result)
+    }
+
+    /// The first part between slashes; nil for the empty path and for `/`.
+    package var firstComponent: BytePath? {
+        var parts = parts
+        return parts.next().map { BytePath(terminated: Array($0) + [0]) }
+    }
+
+    /// The bytes between slashes, empty parts left out, one after another: nothing is copied.
+    package var parts: Parts { Parts(rest: bytes) }
+
+    /// See `parts`.
+    package struct Parts: Sequence, IteratorProtocol {
+        fileprivate var rest: ArraySlice<UInt8>
+
+        package mutating func next() -> ArraySlice<UInt8>? {
+            let slash = UInt8(ascii: "/")
+            guard let start = rest.firstIndex(where: { $0 != slash }) else { return nil }
+            let end = rest[start...].firstIndex(of: slash) ?? rest.endIndex
+            defer { rest = rest[end...] }
+            return rest[start..<end]
+        }
     }
 
     package var isAbsolute: Bool { storage[0] == UInt8(ascii: "/") }

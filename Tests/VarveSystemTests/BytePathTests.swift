@@ -42,6 +42,18 @@ import Testing
         #expect(!(sorted[3] < sorted[3]))
     }
 
+    @Test func cleaned() {
+        for (path, cleaned) in [
+            ("", ""), ("/", ""), (".", ""), ("..", ""), ("a", "a"), ("/a//b/", "a/b"), ("./a/./b/.", "a/b"),
+            ("a/..", ""), ("a/../b", "b"), ("../../a", "a"), ("a/b/../c", "a/c"), ("a/b/../../..", ""),
+            ("...", "..."), ("a/.b/..c", "a/.b/..c"), ("/a/../../b/c/..", "b"),
+        ] {
+            #expect(BytePath(path).cleaned == BytePath(cleaned), "\(path)")
+            #expect(BytePath(path).firstComponent == BytePath(path).components.first, "\(path)")
+            #expect(BytePath(path).parts.map(Array.init) == BytePath(path).components.map { Array($0.bytes) })
+        }
+    }
+
     @Test func joining() {
         #expect(BytePath("a").appending("b") == "a/b")
         #expect(BytePath("/").appending("b") == "/b")

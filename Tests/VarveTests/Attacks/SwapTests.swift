@@ -380,4 +380,30 @@ import VarveSystem
         for path in [".", "a", "a/bb", "c", "xy"] as [BytePath] { #expect(!mask.covers(path), "\(path)") }
         #expect(PathMask(["/"]).covers(".") && PathMask(["/"]).covers("a/b"))
     }
+
+    @Test("What is left out takes no more memory than its paths, and is just that")
+    func masksOfManyComponents() {
+        let paths = (0..<100).map { BytePath("/\($0)/" + String(repeating: "a/", count: 1_900)) }
+        #expect(PathMask(paths).size <= paths.reduce(0) { $0 + $1.count })
+        // What lies below another says nothing new.
+        #expect(PathMask((0..<100).map { BytePath("a/\($0)") } + ["./a/"]).size == 1)
+        // Names with bytes before and behind the slash, in all orders.
+        var random = HistoryRandom(seed: 7)
+        func path() -> BytePath {
+            let names = ["a", "a!", "a-", "a0", "!", "b", "..", "."] as [BytePath]
+            return BytePath(
+                joining: (0..<random.below(5)).map { _ in names[random.below(names.count)] })
+        }
+        for _ in 0..<300 {
+            let masked = (0..<random.below(6)).map { _ in path() }
+            let mask = PathMask(masked)
+            for _ in 0..<30 {
+                let asked = path()
+                let isBelow = masked.contains {
+                    asked.cleaned.components.starts(with: $0.cleaned.components)
+                }
+                #expect(mask.covers(asked) == isBelow, "\(masked) \(asked)")
+            }
+        }
+    }
 }
