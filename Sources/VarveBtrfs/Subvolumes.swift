@@ -57,111 +57,50 @@ extension FileDescriptor {
 
     /// Deletes the subvolume `name` in this directory and those that lie in it, however deep, the innermost first.
     /// One that is read-only is made writable if others lie in it, or the caller has no privileges. Returns the ids of all that were deleted.
+    ///
+    /// - Parameter cancellation: ends it between two, with the error ECANCELED where none is deleted by then, and EINTR where some are.
     @discardableResult
-    package func deleteSubvolumeTree(_ name: BytePath) throws(BtrfsError) -> [UInt64] {
-        try deleteSubvolumeTree(name, isOpen: false)
+    package func deleteSubvolumeTree(_ name: BytePath, cancellation: Cancellation? = nil) throws(BtrfsError)
+        -> [UInt64]
+    {
+        try deleteSubvolumeTree(name, isOpen: false, cancellation)
     }
 
     /// Deletes the subvolume of which this is the root directory, and those that lie in it, whatever its name and place are by then.
     /// Needs CAP_SYS_ADMIN and Linux 5.7 (BTRFS_SUBVOL_SPEC_BY_ID, btrfs_ioctl_snap_destroy in fs/btrfs/ioctl.c). Returns the ids
     /// of all that were deleted.
-    package func deleteOpenSubvolumeTree() throws(BtrfsError) -> [UInt64] {
-        try deleteSubvolumeTree(.current, isOpen: true)
+    ///
+    /// - Parameter cancellation: see `deleteSubvolumeTree`.
+    package func deleteOpenSubvolumeTree(cancellation: Cancellation? = nil) throws(BtrfsError) -> [UInt64] {
+        try deleteSubvolumeTree(.current, isOpen: true, cancellation)
     }
 
     /// - Parameter isOpen: the outermost is this descriptor's own, and deleted by its number.
-    private func deleteSubvolumeTree(_ name: BytePath, isOpen: Bool) throws(BtrfsError) -> [UInt64] {
-        /// A subvolume that is to be deleted. However deep they lie in each other, few stay open: whoever runs a container can nest
-        /// them in its root.
-        struct Frame {
-            /// Nil while it is closed.
-            var root: SharedDescriptor?
-            /// Its number and its UUID: another file system has subvolumes of the same numbers.
-            var id: UInt64
-            var uuid: SubvolumeUUID
-            /// In the one above.
-            var directory: BytePath
-            var name: BytePath
-            var nested: [NestedSubvolume]
-        }
-
-        func enter(_ parent: FileDescriptor, _ directory: BytePath, _ name: BytePath) throws(BtrfsError)
-            -> Frame
-        {
-            let root: SharedDescriptor
-            do throws(Errno) {
-                let opened = try parent.openDirectory(name)
-                root = SharedDescriptor(opened)
-            } catch {
-                throw BtrfsError(.deleteSubvolume, parent, name, errno: error)
-            }
-            guard try root.fd.isSubvolume() else {
-                throw BtrfsError(.deleteSubvolume, parent, name, errno: .invalidArgument)
-            }
-            let info = try root.fd.subvolumeInfo()
-            let nested = try root.fd.nestedSubvolumes()
-            if !nested.isEmpty, info.isReadOnly { try root.fd.setSubvolumeReadOnly(false) }
-            return Frame(
-                root: root, id: info.id, uuid: info.uuid, directory: directory, name: name, nested: nested)
-        }
-
-        /// The directory `path` in a subvolume.
-        func directory(_ path: BytePath, in root: FileDescriptor, _ name: BytePath) throws(BtrfsError)
-            -> SharedDescriptor
-        {
-            do throws(Errno) {
-                return SharedDescriptor(
-                    try root.open(
-                        path.isEmpty ? .current : path, [.directory, .noFollow],
-                        resolve: [.beneath, .noSymlinks, .noCrossing]))
-            } catch {
-                throw BtrfsError(.deleteSubvolume, root, path.appending(name), errno: error)
-            }
-        }
-
-        /// Goes back from a subvolume to the one above it, which was closed: only to that one, wherever it lies by now.
-        func reopened(_ above: Frame, from below: Frame, _ root: FileDescriptor) throws(BtrfsError)
-            -> SharedDescriptor
-        {
-            do throws(Errno) {
-                // Not out of a mount: whoever moves it there has the way end elsewhere.
-                var here = SharedDescriptor(try root.open("..", [.directory], resolve: .noCrossing))
-                for _ in below.directory.components {
-                    here = SharedDescriptor(try here.fd.open("..", [.directory], resolve: .noCrossing))
-                }
-                let isRight: Bool? = try? here.fd.isSubvolume() && here.fd.subvolumeInfo().uuid == above.uuid
-                guard isRight == true else { throw .wasReplaced }
-                return here
-            } catch {
-                throw BtrfsError(.deleteSubvolume, root, below.name, errno: error)
-            }
-        }
-
+    private func deleteSubvolumeTree(_ name: BytePath, isOpen: Bool, _ cancellation: Cancellation?)
+        throws(BtrfsError) -> [UInt64]
+    {
         var deleted = [UInt64]()
-        var stack = [try enter(self, .empty, name)]
-        while let last = stack.indices.last, let root = stack[last].root {
-            if let child = stack[last].nested.popLast() {
-                let place = try directory(child.directory, in: root.fd, child.name)
-                stack.append(try enter(place.fd, child.directory, child.name))
-                let farthest = stack.count - 1 - DirectoryDescent.width
-                if farthest >= 0 { stack[farthest].root = nil }
-                continue
+        let way = SubvolumeDescent(self, name, .deleteSubvolume)
+        while let step = try way.next() {
+            if cancellation?.isCancelled == true {
+                throw BtrfsError(
+                    .deleteSubvolume, self, name, errno: deleted.isEmpty ? .canceled : .interrupted)
             }
-            let frame = stack.removeLast()
-            var place: SharedDescriptor?
-            if let above = stack.indices.last {
-                var outer = stack[above].root
-                if outer == nil { outer = try reopened(stack[above], from: frame, root.fd) }
-                stack[above].root = outer
-                if let outer { place = try directory(frame.directory, in: outer.fd, frame.name) }
+            switch step {
+            case .entered(let subvolume, in: _):
+                if subvolume.hasNested, subvolume.isReadOnly {
+                    try subvolume.root.fd.setSubvolumeReadOnly(false)
+                }
+            case .left(let subvolume, in: let place):
+                if isOpen, place == nil {
+                    try deleteSubvolume(numbered: subvolume.id)
+                } else {
+                    try deleteEmptied(
+                        subvolume.name, subvolume.root.fd, in: place?.fd ?? self, isNested: place != nil)
+                }
+                extendLifetime(place)
+                deleted.append(subvolume.id)
             }
-            if isOpen, place == nil {
-                try deleteSubvolume(numbered: frame.id)
-            } else {
-                try deleteEmptied(frame.name, root.fd, in: place?.fd ?? self, isNested: place != nil)
-            }
-            extendLifetime(place)
-            deleted.append(frame.id)
         }
         return deleted
     }

@@ -87,23 +87,26 @@ extension FileDescriptor {
     /// Deletes a subvolume with those nested in it. Where a quota is reached the kernel may refuse that, as its record of
     /// it counts too: what running transactions have set aside is given back first then.
     ///
-    /// - Parameter isHidden: nobody looks for it any more, so that the files in it, which the kernel deletes even then, may
-    ///   go without it.
+    /// - Parameters:
+    ///   - isHidden: nobody looks for it any more, so that the files in it, which the kernel deletes even then, may go without it.
+    ///   - cancellation: see `deleteSubvolumeTree`.
     @discardableResult
-    func removeSubvolumeTree(_ name: BytePath, isHidden: Bool = false) throws(BtrfsError) -> [UInt64] {
+    func removeSubvolumeTree(
+        _ name: BytePath, isHidden: Bool = false, cancellation: Cancellation? = nil
+    ) throws(BtrfsError) -> [UInt64] {
         do throws(BtrfsError) {
-            return try deleteSubvolumeTree(name)
+            return try deleteSubvolumeTree(name, cancellation: cancellation)
         } catch  where error.errno == .diskQuotaExceeded {
             try? synchronizeFileSystem()
         }
         do throws(BtrfsError) {
-            return try deleteSubvolumeTree(name)
+            return try deleteSubvolumeTree(name, cancellation: cancellation)
         } catch  where error.errno == .diskQuotaExceeded && isHidden {
             guard let root = try? openDirectory(name) else { throw error }
             if try root.fd.subvolumeInfo().isReadOnly { try root.fd.setSubvolumeReadOnly(false) }
-            try? TreeRemoval.empty(root.fd, path: name)
+            try? TreeRemoval.empty(root.fd, path: name, cancellation: cancellation)
             try? synchronizeFileSystem()
-            return try deleteSubvolumeTree(name)
+            return try deleteSubvolumeTree(name, cancellation: cancellation)
         }
     }
 }

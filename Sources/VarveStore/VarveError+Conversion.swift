@@ -21,6 +21,8 @@ extension VarveError {
                 Code(error.kind), error.reason, subject: error.subject, remedy: error.remedy, cause: error)
         case let error as LayerError:
             self.init(Code(error), error.reason, subject: error.subject, remedy: error.remedy, cause: error)
+        // Ended between two steps.
+        case let error as BtrfsError where error.errno == .canceled: self = .cancelled
         case let error as BtrfsError:
             self.init(
                 Code(error.errno), error.reason, subject: error.path,

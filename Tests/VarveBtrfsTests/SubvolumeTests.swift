@@ -103,6 +103,12 @@ import Testing
         try a.fd.setSubvolumeReadOnly(true)
         let error = #expect(throws: BtrfsError.self) { try root.deleteSubvolume("a") }
         #expect(error?.errno == .directoryNotEmpty)
+        let cancellation = Cancellation()
+        cancellation.cancel()
+        let stopped = #expect(throws: BtrfsError.self) {
+            try root.deleteSubvolumeTree("a", cancellation: cancellation)
+        }
+        #expect(try stopped?.errno == .canceled && a.fd.nestedSubvolumes().count == 301)
         let deleted = try root.deleteSubvolumeTree("a")
         #expect(deleted.count == 303 && Set(deleted).isSuperset(of: nested.map(\.id)))
         #expect(try root.statusIfPresent(of: "a") == nil)

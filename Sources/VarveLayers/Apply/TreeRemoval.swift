@@ -79,10 +79,9 @@ package enum TreeRemoval {
                         }
                     }
                 if isDirectory {
-                    let isGone = try attempt(
-                        "delete the subvolume", path.appending(way.path).appending(name)
-                    ) { () throws(Errno) in try removeSubvolume?(fd, name) ?? false }
-                    if isGone { continue }
+                    if try remove(name, in: fd, path.appending(way.path).appending(name), removeSubvolume) {
+                        continue
+                    }
                     try attempt("list the directory", path.appending(way.path).appending(name)) {
                         () throws(Errno) in
                         try accessible(isDiscarded ? fd : nil, name) { () throws(Errno) in try way.enter(name)
@@ -130,6 +129,21 @@ package enum TreeRemoval {
         return false
     }
 
+    /// Deletes `name` in `parent` if it is a subvolume; says whether it was one.
+    private static func remove(
+        _ name: BytePath, in parent: FileDescriptor, _ path: @autoclosure () -> BytePath,
+        _ removeSubvolume: SubvolumeRemoval?
+    ) throws(LayerError) -> Bool {
+        guard let removeSubvolume else { return false }
+        do throws(Errno) {
+            return try removeSubvolume(parent, name)
+        } catch .canceled {
+            throw .cancelled
+        } catch {
+            throw .system(operation: "delete the subvolume", path: path(), errno: error)
+        }
+    }
+
     /// Opens something that is discarded, after its permissions have been changed if they forbid it.
     ///
     /// - Parameters:
@@ -148,7 +162,7 @@ package enum TreeRemoval {
     }
 
     /// Deletes a subvolume, given its parent and its name, with those nested in it. False, and nothing is done, for a directory that
-    /// is none.
+    /// is none. Throws `canceled` if it was ended before it was done.
     package typealias SubvolumeRemoval = (FileDescriptor, BytePath) throws(Errno) -> Bool
 
     /// Deletes `name` in `directory`, a directory, with all that is in it, whatever its permissions and flags are. What lies
@@ -161,10 +175,7 @@ package enum TreeRemoval {
         _ name: BytePath, in directory: FileDescriptor, path: BytePath, cancellation: Cancellation? = nil,
         removeSubvolume: SubvolumeRemoval? = nil
     ) throws(LayerError) {
-        let isGone = try attempt("delete the subvolume", path) { () throws(Errno) in
-            try removeSubvolume?(directory, name) ?? false
-        }
-        if isGone { return }
+        if try remove(name, in: directory, path, removeSubvolume) { return }
         let opened = try attempt("open the directory", path) { () throws(Errno) in
             try accessible(directory, name) { () throws(Errno) in
                 try directory.open(name, [.directory, .noFollow], resolve: .noCrossing)

@@ -147,6 +147,9 @@ extension SnapshotStore {
     }
 
     /// Deletes a bundle, subvolumes nested in it included, and what the store keeps for it.
+    ///
+    /// A wish to stop (`locks.cancellation`) ends it with the bundle as it was, or, once subvolumes nested in it are being deleted, with
+    /// the bundle out of sight: the next command that opens the store goes on with it.
     package func removeBundle(_ path: BytePath) throws {
         let bundle = try openBundle(path)
         let (parent, name) = try BundleRemoval.place(of: bundle.subvolume.fd, path)
@@ -158,15 +161,18 @@ extension SnapshotStore {
         let obstacle = RemovalObstacle(bundle.subvolume.fd, path)
         try obstacle.check(parent: parent.fd, path.directory)
         try obstacle.check(walks: false)
-        let nested = try obstacle.checkNested()
+        let nested = try obstacle.checkNested(locks.cancellation)
         do {
             // A read-only directory cannot change its parent, nor can one with the flags that root is free to take away.
             if bundle.info.isReadOnly { try bundle.subvolume.fd.setSubvolumeReadOnly(false) }
             _ = try? bundle.subvolume.fd.clearProtection()
             try work.discard(name, in: parent.fd, is: bundle.subvolume.fd)
+        } catch let error as BtrfsError where error.errno == .interrupted {
+            throw VarveError.cancelled
         } catch {
             obstacle.makeReadOnly(nested)
             if bundle.info.isReadOnly { try? bundle.subvolume.fd.setSubvolumeReadOnly(true) }
+            if (error as? BtrfsError)?.errno == .canceled { throw VarveError.cancelled }
             throw obstacle.explanation() ?? error
         }
         try removeKept(bundle)

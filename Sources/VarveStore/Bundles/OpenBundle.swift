@@ -147,7 +147,8 @@ struct OpenBundle {
                     rootfs, in: bundle.directory.fd, path: path.appending(rootfs), cancellation: cancellation
                 ) { (parent, name) throws(Errno) in
                     do throws(Errno) {
-                        return try PartialBundleRemoval.removeSubvolume(in: parent, name)
+                        return try PartialBundleRemoval.removeSubvolume(
+                            in: parent, name, cancellation: cancellation)
                     } catch .notPermitted {
                         // Who may not delete subvolumes may empty and remove them.
                         return false

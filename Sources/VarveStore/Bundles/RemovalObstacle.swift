@@ -85,25 +85,23 @@ struct RemovalObstacle {
     /// What keeps a subvolume in the bundle, which is one itself, from being deleted: that it is being sent, or, for another caller
     /// than root, that it is another user's. Those that are read-only are made writable, which no send allows and none can begin after.
     ///
-    /// - Returns: the paths in the bundle of those that were made writable.
-    func checkNested() throws -> [BytePath] {
-        var freed: [BytePath] = []
+    /// - Parameter cancellation: ends it between two subvolumes, with all as it was.
+    /// - Returns: the numbers of those that were made writable.
+    func checkNested(_ cancellation: Cancellation) throws -> Set<UInt64> {
+        var freed: Set<UInt64> = []
         do {
-            // By their paths: none stays open, however many lie in each other.
-            var pending = [BytePath.empty]
-            while let outer = pending.popLast() {
-                let subvolume = try open(outer)
-                for nested in try subvolume.fd.nestedSubvolumes() {
-                    let path = outer.appending(nested.path)
-                    let parent = try open(outer.appending(nested.directory))
-                    let opened = try open(path)
-                    try checkRights(in: parent.fd, opened.fd, bundle.appending(path))
-                    if try opened.fd.isReadOnlySubvolume() {
-                        try opened.fd.setSubvolumeReadOnly(false)
-                        freed.append(path)
-                    }
-                    pending.append(path)
+            let way = SubvolumeDescent(directory, .current, .deleteSubvolume)
+            while let step = try way.next() {
+                try cancellation.check()
+                // The bundle itself lies in none.
+                guard case .entered(let subvolume, in: let parent?) = step else { continue }
+                // The path is made only for a message: deep down, it is long.
+                try checkRights(in: parent.fd, subvolume.root.fd, bundle.appending(way.path))
+                if subvolume.isReadOnly {
+                    try subvolume.root.fd.setSubvolumeReadOnly(false)
+                    freed.insert(subvolume.id)
                 }
+                extendLifetime(parent)
             }
             return freed
         } catch {
@@ -112,32 +110,29 @@ struct RemovalObstacle {
         }
     }
 
-    /// Gives subvolumes back what `checkNested` took from them.
-    func makeReadOnly(_ paths: [BytePath]) {
-        for path in paths.reversed() {
-            guard let subvolume = try? open(path) else { continue }
-            try? subvolume.fd.setSubvolumeReadOnly(true)
-        }
-    }
-
-    /// A directory in the bundle; the bundle itself for the empty path.
-    private func open(_ path: BytePath) throws -> SharedDescriptor {
-        try attempt("look into", path.isEmpty ? bundle : bundle.appending(path)) { () throws(Errno) in
-            SharedDescriptor(try directory.openBelow(path, [.directory]))
+    /// Gives subvolumes back what `checkNested` took from them, as far as they are still there.
+    func makeReadOnly(_ subvolumes: Set<UInt64>) {
+        if subvolumes.isEmpty { return }
+        let way = SubvolumeDescent(directory, .current, .setReadOnly)
+        while let step = try? way.next() {
+            guard case .left(let subvolume, in: _) = step, subvolumes.contains(subvolume.id) else { continue }
+            try? subvolume.root.fd.setSubvolumeReadOnly(true)
         }
     }
 
     /// As `btrfs_ioctl_snap_destroy` and `btrfs_may_delete` (fs/btrfs/ioctl.c) ask of others than root.
     private func checkRights(
-        in parent: FileDescriptor, _ subvolume: FileDescriptor, _ path: BytePath
+        in parent: FileDescriptor, _ subvolume: FileDescriptor, _ path: @autoclosure () -> BytePath
     ) throws {
         guard !Privileges.isRoot else { return }
-        if let file = ProtectedFile(.current, in: parent, path: path.directory)
-            ?? ProtectedFile(.current, in: subvolume, path: path)
-        {
+        func refuse(_ file: ProtectedFile?, _ path: () -> BytePath) throws {
+            guard var file else { return }
+            file.path = path()
             throw VarveError.protected("the bundle \"\(bundle)\" cannot be deleted", bundle, by: file)
         }
-        try attempt("delete the subvolume", path) { () throws(Errno) in
+        try refuse(ProtectedFile(.current, in: parent, path: .current)) { path().directory }
+        try refuse(ProtectedFile(.current, in: subvolume, path: .current)) { path() }
+        try attempt("delete the subvolume", path()) { () throws(Errno) in
             do throws(Errno) {
                 try parent.checkWritable(.current)
                 try subvolume.checkWritable(.current)

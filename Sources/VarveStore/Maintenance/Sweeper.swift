@@ -60,10 +60,13 @@ package struct Sweeper: Sendable {
                 return
             }
             if (try? directory.fd.removeSubvolumeStub(name)) == true { return }
-            try directory.fd.removeSubvolumeTree(name, isHidden: true)
+            try directory.fd.removeSubvolumeTree(
+                name, isHidden: true, cancellation: work.locks.cancellation)
             logger.info("removed what an interrupted run had left in \"\(shown)\"")
         } catch  where error.errno == .noSuchFileOrDirectory {
             // Its owner was done with it just now, or it never lay there.
+        } catch  where error.errno == .canceled || error.errno == .interrupted {
+            // The next one goes on with it.
         } catch {
             logger.warning("cannot remove what an interrupted run left in \"\(shown)\": \(error)")
         }

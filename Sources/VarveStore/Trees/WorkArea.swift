@@ -86,15 +86,15 @@ package struct WorkArea: Sendable {
         _ name: BytePath, in parent: FileDescriptor, is subvolume: FileDescriptor
     ) throws(BtrfsError) {
         guard geteuid() == 0 else {
-            try parent.removeSubvolumeTree(name)
+            try parent.removeSubvolumeTree(name, cancellation: locks.cancellation)
             return
         }
         do throws(BtrfsError) {
-            _ = try subvolume.deleteOpenSubvolumeTree()
+            _ = try subvolume.deleteOpenSubvolumeTree(cancellation: locks.cancellation)
         } catch  where error.errno == .diskQuotaExceeded {
             // As in `removeSubvolumeTree`.
             try? parent.synchronizeFileSystem()
-            _ = try subvolume.deleteOpenSubvolumeTree()
+            _ = try subvolume.deleteOpenSubvolumeTree(cancellation: locks.cancellation)
         }
     }
 
@@ -104,6 +104,8 @@ package struct WorkArea: Sendable {
     /// - Parameters:
     ///   - parent: the directory in which it lies.
     ///   - subvolume: what must have that name: whoever else may write to the directory can give the name to something else.
+    /// - Throws: `BtrfsError` where `locks.cancellation` ended it: with ECANCELED if all is as it was, with EINTR if subvolumes in it
+    ///   are gone. What was moved away is a leftover then, for `Sweeper`.
     func discard(_ name: BytePath, in parent: FileDescriptor, is subvolume: FileDescriptor) throws {
         let shown = (try? parent.path())?.appending(name) ?? name
         var work = try make(for: shown, removes: try subvolume.subvolumeInfo()) { workDirectory, workName in
@@ -148,10 +150,13 @@ package struct WorkArea: Sendable {
         }
         if isMoved {
             do throws(BtrfsError) {
-                try directory.fd.removeSubvolumeTree(workName, isHidden: true)
+                try directory.fd.removeSubvolumeTree(
+                    workName, isHidden: true, cancellation: locks.cancellation)
             } catch {
-                // Back to where it is looked for, unless it was emptied on the way.
-                if (try? directory.fd.status(of: workName.appending(StoreLayout.rootfs))) != nil {
+                if error.errno == .interrupted {
+                    work.leave()
+                } else if (try? directory.fd.status(of: workName.appending(StoreLayout.rootfs))) != nil {
+                    // Back to where it is looked for, unless it was emptied on the way.
                     try? directory.fd.rename(workName, to: parent, name, replacing: false)
                 }
                 throw error.naming(shown, insteadOf: workName)
@@ -243,7 +248,7 @@ struct WorkSubvolume: ~Copyable {
         try move(to: target.fd, newName)
     }
 
-    /// Leaves what lies there, which is not what was to be there; the lock goes.
+    /// Leaves what lies there, as a process does that ends; the lock goes.
     mutating func leave() { isDone = true }
 
     deinit {

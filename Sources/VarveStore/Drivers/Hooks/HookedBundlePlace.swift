@@ -137,20 +137,26 @@ enum PartialBundleRemoval {
     }
 
     static func remove(_ name: BytePath, in directory: FileDescriptor) throws {
-        try TreeRemoval.removeTree(name, in: directory, path: name, removeSubvolume: removeSubvolume)
+        try TreeRemoval.removeTree(name, in: directory, path: name) { (parent, name) throws(Errno) in
+            try removeSubvolume(in: parent, name)
+        }
     }
 
     /// Deletes `name` in `parent` if it is a subvolume, with those nested in it; says whether it was one.
-    static func removeSubvolume(in parent: FileDescriptor, _ name: BytePath) throws(Errno) -> Bool {
+    ///
+    /// - Throws: `canceled` if `cancellation` ended it between two of them.
+    static func removeSubvolume(
+        in parent: FileDescriptor, _ name: BytePath, cancellation: Cancellation? = nil
+    ) throws(Errno) -> Bool {
         // The root of a subvolume has this number (BTRFS_FIRST_FREE_OBJECTID): nothing else is opened to be asked.
         guard try parent.status(of: name).inode == 256 else { return false }
         let opened = try parent.open(name, [.directory, .noFollow], resolve: .noCrossing)
         do throws(BtrfsError) {
             guard try opened.fd.isSubvolume() else { return false }
-            _ = try parent.removeSubvolumeTree(name)
+            _ = try parent.removeSubvolumeTree(name, cancellation: cancellation)
             return true
         } catch {
-            throw error.errno
+            throw error.errno == .interrupted ? .canceled : error.errno
         }
     }
 }
