@@ -6,17 +6,19 @@ final class OpenDirectory {
     let descriptor: OwnedDescriptor
     let inode: UInt64
     /// The way to it from the root with no symbolic link in it, where that could be told.
-    let truePath: BytePath
+    let place: PathTable.Place
     /// New files do not simply get the process's ids and the mode asked for: the directory has the set-group-ID bit
     /// or a default ACL, which new files inherit.
     let newFilesInherit: Bool
 
     var fd: FileDescriptor { descriptor.fd }
 
-    init(_ descriptor: consuming OwnedDescriptor, inode: UInt64, truePath: BytePath, newFilesInherit: Bool) {
+    init(
+        _ descriptor: consuming OwnedDescriptor, inode: UInt64, place: PathTable.Place, newFilesInherit: Bool
+    ) {
         self.descriptor = descriptor
         self.inode = inode
-        self.truePath = truePath
+        self.place = place
         self.newFilesInherit = newFilesInherit
     }
 }

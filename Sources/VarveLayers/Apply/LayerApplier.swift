@@ -39,7 +39,7 @@ package final class LayerApplier {
     private let target: any LayerTarget
     private let written: WrittenNames
     private let metadata: EntryMetadata
-    private var namedACLs = NamedACLs()
+    private var namedACLs: NamedACLs
     /// Whether the layer has links of AUFS, which are made at the end of it no more.
     private var hasPlinks = false
     /// Takes the digest of each file that is written.
@@ -70,6 +70,7 @@ package final class LayerApplier {
         written = WrittenNames(isBottom: isBottom)
         self.metadata = metadata
         self.directories = directories
+        namedACLs = NamedACLs(directories.paths)
         target =
             if let standalone {
                 StandaloneTarget(directories, layer: standalone, isBottom: isBottom, lower: lower)
@@ -147,7 +148,8 @@ package final class LayerApplier {
             }
             let existing = try metadata.status(of: root, entry.path)
             try metadata.apply(entry, to: root, existing: existing)
-            try namedACLs.set(metadata.namedACLs(of: entry), of: entry, inode: existing.inode, path: .empty)
+            try namedACLs.set(
+                metadata.namedACLs(of: entry), of: entry, inode: existing.inode, at: PathTable.root)
             directories.keepTimesOfRoot(entry, inode: existing.inode)
             // What it hands down may be another now.
             directories.forget()
@@ -193,7 +195,8 @@ package final class LayerApplier {
             let acls = metadata.namedACLs(of: entry)
             if acls.isEmpty { break }
             let inode = try status(of: place.name, in: directory, place.path).inode
-            try namedACLs.set(acls, of: entry, inode: inode, path: directory.truePath.appending(place.name))
+            try namedACLs.set(
+                acls, of: entry, inode: inode, at: directories.paths.insert(place.name, in: directory.place))
         }
     }
 
@@ -303,9 +306,9 @@ package final class LayerApplier {
         // What is no link lies where its name says.
         let way = try directories.keep(
             made, of: entry, path, inode: inode,
-            truePath: isByLink ? nil : directory.truePath.appending(place.name),
+            place: isByLink ? nil : directories.paths.insert(place.name, in: directory.place),
             newFilesInherit: newFilesInherit)
-        try namedACLs.set(metadata.namedACLs(of: entry), of: entry, inode: inode, path: way)
+        try namedACLs.set(metadata.namedACLs(of: entry), of: entry, inode: inode, at: way)
     }
 
     private func take(_ opened: inout OwnedDescriptor?, orOpen place: EntryPath, in directory: OpenDirectory)
@@ -354,7 +357,7 @@ package final class LayerApplier {
             if existing.inode == targetStatus.inode { return }
             try replace(place, existing, in: directory)
         }
-        namedACLs.add(directory.truePath.appending(place.name), ofInode: targetStatus.inode)
+        try namedACLs.add(place.name, in: directory.place, ofInode: targetStatus.inode, entry: entry)
         do throws(Errno) {
             try targetDirectory.fd.link(targetPlace.name, to: directory.fd, place.name)
         } catch .noSuchFileOrDirectory {

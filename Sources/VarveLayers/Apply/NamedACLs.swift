@@ -7,46 +7,66 @@ import SystemPackage
 /// there: its passwd file may come last.
 struct NamedACLs {
     private struct Pending {
-        var entry: BytePath
         var acls: [(name: BytePath, text: [UInt8])]
         /// Free of symbolic links. Names may go away, or be another file's by then.
-        var paths: [BytePath]
+        var places: [PathTable.Place]
     }
 
+    private let paths: PathTable
     private var files: [UInt64: Pending] = [:]
-    /// Bytes kept.
-    private var size = 0
-    private static let limit = 64 << 20
+    /// Bytes kept, about: names and texts, and what is needed around them.
+    private(set) var size = 0
+    /// The most that is kept.
+    static let limit = 64 << 20
+    /// For each name of a file: its place, and what the table of paths takes for it.
+    private static let sizeOfPlace = 64
+    private static let sizeOfFile = 192
 
     var isEmpty: Bool { files.isEmpty }
 
-    /// These are the ACLs of the file at `path`; none takes back what was said of it before.
+    /// - Parameter paths: the table of all places that are given.
+    init(_ paths: PathTable) { self.paths = paths }
+
+    /// These are the ACLs of the file at `place`; none takes back what was said of it before. The place is asked for only if it is kept.
     mutating func set(
-        _ acls: [(name: BytePath, text: [UInt8])], of entry: TarEntry, inode: UInt64, path: BytePath
+        _ acls: [(name: BytePath, text: [UInt8])], of entry: TarEntry, inode: UInt64,
+        at place: @autoclosure () -> PathTable.Place
     ) throws(LayerError) {
         guard !acls.isEmpty else {
             if !files.isEmpty { files[inode] = nil }
             return
         }
-        size += acls.reduce(path.count) { $0 + $1.text.count }
-        guard size <= Self.limit else {
-            throw .invalidEntry(
-                path: entry.path, reason: "the layer has more than 64 MiB of ACLs that name users or groups")
-        }
-        files[inode] = Pending(entry: entry.path, acls: acls, paths: [path])
+        try count(acls.reduce(Self.sizeOfFile) { $0 + $1.name.count + $1.text.count }, of: entry)
+        try count(Self.sizeOfPlace + entry.path.lastComponent.count, of: entry)
+        files[inode] = Pending(acls: acls, places: [place()])
     }
 
-    /// A file has another name.
-    mutating func add(_ path: BytePath, ofInode inode: UInt64) {
-        if files.isEmpty { return }
-        files[inode]?.paths.append(path)
+    /// A file has another name, in a directory of the table.
+    mutating func add(
+        _ name: BytePath, in directory: PathTable.Place, ofInode inode: UInt64, entry: TarEntry
+    ) throws(LayerError) {
+        guard !files.isEmpty, files[inode] != nil else { return }
+        try count(Self.sizeOfPlace + name.count, of: entry)
+        files[inode]?.places.append(paths.insert(name, in: directory))
+    }
+
+    private mutating func count(_ bytes: Int, of entry: TarEntry) throws(LayerError) {
+        size += bytes
+        guard size <= Self.limit else {
+            throw .invalidEntry(
+                path: entry.path,
+                reason:
+                    "the layer has more than 64 MiB of ACLs that name users or groups, and of names of files with such ACLs"
+            )
+        }
     }
 
     func apply(in root: FileDescriptor, _ metadata: EntryMetadata, _ accounts: AccountNames)
         throws(LayerError)
     {
         for (inode, file) in files {
-            for path in file.paths {
+            for place in file.places {
+                let path = paths.path(of: place)
                 guard let (directory, name) = try Self.find(inode, path, in: root) else { continue }
                 for acl in file.acls {
                     guard let parsed = PosixACL.parse(acl.text) else { continue }
@@ -55,8 +75,8 @@ struct NamedACLs {
                     }
                     for unknown in value.unknown { metadata.leftOut.add(account: unknown) }
                     let attribute = ExtendedAttribute(name: acl.name, value: value.bytes)
-                    for mapped in try metadata.mapped([attribute], file.entry) {
-                        try metadata.set(mapped, of: name, in: directory.fd, file.entry)
+                    for mapped in try metadata.mapped([attribute], path) {
+                        try metadata.set(mapped, of: name, in: directory.fd, path)
                     }
                 }
                 break

@@ -7,7 +7,7 @@ import SystemPackage
 struct PendingTimes {
     private struct Times {
         /// Free of symbolic links, which the layer may yet replace.
-        var path: BytePath
+        var place: PathTable.Place
         var access: Timestamp
         var modification: Timestamp
     }
@@ -16,27 +16,29 @@ struct PendingTimes {
     private var directories: [UInt64: Times] = [:]
 
     /// Remembers what a directory has now, unless something is known of it already.
-    mutating func keep(_ status: FileStatus, path: BytePath) {
+    mutating func keep(_ status: FileStatus, at place: PathTable.Place) {
         if directories[status.inode] == nil {
             directories[status.inode] = Times(
-                path: path, access: status.accessTime, modification: status.modificationTime)
+                place: place, access: status.accessTime, modification: status.modificationTime)
         }
     }
 
     /// Takes the times of a directory's own entry.
-    mutating func set(_ entry: TarEntry, path: BytePath, inode: UInt64) {
+    mutating func set(_ entry: TarEntry, at place: PathTable.Place, inode: UInt64) {
         directories[inode] = Times(
-            path: path, access: entry.accessTime ?? entry.modificationTime,
+            place: place, access: entry.accessTime ?? entry.modificationTime,
             modification: entry.modificationTime)
     }
 
-    func restore(in root: FileDescriptor) throws(LayerError) {
+    /// - Parameter paths: the table of the places.
+    func restore(in root: FileDescriptor, _ paths: PathTable) throws(LayerError) {
         for (inode, times) in directories {
-            try attempt("set the times of", times.path) { () throws(Errno) in
+            let path = paths.path(of: times.place)
+            try attempt("set the times of", path) { () throws(Errno) in
                 let directory: OwnedDescriptor
                 do throws(Errno) {
                     directory = try root.open(
-                        times.path.isEmpty ? .current : times.path, [.directory], resolve: .inRoot)
+                        path.isEmpty ? .current : path, [.directory], resolve: .inRoot)
                 } catch  where error.isAbsence {
                     return
                 }

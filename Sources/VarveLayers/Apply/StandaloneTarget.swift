@@ -22,11 +22,12 @@ final class StandaloneTarget: LayerTarget {
     /// Directories that hide those of the same path below. An entry of theirs that comes later may take the mark away, so
     /// it is set again at the end. Those that were deleted since stay here: what takes their place is hidden from the layers
     /// below as well, itself or by a directory above it.
-    private var opaque: Set<BytePath> = []
+    private var opaque = PathSet()
     /// Whiteouts made, by directory and name. They may be gone by now.
-    private var whiteouts: Set<BytePath> = []
+    private var whiteouts = PathSet()
     /// Where files of the layers below were copied up to, and the copy's inode number: something else may be there by now.
-    private var copies: [CopyKey: (path: [BytePath], inode: UInt64)] = [:]
+    private var copies: [CopyKey: (place: PathTable.Place, inode: UInt64)] = [:]
+    private let copiedPaths = PathTable()
 
     private var lastWalk: (path: BytePath, walked: [BytePath])?
 
@@ -66,11 +67,11 @@ final class StandaloneTarget: LayerTarget {
             if let existing = try status(directory, place.name), !existing.isDirectory,
                 !(keepDirlinks && existing.isSymbolicLink)
             {
-                opaque.insert(join(directory + [place.name]))
+                opaque.insert(directory + [place.name])
             }
         }
         if entry.kind == .hardLink { try prepareTarget(of: entry) }
-        whiteouts.remove(join(directory + [place.name]))
+        whiteouts.remove(place.name, in: directory)
         if entry.kind != .directory || keepDirlinks { forgetWay(directory + [place.name]) }
     }
 
@@ -123,7 +124,7 @@ final class StandaloneTarget: LayerTarget {
     private func walk(_ path: BytePath, entry: BytePath, creates: Bool) throws -> [BytePath]? {
         var walk = try PathWalk(path, in: root)
         // Of each directory on the way, the root first, whether it or one above it hides those below.
-        var hides = [opaque.contains(.empty)]
+        var hides = [opaque.contains([])]
         while let name = try walk.next() {
             hides.removeLast(hides.count - walk.walked.count - 1)
             let isHidden = hides.last ?? true
@@ -132,7 +133,7 @@ final class StandaloneTarget: LayerTarget {
                 guard creates else { return nil }
                 // Deleted, and there again by way of what is to come: a new directory.
                 try removeWhiteout(walk.walked, name)
-                opaque.insert(walk.path(of: name))
+                opaque.insert(walk.walked + [name])
                 return walk.remainder(from: name)
             }
             if found == nil, !isBottom, !isHidden,
@@ -152,12 +153,11 @@ final class StandaloneTarget: LayerTarget {
                 guard try walk.follow(name) else { return nil }
             } else if found.isDirectory {
                 try walk.enter(name)
-                hides.append(
-                    isHidden || !opaque.isEmpty && opaque.contains(BytePath(joining: walk.walked)))
+                hides.append(isHidden || opaque.contains(walk.walked))
             } else {
                 guard creates else { return nil }
                 // The directory that takes the place of the layer's own file is a new one, as in `prepare`.
-                opaque.insert(walk.path(of: name))
+                opaque.insert(walk.walked + [name])
                 return walk.remainder(from: name)
             }
         }
@@ -188,18 +188,7 @@ final class StandaloneTarget: LayerTarget {
     }
 
     /// Whether no directory on the way, nor the last, hides those below.
-    private func isSeenThrough(_ path: [BytePath]) -> Bool { !isHiddenBelow(path) }
-
-    private func isHiddenBelow(_ path: [BytePath]) -> Bool {
-        if opaque.isEmpty { return false }
-        var here = BytePath.empty
-        if opaque.contains(here) { return true }
-        for name in path {
-            here = here.appending(name)
-            if opaque.contains(here) { return true }
-        }
-        return false
-    }
+    private func isSeenThrough(_ path: [BytePath]) -> Bool { !opaque.contains(atOrAbove: path) }
 
     private func isDeleted(
         _ name: BytePath, in directory: FileDescriptor, _ path: [BytePath]
@@ -250,14 +239,15 @@ final class StandaloneTarget: LayerTarget {
         guard found.status.linkCount > 1 else { return try copy(found, to: path) }
         // One file by all its names, or it would be two.
         let key = CopyKey(layer: found.layer, inode: found.status.inode)
-        if let first = copies[key], let name = first.path.last,
-            try status(Array(first.path.dropLast()), name)?.inode == first.inode
-        {
-            return try link(first.path, path)
+        if let first = copies[key] {
+            let copy = copiedPaths.components(of: first.place)
+            if let name = copy.last, try status(copy.dropLast(), name)?.inode == first.inode {
+                return try link(copy, path)
+            }
         }
         try copy(found, to: path)
         if let name = path.last, let made = try status(Array(path.dropLast()), name) {
-            copies[key] = (path, made.inode)
+            copies[key] = (copiedPaths.insert(path), made.inode)
         }
         for other in try names(of: found) where other != path {
             guard let directory = try walk(join(Array(other.dropLast())), entry: entry, creates: false),
@@ -359,7 +349,7 @@ final class StandaloneTarget: LayerTarget {
             } else if !stays {
                 try keepingTimes(of: directory) { (fd) throws(Errno) in try fd.unlink(name) }
             }
-            if stays, existing.isDirectory { opaque.insert(whole) }
+            if stays, existing.isDirectory { opaque.insert(directory + [name]) }
             // What stays hides what is below it, with its mark if it is a directory.
             if stays, layer.whiteouts == .overlayfs { return }
         }
@@ -379,7 +369,7 @@ final class StandaloneTarget: LayerTarget {
                 try opened.fd.setTimes(access: before.accessTime, modification: before.modificationTime)
             }
         }
-        opaque.insert(join(directory))
+        opaque.insert(directory)
         try markOpaque(directory)
     }
 
@@ -397,12 +387,12 @@ final class StandaloneTarget: LayerTarget {
                 }
             } catch .fileExists {}
         }
-        whiteouts.insert(join(directory + [name]))
+        whiteouts.insert(directory + [name])
     }
 
     private func removeWhiteout(_ directory: [BytePath], _ name: BytePath) throws(LayerError) {
         try keepingTimes(of: directory) { (fd) throws(Errno) in try fd.unlink(name) }
-        whiteouts.remove(join(directory + [name]))
+        whiteouts.remove(name, in: directory)
     }
 
     private func markOpaque(_ path: [BytePath]) throws(LayerError) {
@@ -425,20 +415,19 @@ final class StandaloneTarget: LayerTarget {
     }
 
     func finishEntries() throws {
-        for path in opaque.sorted() where try isDirectory(path.components) { try markOpaque(path.components) }
+        try opaque.forEach { path in if try isDirectory(path) { try markOpaque(path) } }
     }
 
     /// A whiteout of nothing would show in the listing of a directory that only this layer has.
     func finishAboveLower() throws {
         guard layer.whiteouts == .overlayfs else { return }
-        for path in whiteouts.sorted() {
-            let components = path.components
-            guard let name = components.last,
-                try status(Array(components.dropLast()), name)?.isOverlayWhiteout == true,
-                try tree().find(components) == nil
-            else { continue }
+        let made = whiteouts
+        try made.forEach { path in
+            guard let name = path.last, try status(path.dropLast(), name)?.isOverlayWhiteout == true,
+                try tree().find(path) == nil
+            else { return }
             layer.dependsOnLower = true
-            try removeWhiteout(Array(components.dropLast()), name)
+            try removeWhiteout(path.dropLast(), name)
         }
     }
 

@@ -9,6 +9,8 @@ final class TreeDirectories {
     private let metadata: EntryMetadata
     private var cache = DirectoryCache()
     private var pendingTimes = PendingTimes()
+    /// The ways to directories, and to files of which something is kept, with no symbolic link in them.
+    let paths = PathTable()
 
     var root: FileDescriptor { resolver.root }
 
@@ -46,35 +48,38 @@ final class TreeDirectories {
     /// Takes a directory that an entry describes, and its times. Its files come next in every archive that was ever made: it is kept
     /// open, as it is now.
     ///
-    /// - Parameter truePath: the way to it with no symbolic link in it; nil if it was reached by one.
+    /// - Parameter place: the way to it with no symbolic link in it; nil if it was reached by one.
     /// - Returns: that way.
     func keep(
         _ directory: consuming OwnedDescriptor, of entry: TarEntry, _ path: BytePath, inode: UInt64,
-        truePath: BytePath?, newFilesInherit: Bool
-    ) throws -> BytePath {
-        let truePath = if let truePath { truePath } else { try resolver.truePath(of: directory.fd, at: path) }
-        pendingTimes.set(entry, path: truePath, inode: inode)
+        place: PathTable.Place?, newFilesInherit: Bool
+    ) throws -> PathTable.Place {
+        let place =
+            if let place { place } else {
+                paths.insert(try resolver.truePath(of: directory.fd, at: path))
+            }
+        pendingTimes.set(entry, at: place, inode: inode)
         cache.insert(
-            OpenDirectory(directory, inode: inode, truePath: truePath, newFilesInherit: newFilesInherit), path
+            OpenDirectory(directory, inode: inode, place: place, newFilesInherit: newFilesInherit), path
         )
-        return truePath
+        return place
     }
 
     /// Takes the times of the root directory's entry.
     func keepTimesOfRoot(_ entry: TarEntry, inode: UInt64) {
-        pendingTimes.set(entry, path: .empty, inode: inode)
+        pendingTimes.set(entry, at: PathTable.root, inode: inode)
     }
 
     /// A directory or a symbolic link goes away, or what new files inherit may be another now: paths may lead elsewhere.
     func forget() { cache.removeAll() }
 
     /// Gives all directories their times, when the layer is done.
-    func restoreTimes() throws { try pendingTimes.restore(in: root) }
+    func restoreTimes() throws { try pendingTimes.restore(in: root, paths) }
 
     private func register(_ descriptor: consuming OwnedDescriptor, _ path: BytePath) throws -> OpenDirectory {
         let now = try metadata.status(of: descriptor.fd, path)
-        let truePath = try resolver.truePath(of: descriptor.fd, at: path)
-        pendingTimes.keep(now, path: truePath)
+        let place = paths.insert(try resolver.truePath(of: descriptor.fd, at: path))
+        pendingTimes.keep(now, at: place)
         let hasDefaultACL = try attempt("read the attributes of", path) { () throws(Errno) in
             do throws(Errno) {
                 return try descriptor.fd.extendedAttribute(PosixACL.defaultName) != nil
@@ -83,7 +88,7 @@ final class TreeDirectories {
             }
         }
         let directory = OpenDirectory(
-            descriptor, inode: now.inode, truePath: truePath,
+            descriptor, inode: now.inode, place: place,
             newFilesInherit: hasDefaultACL || now.mode & 0o2000 != 0)
         cache.insert(directory, path)
         return directory

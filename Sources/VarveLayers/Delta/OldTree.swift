@@ -21,6 +21,8 @@ protocol OldTree: Sendable {
 
     /// Whether a time of this tree and one of the new tree are the same, as exactly as this tree knows.
     func isSame(_ old: Timestamp, _ new: Timestamp) -> Bool
+    /// Whether names with the same device and inode number are one file, so that what is found of one holds for all.
+    var hasTrueInodes: Bool { get }
     /// Whether it knows the numbers of device nodes.
     var knowsDeviceNumbers: Bool { get }
     /// Whether a file of the same type may differ in something that the tree does not know, so that it counts as
@@ -108,6 +110,7 @@ extension ComparedTree: OldTree {
     }
 
     func isSame(_ old: Timestamp, _ new: Timestamp) -> Bool { old == new }
+    var hasTrueInodes: Bool { true }
     var knowsDeviceNumbers: Bool { true }
     func mayDifferUnseen(_ old: OldSide<Self>, _ new: NewSide, path: BytePath) -> Bool { false }
 }

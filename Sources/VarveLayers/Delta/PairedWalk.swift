@@ -65,7 +65,8 @@ final class PairedWalk<Old: OldTree>: Sendable {
         let after = try attempt("look at", here) { () throws(Errno) in try new.root.status() }
         // Of two descriptors each, for all threads together.
         let room = Room(16)
-        let first = Walker(self, comparison(), room)
+        let compared = ComparedPairs(old.hasTrueInodes)
+        let first = Walker(self, comparison(), room, compared)
         let roots = Directories(
             old: try old.openRoot(), new: try ComparedTree.open(here, in: new.root, path: here))
         if let oldRoot = roots.old, !isSame(before, after),
@@ -83,7 +84,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
 
         var others: [(walker: Walker, thread: WorkerThread)] = []
         for _ in 1..<max(threads, 1) {
-            let walker = Walker(self, comparison(), room)
+            let walker = Walker(self, comparison(), room, compared)
             let handover = Handover(walker)
             // Fewer threads find the same.
             guard let thread = try? WorkerThread(name: "varve-walk", { handover.take()?.run(work) }) else {
@@ -158,11 +159,15 @@ final class PairedWalk<Old: OldTree>: Sendable {
         private let walk: PairedWalk
         let comparison: FileComparison<Old>
         private let room: Room
+        private let compared: ComparedPairs
         var findings = Findings()
 
-        init(_ walk: PairedWalk, _ comparison: FileComparison<Old>, _ room: Room) {
+        init(
+            _ walk: PairedWalk, _ comparison: FileComparison<Old>, _ room: Room, _ compared: ComparedPairs
+        ) {
             self.walk = walk
             self.room = room
+            self.compared = compared
             self.comparison = comparison
         }
 
@@ -241,9 +246,11 @@ final class PairedWalk<Old: OldTree>: Sendable {
             if !same {
                 let isModified =
                     try before.type != after.type
-                    || comparison.differs(
-                        .init(directory: oldDirectory, name: item.name, status: before),
-                        .init(directory: here.new.fd, name: item.name, status: after), path: path)
+                    || compared.differs(before, after) {
+                        try comparison.differs(
+                            .init(directory: oldDirectory, name: item.name, status: before),
+                            .init(directory: here.new.fd, name: item.name, status: after), path: path)
+                    }
                 if isModified { findings.changes[path] = Change(kind: .modified, path: path, type: type) }
             }
             if after.isDirectory {

@@ -1,3 +1,4 @@
+internal import VarveFormats
 package import VarveSystem
 
 /// What a tree differs in from an mtree file, keyword by keyword, as `umoci raw mtree-validate` tells it (go-mtree,
@@ -26,7 +27,7 @@ package struct MtreeDifference: Hashable, Sendable {
             guard let after = new[path] else { return MtreeDifference(path: path, kind: .missing) }
             let (expected, found) = (before.mtreeKeywords, after.mtreeKeywords)
             func value(_ keyword: String, in all: [(keyword: String, value: [UInt8])]) -> [UInt8]? {
-                all.first { $0.keyword == keyword }?.value
+                all.first { sameBytes($0.keyword, keyword) }?.value
             }
             for keyword in (expected + found).map(\.keyword) {
                 let name = keyword.hasPrefix("xattr.") ? "xattr" : keyword

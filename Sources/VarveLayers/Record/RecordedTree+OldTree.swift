@@ -50,6 +50,9 @@ extension RecordedTree: OldTree {
         }
     }
 
+    /// Inode numbers of an mtree file are made up, and what a record says of the names of one file is its own.
+    var hasTrueInodes: Bool { false }
+
     var knowsDeviceNumbers: Bool {
         if case .everything = knowledge { true } else { false }
     }
@@ -91,13 +94,16 @@ extension Delta {
         }
         let tree = try ComparedTree(root: root)
         let walk = PairedWalk(old: record, new: tree, dirty: nil, trust: trust, onEntry: onEntry)
+        let linked = LinkedDigests()
         let findings = try walk.run(threads: walkThreads) {
             let hashing = FileHashing()
             return FileComparison(record) { old, new, path throws(LayerError) in
                 guard let node = record.find(old.name, in: old.directory),
                     let digest = record.nodes[node].digest
                 else { return true }
-                return try hashing.digest(of: new, path, isStopped: { (try? onEntry()) == nil }) != digest
+                return try linked.digest(new.status) { () throws(LayerError) in
+                    try hashing.digest(of: new, path, isStopped: { (try? onEntry()) == nil })
+                } != digest
             }
         }
         var changes = findings.changes

@@ -20,6 +20,7 @@ extension RecordedTree {
     ) throws -> RecordedTree {
         let tree = try ComparedTree(root: root)
         let hashing = FileHashing()
+        let linked = LinkedDigests()
         func node(_ name: BytePath, _ status: FileStatus, _ side: NewSide, _ path: BytePath) throws -> Node {
             var node = Node(name: name, status: status)
             node.attributes = try side.attributes(path)
@@ -27,7 +28,9 @@ extension RecordedTree {
             if status.isRegular {
                 node.digest =
                     try known(status)
-                    ?? hashing.digest(of: side, path, isStopped: { (try? onEntry()) == nil })
+                    ?? linked.digest(status) { () throws(LayerError) in
+                        try hashing.digest(of: side, path, isStopped: { (try? onEntry()) == nil })
+                    }
             }
             return node
         }
