@@ -87,7 +87,7 @@ extension LayerStore {
         try await run("collect garbage") { store, work in
             var options = GarbageCollection.Options()
             for image in images {
-                for found in try work.place.everyImage(image) { options.keptChains.formUnion(found.chainIDs) }
+                try work.place.everyImage(image).forEach { options.keptChains.formUnion($0.chainIDs) }
             }
             if let age {
                 let now = Timestamp.now()
@@ -113,8 +113,8 @@ extension LayerStore {
     ) async throws -> StoreCheck.Report {
         try await run("check a store") { store, work in
             let all =
-                try images.flatMap { try work.place.everyImage($0) }
-                + layouts.flatMap { try work.place.openLayout($0).images(of: nil) }
+                try images.map { try work.place.everyImage($0) }
+                + layouts.map { try work.place.openLayout($0).selection(of: nil) }
             return try StoreCheck(store, repairs: repairs).report(
                 comparingWith: images.isEmpty && layouts.isEmpty ? nil : all,
                 cancellation: work.cancellation)

@@ -36,8 +36,8 @@ extension WorkPlace {
     }
 
     /// The images for all platforms that `PATH[:TAG]` names.
-    func everyImage(_ image: BytePath) throws -> [ResolvedImage] {
+    func everyImage(_ image: BytePath) throws -> ImageSelection {
         let reference = try ImageReference.locating(image)
-        return try openLayout(reference.path).images(of: reference)
+        return try openLayout(reference.path).selection(of: reference)
     }
 }

@@ -1,3 +1,4 @@
+import VarveFormats
 package import VarveStore
 
 /// A filter of List: selectors with commas between them, all of which must match. Of several filters, one must.
@@ -60,7 +61,7 @@ package struct SnapshotFilter: Sendable {
         case "kind": record.kind.rawValue
         case "name": record.key.text
         case "parent": record.parent.text
-        case "labels": record.labels[path.dropFirst().joined(separator: ".")]
+        case "labels": record.labels.value(ofBytes: path.dropFirst().joined(separator: "."))
         default: nil
         }
     }

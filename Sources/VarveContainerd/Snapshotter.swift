@@ -1,5 +1,6 @@
 package import Logging
 import Synchronization
+import VarveFormats
 import VarveOCI
 package import VarveStore
 import VarveSystem
@@ -387,7 +388,13 @@ package final class Snapshotter: Sendable {
                 changed.labels = labels
             } else if path.hasPrefix(prefix) {
                 let name = String(path.dropFirst(prefix.count))
-                changed.labels[name] = labels[name]
+                if let value = labels.value(ofBytes: name) {
+                    // A key that Unicode takes for the same goes: the table holds one of them.
+                    changed.labels[name] = nil
+                    changed.labels[name] = value
+                } else if changed.labels.value(ofBytes: name) != nil {
+                    changed.labels[name] = nil
+                }
             } else {
                 throw ServiceError(
                     .invalidArgument,

@@ -153,6 +153,14 @@ package func sameBytes(_ left: String, _ right: String) -> Bool {
     left.utf8.count == right.utf8.count && left.utf8.elementsEqual(right.utf8)
 }
 
+extension Dictionary where Key == String {
+    /// The value of a key that is equal byte for byte. A dictionary takes two ways to write one accented letter for the same key.
+    package func value(ofBytes key: String) -> Value? {
+        guard let place = index(forKey: key), sameBytes(self[place].key, key) else { return nil }
+        return self[place].value
+    }
+}
+
 private func hashBytes(_ string: String, into hasher: inout Hasher) {
     for byte in string.utf8 { hasher.combine(byte) }
     hasher.combine(0xff as UInt8)

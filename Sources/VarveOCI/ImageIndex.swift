@@ -35,7 +35,7 @@ package struct ImageIndex: Hashable, Sendable {
         place: Int, descriptor: Descriptor
     )] {
         var result = [(place: Int, descriptor: Descriptor)]()
-        for (place, entry) in entries.enumerated() where Self.referenceName(of: entry) == name {
+        for (place, entry) in entries.enumerated() where Self.isTagged(entry, name) {
             result.append((place, try Descriptor(entry, of: what)))
         }
         return result
@@ -45,6 +45,11 @@ package struct ImageIndex: Hashable, Sendable {
         entry.object?["annotations"]?.object?[Descriptor.referenceNameKey]?.string
     }
 
+    /// Whether an entry bears the tag, byte for byte: there are several ways to write one accented letter, and each is a tag of its own.
+    static func isTagged(_ entry: JSONValue, _ name: String) -> Bool {
+        referenceName(of: entry).map { sameBytes($0, name) } ?? false
+    }
+
     /// Gives `descriptor` the tag `name`, as the last entry.
     ///
     /// Other entries of that name go, as umoci does it; an index among them stays in its place without the name, so
@@ -52,7 +57,7 @@ package struct ImageIndex: Hashable, Sendable {
     package mutating func tag(_ name: String, _ descriptor: Descriptor) {
         var result = [JSONValue]()
         for entry in entries {
-            guard Self.referenceName(of: entry) == name else {
+            guard Self.isTagged(entry, name) else {
                 result.append(entry)
                 continue
             }
@@ -73,7 +78,7 @@ package struct ImageIndex: Hashable, Sendable {
 
     /// Removes every entry tagged `name`; false if there was none.
     package mutating func removeTag(_ name: String) -> Bool {
-        let kept = entries.filter { Self.referenceName(of: $0) != name }
+        let kept = entries.filter { !Self.isTagged($0, name) }
         guard kept.count != entries.count else { return false }
         entries = kept
         return true

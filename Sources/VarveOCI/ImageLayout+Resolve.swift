@@ -97,14 +97,16 @@ extension ImageLayout {
         let top = try index()
         var found: [Descriptor] = []
         // By the tag first: an index may have very many entries.
-        for entry in top.entries where ImageIndex.referenceName(of: entry) == reference.tag {
+        for entry in top.entries where ImageIndex.isTagged(entry, reference.tag) {
             if let descriptor = try? Descriptor(entry, of: "an index") { found.append(descriptor) }
         }
         if found.count == 1, let only = found.first { return only }
         let leaf = try leaf(of: reference, below: top, platform: nil)
         let image = try image(leaf.leaf, tag: leaf.tag)
-        return image.path.first { $0.referenceName == reference.tag } ?? image.path.first
-            ?? image.manifestDescriptor
+        let tagged = image.path.first { descriptor in
+            descriptor.referenceName.map { sameBytes($0, reference.tag) } ?? false
+        }
+        return tagged ?? image.path.first ?? image.manifestDescriptor
     }
 
     private func image(_ leaf: Leaf, tag: String?) throws(OCIError) -> ResolvedImage {
@@ -164,8 +166,9 @@ extension ImageLayout {
     }
 
     /// Every image that the reference leads to, whatever its platform; without one, every image of the layout. What a layout
-    /// does not hold is left out, as tools copy single platforms.
-    package func images(of reference: ImageReference?) throws(OCIError) -> [ResolvedImage] {
+    /// does not hold is left out, as tools copy single platforms. Indexes are read now, manifests and configurations by
+    /// `ImageSelection.forEach`.
+    package func selection(of reference: ImageReference?) throws(OCIError) -> ImageSelection {
         var ways = [[Descriptor]]()
         var tag: String?
         if let reference {
@@ -175,17 +178,15 @@ extension ImageLayout {
                 ways.append([try Descriptor(entry, of: "\(path.appending(Self.indexName))")])
             }
         }
-        var result = [ResolvedImage]()
+        var paths = [[Descriptor]]()
         var seen = Set<Digest>()
         for leaf in try leaves(below: ways)
         where MediaType.isManifest(leaf.descriptor.mediaType) && !Self.isAttestation(leaf.descriptor)
             && holdsBlob(leaf.descriptor.digest) && seen.insert(leaf.descriptor.digest).inserted
         {
-            result.append(
-                try ResolvedImage(
-                    layout: self, tag: tag, path: leaf.path, manifestDescriptor: leaf.descriptor))
+            paths.append(leaf.path)
         }
-        return result
+        return ImageSelection(self, tag: tag, paths)
     }
 
     /// The ways to what bears the tag: in `index.json`, else in the indexes nested in it.
@@ -220,10 +221,10 @@ extension ImageLayout {
 
     private func listTags(below top: ImageIndex) throws(OCIError) -> [String] {
         var tags = [String]()
-        var seen = Set<String>()
+        var seen = Set<ByteText>()
         func add(_ entries: [JSONValue]) {
             for entry in entries {
-                if let name = ImageIndex.referenceName(of: entry), seen.insert(name).inserted {
+                if let name = ImageIndex.referenceName(of: entry), seen.insert(ByteText(name)).inserted {
                     tags.append(name)
                 }
             }
@@ -253,6 +254,7 @@ extension ImageLayout {
         try push(top.entries, below: [])
         while let path = pending.popLast(), let last = path.last {
             guard seen.insert(last.digest).inserted else { continue }
+            try checkCancellation()
             let what = "the image index \(last.digest) in \(self.path)"
             try allowance.take(last)
             let index = try ImageIndex(try readDocument(last), of: what)
@@ -279,6 +281,7 @@ extension ImageLayout {
                         subject: BytePath("\(last.digest)"))
                 }
                 guard seen.insert(last.digest).inserted else { continue }
+                try checkCancellation()
                 let what = "the image index \(last.digest) in \(self.path)"
                 try allowance.take(last)
                 let entries = try ImageIndex(try readDocument(last), of: what).entries
@@ -326,15 +329,27 @@ extension ImageLayout {
         var best: [Int: (distance: Int, leaf: Leaf)] = [:]
         // Of entries that do not say what they are for: those are asked themselves, each once.
         var asked: [Digest: Platform?] = [:]
+        // By the configuration: many may have the same one, which is read once.
+        var configured: [BlobIdentity: (platform: Platform?, diffIDs: Int)] = [:]
         var allowance = ReadingAllowance(self)
         func ask(_ leaf: Leaf) throws(OCIError) -> Platform? {
             if let platform = leaf.descriptor.platform { return platform }
             if let known = asked[leaf.descriptor.digest] { return known }
+            try checkCancellation()
             try allowance.take(leaf.descriptor)
-            let image = try image(leaf, tag: tag)
-            try allowance.take(image.manifest.config)
-            asked[leaf.descriptor.digest] = .some(image.platform)
-            return image.platform
+            let manifest = try imageManifest(leaf.descriptor)
+            let found: (platform: Platform?, diffIDs: Int)
+            if let known = configured[BlobIdentity(manifest.config)] {
+                found = known
+            } else {
+                try allowance.take(manifest.config)
+                let config = try imageConfig(of: manifest)
+                found = (config.platform, config.diffIDs.count)
+                configured[BlobIdentity(manifest.config)] = found
+            }
+            try checkLayers(of: manifest, leaf.descriptor, diffIDs: found.diffIDs)
+            asked[leaf.descriptor.digest] = .some(found.platform)
+            return found.platform
         }
         for leaf in manifests {
             guard let actual = try ask(leaf) else {

@@ -230,6 +230,11 @@ package final class ImageLayout: Sendable {
         }
     }
 
+    /// Throws if the caller asked to stop.
+    func checkCancellation() throws(OCIError) {
+        if cancellation.isCancelled { throw .io("read", path, .canceled) }
+    }
+
     func describe(_ descriptor: Descriptor) -> String { "the blob \(descriptor.digest) in \(path)" }
 
     static func parse(_ bytes: [UInt8], _ what: String) throws(OCIError) -> JSONValue {

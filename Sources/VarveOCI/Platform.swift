@@ -1,3 +1,4 @@
+internal import VarveFormats
 import VarveSystem
 
 /// What an image runs on (image-spec image-index.md, "platform"; the values are Go's GOOS and GOARCH).
@@ -68,8 +69,8 @@ public struct Platform: Hashable, Sendable, CustomStringConvertible {
     /// lower variant of the same architecture runs on a higher one, except that ARM v8 images never stand in
     /// for 32-bit ones.
     func distance(from wanted: Platform) -> Int? {
-        guard os == wanted.os, architecture == wanted.architecture else { return nil }
-        if variant == wanted.variant { return 0 }
+        guard sameBytes(os, wanted.os), sameBytes(architecture, wanted.architecture) else { return nil }
+        if sameBytes(variant ?? "", wanted.variant ?? "") { return 0 }
         guard let mine = level, let theirs = wanted.level, mine <= theirs else { return nil }
         return theirs - mine
     }

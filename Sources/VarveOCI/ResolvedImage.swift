@@ -41,23 +41,53 @@ public struct ResolvedImage: Sendable {
     init(layout: ImageLayout, tag: String?, path: [Descriptor], manifestDescriptor: Descriptor)
         throws(OCIError)
     {
+        let manifest = try layout.imageManifest(manifestDescriptor)
+        try self.init(
+            layout: layout, tag: tag, path: path, manifestDescriptor: manifestDescriptor, manifest: manifest,
+            config: try layout.imageConfig(of: manifest))
+    }
+
+    /// Checks that a manifest and its configuration, both read, fit each other.
+    init(
+        layout: ImageLayout, tag: String?, path: [Descriptor], manifestDescriptor: Descriptor,
+        manifest: ImageManifest, config: ImageConfig
+    ) throws(OCIError) {
+        try layout.checkLayers(of: manifest, manifestDescriptor, diffIDs: config.diffIDs.count)
         self.layout = layout
         self.tag = tag
         self.path = path
         self.manifestDescriptor = manifestDescriptor
-        let what = "the manifest \(manifestDescriptor.digest) in \(layout.path)"
-        manifest = try ImageManifest(try layout.readDocument(manifestDescriptor), of: what)
+        self.manifest = manifest
+        self.config = config
+    }
+}
+
+extension ImageLayout {
+    /// Reads the manifest of an image.
+    func imageManifest(_ descriptor: Descriptor) throws(OCIError) -> ImageManifest {
+        let what = "the manifest \(descriptor.digest) in \(path)"
+        let manifest = try ImageManifest(try readDocument(descriptor), of: what)
         guard MediaType.isConfig(manifest.config.mediaType) else {
             throw .invalid(
                 "\(what) is that of an artifact (its configuration has the type "
                     + "\"\(shown(manifest.config.mediaType))\"), not of a container image")
         }
-        let configWhat = "the image configuration \(manifest.config.digest) in \(layout.path)"
-        config = try ImageConfig(try layout.readDocument(manifest.config), of: configWhat)
-        guard config.diffIDs.count == manifest.layers.count else {
+        return manifest
+    }
+
+    /// Reads the configuration that a manifest names.
+    func imageConfig(of manifest: ImageManifest) throws(OCIError) -> ImageConfig {
+        try ImageConfig(
+            try readDocument(manifest.config),
+            of: "the image configuration \(manifest.config.digest) in \(path)")
+    }
+
+    /// Throws unless the layers of a manifest can be read and are as many as its configuration says.
+    func checkLayers(of manifest: ImageManifest, _ descriptor: Descriptor, diffIDs: Int) throws(OCIError) {
+        guard diffIDs == manifest.layers.count else {
             throw .invalid(
-                "\(what) has \(manifest.layers.count) layers, but its configuration has "
-                    + "\(config.diffIDs.count) \"diff_ids\"; the two must be equal")
+                "the manifest \(descriptor.digest) in \(path) has \(manifest.layers.count) layers, but its configuration has "
+                    + "\(diffIDs) \"diff_ids\"; the two must be equal")
         }
         // A layer that cannot be read is said now, not when the layers below it are unpacked.
         for layer in manifest.layers { _ = try LayerMediaType(layer.mediaType) }

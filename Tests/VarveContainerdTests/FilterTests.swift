@@ -48,6 +48,15 @@ import VarveSystem
         #expect(error?.code == .invalidArgument)
     }
 
+    /// A label is found by the bytes of its name.
+    @Test func namesOfLabelsAreBytes() throws {
+        let record = SnapshotRecord(
+            key: SnapshotKey("k"), kind: .committed, parent: SnapshotKey(""), labels: ["e\u{301}": "1"],
+            time: .epoch, tree: 4)
+        #expect(try SnapshotFilter("labels.\"e\u{301}\"").matches(record))
+        #expect(try !SnapshotFilter("labels.\"\u{e9}\"").matches(record))
+    }
+
     /// One of several filters is enough; none at all match everything.
     @Test func any() throws {
         let two = try [SnapshotFilter("kind==view"), SnapshotFilter("labels.l")]

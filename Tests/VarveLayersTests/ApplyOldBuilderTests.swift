@@ -159,6 +159,23 @@ import SystemPackage
         #expect(try root.fd.look("late").modificationTime == .epoch)
     }
 
+    @Test("Two names that Unicode takes for the same text are two users", arguments: Way.allCases)
+    func namesAreBytes(_ way: Way) throws {
+        let base = try SharedVolume.directory()
+        let text =
+            "user::rw-\nuser:e\u{301}:rwx\nuser:\u{e9}:r--\ngroup::---\ngroup:e\u{301}:r--\nmask::rwx\nother::---\n"
+        let layer =
+            Self.acl("f", text)
+            + tarEntry("etc/passwd", "0", "\u{e9}:x:1000:1000::/:\ne\u{301}:x:2000:2000::/:\n")
+            + tarEntry("etc/group", "0", "\u{e9}:x:3000:\ne\u{301}:x:4000:\n") + endOfTar
+        let (_, omissions) = try Self.tree([layer], way, base)
+        #expect(omissions == [[]])
+        #expect(
+            try base.shell("getfacl -cn rootfs/f")
+                == "user::rw-\nuser:1000:r--\nuser:2000:rwx\ngroup::---\ngroup:4000:r--\nmask::rwx\nother::---\n\n"
+        )
+    }
+
     @Test("Whom the image does not have is left out of an ACL, and told of", arguments: Way.allCases)
     func unknownNames(_ way: Way) throws {
         let base = try SharedVolume.directory()

@@ -28,6 +28,21 @@ import Testing
         #expect(text.contains("no tag \"other\"") && text.contains("latest"))
     }
 
+    /// A letter of its own, which Unicode takes for K.
+    @Test("A tag is found, replaced and removed by its bytes")
+    func tagsAreBytes() throws {
+        let kelvin = try layout.putImage(["kelvin"])
+        let annotated = kelvin.annotated(Descriptor.referenceNameKey, "\u{212A}")
+        try layout.setEntries([.object(annotated.json)])
+        expectError(.notFound) { _ = try layout.resolve("K") }
+        let image = try layout.putImage(["letter"])
+        try layout.tag("K", image)
+        #expect(try layout.resolve("K").manifestDescriptor.digest == image.digest)
+        #expect(try layout.listTags().map { Array($0.utf8) } == ["\u{212A}", "K"].map { Array($0.utf8) })
+        var index = try layout.index()
+        #expect(index.removeTag("K") && index.entries.count == 1 && !index.removeTag("K"))
+    }
+
     /// As buildx writes a layout without a name; a tag that was asked for must still be there.
     @Test func takesTheOnlyImageWithoutATag() throws {
         try layout.setEntries([.object(try layout.putImage().json)])
@@ -50,8 +65,9 @@ import Testing
             let found = try ImageLayout.resolve(reference, platform: image.platform)
             #expect(found.manifestDescriptor.digest == image.digest)
         }
-        #expect(
-            try layout.images(of: try reference).map(\.manifestDescriptor.digest) == [arm.digest, amd.digest])
+        var found: [Digest] = []
+        try layout.selection(of: try reference).forEach { found.append($0.manifestDescriptor.digest) }
+        #expect(found == [arm.digest, amd.digest])
         // Two that are as good are none.
         try layout.setEntries(
             [arm, try layout.putImage(["other"], platform: Self.arm)].map { .object($0.json) })

@@ -97,7 +97,7 @@ extension StoreCommands {
         func execute(_ context: CommandContext) throws {
             let store = try context.openStore()
             let report = try StoreCheck(store, repairs: repair).report(
-                comparingWith: deep ? try images() : nil, cancellation: context.cancellation)
+                comparingWith: deep ? try images(context) : nil, cancellation: context.cancellation)
             if deep {
                 context.logger.info("compared \(report.compared.count) chains with their layers")
                 if report.uncompared > 0 {
@@ -134,9 +134,11 @@ extension StoreCommands {
             }
         }
 
-        private func images() throws -> [ResolvedImage] {
-            try image.flatMap { try ImageLayout.everyImage(of: $0.path) }
-                + layout.flatMap { try ImageLayout(opening: $0.path).images(of: nil) }
+        private func images(_ context: CommandContext) throws -> [ImageSelection] {
+            try image.map { try ImageLayout.everyImage(of: $0.path, context) }
+                + layout.map {
+                    try ImageLayout(opening: $0.path, cancellation: context.cancellation).selection(of: nil)
+                }
         }
     }
 
@@ -175,8 +177,8 @@ extension StoreCommands {
             let store = try context.openStore()
             var options = GarbageCollection.Options()
             for image in keepImage {
-                for found in try ImageLayout.everyImage(of: image.path) {
-                    options.keptChains.formUnion(found.chainIDs)
+                try ImageLayout.everyImage(of: image.path, context).forEach {
+                    options.keptChains.formUnion($0.chainIDs)
                 }
             }
             if let olderThan {
@@ -225,8 +227,9 @@ extension StoreCommands {
 
 extension ImageLayout {
     /// The images for all platforms that `PATH[:TAG]` names.
-    static func everyImage(of path: BytePath) throws -> [ResolvedImage] {
+    static func everyImage(of path: BytePath, _ context: CommandContext) throws -> ImageSelection {
         let reference = try ImageReference.locating(path)
-        return try ImageLayout(opening: reference.path).images(of: reference)
+        return try ImageLayout(opening: reference.path, cancellation: context.cancellation).selection(
+            of: reference)
     }
 }

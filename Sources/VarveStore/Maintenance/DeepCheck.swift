@@ -13,14 +13,20 @@ extension StoreCheck {
 
     /// Derives every chain of `images` again, from its layers, and compares the tree with that in the store, byte for byte.
     /// Chains of other images, or with options that are not known here, are not looked at.
-    package func compare(with images: [ResolvedImage], cancellation: Cancellation = Cancellation()) throws
+    package func compare(with images: [ImageSelection], cancellation: Cancellation = Cancellation()) throws
         -> DeepReport
     {
         var report = DeepReport()
-        for (keepsDirlinks, isStrict) in [(false, false), (true, false), (false, true), (true, true)] {
-            let options = ApplyOptions(keepDirlinks: keepsDirlinks, refusesOddAttributes: isStrict)
-            for image in images {
-                try compare(image, options, &report, cancellation)
+        var compared: Set<ChainName> = []
+        for selection in images {
+            try selection.forEach { image in
+                for (keepsDirlinks, isStrict) in [(false, false), (true, false), (false, true), (true, true)]
+                {
+                    try cancellation.check()
+                    let options = ApplyOptions(keepDirlinks: keepsDirlinks, refusesOddAttributes: isStrict)
+                    try compare(image, options, &report, besides: compared, cancellation)
+                    for name in report.compared.dropFirst(compared.count) { compared.insert(name) }
+                }
             }
         }
         return report
@@ -28,10 +34,9 @@ extension StoreCheck {
 
     private func compare(
         _ image: ResolvedImage, _ options: ApplyOptions, _ report: inout DeepReport,
-        _ cancellation: Cancellation
+        besides compared: Set<ChainName>, _ cancellation: Cancellation
     ) throws {
         let names = image.chainIDs.map { ChainName($0, variant: chainVariant(options)) }
-        let compared = Set(report.compared)
         let wanted = try names.indices.filter { index in
             try !compared.contains(names[index]) && store.chains.leased(names[index]) != nil
         }

@@ -30,7 +30,7 @@ extension StoreCheck {
     ///
     /// - Parameter images: nil to compare nothing.
     package func report(
-        comparingWith images: [ResolvedImage]? = nil, cancellation: Cancellation = Cancellation()
+        comparingWith images: [ImageSelection]? = nil, cancellation: Cancellation = Cancellation()
     ) throws -> Report {
         var report = Report(findings: try run())
         guard let images else { return report }

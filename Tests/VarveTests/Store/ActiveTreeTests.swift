@@ -118,7 +118,7 @@ import Testing
         #expect(second.parent?.name == names[2])
         #expect(throws: VarveError.self) { try second.publish(names[2]) }
         #expect(try StoreCheck(store).run() == [])
-        #expect(try StoreCheck(store).compare(with: [image]).findings.isEmpty)
+        #expect(try StoreCheck(store).compare(with: [ImageSelection(image)]).findings.isEmpty)
     }
 
     @Test("A blob that is not what is said of it is refused, whatever its source")

@@ -276,7 +276,7 @@ import Testing
         let layers = try storeSampleLayers()
         try world.addImage("a", layers)
         try world.unpack("a")
-        let images = try world.layout().images(of: nil)
+        let images = [try world.layout().selection(of: nil)]
         var report = try StoreCheck(try world.store()).compare(with: images)
         #expect(report.findings == [] && report.compared.count == 3)
         // A chain published from a tree that is wrong: everything the file system records is in order.
