@@ -245,6 +245,10 @@ let package = Package(
                 "ContainerdChecks", "VarveContainerd", "VarveStore", "VarveSystem", logging, system,
             ],
             path: "Tests/DaemonCalls", swiftSettings: rules),
+        .executableTarget(
+            name: "daemon-histories",
+            dependencies: ["ContainerdChecks", "VarveStore", "VarveSystem", system],
+            path: "Tests/DaemonHistories", swiftSettings: rules),
         .testTarget(
             name: "VarveContainerdTests",
             dependencies: [

@@ -48,8 +48,13 @@ go_build() {
     (cd "$repository/Tests/$folder" && "$GOROOT/bin/go" "$@" -o "$output" .) >&2 || fail "Tests/$folder does not build"
 }
 
-# Sets `varve` and `daemon_program`, the debug builds of the command and the daemon.
+# Sets `varve` and `daemon_program`: $VARVE and $VARVE_CONTAINERD, else the debug builds of the command and the daemon.
 need_debug_daemon() {
+    if [[ -n ${VARVE_CONTAINERD:-} ]]; then
+        need_varve
+        need_daemon
+        return
+    fi
     export VARVE_TRAITS=Containerd
     local product
     for product in varve varve-containerd; do

@@ -1,5 +1,4 @@
 import TestSupport
-package import VarveContainerd
 import VarveOCI
 package import VarveStore
 import VarveSystem
@@ -13,13 +12,13 @@ package final class DaemonHistory {
         package var description: String
     }
 
-    private let snapshotter: Snapshotter
+    private let calls: any HistoryCalls
     private let store: SnapshotStore
-    private let content = MemoryContent()
-    private let differ: Differ
     private let seed: UInt64
     /// Of the committed snapshots, in the order in which they were: the key of each, and of the snapshot that its layers alone give.
     private var committed: [(key: String, layers: String?)] = []
+    /// All committed snapshots, those of layers too.
+    private var all: [String] = []
     private var number = 0
     /// Which of the media types is next.
     private var kind: Int
@@ -30,23 +29,21 @@ package final class DaemonHistory {
     /// What no layer can hold.
     package private(set) var refused = 0
 
-    package init(_ snapshotter: Snapshotter, _ store: SnapshotStore, seed: UInt64) {
-        self.snapshotter = snapshotter
+    package init(_ calls: any HistoryCalls, _ store: SnapshotStore, seed: UInt64) {
+        self.calls = calls
         self.store = store
         self.seed = seed
         kind = Int(seed % 3)
-        differ = Differ(snapshotter, logger: DaemonRoom.quiet)
     }
 
     private func newKey(_ what: String) -> String {
         number += 1
-        return "history/\(number)/\(what) of \(seed)"
+        return "history/\(seed)/\(number) \(what)"
     }
 
     private func root(_ key: String) throws -> SharedDescriptor {
-        let tree = try snapshotter.record(SnapshotKey(key)).tree
-        return SharedDescriptor(
-            try FileDescriptor.workingDirectory.openDirectory(snapshotter.trees.rootfs(of: tree)))
+        SharedDescriptor(
+            try FileDescriptor.workingDirectory.openDirectory(calls.rootfs(of: calls.record(key))))
     }
 
     /// - Throws: `Failure`, and whatever the daemon throws where it should not.
@@ -64,7 +61,7 @@ package final class DaemonHistory {
             case .rebase:
                 let other = operation.count(0)
                 guard other < committed.count else { continue }
-                try snapshotter.remove(SnapshotKey(active))
+                try calls.remove(active)
                 base = other
                 active = try prepare(on: other)
                 replay = HistoryReplay(root: try root(active))
@@ -74,22 +71,23 @@ package final class DaemonHistory {
                 do { try replay.apply(operation) } catch Errno.noSpace { throw Errno.noSpace } catch {}
             }
         }
+        try calls.remove(active)
         try removeAll()
     }
 
     private func prepare(on base: Int?) throws -> String {
         let key = newKey("active")
-        _ = try snapshotter.make(
-            .active, SnapshotKey(key), parent: SnapshotKey(base.map { committed[$0].key } ?? ""), labels: [:])
+        try calls.prepare(key, parent: base.map { committed[$0].key } ?? "")
         return key
     }
 
     private func commit(_ active: String, on base: Int?) throws -> Int {
         // What is asked of the active snapshot is what it is committed as.
-        let before = try diff(base, snapshotter.mounts(SnapshotKey(active)))
+        let before = try diff(base, active)
         defer { kind += 1 }
         let key = newKey("committed")
-        try snapshotter.commit(SnapshotKey(key), from: SnapshotKey(active), labels: [:])
+        try calls.commit(key, from: active)
+        all.append(key)
         committed.append((key, nil))
         let new = committed.count - 1
         let layer = try withView(of: key) { view in try diff(base, view) }
@@ -110,47 +108,35 @@ package final class DaemonHistory {
         return new
     }
 
-    private func withView<R>(of key: String, _ body: ([SnapshotMount]) throws -> R) throws -> R {
+    private func withView<R>(of key: String, _ body: (String) throws -> R) throws -> R {
         let view = newKey("view")
-        let mounts = try snapshotter.make(.view, SnapshotKey(view), parent: SnapshotKey(key), labels: [:])
-        let result = try body(mounts)
-        try snapshotter.remove(SnapshotKey(view))
+        try calls.view(view, parent: key)
+        let result = try body(view)
+        try calls.remove(view)
         return result
     }
 
     /// Nil for what no layer can hold.
-    private func diff(_ old: Int?, _ right: [SnapshotMount]) throws -> Descriptor? {
-        func make(_ left: [SnapshotMount]) throws -> Descriptor? {
+    private func diff(_ old: Int?, _ right: String) throws -> Descriptor? {
+        func make(_ left: String?) throws -> Descriptor? {
             let kinds = ["tar", "tar+gzip", "tar+zstd"]
-            do {
-                return try differ.diff(
-                    from: left, to: right,
-                    mediaType: "application/vnd.oci.image.layer.v1."
-                        + kinds[kind % 3],
-                    reference: "", labels: [:], latestTime: nil, into: content, threads: 1, Cancellation())
-            } catch let error as ServiceError where error.message.contains("cannot go into a layer") {
-                refused += 1
-                return nil
-            }
+            let layer = try calls.diff(
+                left, right, mediaType: "application/vnd.oci.image.layer.v1." + kinds[kind % 3])
+            if layer == nil { refused += 1 }
+            return layer
         }
-        guard let old else { return try make([]) }
+        guard let old else { return try make(nil) }
         return try withView(of: committed[old].key, make)
-    }
-
-    private func apply(_ layer: Descriptor, to key: String) throws {
-        _ = try differ.apply(
-            layer, to: snapshotter.mounts(SnapshotKey(key)), hasPayloads: false, synchronizes: false,
-            from: content, memory: 8 << 20, Cancellation())
     }
 
     /// Applies a layer to a snapshot, and compares.
     private func check(_ layer: Descriptor?, on parent: String?, gives key: String) throws {
         guard let layer else { return }
         let copy = newKey("copy")
-        _ = try snapshotter.make(.active, SnapshotKey(copy), parent: SnapshotKey(parent ?? ""), labels: [:])
-        try apply(layer, to: copy)
+        try calls.prepare(copy, parent: parent ?? "")
+        try calls.apply(layer, to: copy)
         try compare(copy, key)
-        try snapshotter.remove(SnapshotKey(copy))
+        try calls.remove(copy)
         layers += 1
     }
 
@@ -160,11 +146,12 @@ package final class DaemonHistory {
     private func chain(_ layer: Descriptor, on base: Int?, gives key: String) throws -> String {
         let extracted = newKey("extracted")
         let parent = base.flatMap { committed[$0].layers } ?? ""
-        _ = try snapshotter.make(.active, SnapshotKey(extracted), parent: SnapshotKey(parent), labels: [:])
-        try apply(layer, to: extracted)
+        try calls.prepare(extracted, parent: parent)
+        try calls.apply(layer, to: extracted)
         let name = newKey("layers")
-        try snapshotter.commit(SnapshotKey(name), from: SnapshotKey(extracted), labels: [:])
-        guard let chain = try snapshotter.record(SnapshotKey(name)).chain, try snapshotter.trees.holds(chain)
+        try calls.commit(name, from: extracted)
+        all.append(name)
+        guard let chain = try calls.record(name).chain, try store.chains.find(ChainName(chain)) != nil
         else { throw Failure(description: "seed \(seed), \(key): its layers did not become a chain") }
         try compare(name, key)
         chains += 1
@@ -183,16 +170,12 @@ package final class DaemonHistory {
 
     /// In the end nothing is left, once the chains are collected that only these snapshots needed.
     private func removeAll() throws {
-        var left = snapshotter.list([])
-        while !left.isEmpty {
-            let parents = Set(left.map(\.parent))
-            for record in left where !parents.contains(record.key) { try snapshotter.remove(record.key) }
-            left = snapshotter.list([])
-        }
-        snapshotter.cleanUp()
+        // What was made later may have what was made earlier as its parent.
+        for key in all.reversed() { try calls.remove(key) }
+        let trees = try calls.treesLeft()
         _ = try GarbageCollection(store, options: .init()).run()
-        let trees = try snapshotter.trees.all()
-        guard trees.numbers == [DaemonTrees.emptyTree], trees.others.isEmpty, try store.chains.all().isEmpty
-        else { throw Failure(description: "seed \(seed): left are the trees \(trees)") }
+        guard trees == ["\(DaemonTrees.emptyTree)"], try store.chains.all().isEmpty else {
+            throw Failure(description: "seed \(seed): left are the trees \(trees)")
+        }
     }
 }

@@ -21,7 +21,7 @@ import VarveSystem
         let store = try room.store
         var (layers, chains, refused) = (0, 0, 0)
         for seed in seeds {
-            let history = DaemonHistory(snapshotter, store, seed: seed)
+            let history = DaemonHistory(DirectCalls(snapshotter), store, seed: seed)
             do { try history.run() } catch {
                 Issue.record("seed \(seed): \(error)")
                 return
