@@ -52,6 +52,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0", traits: []),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
@@ -149,6 +150,7 @@ let package = Package(
                 "VarveContainerd", "ContainerdInterface", "VarveStore", "VarveOCI", "VarveArchive",
                 "VarveFormats", "VarveSystem",
                 logging, system,
+                .product(name: "NIOCore", package: "swift-nio", condition: .when(traits: ["Containerd"])),
             ] + remoteCalls,
             swiftSettings: rules),
         .executableTarget(

@@ -27,6 +27,9 @@ package final class Snapshotter: Sendable {
     private let logger: Logger
     private let state: Mutex<State>
 
+    /// What a call does to a snapshot that no other call may touch meanwhile.
+    private enum Work: String { case applying, committing, removing, updating }
+
     private struct State {
         var records: [SnapshotKey: SnapshotRecord] = [:]
         var keyOfTree: [UInt64: SnapshotKey] = [:]
@@ -35,7 +38,7 @@ package final class Snapshotter: Sendable {
         /// Names that a call is making.
         var reserved: Set<SnapshotKey> = []
         /// Active snapshots that a layer is applied to, or that are being committed.
-        var busy: Set<SnapshotKey> = []
+        var busy: [SnapshotKey: Work] = [:]
         var nextTree: UInt64 = DaemonTrees.emptyTree + 1
 
         mutating func insert(_ record: SnapshotRecord) {
@@ -239,7 +242,7 @@ package final class Snapshotter: Sendable {
                     "the parent of the snapshot \(key.text.shown) cannot become \(parent.text.shown) when it is committed"
                 )
             }
-            let active = try Self.active(key, in: &state)
+            let active = try Self.active(key, for: .committing, in: &state)
             state.reserved.insert(name)
             return (active, state.newTree())
         }
@@ -265,7 +268,7 @@ package final class Snapshotter: Sendable {
             try? trees.setReadOnly(active.tree, false)
             state.withLock { state in
                 state.reserved.remove(name)
-                state.busy.remove(key)
+                state.busy[key] = nil
             }
             deletions.add([.tree(number)])
             throw ServiceError(error)
@@ -278,21 +281,21 @@ package final class Snapshotter: Sendable {
         }
         state.withLock { state in
             state.reserved.remove(name)
-            state.busy.remove(key)
+            state.busy[key] = nil
             state.remove(active)
             state.insert(record)
         }
         if record.tree != active.tree { deletions.add([.tree(active.tree)]) }
     }
 
-    private static func active(_ key: SnapshotKey, in state: inout State) throws(ServiceError)
+    private static func active(_ key: SnapshotKey, for work: Work, in state: inout State) throws(ServiceError)
         -> SnapshotRecord
     {
         let record = try found(key, in: state)
         guard record.kind == .active else {
             throw ServiceError(.failedPrecondition, "the snapshot \(key.text.shown) is not active")
         }
-        try claim(key, in: &state)
+        try claim(key, for: work, in: &state)
         return record
     }
 
@@ -304,12 +307,15 @@ package final class Snapshotter: Sendable {
     }
 
     /// No other call changes the snapshot until this one gives it up.
-    private static func claim(_ key: SnapshotKey, in state: inout State) throws(ServiceError) {
-        guard state.busy.insert(key).inserted else {
+    private static func claim(_ key: SnapshotKey, for work: Work, in state: inout State) throws(ServiceError)
+    {
+        if let other = state.busy[key] {
             throw ServiceError(
                 .failedPrecondition,
-                "the snapshot \(key.text.shown) is in use by another call; wait for its end")
+                "cannot touch the snapshot \(key.text.shown) while another call is \(other.rawValue) it; wait for its end"
+            )
         }
+        state.busy[key] = work
     }
 
     // MARK: Removing
@@ -323,21 +329,23 @@ package final class Snapshotter: Sendable {
                     .failedPrecondition,
                     "cannot remove the snapshot \(key.text.shown): others have it as their parent")
             }
-            guard state.busy.insert(key).inserted else {
+            if let other = state.busy[key] {
                 throw ServiceError(
                     .failedPrecondition,
-                    "cannot remove the snapshot \(key.text.shown): a call is at work on it; wait for its end")
+                    "cannot remove the snapshot \(key.text.shown) while another call is \(other.rawValue) it; wait for its end"
+                )
             }
+            state.busy[key] = .removing
             return record
         }
         do throws(Errno) {
             try records.remove(key)
         } catch {
-            state.withLock { _ = $0.busy.remove(key) }
+            state.withLock { $0.busy[key] = nil }
             throw ServiceError(VarveError.system("remove the record of", BytePath(key.text), error))
         }
         state.withLock { state in
-            state.busy.remove(key)
+            state.busy[key] = nil
             state.remove(record)
             state.abandon(childOf: record.parent)
         }
@@ -378,10 +386,10 @@ package final class Snapshotter: Sendable {
         // The record as it is from now on.
         var changed = try state.withLock { state throws -> SnapshotRecord in
             let record = try Self.found(key, in: state)
-            try Self.claim(key, in: &state)
+            try Self.claim(key, for: .updating, in: &state)
             return record
         }
-        defer { state.withLock { _ = $0.busy.remove(key) } }
+        defer { state.withLock { $0.busy[key] = nil } }
         let prefix = "labels."
         for path in paths.isEmpty ? ["labels"] : paths {
             if path == "labels" {
@@ -445,8 +453,8 @@ package final class Snapshotter: Sendable {
 
     /// Runs `body` while no other call changes the active snapshot `key`. What `body` returns replaces its record.
     func changing(_ key: SnapshotKey, _ body: (SnapshotRecord) throws -> SnapshotRecord?) throws {
-        let record = try state.withLock { state throws in try Self.active(key, in: &state) }
-        defer { state.withLock { _ = $0.busy.remove(key) } }
+        let record = try state.withLock { state throws in try Self.active(key, for: .applying, in: &state) }
+        defer { state.withLock { $0.busy[key] = nil } }
         guard let changed = try body(record), changed != record else { return }
         try write(changed)
         state.withLock { $0.insert(changed) }

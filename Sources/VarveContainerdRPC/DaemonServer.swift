@@ -1,6 +1,7 @@
 #if Containerd
     import GRPCCore
     import GRPCNIOTransportHTTP2Posix
+    import NIOCore
     package import Logging
     package import VarveContainerd
     import VarveStore
@@ -28,7 +29,14 @@
                 Workshop(Workshop.Limits(calls: 4, memory: memory)), lineLimit: Self.lineLimit)
             let transport = HTTP2ServerTransport.Posix(
                 listeningSocketDescriptor: Int(socket), transportSecurity: .plaintext,
-                config: .defaults { $0.rpc.maxRequestPayloadSize = Self.requestLimit })
+                config: .defaults {
+                    $0.rpc.maxRequestPayloadSize = Self.requestLimit
+                    $0.channelDebuggingCallbacks.onAcceptTCPConnection = { channel in
+                        channel.eventLoop.makeCompletedFuture {
+                            try channel.pipeline.syncOperations.addHandler(PingAnswers(), position: .first)
+                        }
+                    }
+                })
             server = GRPCServer(
                 transport: transport,
                 services: [

@@ -1,0 +1,92 @@
+#if Containerd
+    import NIOCore
+
+    /// Answers the PING frames of HTTP/2 (RFC 9113, 6.7) that a client sends, in front of all else on a connection.
+    ///
+    /// Go's client pings each time it gets data, to find out how much it may ask for. NIO's HTTP/2 takes more than 200 control frames in 30
+    /// seconds for an attack and closes the connection. A containerd that imports a few images makes more calls than that; and its client makes
+    /// those anew that were under way, which then are made twice. So pings do not come as far as there.
+    final class PingAnswers: ChannelDuplexHandler {
+        typealias InboundIn = ByteBuffer
+        typealias InboundOut = ByteBuffer
+        typealias OutboundIn = ByteBuffer
+        typealias OutboundOut = ByteBuffer
+
+        /// The client's preface, before its first frame.
+        private static let prefaceLength = 24
+        private static let headerLength = 9
+        private static let pingType: UInt8 = 6
+        private static let pingLength = 8
+        private static let acknowledgement: UInt8 = 1
+
+        /// Bytes to come that go on as they are.
+        private var passing = prefaceLength
+        /// The beginning of a frame of which it cannot be told yet what it is.
+        private var pending = ByteBuffer()
+        /// The server's first frame must be its settings, which are NIO's to send.
+        private var hasWritten = false
+        private var hasAnswered = false
+
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            var bytes = unwrapInboundIn(data)
+            if pending.readableBytes > 0 {
+                pending.writeBuffer(&bytes)
+                swap(&bytes, &pending)
+                pending.clear()
+            }
+            var onward = context.channel.allocator.buffer(capacity: bytes.readableBytes)
+            while bytes.readableBytes > 0 {
+                if passing > 0 {
+                    let count = min(passing, bytes.readableBytes)
+                    passing -= count
+                    if var part = bytes.readSlice(length: count) { onward.writeBuffer(&part) }
+                    continue
+                }
+                guard let frame = Self.header(of: bytes) else {
+                    pending = bytes
+                    break
+                }
+                // A client that does not read its answers is NIO's to stop.
+                guard frame.type == Self.pingType, frame.flags & Self.acknowledgement == 0,
+                    frame.length == Self.pingLength, hasWritten, context.channel.isWritable
+                else {
+                    passing = Self.headerLength + frame.length
+                    continue
+                }
+                guard bytes.readableBytes >= Self.headerLength + Self.pingLength else {
+                    pending = bytes
+                    break
+                }
+                guard var answer = bytes.readSlice(length: Self.headerLength + Self.pingLength) else { break }
+                // The same frame, with the flag ACK.
+                answer.setInteger(Self.acknowledgement, at: answer.readerIndex + 4)
+                context.write(wrapOutboundOut(answer), promise: nil)
+                hasAnswered = true
+            }
+            if onward.readableBytes > 0 { context.fireChannelRead(wrapInboundOut(onward)) }
+        }
+
+        /// Nil if there are too few bytes for one.
+        private static func header(of bytes: ByteBuffer) -> (length: Int, type: UInt8, flags: UInt8)? {
+            let start = bytes.readerIndex
+            guard bytes.readableBytes >= headerLength,
+                let word = bytes.getInteger(at: start, as: UInt32.self),
+                let flags = bytes.getInteger(at: start + 4, as: UInt8.self)
+            else { return nil }
+            return (Int(word >> 8), UInt8(truncatingIfNeeded: word), flags)
+        }
+
+        func channelReadComplete(context: ChannelHandlerContext) {
+            if hasAnswered {
+                hasAnswered = false
+                context.flush()
+            }
+            context.fireChannelReadComplete()
+        }
+
+        func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+            hasWritten = true
+            context.write(data, promise: promise)
+        }
+    }
+#endif
