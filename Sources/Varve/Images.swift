@@ -129,6 +129,52 @@ public struct Images: Sendable {
         }
     }
 
+    // MARK: Other places
+
+    /// Brings an image from a registry, an archive or another tool into a layout. skopeo, which must be there, reaches it.
+    ///
+    /// - Parameters:
+    ///   - source: the image, as containers-transports(5) names it, such as `docker://debian:12`.
+    ///   - image: `PATH[:TAG]`: an image layout, which is made if it is not there, and the tag that the image gets.
+    ///   - platform: which image of a multi-platform index; by default this host's.
+    ///   - progress: told how many bytes of the layers have arrived.
+    /// - Returns: the descriptor of its manifest.
+    /// - Throws: `VarveError`: `notFound` if there is no such image; `unsupported` without skopeo; `invalidInput` if something has
+    ///   another digest than it should.
+    @discardableResult
+    public func pull(
+        _ source: String, as image: BytePath, platform: Platform? = nil,
+        progress: @escaping ProgressHandler = { _ in }
+    ) async throws -> Descriptor {
+        try await workshop.run { [logger] place in
+            let transfer = try ImageTransfer(
+                of: try TransportReference(naming: source), platform: platform,
+                cancellation: place.cancellation, logger: logger, progress: paced(progress))
+            return try transfer.pull(as: try ImageReference.locating(image)).image.manifestDescriptor
+        }
+    }
+
+    /// Copies an image of a layout to a registry, an archive or another tool. skopeo, which must be there, reaches it.
+    ///
+    /// - Parameters:
+    ///   - image: `PATH[:TAG]`: an image layout, and a tag in it. Every blob of the image must be there.
+    ///   - destination: where it goes, as containers-transports(5) names it.
+    ///   - platform: the only image of a multi-platform index that is copied; nil for all of them.
+    ///   - progress: told how many bytes of the layers are sent.
+    /// - Returns: the descriptor of what was copied: a manifest, or an index.
+    @discardableResult
+    public func push(
+        _ image: BytePath, to destination: String, platform: Platform? = nil,
+        progress: @escaping ProgressHandler = { _ in }
+    ) async throws -> Descriptor {
+        try await workshop.run { [logger] place in
+            try ImagePush(
+                to: try TransportReference(naming: destination), platform: platform,
+                cancellation: place.cancellation, logger: logger, progress: paced(progress)
+            ).push(try ImageReference.locating(image))
+        }
+    }
+
     // MARK: Changing images
 
     /// Changes the configuration of an image, and the annotations of its manifest.

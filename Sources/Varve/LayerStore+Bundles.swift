@@ -21,7 +21,9 @@ extension LayerStore {
     ) async throws {
         try await run { [self] work in
             try forEach(bundles, work, progress) { bundle in
-                try BundleRemoval.remove(bundle, cancellation: work.cancellation) {
+                try BundleRemoval.remove(
+                    bundle, cancellation: work.cancellation, hooks: { driver as? HooksDriver }
+                ) {
                     guard let store = work.store else {
                         throw VarveError(
                             .unsupported,

@@ -34,6 +34,22 @@ enum ArchiveKind: Equatable {
         self = Self.tar(file)
     }
 
+    /// The transport by which an archive, or a directory in the form of `dir:`, is read; nil for anything else.
+    static func archive(_ path: BytePath) -> TransportReference.Transport? {
+        guard let place = try? FileDescriptor.workingDirectory.open(path, [.path]),
+            let status = try? place.fd.status()
+        else { return nil }
+        if status.isDirectory { return ForeignReference.isDirectoryTransport(path) ? .dir : nil }
+        guard status.isRegular, let opened = try? place.fd.reopened([.readOnly, .nonBlocking]) else {
+            return nil
+        }
+        switch ArchiveKind(of: opened.fd) {
+        case .imageLayout: return .ociArchive
+        case .dockerSave: return .dockerArchive
+        case .otherTar, .compressed, .none: return nil
+        }
+    }
+
     private static func tar(_ file: FileDescriptor) -> ArchiveKind {
         var found = ArchiveKind.none
         var offset: Int64 = 0

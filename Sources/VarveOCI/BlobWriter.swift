@@ -139,12 +139,7 @@ extension ImageLayout {
     package func putJSON(
         _ object: JSONObject, mediaType: String, platform: Platform? = nil
     ) throws(OCIError) -> Descriptor {
-        let writer = try BlobWriter(self)
-        let bytes = JSONValue.object(object).serialized()
-        try writer.write(bytes)
-        try writer.finish()
-        guard let blob = writer.blob else { preconditionFailure("a finished writer has a blob") }
-        return Descriptor(mediaType: mediaType, digest: blob.digest, size: blob.size, platform: platform)
+        try put(JSONValue.object(object).serialized(), mediaType: mediaType, platform: platform)
     }
 
     /// Keeps the lock on a blob that has its name now.

@@ -73,6 +73,21 @@ struct ForeignReference: CustomStringConvertible {
         return nil
     }
 
+    /// Whether a directory is one in the form of `dir:`: a manifest and blobs side by side, and the version of that form.
+    static func isDirectoryTransport(_ path: BytePath) -> Bool {
+        ["version", "manifest.json"].allSatisfy { name in
+            (try? FileDescriptor.workingDirectory.status(of: path.appending(name)))?.isRegular == true
+        }
+    }
+
+    /// A directory in the form of `dir:`.
+    static func ofDirectory(_ path: BytePath) -> ForeignReference? {
+        guard isDirectoryTransport(path) else { return nil }
+        let text = path.description
+        return ForeignReference(
+            text, "an image in the form of skopeo's dir:", source: "dir:" + text, imageName(text))
+    }
+
     /// A regular file that is there, with a tag behind it or without.
     private static func ofFile(_ path: BytePath) -> ForeignReference? {
         var candidates = [path]

@@ -10,6 +10,7 @@ public struct CollectionReport: Sendable {
     public var kept = 0
     /// Bytes of the removed blobs.
     public var freed: Int64 { removed.reduce(0) { $0 &+ $1.size } }
+    package init() {}
 }
 
 extension ImageLayout {
@@ -25,8 +26,30 @@ extension ImageLayout {
     package func collectGarbage(dryRun: Bool = false, keeping kept: Set<Digest> = []) throws(OCIError)
         -> CollectionReport
     {
-        try exclusively { () throws(OCIError) in
-            let reachable = try reachableBlobs(keeping: kept)
+        try collectGarbage(dryRun: dryRun, keeping: { kept }, dropping: { _ in false })
+    }
+
+    /// - Parameters:
+    ///   - kept: is asked while nobody writes into the layout; nil gives up, and nothing is removed.
+    ///   - drop: says of an image that came from elsewhere and has no tag whether its entry is removed.
+    package func collectGarbage(
+        dryRun: Bool, keeping kept: () -> Set<Digest>?, dropping drop: (SourcedEntry) -> Bool
+    ) throws(OCIError) -> CollectionReport {
+        func isDropped(_ entry: JSONValue) -> Bool {
+            SourcedEntry(entry).map { $0.tag == nil && drop($0) } ?? false
+        }
+        return try exclusively { () throws(OCIError) in
+            guard let kept = kept() else { return CollectionReport() }
+            var index = try index()
+            let count = index.entries.count
+            index.entries.removeAll(where: isDropped)
+            if !dryRun, index.entries.count < count {
+                index = try updateIndex { (index) throws(OCIError) in
+                    index.entries.removeAll(where: isDropped)
+                    return index
+                }
+            }
+            let reachable = try reachableBlobs(from: index, keeping: kept)
             var report = CollectionReport()
             for algorithm in DigestAlgorithm.allCases {
                 try sweep(algorithm, keeping: reachable, dryRun: dryRun, into: &report)
@@ -67,6 +90,12 @@ extension ImageLayout {
 
     /// The digests of all blobs that `index.json` and the manifests in `kept` lead to, held by the layout or not.
     func reachableBlobs(keeping kept: Set<Digest> = []) throws(OCIError) -> Set<Digest> {
+        try reachableBlobs(from: try index(), keeping: kept)
+    }
+
+    private func reachableBlobs(from index: ImageIndex, keeping kept: Set<Digest>) throws(OCIError)
+        -> Set<Digest>
+    {
         var reachable = Set<Digest>()
         // One blob may be referred to under several media types, and is followed as each of them. Only what is to be followed is
         // kept, and only what following needs: there may be very many.
@@ -97,7 +126,7 @@ extension ImageLayout {
                 }
             }
         }
-        try collect(.object(try index().json), isKnown: true, "\(path.appending(Self.indexName))")
+        try collect(.object(index.json), isKnown: true, "\(path.appending(Self.indexName))")
         for digest in kept.sorted(by: { $0.description < $1.description }) {
             guard let size = try sizeOfBlob(digest) else { continue }
             reachable.insert(digest)

@@ -96,7 +96,10 @@ extension ImageLayout {
     /// Gives a descriptor the tag `name` in `index.json`; see `ImageIndex.tag`. Everything else there stays.
     package func tag(_ name: String, _ descriptor: Descriptor) throws(OCIError) {
         try ImageReference.checkTag(name)
-        try updateIndex { (index) throws(OCIError) in index.tag(name, descriptor) }
+        try updateIndex { (index) throws(OCIError) in
+            try requireWhole(descriptor, for: index)
+            index.tag(name, descriptor)
+        }
     }
 
     /// Removes a tag from `index.json`; its blobs stay until they are collected. False if it is not there; a

@@ -65,9 +65,20 @@ extension ImageLayout {
     package static func resolve(
         _ reference: ImageReference, platform: Platform? = nil, cancellation: Cancellation = Cancellation()
     ) throws(OCIError) -> ResolvedImage {
-        let layout = try ImageLayout(opening: reference.path, cancellation: cancellation)
+        let layout = try of(reference, cancellation: cancellation)
         let (leaf, tag) = try layout.leaf(of: reference, platform: platform)
         return try layout.image(leaf, tag: tag)
+    }
+
+    /// Opens the layout of an image that is to be read.
+    static func of(_ reference: ImageReference, cancellation: Cancellation = Cancellation())
+        throws(OCIError) -> ImageLayout
+    {
+        do throws(OCIError) {
+            return try ImageLayout(opening: reference.path, cancellation: cancellation)
+        } catch {
+            throw error.kind == .notFound ? reference.isMissing(error) : error
+        }
     }
 
     /// Finds the manifest that a reference names as `resolve` does; it may be that of an artifact, which is no image.

@@ -47,9 +47,7 @@ package final class ImageLayout: Sendable {
             if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory,
                 let foreign = ForeignReference(path)
             {
-                throw OCIError(
-                    error.errno == .notDirectory ? .invalidInput : .usage, foreign.description, subject: path,
-                    remedy: foreign.remedy)
+                throw .usage(foreign.description, subject: path, remedy: foreign.remedy)
             }
             switch error.errno {
             case .noSuchFileOrDirectory:
@@ -214,6 +212,9 @@ package final class ImageLayout: Sendable {
         } catch {
             switch error.errno {
             case .noSuchFileOrDirectory:
+                if let foreign = ForeignReference.ofDirectory(path) {
+                    throw .usage(foreign.description, subject: path, remedy: foreign.remedy)
+                }
                 throw .invalid("\(path) is no image layout: it has no file named \(name)", subject: path)
             case let errno?: throw .io("read", place, errno)
             case nil: throw leadsAstray("\(place)", at: place, error)

@@ -70,14 +70,8 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     /// Throws `usage` where no layout is meant but something that other tools know, and says how to make a layout of it.
     package static func locating(_ text: BytePath) throws(OCIError) -> ImageReference {
         let first = Result { () throws(OCIError) in try ImageReference(parsing: text) }
-        if case .success(let reference) = first, isLayout(reference.path) { return reference }
+        if let found = inLayout(text, first) { return found }
         let bytes = Array(text.bytes)
-        for colon in bytes.indices where bytes[colon] == UInt8(ascii: ":") {
-            guard let other = try? ImageReference(splitting: bytes, at: colon), isLayout(other.path) else {
-                continue
-            }
-            return other
-        }
         if let at = bytes.lastIndex(of: UInt8(ascii: "@")), let path = BytePath(bytes[..<at]), isLayout(path)
         {
             throw .usage(
@@ -88,6 +82,29 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
             throw .usage(foreign.description, subject: text, remedy: foreign.remedy)
         }
         return try first.get()
+    }
+
+    /// Whether it names an image of a layout that is there.
+    package static func namesLayout(_ text: BytePath) -> Bool {
+        let bytes = Array(text.bytes)
+        let at = bytes.lastIndex(of: UInt8(ascii: "@"))
+        return inLayout(text, Result { () throws(OCIError) in try ImageReference(parsing: text) }) != nil
+            || at.flatMap { BytePath(bytes[..<$0]) }.map(isLayout) == true
+    }
+
+    /// - Parameter first: what it means by the rule.
+    private static func inLayout(_ text: BytePath, _ first: Result<ImageReference, OCIError>)
+        -> ImageReference?
+    {
+        if case .success(let reference) = first, isLayout(reference.path) { return reference }
+        let bytes = Array(text.bytes)
+        for colon in bytes.indices where bytes[colon] == UInt8(ascii: ":") {
+            guard let other = try? ImageReference(splitting: bytes, at: colon), isLayout(other.path) else {
+                continue
+            }
+            return other
+        }
+        return nil
     }
 
     private init(splitting bytes: [UInt8], at colon: Int) throws(OCIError) {
@@ -146,4 +163,30 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     }
 
     package var description: String { digest.map { "\(path)@\($0)" } ?? "\(path):\(tag)" }
+}
+
+extension ImageReference {
+    /// What to say where there is no layout of that name: not everybody who names one means one.
+    ///
+    /// - Parameter error: that of opening it.
+    func isMissing(_ error: OCIError) -> OCIError {
+        let name = path.string ?? ""
+        if [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz"].contains(where: name.hasSuffix) {
+            return .notFound(
+                "there is no archive at \(path), and no image layout", subject: path, remedy: .correctPath)
+        }
+        let isName = name.utf8.allSatisfy { byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "/"):
+                true
+            default: false
+            }
+        }
+        guard isName, !name.hasPrefix("/"), !name.hasPrefix("."), !name.isEmpty else { return error }
+        let image = digest.map { "\(name)@\($0)" } ?? (isTagGiven ? "\(name):\(tag)" : name)
+        return .notFound(
+            error.reason, subject: error.subject,
+            remedy: .createLayoutOrName(path, image: "docker://" + image))
+    }
 }

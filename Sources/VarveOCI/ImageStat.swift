@@ -60,7 +60,7 @@ public struct ImageStat: Hashable, Sendable {
 
     /// - Parameter platform: which image of a multi-platform index; by default this host's.
     package init(_ reference: ImageReference, platform: Platform? = nil) throws(OCIError) {
-        let layout = try ImageLayout(opening: reference.path)
+        let layout = try ImageLayout.of(reference)
         let descriptor = try layout.manifest(of: reference, platform: platform)
         let document = try Document(descriptor, in: layout)
         let manifest = try ImageManifest(

@@ -68,7 +68,7 @@ public struct Platform: Hashable, Sendable, CustomStringConvertible {
     /// How well an image of platform `self` does for `wanted`: 0 exact, higher is less, nil not at all. A
     /// lower variant of the same architecture runs on a higher one, except that ARM v8 images never stand in
     /// for 32-bit ones.
-    func distance(from wanted: Platform) -> Int? {
+    package func distance(from wanted: Platform) -> Int? {
         guard sameBytes(os, wanted.os), sameBytes(architecture, wanted.architecture) else { return nil }
         if sameBytes(variant ?? "", wanted.variant ?? "") { return 0 }
         guard let mine = level, let theirs = wanted.level, mine <= theirs else { return nil }

@@ -11,17 +11,29 @@ public struct NamedSnapshot: Sendable {
     public var created: Timestamp
     /// The chain that the bundle came from; nil if that cannot be told any more.
     public var chain: ChainName?
+    /// What its maker says of it.
+    package var labels: SnapshotLabels
 
-    package init(name: String, created: Timestamp, chain: ChainName? = nil) {
+    package init(
+        name: String, created: Timestamp, chain: ChainName? = nil, labels: SnapshotLabels = SnapshotLabels()
+    ) {
         self.name = name
         self.created = created
         self.chain = chain
+        self.labels = labels
     }
 }
 
 extension SnapshotStore {
     /// Keeps the bundle as it is now, under `name`: at once, whatever its size.
-    package func createSnapshot(of bundlePath: BytePath, name: String) throws {
+    ///
+    /// - Parameters:
+    ///   - replaces: a snapshot of that name makes room, in one step.
+    ///   - labels: what is said of it; they are part of the snapshot, and come to be with it.
+    package func createSnapshot(
+        of bundlePath: BytePath, name: String, replaces: Bool = false,
+        labels: SnapshotLabels = SnapshotLabels()
+    ) throws {
         let target = try Self.snapshotName(name)
         guard ShownText.isPlain(name) else {
             throw VarveError(
@@ -31,20 +43,83 @@ extension SnapshotStore {
             )
         }
         let bundle = try openBundle(bundlePath)
-        if try snapshotsDirectory.open(target) != nil { throw Self.snapshotExists(name) }
+        let isThere = try snapshotsDirectory.open(target) != nil
+        if isThere, !replaces { throw Self.snapshotExists(name) }
         try snapshotsDirectory.removeStub(target)
         try FullFileSystem.naming(bundle.path, "take a snapshot of") {
-            do throws(BtrfsError) {
-                try bundle.subvolume.fd.snapshot(to: snapshotsDirectory.fd, target, readOnly: true)
-            } catch  where error.errno == .fileExists {
-                throw Self.snapshotExists(name)
-            } catch {
-                throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
+            try withLabels(labels, on: bundle) {
+                if isThere {
+                    try replaceSnapshot(target, by: bundle)
+                } else {
+                    try takeSnapshot(of: bundle, as: target, name)
+                }
             }
+        }
+    }
+
+    private func takeSnapshot(of bundle: ActiveTree, as target: BytePath, _ name: String) throws {
+        do throws(BtrfsError) {
+            try bundle.subvolume.fd.snapshot(to: snapshotsDirectory.fd, target, readOnly: true)
+        } catch  where error.errno == .fileExists {
+            throw Self.snapshotExists(name)
+        } catch {
+            throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
         }
         if let made = try snapshotsDirectory.open(target) {
             chains.times.record(snapshot: made.fd, of: bundle.info)
         }
+    }
+
+    /// How the name of a snapshot begins that is not yet, or no more, under a name of a user's, who can give none such.
+    static let hiddenPrefix = BytePath(".")
+
+    /// The new snapshot is made beside the old one, under a name that is a leftover once its lock is free (`Sweeper`), and changes places with
+    /// it. So there is one of that name at any moment, and a crash leaves the old one or the new one.
+    private func replaceSnapshot(_ target: BytePath, by bundle: ActiveTree) throws {
+        let work = try work.make(for: bundle.path) { _, workName in
+            try takeSnapshot(of: bundle, as: Self.hiddenPrefix.appendingBytes(workName), "\(target)")
+        }
+        let hidden = Self.hiddenPrefix.appendingBytes(work.name)
+        do {
+            try attempt("replace the snapshot", target) { () throws(Errno) in
+                try snapshotsDirectory.fd.exchange(hidden, with: snapshotsDirectory.fd, target)
+                try snapshotsDirectory.fd.synchronize()
+            }
+        } catch {
+            _ = try? snapshotsDirectory.delete(hidden)
+            throw error
+        }
+        try snapshotsDirectory.delete(hidden)
+        extendLifetime(work)
+    }
+
+    /// Runs `body` while the bundle's directory bears the labels: a snapshot that is taken meanwhile has them from its first moment, and nothing
+    /// is written to it. The attribute is no part of an image.
+    private func withLabels(
+        _ labels: SnapshotLabels, on bundle: ActiveTree, _ body: () throws -> Void
+    ) throws {
+        let fd = bundle.subvolume.fd
+        // Not even who labels nothing may get what somebody else writes there just now, or left there when it was killed.
+        let lock = try attempt("lock", bundle.path) { () throws(Errno) in
+            try FileLock.exclusive(
+                BytePath("labels-\(bundle.info.uuid)"), in: locks.directory, locks.cancellation)
+        }
+        let left = try attempt("read the attributes of", bundle.path) { () throws(Errno) in
+            try fd.extendedAttribute(StoreLayout.labelsAttribute)
+        }
+        let wanted = labels.isEmpty ? nil : labels.encoded
+        if left == wanted { return try body() }
+        try attempt("write the labels to", bundle.path) { () throws(Errno) in
+            if let wanted {
+                try fd.setExtendedAttribute(
+                    ExtendedAttribute(name: StoreLayout.labelsAttribute, value: wanted))
+            } else {
+                try fd.removeExtendedAttribute(StoreLayout.labelsAttribute)
+            }
+        }
+        defer { try? fd.removeExtendedAttribute(StoreLayout.labelsAttribute) }
+        try body()
+        extendLifetime(lock)
     }
 
     /// All named snapshots, by name.
@@ -62,7 +137,8 @@ extension SnapshotStore {
     /// All that bears the name of a snapshot, by name.
     package func listSnapshots() throws -> [ListedSnapshot] {
         var result: [ListedSnapshot] = []
-        for entry in try snapshotsDirectory.entries().sorted(by: { $0.name < $1.name }) {
+        for entry in try snapshotsDirectory.entries().sorted(by: { $0.name < $1.name })
+        where !entry.name.hasPrefix(Self.hiddenPrefix.bytes) {
             guard let name = entry.name.string, let occupant = try snapshotsDirectory.occupant(of: entry.name)
             else { continue }
             guard case .subvolume(let opened) = occupant else {
@@ -74,11 +150,15 @@ extension SnapshotStore {
             let attribute = try attempt("read the attributes of", entry.name) { () throws(Errno) in
                 try opened.fd.extendedAttribute(StoreLayout.chainAttribute)
             }
+            let labels = try attempt("read the attributes of", entry.name) { () throws(Errno) in
+                try opened.fd.extendedAttribute(StoreLayout.labelsAttribute)
+            }
             result.append(
                 .snapshot(
                     NamedSnapshot(
                         name: name, created: info.originTime,
-                        chain: ChainRecords(attribute ?? []).current)))
+                        chain: ChainRecords(attribute ?? []).current,
+                        labels: SnapshotLabels(attribute: labels))))
         }
         return result
     }
@@ -100,6 +180,9 @@ extension SnapshotStore {
                     throw absent(name)
                 }
             }
+            // What is said of the snapshot is not said of the bundle.
+            let made = try copy.open(for: bundle)
+            try? made.fd.removeExtendedAttribute(StoreLayout.labelsAttribute)
             try place.put(&copy, mode: mode)
         }
     }

@@ -28,7 +28,10 @@ package final class SnapshotStore: Sendable {
     let refreshedDirectory: SubvolumeDirectory
     let logger: Logger
     /// Deletes what processes that are gone left. Nothing is swept before somebody calls it.
-    package var sweeper: Sweeper { Sweeper(work: work, refreshed: refreshedDirectory, logger: logger) }
+    package var sweeper: Sweeper {
+        Sweeper(
+            work: work, refreshed: refreshedDirectory, snapshots: snapshotsDirectory, logger: logger)
+    }
 
     /// How the name of `store.json` begins while it is written (`writeFileDurably`).
     static let temporaryDescription = Array(".store.json.".utf8)

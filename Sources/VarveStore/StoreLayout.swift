@@ -22,6 +22,9 @@ enum StoreLayout {
     /// Why chains are kept from which nothing descends (`PinFolder`); made when there are some.
     static let pins: BytePath = "pins"
 
+    /// An image layout of what was brought from registries and archives; made when it is needed.
+    static let images: BytePath = "images"
+
     /// What daemons own, a directory for each ID (`DaemonTrees`); made when there are some.
     static let containerd: BytePath = "containerd"
     /// In the directory of an ID: its trees.
@@ -54,6 +57,9 @@ enum StoreLayout {
 
     /// On a bundle's directory: the absolute path of the store that made it.
     static let storeAttribute: BytePath = "user.varve.store"
+
+    /// On a snapshot's directory, and for a moment on that of the bundle that it is taken of: its labels (`SnapshotLabels`).
+    static let labelsAttribute: BytePath = "user.varve.labels"
 
     /// What a bundle's directory bears and a chain's does not.
     static let bundleAttributes = [chainAttribute, storeAttribute]

@@ -81,10 +81,13 @@ package struct SupervisedProgram: Sendable {
     ///
     /// - Parameters:
     ///   - onErrorOutput: gets whole lines of standard error, newlines included, as they come; the last may have none.
+    ///   - whileRunning: called about 20 times a second with the number of the process, which is not reaped yet; what it throws ends
+    ///     the program, and is thrown again.
     ///   - check: called about 20 times a second; what it throws ends the program, and is thrown again.
     /// - Throws: `Errno` if the program cannot be started; what `check` throws.
     package func run(
-        onErrorOutput: ([UInt8]) -> Void = { _ in }, check: () throws -> Void = {}
+        onErrorOutput: ([UInt8]) -> Void = { _ in }, whileRunning: (Int32) throws -> Void = { _ in },
+        check: () throws -> Void = {}
     ) throws -> Outcome {
         try check()
         let output = try Pipe()
@@ -117,6 +120,7 @@ package struct SupervisedProgram: Sendable {
                 if try drain() { early = .flooded }
                 if ContinuousClock.now >= deadline { early = .timedOut }
                 if early != nil { break }
+                try whileRunning(pid)
                 try check()
             }
             if early != nil { try stop(&child, output, errors) }

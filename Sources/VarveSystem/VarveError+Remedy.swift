@@ -131,6 +131,10 @@ extension VarveError {
         // Images and layers.
         /// Make an image layout in this directory.
         case createLayout(BytePath)
+        /// Make an image layout in this directory, or name the image as one in a registry.
+        case createLayoutOrName(BytePath, image: String)
+        /// Bring the layers of an image, which is named as containers-transports(5) has it, into the store's own layout.
+        case pullImage(String)
         /// Copy the image from where it came: it is incomplete here.
         case copyImageAgain
         /// Get the image from where it was made: it was made wrongly, or changed since.
@@ -300,6 +304,9 @@ extension VarveError.Remedy: CustomStringConvertible {
             "copy what is wanted of it from \"\(directory)\", and remove it"
 
         case .createLayout: "make one"
+        case .createLayoutOrName(_, let image):
+            "make one, or name an image in a registry with its transport: \(image)"
+        case .pullImage(let source): "pull the image \(source)"
         case .copyImageAgain: "copy the image again"
         case .getImageAgain: "get the image again from where it was made"
         case .copyImage(let how): how

@@ -32,7 +32,7 @@ import Testing
     @Test func refusesWhatIsNoLayout() throws {
         expectError(.notFound) { _ = try ImageLayout(opening: BytePath("/nowhere/at/all")) }
         expectError(.invalidInput) { _ = try ImageLayout(opening: directory.bytes) }
-        expectError(.invalidInput) { _ = try ImageLayout(opening: BytePath("/etc/passwd")) }
+        expectError(.usage) { _ = try ImageLayout(opening: BytePath("/etc/passwd")) }
         for content in [#"{"imageLayoutVersion":"2.0.0"}"#, "{}", "[]", "x", #"{"imageLayoutVersion":1}"#] {
             try shell("printf '%s' '\(content)' > \(layout.path)/oci-layout")
             expectError(.invalidInput) { _ = try ImageLayout(opening: layout.path) }

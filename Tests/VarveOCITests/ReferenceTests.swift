@@ -136,8 +136,8 @@ import Testing
         )
         for (text, kind, expected) in [
             ("docker://alpine", .usage, "copy docker://alpine to oci:alpine:latest"),
-            ("\(directory.path)/file", .invalidInput, "is a regular file and no archive"),
-            ("\(directory.path)/a.tar", .invalidInput, "copy docker-archive:"),
+            ("\(directory.path)/file", .usage, "is a regular file and no archive"),
+            ("\(directory.path)/a.tar", .usage, "copy docker-archive:"),
             ("\(directory.path)/none", .notFound, "there is no image layout"),
         ] as [(String, OCIError.Kind, String)] {
             let message = expectError(kind) { _ = try ImageLayout(opening: BytePath(text)) }

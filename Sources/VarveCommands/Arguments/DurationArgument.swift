@@ -1,8 +1,15 @@
 import ArgumentParser
+import VarveSystem
 
 /// A length of time: `90s`, `30m`, `12h`, `7d`, `4w`.
 struct DurationArgument: ExpressibleByArgument {
     let seconds: Int64
+
+    /// The time that is so long ago.
+    var limit: Timestamp {
+        let now = Timestamp.now()
+        return Timestamp(seconds: now.seconds - seconds, nanoseconds: now.nanoseconds)
+    }
 
     init?(argument: String) {
         let digits = argument.prefix { $0.isASCII && $0.isNumber }

@@ -1,4 +1,6 @@
 import ArgumentParser
+import VarveFormats
+import VarveOCI
 import VarveStore
 import VarveSystem
 
@@ -59,6 +61,8 @@ struct RootCommand: ParsableCommand {
         (
             "Image",
             [
+                { .command(PullCommand.self) },
+                { .command(PushCommand.self) },
                 { .command(InitCommand.self) },
                 { .command(NewCommand.self) },
                 { .command(ConfigCommand.self) },
@@ -67,6 +71,7 @@ struct RootCommand: ParsableCommand {
                 { .command(RemoveTagCommand.self) },
                 { .command(ListTagsCommand.self) },
                 { .command(StatCommand.self) },
+                { .group(LayerCommands.self) },
                 { .command(CollectCommand.self) },
                 { .group(RawCommands.self) },
             ]
@@ -180,6 +185,33 @@ struct CommandError: Error {
         self.code = code
         self.reason = reason
         self.remedy = remedy
+    }
+}
+
+/// `--no-trunc` of listings with long names.
+struct TruncationOptions: ParsableArguments {
+    @Flag(help: "Show digests and lines whole, however long they are.")
+    var noTrunc = false
+
+    /// What tables are cut to.
+    var width: Int? { noTrunc ? nil : Table.width }
+
+    /// A chain, with 12 digits of its digest.
+    func shown(_ name: ChainName) -> String {
+        noTrunc
+            ? name.description
+            : name.description.replacing(name.chainID.digest.hex, with: name.chainID.digest.hex.prefix(12))
+    }
+
+    /// A digest, with 12 of its digits.
+    func shown(_ digest: Digest) -> String {
+        noTrunc ? digest.description : digest.description.replacing(digest.hex, with: digest.hex.prefix(12))
+    }
+
+    /// A time, to the minute.
+    func shown(_ time: Timestamp) -> String {
+        let whole = RFC3339.format(time)
+        return noTrunc ? whole : String(whole.prefix(16)).replacing("T", with: " ")
     }
 }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import VarveLayers
+import VarveOCI
 import VarveStore
 import VarveSystem
 
@@ -10,12 +11,15 @@ struct DiffCommand: PlainCommand {
         usage: """
             varve diff [--format <format>] [-z] [--source <source>] [--paranoid] <bundle>
             varve diff [--format <format>] [-z] [--source <source>] <old> <new>
+            varve diff [--format <format>] [-z] <image> <image>
             """,
         discussion: """
             One line a path: A for added, M for modified, D for deleted, a space, and the path relative to the root of \
             the tree, which is itself shown as a dot. Lines are sorted by bytes. A renamed directory is a D of the old \
             and an A for everything in the new one; what lay below a deleted directory is not listed. Control bytes and \
             backslash are shown as \\xHH.
+
+            Of two images, LAYOUT:TAG, their chains are compared; one that the store has not is made, as by an unpack.
 
             OLD and NEW are any two subvolumes of one btrfs, or names of snapshots or chains of the store. Of bundles, \
             snapshots and chains, the trees in rootfs/ are compared.
@@ -24,6 +28,7 @@ struct DiffCommand: PlainCommand {
 
               varve diff /var/lib/varve/bundles/web
               varve diff monday tuesday
+              varve diff ./images:12 ./images:13
               varve diff -z /srv/data/.snapshots/1 /srv/data | xargs -0 -n1 echo
             """)
 
@@ -72,6 +77,11 @@ struct DiffCommand: PlainCommand {
                     bundle: first.path, source: source, readsAll: paranoid, cancellation: cancellation)
             )
             .delta { try cancellation.check() }.requireAll()
+        } else if let images = try images(first.path, last.path) {
+            delta = try ChainComparison(
+                in: try context.openStore(), logger: context.logger, cancellation: cancellation,
+                progress: context.showProgress("unpacking")
+            ).delta(from: images.old, to: images.new, source: source)
         } else {
             delta = try SubvolumeComparison(
                 store: try context.openStoreIfPresent(of: trees.map(\.path)), logger: context.logger
@@ -79,6 +89,16 @@ struct DiffCommand: PlainCommand {
         }
         let format: ChangeFormat = self.format == .json ? .json : terminated ? .terminated : .text
         try format.write(delta.changes, to: context.output)
+    }
+
+    /// Both sides as images of layouts; nil if one is none.
+    private func images(_ old: BytePath, _ new: BytePath) throws -> (old: ResolvedImage, new: ResolvedImage)?
+    {
+        guard ImageReference.namesLayout(old), ImageReference.namesLayout(new) else { return nil }
+        return (
+            try ImageLayout.resolve(try ImageReference.locating(old)),
+            try ImageLayout.resolve(try ImageReference.locating(new))
+        )
     }
 }
 

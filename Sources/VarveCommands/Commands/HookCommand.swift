@@ -12,7 +12,7 @@ struct HookCommand: ExecutableCommand {
             Reads one JSON object, the request, on standard input and writes one, the answer, on standard output, as \
             Docs/hooks.md says. NAME is one of unpack.ociv1.layer.try-skip, unpack.ociv1.layer.post-extract, \
             unpack.ociv1.runtime-config, unpack.ociv1.bundle.post-unpack, repack.ociv1.delta-list and \
-            repack.ociv1.bundle.post-repack.
+            repack.ociv1.bundle.post-repack, bundle.pre-remove.
             """)
 
     /// The most that a request may have; an image's manifest and configuration are in it.

@@ -114,8 +114,15 @@ struct ListTagsCommand: ExecutableCommand {
     @OptionGroup var listing: ListingOptions
 
     func execute(_ context: CommandContext) throws {
-        let tags = try ImageLayout(opening: layout.path).listTags()
-        let items = tags.map { Listing.Item(name: $0, cells: [$0], json: ["name": .string($0)]) }
+        let layout = try ImageLayout(opening: layout.path)
+        let items: [Listing.Item]
+        if listing.format == .json {
+            items = try TaggedImage.all(in: layout).map {
+                Listing.Item(name: $0.tag, cells: [], json: $0.json)
+            }
+        } else {
+            items = try layout.listTags().map { Listing.Item(name: $0, cells: [$0], json: [:]) }
+        }
         try Listing(header: nil, items: items).write(listing, to: context.output)
     }
 }
@@ -129,12 +136,15 @@ struct StatCommand: ExecutableCommand {
     @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
     var image: PathArgument
 
-    @Flag(help: "As one JSON document.")
+    @Flag(help: "As one JSON document; the same as --format json.")
     var json = false
+
+    @Option(help: "How the image is shown.")
+    var format = DiffCommand.Format.text
 
     func execute(_ context: CommandContext) throws {
         let stat = try ImageStat(try ImageReference.locating(image.path))
-        if json {
+        if json || format == .json {
             try stat.writeJSON { (text) throws(OutputError) in try context.output.write(text) }
             return try context.output.write("\n")
         }

@@ -25,6 +25,12 @@ struct SnapshotCommands: ParsableCommand {
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
+        @Flag(help: "A snapshot of that name makes room, in one step.")
+        var replace = false
+
+        @Option(help: ArgumentHelp("KEY=VALUE, said of the snapshot; may be repeated.", valueName: "label"))
+        var label: [TextArgument] = []
+
         @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
         var bundle: PathArgument
 
@@ -32,7 +38,9 @@ struct SnapshotCommands: ParsableCommand {
         var name: TextArgument
 
         func execute(_ context: CommandContext) throws {
-            try context.openStore(of: [bundle.path]).createSnapshot(of: bundle.path, name: name.text)
+            let labels = try SnapshotLabels(label.map(\.text))
+            try context.openStore(of: [bundle.path]).createSnapshot(
+                of: bundle.path, name: name.text, replaces: replace, labels: labels)
         }
     }
 
@@ -44,16 +52,31 @@ struct SnapshotCommands: ParsableCommand {
 
         @OptionGroup var listing: ListingOptions
 
+        @OptionGroup var truncation: TruncationOptions
+
+        @Option(help: .snapshotFilter)
+        var filter: [TextArgument] = []
+
         func execute(_ context: CommandContext) throws {
-            let items = try context.openStore().listSnapshots().map { listed in
+            let filter = try SnapshotSelection(filter.map(\.text))
+            let items = try context.openStore().listSnapshots().filter { listed in
+                if case .snapshot(let snapshot) = listed { return filter.takes(snapshot) }
+                return filter.isEmpty
+            }.map { listed in
                 switch listed {
                 case .snapshot(let snapshot):
                     let created = RFC3339.format(snapshot.created)
+                    let labels = snapshot.labels.pairs.map { "\($0.key)=\($0.value)" }
                     return Listing.Item(
                         name: snapshot.name,
-                        cells: [snapshot.name, created, snapshot.chain?.description ?? "<none>"],
+                        cells: [
+                            snapshot.name, truncation.shown(snapshot.created),
+                            snapshot.chain.map { truncation.shown($0) } ?? "<none>",
+                        ]
+                            + (labels.isEmpty ? [] : [labels.joined(separator: " ")]),
                         json: [
                             "name": .string(snapshot.name), "created": .string(created),
+                            "labels": .object(snapshot.labels.json),
                             "chain": snapshot.chain.map { .string($0.description) } ?? .null,
                         ])
                 case .unusable(let name, let reason):
@@ -65,7 +88,11 @@ struct SnapshotCommands: ParsableCommand {
                         ])
                 }
             }
-            try Listing(header: ["NAME", "CREATED", "CHAIN"], items: items).write(listing, to: context.output)
+            let hasLabels = items.contains { $0.cells.count > 3 }
+            try Listing(
+                header: ["NAME", "CREATED", "CHAIN"] + (hasLabels ? ["LABELS"] : []), items: items,
+                width: truncation.width
+            ).write(listing, to: context.output)
         }
     }
 
@@ -91,16 +118,47 @@ struct SnapshotCommands: ParsableCommand {
     }
 
     struct Remove: ExecutableCommand {
-        static let about = CommandConfiguration(commandName: "rm", abstract: "Delete snapshots.")
+        static let about = CommandConfiguration(
+            commandName: "rm", abstract: "Delete snapshots.",
+            discussion: """
+                Those that are named; with --filter or --older-than those of all snapshots that match, whose names are printed.
+
+                Example: varve snapshot rm --filter label=builder=mine --older-than 7d
+                """)
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
+        @Option(help: .snapshotFilter)
+        var filter: [TextArgument] = []
+
+        @Option(help: ArgumentHelp("Those that were made earlier, such as 12h, 7d or 4w.", valueName: "age"))
+        var olderThan: DurationArgument?
+
         @Argument(help: ArgumentHelp("The name of a snapshot; several may be given.", valueName: "name"))
-        var names: [TextArgument]
+        var names: [TextArgument] = []
+
+        func validate() throws {
+            let isFiltered = !filter.isEmpty || olderThan != nil
+            guard names.isEmpty == isFiltered else {
+                throw ValidationError(
+                    isFiltered
+                        ? "names, and --filter or --older-than, exclude each other; give one of them"
+                        : "rm needs names of snapshots, --filter or --older-than")
+            }
+        }
 
         func execute(_ context: CommandContext) throws {
             let store = try context.openStore()
-            try context.forEach(names.map(\.text)) { try store.removeSnapshot($0) }
+            var filter = try SnapshotSelection(filter.map(\.text))
+            filter.madeBefore = olderThan?.limit
+            if filter.isEmpty {
+                return try context.forEach(names.map(\.text)) { try store.removeSnapshot($0) }
+            }
+            let found = try store.snapshots().filter(filter.takes)
+            try context.forEach(found.map(\.name)) { name in
+                try store.removeSnapshot(name)
+                try context.output.show(BytePath.escape(name.utf8) + "\n")
+            }
         }
     }
 }
@@ -108,6 +166,8 @@ struct SnapshotCommands: ParsableCommand {
 extension SnapshotCommands.Create {
     mutating func take(_ words: inout PlainWords) throws {
         global = try GlobalOptions.plain(&words)
+        replace = try words.has("--replace")
+        label = try words.values(of: "--label")
         bundle = try words.argument()
         name = try words.argument()
     }
@@ -120,4 +180,9 @@ extension SnapshotCommands.Restore {
         name = try words.argument()
         bundle = try words.argument()
     }
+}
+
+extension ArgumentHelp {
+    fileprivate static let snapshotFilter = ArgumentHelp(
+        "label=KEY or label=KEY=VALUE; may be repeated, and all must hold.", valueName: "filter")
 }

@@ -181,11 +181,7 @@ extension StoreCommands {
                     options.keptChains.formUnion($0.chainIDs)
                 }
             }
-            if let olderThan {
-                let now = Timestamp.now()
-                options.madeBefore = Timestamp(
-                    seconds: now.seconds - olderThan.seconds, nanoseconds: now.nanoseconds)
-            }
+            options.madeBefore = olderThan?.limit
             options.isDryRun = dryRun
             options.waitsForSpace = sync
             let report = try GarbageCollection(store, options: options, cancellation: context.cancellation)
@@ -194,15 +190,20 @@ extension StoreCommands {
                 Listing.Item(
                     name: "\(chain)", cells: [], json: ["name": .string("\(chain)"), "kind": "chain"])
             }
+            items += report.images.map { source in
+                Listing.Item(name: source, cells: [], json: ["name": .string(source), "kind": "image"])
+            }
             items += report.refreshed.map { name in
                 Listing.Item(
                     name: "\(name)", cells: [], json: ["name": .string("\(name)"), "kind": "refreshed"])
             }
-            if dryRun, listing.format == .json {
-                let bytes = Int64(clamping: report.exclusiveBytes ?? 0)
+            if listing.format == .json {
+                // Only a dry run counts what goes before it goes.
+                let bytes = report.exclusiveBytes.map { JSONValue.number(JSONNumber(Int64(clamping: $0))) }
                 try context.output.write(
                     JSONValue.object([
-                        "exclusive": .number(JSONNumber(bytes)),
+                        "dryRun": .bool(dryRun), "exclusive": bytes ?? .null,
+                        "blobs": .number(JSONNumber(report.blobs.freed)),
                         "delete": .array(items.map { .object($0.json) }),
                     ]).serialized() + [UInt8(ascii: "\n")])
             } else {
@@ -217,6 +218,11 @@ extension StoreCommands {
             if !report.isSpaceBack {
                 context.logger.warning(
                     "not all space has come back yet: something has files open in what was deleted")
+            }
+            if !report.blobs.removed.isEmpty {
+                context.logger.info(
+                    "\(dryRun ? "would remove" : "removed") \(report.blobs.removed.count) blobs of \(report.blobs.freed) bytes of images that were brought from elsewhere"
+                )
             }
             for name in report.inUse {
                 context.logger.info("the chain \(name) is in use by another command, and was kept")

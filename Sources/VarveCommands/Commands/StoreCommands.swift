@@ -98,26 +98,71 @@ struct StoreCommands: ParsableCommand {
 
         @OptionGroup var listing: ListingOptions
 
+        @OptionGroup var truncation: TruncationOptions
+
+        @Flag(help: "Show which chain lies on which, with the images and the bundles of each.")
+        var tree = false
+
+        func validate() throws {
+            if tree, listing.quiet {
+                throw ValidationError("-q and --tree exclude each other; give one of them")
+            }
+        }
+
         func execute(_ context: CommandContext) throws {
             let store = try context.openStore()
             let containerds = try store.containerdsOfChains()
-            let items = try store.chains.list().map { chain in
-                let name = chain.name.description
-                let created = chain.info.map { RFC3339.format($0.originTime) }
-                let users = containerds[chain.name] ?? []
-                var json: JSONObject = [
-                    "name": .string(name), "chainID": .string(chain.name.chainID.description),
-                    "created": created.map { .string($0) } ?? .null,
-                    "uuid": chain.info.map { .string($0.uuid.description) } ?? .null,
-                ]
-                if let reason = chain.reasonNotToUse { json["notUsed"] = .string(reason) }
-                if !users.isEmpty { json["containerds"] = .array(users.map { .string($0) }) }
-                var state = chain.reasonNotToUse.map { "not used: \($0)" } ?? "used"
-                if !users.isEmpty { state += "; containerd: " + users.joined(separator: ", ") }
-                return Listing.Item(name: name, cells: [name, created ?? "<none>", state], json: json)
+            let contents = try StoreContents(of: store, isBrief: listing.quiet)
+            if tree, listing.format == .table { return try show(contents, context.output) }
+            let items = contents.chains.map { item($0, containerds[$0.name] ?? []) }
+            try Listing(
+                header: ["CHAIN", "CREATED", "SIZE", "STATE", "IMAGES"], items: items, width: truncation.width
+            ).write(listing, to: context.output)
+        }
+
+        private func item(_ chain: StoreContents.Chain, _ users: [String]) -> Listing.Item {
+            let name = chain.name.description
+            let info = chain.listed.info
+            func size(_ bytes: UInt64?) -> JSONValue {
+                bytes.map { .number(JSONNumber(Int64(clamping: $0))) } ?? .null
             }
-            try Listing(header: ["CHAIN", "CREATED", "STATE"], items: items).write(
-                listing, to: context.output)
+            var json: JSONObject = [
+                "name": .string(name), "chainID": .string(chain.name.chainID.description),
+                "created": info.map { .string(RFC3339.format($0.originTime)) } ?? .null,
+                "uuid": info.map { .string($0.uuid.description) } ?? .null,
+                "below": chain.below.map { .string($0.description) } ?? .null,
+                "referenced": size(chain.usage?.referenced), "exclusive": size(chain.usage?.exclusive),
+                "images": .array(chain.images.map { .string($0) }),
+                "bundles": .array(chain.bundles.map { .string($0.string ?? "\($0)") }),
+            ]
+            if let reason = chain.listed.reasonNotToUse { json["notUsed"] = .string(reason) }
+            if !users.isEmpty { json["containerds"] = .array(users.map { .string($0) }) }
+            var state = chain.listed.reasonNotToUse.map { "not used: \($0)" } ?? "used"
+            if !users.isEmpty { state += "; containerd: " + users.joined(separator: ", ") }
+            return Listing.Item(
+                name: name,
+                cells: [
+                    truncation.shown(chain.name), info.map { truncation.shown($0.originTime) } ?? "<none>",
+                    chain.usage.map { binarySize(Int64(clamping: $0.referenced)) } ?? "-", state,
+                    chain.images.joined(separator: ", "),
+                ], json: json)
+        }
+
+        private func show(_ contents: StoreContents, _ output: ResultWriter) throws {
+            for (chain, depth) in contents.tree {
+                let indent = String(repeating: "  ", count: min(depth, 100))
+                var lines = [indent + truncation.shown(chain.name)]
+                if let usage = chain.usage {
+                    lines[0] += "  " + binarySize(Int64(clamping: usage.referenced))
+                }
+                if chain.listed.reasonNotToUse != nil { lines[0] += "  not used" }
+                lines += chain.images.map { "\(indent)    image \(BytePath.escape($0.utf8))" }
+                lines += chain.bundles.map { "\(indent)    bundle \($0)" }
+                for line in lines {
+                    let isLong = truncation.width.map { line.count > $0 } ?? false
+                    try output.show((isLong ? line.prefix(Table.width - 1) + "…" : line) + "\n")
+                }
+            }
         }
     }
 

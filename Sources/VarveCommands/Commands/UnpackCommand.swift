@@ -19,6 +19,7 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
             Examples:
 
               varve unpack --image ./debian:12 /var/lib/varve/bundles/web
+              varve unpack --image docker://debian:12 /var/lib/varve/bundles/web
               varve unpack --image ./multi:latest --platform linux/arm64 /var/lib/varve/bundles/web
               varve unpack --image ./debian:12 --uid-map 0:100000:65536 /srv/web
               varve --store ~/store unpack --image ./debian:12 --rootless ~/bundles/web
@@ -30,7 +31,10 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
     @Flag(help: .noProgress(.private)) var noProgress = false
     var global: Self { self }
 
-    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    @Option(
+        help: ArgumentHelp(
+            "PATH[:TAG], an OCI image layout and a tag in it; or an image elsewhere, as for varve pull: docker://NAME, an archive.",
+            valueName: "image"))
     var image: PathArgument
 
     @Option(
@@ -85,8 +89,12 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
     func execute(_ context: CommandContext) throws {
         let owners = OwnerMapping(uidMap: uidMap, gidMap: gidMap, rootless: rootless)
         try owners.checkPrivileges()
-        let reference = try ImageReference.locating(image.path)
-        let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
+        let named = try context.image(image.path)
+        // What is wrong with the image is said before anything is asked of the host.
+        let inLayout: ResolvedImage? =
+            if case .layout(let reference) = named {
+                try ImageLayout.resolve(reference, platform: platform?.platform)
+            } else { nil }
         let (driver, warning) = try context.driver(driver, forNew: bundle.path)
         var options = Unpacking.Options()
         options.apply.keepDirlinks = keepDirlinks
@@ -98,17 +106,39 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
         if let bundleMode { options.bundleMode = bundleMode.mode }
         options.hostname = context.program.hostname
         options.writesMtree = try mtree || context.writesMtreeAlways()
-        let result = try Unpacking(
+        let unpacking = Unpacking(
             driver: driver, options: options, cancellation: context.cancellation, logger: context.logger,
-            progress: context.showProgress("unpacking")
-        ).unpack(resolved, into: bundle.path)
+            progress: context.showProgress("unpacking"))
+        let (result, resolved) =
+            switch named {
+            case .layout: (try inLayout.map { try unpacking.unpack($0, into: bundle.path) }, inLayout)
+            case .elsewhere(let source): try unpackElsewhere(source, unpacking, context)
+            }
+        guard let result, let resolved else { return }
         if let warning { context.logger.warning("\(warning)") }
         context.inform(
-            "unpacked \(reference) to \"\(bundle.path)\": \(result.layers) layers, \(result.layersInPlace) of them in place already",
+            "unpacked \(named) to \"\(bundle.path)\": \(result.layers) layers, \(result.layersInPlace) of them in place already",
             umoci: ["unpacking bundle ...", "unpack rootfs: \(bundle.path.appending("rootfs"))"]
                 + resolved.layers.dropFirst(result.layersInPlace).map { "unpack layer: \($0.digest)" }
                 + ["... done", "computing filesystem manifest ...", "... done"]
                 + ["unpacked image bundle: \(bundle.path)"])
+    }
+
+    private func unpackElsewhere(
+        _ source: TransportReference, _ unpacking: Unpacking, _ context: CommandContext
+    ) throws -> (Unpacking.Result?, ResolvedImage?) {
+        let transfer = try ImageTransfer(
+            of: source, platform: platform?.platform, cancellation: context.cancellation,
+            logger: context.logger, progress: context.showProgress("fetching"))
+        return try unpacking.unpack(
+            transfer, keepingIn: try context.openStoreIfPresent(of: [bundle.path]), into: bundle.path)
+    }
+}
+
+extension CommandContext {
+    /// What an image of the command line is. umoci knows layouts alone.
+    fileprivate func image(_ text: BytePath) throws -> TransportReference.Named {
+        program == .umoci ? .layout(try ImageReference.locating(text)) : try TransportReference.find(text)
     }
 }
 

@@ -14,6 +14,14 @@ struct Listing {
     /// Nil: no header, as where there is nothing but names.
     var header: [String]?
     var items: [Item]
+    /// What the table is cut to; nil for as long as it is.
+    var width: Int?
+
+    init(header: [String]?, items: [Item], width: Int? = nil) {
+        self.header = header
+        self.items = items
+        self.width = width
+    }
 
     func write(_ options: ListingOptions, to output: ResultWriter) throws(OutputError) {
         try write(options.format, isQuiet: options.quiet, to: output)
@@ -35,7 +43,7 @@ struct Listing {
             }
             var table = Table(header)
             for item in items { table.append(item.cells) }
-            try output.show(table.text)
+            try output.show(table.text(width: width))
         }
     }
 }

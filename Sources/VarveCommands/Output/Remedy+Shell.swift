@@ -74,6 +74,9 @@ extension VarveError.Remedy {
             "copy what is wanted of it from \(directory.shellWord), and remove it (varve snapshot rm \(name.shellOperand))"
 
         case .createLayout(let path): "make one with: varve init --layout \(path.shellWord)"
+        case .createLayoutOrName(let path, let image):
+            "make one with: varve init --layout \(path.shellWord) (varve takes an image from a registry by its whole name: \(BytePath(image).shellWord))"
+        case .pullImage(let source): "bring them with: varve pull \(BytePath(source).shellWord)"
         case .importImage(let source, let layout, let tag):
             "make one of it with: skopeo copy \(BytePath(source).shellWord) \(BytePath("oci:\(layout):\(tag)").shellWord), and then name it \(BytePath("\(layout):\(tag)").shellWord)"
         case .convertImage: "convert the image (skopeo copy --format oci)"

@@ -31,8 +31,7 @@ extension CommandContext {
         return (directoryDriver(), program == .umoci ? nil : text)
     }
 
-    /// For a bundle that is there. `auto` is the one that it shows to have been made with; a bundle of hooks shows
-    /// nothing.
+    /// For a bundle that is there. `auto` is the one that it shows to have been made with.
     func driver(_ choice: DriverArgument?, of bundle: BytePath) throws -> any StorageDriver {
         switch choice {
         case .btrfs: return BtrfsDriver(store: try openStore(of: [bundle]))
@@ -43,6 +42,7 @@ extension CommandContext {
         return switch try BundleKind.of(bundle) {
         case .btrfs, .copy: BtrfsDriver(store: try openStore(of: [bundle]))
         case .directory, .umoci: directoryDriver()
+        case .hooks: try hooksDriver()
         }
     }
 
@@ -56,13 +56,21 @@ extension CommandContext {
         environment.path("VARVE_HOOKS") ?? ConfigurationFile.directory(environment)?.appending("hooks.toml")
     }
 
-    private func hooksDriver() throws -> HooksDriver {
+    /// Nil if no hooks are configured.
+    func hooksDriverIfConfigured() throws -> HooksDriver? {
         guard let path = hooksPath(), let configuration = try HooksConfiguration.read(path) else {
+            return nil
+        }
+        return HooksDriver(configuration: configuration, logger: logger, onErrorOutput: passOn)
+    }
+
+    private func hooksDriver() throws -> HooksDriver {
+        guard let driver = try hooksDriverIfConfigured() else {
             let looked = hooksPath().map { "\"\($0)\" is not there" } ?? "neither VARVE_HOOKS nor HOME is set"
             throw VarveError(
                 .notFound,
                 "no hooks are configured: \(looked)", subject: hooksPath(), remedy: .configureHooks)
         }
-        return HooksDriver(configuration: configuration, logger: logger, onErrorOutput: passOn)
+        return driver
     }
 }

@@ -9,6 +9,8 @@ public struct StoredBundle: Sendable, Hashable, CustomStringConvertible {
     public var path: BytePath?
     /// The number of its subvolume.
     package var subvolumeID: UInt64
+    /// The tag of its image when it was unpacked or repacked last.
+    package var tag: String?
     /// The chain that it came from; nil for an image with no layers.
     public var chain: ChainName?
     /// The manifest of its image; nil where its `umoci.json` cannot be read.
@@ -60,6 +62,11 @@ extension SnapshotStore {
         return result.sorted { ($0.path ?? .empty) < ($1.path ?? .empty) }
     }
 
+    /// What would be freed if one of these bundles alone were deleted, in bytes on disk.
+    package func exclusiveBytes(of bundles: [StoredBundle]) throws -> [UInt64] {
+        try SpaceUsage(directory.fd).figures(of: bundles.map(\.subvolumeID)).figures.map(\.exclusive)
+    }
+
     private func bundle(
         _ id: UInt64, _ records: ChainRecords, _ names: [BytePath], from here: [BytePath]
     ) -> StoredBundle {
@@ -78,8 +85,10 @@ extension SnapshotStore {
         let manifest = metadata?.path.last?.digest
         var chain = records.current
         if case .chain(let name) = manifest.flatMap({ records.base(for: $0) }) { chain = name }
-        return StoredBundle(
+        var bundle = StoredBundle(
             path: path, subvolumeID: id, chain: chain, manifest: manifest, created: info.originTime)
+        bundle.tag = metadata?.path.first?.referenceName
+        return bundle
     }
 }
 

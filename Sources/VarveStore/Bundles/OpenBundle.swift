@@ -14,6 +14,8 @@ package enum BundleKind: String, Sendable {
     case umoci
     /// A chain in a store, of which it is no snapshot: a copy of a bundle of a store, as cp -a makes it.
     case copy
+    /// Programs that hooks.toml names: `umoci.json` says so.
+    case hooks
 
     /// Finds out what a bundle is by what lies in it. No store is needed for that.
     package static func of(_ bundle: BytePath) throws -> BundleKind {
@@ -49,8 +51,9 @@ struct OpenBundle {
                 return nil
             }
         }
-        manifest = try bytes.flatMap { try BundleMetadata(parsing: $0, of: file).path.last?.digest }
-        kind = try Self.kind(directory, manifest, path)
+        let metadata = try bytes.map { try BundleMetadata(parsing: $0, of: file) }
+        manifest = metadata?.path.last?.digest
+        kind = metadata?.isOfHooks == true ? .hooks : try Self.kind(directory, manifest, path)
     }
 
     /// The file system is the database: the record or mtree file of just the image that `umoci.json` names, or the
@@ -233,11 +236,19 @@ package enum BundleRemoval {
 
     /// - Parameters:
     ///   - cancellation: see `OpenBundle.remove`.
+    ///   - hooks: gives the programs that made a bundle; nil where there are none any more, and nobody is asked.
     ///   - store: opens the store, for a bundle that is a subvolume.
     package static func remove(
-        _ path: BytePath, cancellation: Cancellation = Cancellation(), store: () throws -> SnapshotStore
+        _ path: BytePath, cancellation: Cancellation = Cancellation(),
+        hooks: () throws -> HooksDriver? = { nil },
+        store: () throws -> SnapshotStore
     ) throws {
-        try FullFileSystem.naming(path, "delete") { try removeAny(path, cancellation, store: store) }
+        try FullFileSystem.naming(path, "delete") {
+            if let bundle = try? OpenBundle(path), bundle.kind == .hooks {
+                try hooks()?.prepareRemoval(of: path, cancellation: cancellation)
+            }
+            try removeAny(path, cancellation, store: store)
+        }
     }
 
     private static func removeAny(

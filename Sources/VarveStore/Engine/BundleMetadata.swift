@@ -30,6 +30,10 @@ package struct BundleMetadata: Sendable {
     package var path: [Descriptor]
     /// How the layers were applied, and the next one is made.
     package var apply: ApplyOptions
+    /// Whether programs made the bundle, which nothing else in it shows.
+    package var isOfHooks = false
+    private static let driverKey = "varve_driver"
+    private static let hooks = "hooks"
     /// Members that are not known here, as they were.
     private var json: JSONObject
 
@@ -107,6 +111,7 @@ package struct BundleMetadata: Sendable {
                 uids: try ranges("uid_mappings"), gids: try ranges("gid_mappings"),
                 isRootless: try flag("rootless", in: options)),
             refusesOddAttributes: try flag("varve_strict_xattrs", in: object))
+        isOfHooks = object[Self.driverKey]?.string == Self.hooks
     }
 
     package var encoded: [UInt8] {
@@ -116,6 +121,7 @@ package struct BundleMetadata: Sendable {
         object["from_descriptor_path"] = .object(origin)
         // The tree that a layer makes depends on it, so the next layer must be made the same way.
         object["varve_keep_dirlinks"] = apply.keepDirlinks ? true : nil
+        object[Self.driverKey] = isOfHooks ? .string(Self.hooks) : nil
         object["varve_strict_xattrs"] = apply.refusesOddAttributes ? true : nil
         return JSONValue.object(object).serialized() + [UInt8(ascii: "\n")]
     }

@@ -53,6 +53,17 @@ final class LayerStream {
         }
     }
 
+    /// Reads the layer to its end, and gives each entry of its archive.
+    func read(_ take: (TarEntry) throws -> Void) throws {
+        do {
+            let reader = TarReader(source)
+            while let entry = try reader.nextEntry() { try take(entry) }
+        } catch {
+            source.cancel()
+            throw explain(error)
+        }
+    }
+
     /// Names the layer where the error itself cannot.
     private func explain(_ error: any Error) -> any Error {
         switch error {

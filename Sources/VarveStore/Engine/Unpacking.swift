@@ -63,21 +63,44 @@ public struct Unpacking: Sendable {
     }
 
     /// Unpacks `image` so that `bundle` is a bundle of it. Layers that the driver has are not read.
-    package func unpack(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
+    ///
+    /// - Parameter fetch: brings the layers of an image whose layout need not hold them, and returns it. It is called only if one is needed.
+    package func unpack(
+        _ image: ResolvedImage, into bundle: BytePath, fetch: (() throws -> ResolvedImage)? = nil
+    ) throws -> Result {
         defer { omissions.tell() }
-        return try FullFileSystem.naming(bundle, "unpack to") { try unpackWhole(image, into: bundle) }
+        return try FullFileSystem.naming(bundle, "unpack to") {
+            try unpackWhole(image, into: bundle, fetch)
+        }
     }
 
-    private func unpackWhole(_ image: ResolvedImage, into bundle: BytePath) throws -> Result {
+    private func unpackWhole(
+        _ image: ResolvedImage, into bundle: BytePath, _ fetch: (() throws -> ResolvedImage)?
+    ) throws -> Result {
         try options.apply.owners.check()
-        let context = UnpackContext(
-            bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
-            options: options.apply, chains: options.chains, bundleMode: options.bundleMode,
-            cancellation: cancellation)
-        let transaction = try driver.beginUnpack(context)
+        typealias Begun = (context: UnpackContext, transaction: UnpackTransaction)
+        func begin(_ image: ResolvedImage) throws -> Begun {
+            let context = UnpackContext(
+                bundle: bundle, image: image, diffIDs: image.diffIDs, chainIDs: image.chainIDs,
+                options: options.apply, chains: options.chains, bundleMode: options.bundleMode,
+                cancellation: cancellation)
+            return (context, try driver.beginUnpack(context))
+        }
+        var image = image
+        var begun: Begun? = try begin(image)
+        if let fetch, let inPlace = begun?.transaction.unpack.layersInPlace,
+            image.layers.dropFirst(max(inPlace, 0)).contains(where: { !image.layout.holdsBlob($0.digest) })
+        {
+            // Nothing is held while the network is waited for: others may build the same.
+            begun = nil
+            image = try fetch()
+            begun = try begin(image)
+        }
+        guard let (context, transaction) = begun else { preconditionFailure("an unpack was begun") }
         let unpack = transaction.unpack
         try extract(image, transaction, context.archiveSizes)
-        let metadata = BundleMetadata(path: image.path, apply: options.apply)
+        var metadata = BundleMetadata(path: image.path, apply: options.apply)
+        metadata.isOfHooks = driver is HooksDriver
         if let warning = RuntimeConfig.warning(of: image.config) { omissions.logger?.warning("\(warning)") }
         let configuration = try Self.runtimeConfiguration(
             image.config, rootfs: try unpack.rootfs(), owners: options.apply.owners,

@@ -20,6 +20,8 @@ extension StoreCheck {
         var compared: Set<ChainName> = []
         for selection in images {
             try selection.forEach { image in
+                // Of an image whose layers were never fetched, there is nothing to compare with.
+                if image.isOutline, !image.layout.missingLayers(of: image.manifest).isEmpty { return }
                 for (keepsDirlinks, isStrict) in [(false, false), (true, false), (false, true), (true, true)]
                 {
                     try cancellation.check()

@@ -31,6 +31,9 @@ public struct GarbageCollection: Sendable {
         public var kept = 0
         /// What a dry run would free, in bytes on disk; nil where it was not asked.
         public var exclusiveBytes: UInt64?
+        /// What images came from that are no longer kept in the store's own layout, and the blobs that went with them.
+        package var images: [String] = []
+        package var blobs = CollectionReport()
         /// False if the space was waited for and has not all come back.
         public var isSpaceBack = true
         package init() {}
@@ -68,13 +71,18 @@ public struct GarbageCollection: Sendable {
     }
 
     private func collect(_ deleted: inout [UInt64]) throws -> Report {
+        let images = try PulledImages(of: store)
         let all = try store.chains.all().map { chain in
             Candidate(
                 chain: chain,
                 below: try PublicationRecord.read(from: chain.subvolume.fd, chain.name.path)?.below)
         }
         let users = try ChainUsers(of: store, besides: all.map(\.chain))
-        var kept = Set(all.filter { isKept($0.chain) || users.contains($0.chain) }.map(\.chain.name))
+        var kept = Set(
+            all.filter {
+                isKept($0.chain) || users.contains($0.chain)
+                    || images.keptChains.contains($0.chain.name.chainID)
+            }.map(\.chain.name))
         close(&kept, all)
         let unneeded = all.filter { !kept.contains($0.chain.name) }
         var report = Report()
@@ -86,6 +94,7 @@ public struct GarbageCollection: Sendable {
             report.refreshed = orphans.map(\.name)
             let ids = unneeded.map(\.chain.info.id) + orphans.map(\.id)
             report.exclusiveBytes = try SpaceUsage(store.directory.fd).exclusive(together: ids)
+            try images.collect(options, into: &report)
             return report
         }
         deleted = try collect(unneeded, all, &report)
@@ -95,6 +104,7 @@ public struct GarbageCollection: Sendable {
             report.refreshed.append(orphan.name)
         }
         store.removeUnusedTimes()
+        try images.collect(options, into: &report)
         return report
     }
 

@@ -53,6 +53,7 @@ public struct StoreCheck: Sendable {
             (StoreLayout.refreshed, store.refreshedDirectory.opened),
         ]
         places += try containerdDirectories()
+        if let images = try subdirectory(StoreLayout.images) { places.append((StoreLayout.images, images)) }
         for (path, directory) in places {
             let status = try attempt("look at", path) { () throws(Errno) in try directory.fd.status() }
             if status.uid != geteuid(), status.uid != 0 {
@@ -154,7 +155,9 @@ public struct StoreCheck: Sendable {
     }
 
     private func checkSnapshots(_ findings: inout [Finding]) throws {
-        for entry in try entries(of: store.snapshotsDirectory.opened, StoreLayout.snapshots) {
+        for entry in try entries(of: store.snapshotsDirectory.opened, StoreLayout.snapshots)
+        // On its way, by a command that runs just now, or swept the next time.
+        where !entry.name.hasPrefix(SnapshotStore.hiddenPrefix.bytes) {
             let path = StoreLayout.snapshots.appending(entry.name)
             let subvolume: SharedDescriptor
             switch try store.snapshotsDirectory.occupant(of: entry.name) {

@@ -8,18 +8,20 @@ import SystemPackage
 ///
 /// What it sweeps, each by its own function:
 /// * `sweepWork`: subvolumes in `work/`;
-/// * `sweepLocks`: files in `locks/`, and in `refreshed/` what a process was about to put there.
+/// * `sweepLocks`: files in `locks/`, and what a process was about to put into `refreshed/` and `snapshots/`.
 ///
 /// Opening a store sweeps nothing. The command and the façade sweep when they open one; a daemon sweeps when it starts.
 /// What nothing needs any more is another matter: `GarbageCollection`.
 package struct Sweeper: Sendable {
     private let work: WorkArea
     private let refreshed: SubvolumeDirectory
+    private let snapshots: SubvolumeDirectory
     private let logger: Logger
 
-    init(work: WorkArea, refreshed: SubvolumeDirectory, logger: Logger) {
+    init(work: WorkArea, refreshed: SubvolumeDirectory, snapshots: SubvolumeDirectory, logger: Logger) {
         self.work = work
         self.refreshed = refreshed
+        self.snapshots = snapshots
         self.logger = logger
     }
 
@@ -41,11 +43,15 @@ package struct Sweeper: Sendable {
 
     /// Locks that nobody holds: whoever dies with a lock leaves its file, and who gets it removes it by giving it back.
     /// A work subvolume may have been on its way into `refreshed/`, where it then has the name that it had in `work/`.
+    /// Beside the snapshots, one that is replaced, or about to replace one, has that name behind a dot.
     package func sweepLocks() {
         guard let names = try? work.locks.directory.fd.entries() else { return }
         for entry in names {
             guard let lock = try? work.locks.tryLock(entry.name) else { continue }
-            if let name = WorkArea.workName(ofLock: entry.name) { remove(name, in: refreshed) }
+            if let name = WorkArea.workName(ofLock: entry.name) {
+                remove(name, in: refreshed)
+                remove(SnapshotStore.hiddenPrefix.appendingBytes(name), in: snapshots)
+            }
             extendLifetime(lock)
         }
     }

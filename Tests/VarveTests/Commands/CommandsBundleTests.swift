@@ -116,7 +116,7 @@ struct Workshop: ~Copyable {
         for chain in shop.text("store", "ls", "-q").split(separator: "\n") {
             #expect(shop.text("store", "rm", BytePath(String(chain))) == "")
         }
-        #expect(shop.text("store", "ls") == "CHAIN CREATED STATE\n")
+        #expect(shop.text("store", "ls") == "CHAIN CREATED SIZE STATE IMAGES\n")
         #expect(shop.text("unpack", "--image", shop.image("changed"), shop.bundle("four")) == "")
         #expect(shop.text("diff", second, shop.bundle("four")) == "")
 

@@ -90,7 +90,9 @@ import VarveSystem
         case .saveAndRemoveSnapshot: .remove(or: nil)
         case .remove(or: nil): .remove(or: "another directory")
         case .remove: .createLayout(path)
-        case .createLayout: .copyImageAgain
+        case .createLayout: .createLayoutOrName(path, image: "docker://debian:12")
+        case .createLayoutOrName: .pullImage("docker://debian:12")
+        case .pullImage: .copyImageAgain
         case .copyImageAgain: .getImageAgain
         case .getImageAgain: .copyImage("copy it")
         case .copyImage: .replaceLayer("fetch it again")

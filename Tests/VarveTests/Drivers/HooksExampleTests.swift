@@ -176,7 +176,8 @@ import Testing
             # Nothing that counts.
             cat bin/sh > /dev/null; touch -a -d @77 bin/sh; chmod 644 etc/new; mkdir t; rmdir t
             """)
-        let diff = try run(world, "diff", "--driver", "hooks", world.bundle("one"))
+        // The bundle remembers who made it.
+        let diff = try run(world, "diff", world.bundle("one"))
         #expect(
             diff.text.split(separator: "\n").map(String.init) == [
                 "M .", "M bin", "D bin/bash", "M bin/zsh", "M data", "D data/kept", "A data/n", "D data/x",
@@ -186,13 +187,15 @@ import Testing
                 "A x/y/z",
             ])
         _ = try run(
-            world, "repack", "--driver", "hooks", "--image", world.layoutPath.appendingBytes(":changed"),
-            world.bundle("one"))
+            world, "repack", "--image", world.layoutPath.appendingBytes(":changed"), world.bundle("one"))
         _ = try unpack(world, "changed", "two")
         try expectSame(try world.open("one/rootfs"), try world.open("two/rootfs"))
         // And so does the driver of the product.
         try world.unpack("changed", "plain")
         try expectSame(try world.open("one/rootfs"), try world.open("plain/rootfs"))
+        // Its program unmounts it, and then it can be deleted.
+        _ = try run(world, "bundle", "rm", world.bundle("one"), world.bundle("two"))
+        #expect(try world.names(in: ".").filter { ["one", "two"].contains($0) } == [])
     }
 
     /// A layer that cannot be read: no bundle, no mount, nothing half-extracted that counts.

@@ -198,6 +198,19 @@ final class HookWorld {
         Case(
             description: "no configuration", hook: .runtimeConfig, body: "echo '{\"runtimeConfig\": 7}'",
             says: "the answer of \"PROGRAM\" is wrong: \"runtimeConfig\" must be the config.json to write"),
+        Case(
+            description: "what is no configuration", hook: .runtimeConfig,
+            body: "echo '{\"runtimeConfig\": {\"ociVersion\": \"1.0.2\"}}'",
+            says:
+                "the answer of \"PROGRAM\" is wrong: \"runtimeConfig\" is no runtime configuration: it has no \"root\" with a \"path\""
+        ),
+        Case(
+            description: "a configuration of a wrong process", hook: .runtimeConfig,
+            body:
+                "jq '.runtimeConfig.process.args = [1] | {runtimeConfig}'",
+            says:
+                "the answer of \"PROGRAM\" is wrong: \"runtimeConfig\" is no runtime configuration: the \"args\" of its \"process\" are no list of strings"
+        ),
     ])
     func unpack(_ test: Case) throws {
         let world = try HookWorld()
@@ -213,6 +226,23 @@ final class HookWorld {
         // Neither the bundle nor anything beside it is left, and nothing of the program runs.
         #expect(try world.names() == before)
         #expect(try running(world.path) == [])
+    }
+
+    @Test("A bundle whose program will not let it go stays; one that nobody has programs for goes")
+    func preRemove() throws {
+        let world = try HookWorld()
+        try world.setHooks([.postUnpack], settings: "", mode: 0o755, body: "cat > /dev/null; echo '{}'")
+        func run(_ words: BytePath...) -> CommandRun { varve(words, variables: world.variables) }
+        #expect(run("unpack", "--driver", "hooks", "--image", world.image, world.bundle).code == 0)
+        #expect(run("diff", world.bundle).code != 4)
+        try world.setHooks([.preRemove], settings: "", mode: 0o755, body: "echo busy >&2; exit 3")
+        let refused = run("bundle", "rm", world.bundle)
+        #expect(
+            refused.code == 6 && refused.errorText.contains("the hook bundle.pre-remove failed")
+                && refused.errorText.contains("busy"), "\(refused)")
+        #expect(try world.names().contains { $0.contains("bundle") })
+        try shell("rm \"$1/hooks.toml\"", world.path)
+        #expect(run("bundle", "rm", world.bundle).code == 0)
     }
 
     /// Layers that are extracted side by side have one limit together.

@@ -102,6 +102,15 @@ import VarveSystem
             },
             Failure("Images.tag(_:as:)", .usage, "no tag") { try await images.tag(image("a"), as: "no tag") },
             Failure("Images.removeTag(_:)", .notFound, "none") { try await images.removeTag(image("none")) },
+            Failure("Images.pull(_:as:platform:progress:)", .usage, "debian") {
+                try await images.pull("debian", as: image("a"))
+            },
+            Failure("Images.pull(_:as:platform:progress:)", .notFound, "oci-archive:/none") {
+                try await images.pull("oci-archive:/none", as: image("a"))
+            },
+            Failure("Images.push(_:to:platform:progress:)", .notFound, "none") {
+                try await images.push(image("none"), to: "oci-archive:/none")
+            },
             Failure("Images.tags(of:)", .notFound, none) { _ = try await images.tags(of: none) },
             Failure("Images.stat(_:platform:)", .usage, file.appendingBytes(":a")) {
                 _ = try await images.stat(file.appendingBytes(":a"))

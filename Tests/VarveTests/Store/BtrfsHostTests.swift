@@ -455,7 +455,7 @@ import Testing
             cd "$1"; mkdir aside; btrfs -q subvolume snapshot -r "chains/$2" "aside/$2"
             btrfs -q subvolume delete "chains/$2"; btrfs -q subvolume snapshot -r "aside/$2" "chains/$2"
             """, shop.store, BytePath(name))
-        let copied = shop.run("store", "ls")
+        let copied = shop.run("store", "ls", "--no-trunc")
         #expect(
             copied.text.contains("not used: it is not what was published under that name, but a copy ("),
             "\(copied)")
@@ -464,7 +464,7 @@ import Testing
             cd "$1"; btrfs -q subvolume delete "chains/$2"; btrfs -q send "aside/$2" | btrfs -q receive chains
             btrfs -q subvolume delete "aside/$2"; rmdir aside
             """, shop.store, BytePath(name))
-        let received = shop.run("store", "ls")
+        let received = shop.run("store", "ls", "--no-trunc")
         #expect(received.text.contains("but a copy that was received"), "\(received)")
         let json = shop.run("store", "ls", "--format", "json")
         #expect(json.code == 0 && json.text.contains("notUsed"))
@@ -526,7 +526,9 @@ import Testing
         try runSuccessfully(["cp", "-a", "\(shop.store)", "\(copy)"])
         // It is marked as what it is, and used by nobody.
         let reason = "it is no subvolume but a plain directory, as cp -a of a store makes it"
-        let (chains, snapshots) = (Self.run(copy, ["store", "ls"]), Self.run(copy, ["snapshot", "ls"]))
+        let (chains, snapshots) = (
+            Self.run(copy, ["store", "ls", "--no-trunc"]), Self.run(copy, ["snapshot", "ls", "--no-trunc"])
+        )
         #expect(
             chains.code == 0 && chains.text.contains("<none>") && chains.text.contains("not used: \(reason)"),
             "\(chains)")

@@ -62,7 +62,7 @@ package struct BtrfsHook: Sendable {
                 try BtrfsDriver(store: store).freeze(
                     RepackContext(bundle: bundle, cancellation: cancellation)
                 ).delta { try cancellation.check() }.requireAll().changes)
-        case .postRepack: return Self.object([:])
+        case .postRepack, .preRemove: return Self.object([:])
         }
     }
 

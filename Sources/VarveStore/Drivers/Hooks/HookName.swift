@@ -9,6 +9,7 @@ package enum HookName: String, Sendable, CaseIterable {
     case postUnpack = "unpack.ociv1.bundle.post-unpack"
     case deltaList = "repack.ociv1.delta-list"
     case postRepack = "repack.ociv1.bundle.post-repack"
+    case preRemove = "bundle.pre-remove"
 
     /// - Throws: `VarveError`, code `usage`, if there is no such hook.
     package init(named name: String) throws(VarveError) {
@@ -27,7 +28,7 @@ package enum HookName: String, Sendable, CaseIterable {
         // A line for each changed path, a few hundred bytes long at the most in practice.
         case .deltaList: 512 << 20
         case .trySkip, .extractTo, .runtimeConfig: 16 << 20
-        case .postExtract, .postUnpack, .postRepack: 1 << 20
+        case .postExtract, .postUnpack, .postRepack, .preRemove: 1 << 20
         }
     }
 }

@@ -45,7 +45,7 @@ struct HookRunner: Sendable {
         logger.debug("running the hook \(name.rawValue)")
         let outcome: SupervisedProgram.Outcome
         do {
-            outcome = try supervised.run(onErrorOutput: onErrorOutput) { try cancellation.check() }
+            outcome = try supervised.run(onErrorOutput: onErrorOutput, check: { try cancellation.check() })
         } catch let error as Errno {
             throw failure.error("\"\(program)\" cannot be run: \(error)", remedy: Self.correction)
         }

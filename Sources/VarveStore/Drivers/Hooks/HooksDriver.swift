@@ -2,7 +2,7 @@ import Glibc
 import VarveLayers
 package import Logging
 import VarveOCI
-import VarveSystem
+package import VarveSystem
 import SystemPackage
 
 /// Storage by programs of the user's, named in `hooks.toml`: see Docs/hooks.md.
@@ -24,6 +24,16 @@ package struct HooksDriver: StorageDriver {
 
     package func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
         try driverErrors { try HooksUnpack.begin(runner: runner, context: context) }
+    }
+
+    /// Tells the program that a bundle is about to be deleted, so that it unmounts what it has mounted there and gives back what it keeps for
+    /// the bundle.
+    package func prepareRemoval(of bundle: BytePath, cancellation: Cancellation) throws {
+        guard runner.has(.preRemove) else { return }
+        try requireOwnPath(of: bundle)
+        let request = try HookRequest(bundle: bundle, image: nil, tag: nil, options: ApplyOptions())
+        try runner.ask(
+            .preRemove, bundle: request.bundle, request.members, cancellation: cancellation)?.end()
     }
 
     package func freeze(_ context: RepackContext) throws -> any FrozenBundle {

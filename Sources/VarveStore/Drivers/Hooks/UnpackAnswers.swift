@@ -77,6 +77,36 @@ package struct RuntimeConfigAnswer {
         }
         self.configuration = configuration
         try answer.end()
+        if let fault = Self.fault(of: configuration) {
+            throw answer.failure.wrongAnswer("\"runtimeConfig\" is no runtime configuration: \(fault)")
+        }
+    }
+
+    /// What no runtime would take (runtime-spec config.md); nil if nothing is wrong with what is looked at.
+    private static func fault(of configuration: JSONObject) -> String? {
+        guard configuration["ociVersion"]?.string?.hasPrefix("1.") == true else {
+            return "it has no \"ociVersion\" 1"
+        }
+        guard configuration["root"]?.object?["path"]?.string?.isEmpty == false else {
+            return "it has no \"root\" with a \"path\""
+        }
+        if let process = configuration["process"] {
+            guard let process = process.object else { return "its \"process\" is not an object" }
+            guard process["cwd"]?.string?.hasPrefix("/") == true else {
+                return "the \"cwd\" of its \"process\" is no absolute path"
+            }
+            for key in ["args", "env"] {
+                guard let words = process[key], !words.isNull else { continue }
+                guard let words = words.array, words.allSatisfy({ $0.string != nil }) else {
+                    return "the \"\(key)\" of its \"process\" are no list of strings"
+                }
+            }
+        }
+        guard let mounts = configuration["mounts"], !mounts.isNull else { return nil }
+        guard let mounts = mounts.array,
+            mounts.allSatisfy({ $0.object?["destination"]?.string?.isEmpty == false })
+        else { return "its \"mounts\" are no list of mounts, each with a \"destination\"" }
+        return nil
     }
 }
 

@@ -1,0 +1,178 @@
+import VarveFormats
+package import VarveSystem
+private import SystemPackage
+
+/// What a layout knows of images that came from elsewhere: `images/` of a store. See Docs/on-disk-format.md, "Pulled images".
+extension ResolvedImage {
+    /// Whether its layers need not be there: it came from elsewhere, and has no tag.
+    package var isOutline: Bool {
+        path.first.map { $0.referenceName == nil && $0.annotation(ImageLayout.SourcedEntry.sourceKey) != nil } ?? false
+    }
+}
+
+extension ImageLayout {
+    /// An entry of `index.json` that says where its image came from.
+    package struct SourcedEntry: Sendable {
+        package var descriptor: Descriptor
+        /// As containers-transports(5) names it.
+        package var source: String
+        /// When it was last asked for; nil where that cannot be read.
+        package var used: Timestamp?
+        /// Nil: its layers need not be there.
+        package var tag: String?
+
+        init?(_ entry: JSONValue) {
+            guard let descriptor = try? Descriptor(entry, of: ""),
+                let source = descriptor.annotation(Self.sourceKey)
+            else { return nil }
+            self.descriptor = descriptor
+            self.source = source
+            used = descriptor.annotation(Self.usedKey).flatMap(RFC3339.parse)
+            tag = descriptor.referenceName
+        }
+
+        static let sourceKey = "varve.source"
+        static let usedKey = "varve.used"
+    }
+
+    /// The images that came from elsewhere.
+    package func sourcedEntries() throws(OCIError) -> [SourcedEntry] {
+        try index().entries.compactMap { SourcedEntry($0) }
+    }
+
+    /// Writes down that images came from `source`. Those without a tag that came from there before make room.
+    ///
+    /// - Parameters:
+    ///   - images: of which manifest and configuration are there.
+    ///   - tagged: an image whose blobs are all there, and its tag; nil for none.
+    ///   - used: when it was asked for.
+    package func note(
+        _ images: [Descriptor], tagged: (image: Descriptor, tag: String)? = nil, from source: String,
+        used: Timestamp
+    ) throws(OCIError) {
+        func noted(_ image: Descriptor) -> Descriptor {
+            image.annotated(Descriptor.referenceNameKey, nil).annotated(SourcedEntry.sourceKey, source)
+                .annotated(SourcedEntry.usedKey, RFC3339.format(used))
+        }
+        if let tagged { try ImageReference.checkTag(tagged.tag) }
+        try updateIndex { (index) throws(OCIError) in
+            index.entries.removeAll { entry in
+                SourcedEntry(entry).map { $0.source == source && $0.tag == nil } ?? false
+            }
+            index.entries += images.map { .object(noted($0).json) }
+            if let tagged { index.tag(tagged.tag, noted(tagged.image)) }
+        }
+    }
+
+    /// What of the image, or of the images, that a descriptor leads to the layout does not hold.
+    package func missingBlobs(below descriptor: Descriptor) throws(OCIError) -> [Descriptor] {
+        guard holdsBlob(descriptor.digest) else { return [descriptor] }
+        if MediaType.isIndex(descriptor.mediaType) {
+            var missing: [Descriptor] = []
+            let index = try ImageIndex(try readDocument(descriptor), of: describe(descriptor))
+            for entry in index.entries.prefix(Self.imageLimit) {
+                let entry = try Descriptor(entry, of: describe(descriptor))
+                // One level is what there is; deeper ones are copied or not by whoever copies.
+                if MediaType.isIndex(entry.mediaType) {
+                    if !holdsBlob(entry.digest) { missing.append(entry) }
+                } else {
+                    missing += try missingBlobs(below: entry)
+                }
+            }
+            return missing
+        }
+        guard MediaType.isManifest(descriptor.mediaType) else { return [] }
+        let manifest = try ImageManifest(try readDocument(descriptor), of: describe(descriptor))
+        return missingLayers(of: manifest) + (holdsBlob(manifest.config.digest) ? [] : [manifest.config])
+    }
+
+    /// Images of one index that are looked at.
+    private static let imageLimit = 1000
+
+    /// The layers of a manifest whose blobs the layout does not hold. What may not be distributed does not count.
+    package func missingLayers(of manifest: ImageManifest) -> [Descriptor] {
+        manifest.layers.filter { layer in
+            (try? LayerMediaType(layer.mediaType))?.isNondistributable != true && !holdsBlob(layer.digest)
+        }
+    }
+
+    /// Throws unless the layers of an image that is to get a tag are there, in a layout that has images without them: nothing leads by name
+    /// to an image that is not whole.
+    func requireWhole(_ descriptor: Descriptor, for index: ImageIndex) throws(OCIError) {
+        let partial = index.entries.compactMap { SourcedEntry($0) }.filter { $0.tag == nil }
+        guard !partial.isEmpty, MediaType.isManifest(descriptor.mediaType),
+            let document = try? readDocument(descriptor),
+            let manifest = try? ImageManifest(document, of: describe(descriptor))
+        else { return }
+        let missing = missingLayers(of: manifest)
+        guard let first = missing.first else { return }
+        let source = partial.first { entry in
+            guard let document = try? readDocument(entry.descriptor),
+                let below = try? ImageManifest(document, of: "")
+            else { return false }
+            return below.layers.contains { $0.digest == first.digest }
+        }?.source
+        throw OCIError(
+            .notFound,
+            "the image layout \(path) lacks \(missing.count) of the \(manifest.layers.count) layers of the image, which were never fetched",
+            subject: BytePath("\(first.digest)"), remedy: source.map { .pullImage($0) } ?? .copyImageAgain)
+    }
+
+    /// Stores bytes as they are, and returns their descriptor.
+    package func put(_ bytes: [UInt8], mediaType: String, platform: Platform? = nil) throws(OCIError)
+        -> Descriptor
+    {
+        let writer = try BlobWriter(self)
+        try writer.write(bytes)
+        try writer.finish()
+        guard let blob = writer.blob else { preconditionFailure("a finished writer has a blob") }
+        return Descriptor(
+            mediaType: mediaType, digest: blob.digest, size: blob.size, platform: platform)
+    }
+
+    /// Copies a blob of another layout. Nothing is read that is here already and right.
+    ///
+    /// - Parameter onRead: gets the number of bytes that were read, and throws to give up.
+    /// - Throws: `invalidInput` if its content is not what the descriptor says.
+    package func adopt(
+        _ descriptor: Descriptor, from other: ImageLayout, onRead: (Int) throws -> Void
+    ) throws {
+        let presence: Presence
+        do throws(Errno) { presence = try hold(descriptor) } catch {
+            throw OCIError.io("store the blob", blobPath(descriptor.digest), error)
+        }
+        if presence == .held { return }
+        let file = try other.openBlob(descriptor)
+        let writer = try BlobWriter(self, algorithm: descriptor.digest.algorithm)
+        try unsafe withUnsafeTemporaryAllocation(byteCount: 1 << 18, alignment: 4096) { buffer in
+            while true {
+                let filled: Int
+                do throws(Errno) { filled = try unsafe file.fd.readFull(into: buffer) } catch {
+                    throw OCIError.io("read", other.blobPath(descriptor.digest), error)
+                }
+                if filled == 0 { break }
+                try unsafe writer.write(UnsafeRawBufferPointer(rebasing: buffer[..<filled]))
+                try onRead(filled)
+            }
+        }
+        try writer.finish()
+        guard writer.blob?.digest == descriptor.digest else {
+            throw OCIError.invalid(
+                "the blob \(descriptor.digest) is damaged: its content has another digest",
+                subject: BytePath("\(descriptor.digest)"), remedy: .copyImageAgain)
+        }
+    }
+
+    /// Makes this layout, which is nobody else's yet, share blobs of another one, so that whoever copies into it finds them there. Those that
+    /// cannot be shared are left out.
+    package func share(_ blobs: [Descriptor], of other: ImageLayout) throws(OCIError) {
+        for blob in blobs {
+            guard (try? other.hold(blob)) == .held,
+                let from = try? other.openBlobFolder(blob.digest.algorithm, for: .reading),
+                let to = try? makeBlobFolder(blob.digest.algorithm)
+            else { continue }
+            let name = BytePath(blob.digest.hex)
+            try? from.fd.link(name, to: to.fd, name)
+        }
+    }
+}

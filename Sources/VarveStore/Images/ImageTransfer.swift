@@ -1,0 +1,273 @@
+import Glibc
+package import Logging
+import Synchronization
+import VarveFormats
+import VarveLayers
+package import VarveOCI
+package import VarveSystem
+import SystemPackage
+
+/// An image on its way from where another tool keeps it, by skopeo.
+///
+/// Manifest and configuration come first. They say which layers the image has, and so whether they are needed at all. Each of them, and each
+/// blob that is copied, is kept only if it has the digest that it should.
+package final class ImageTransfer {
+    let source: TransportReference
+    private let platform: Platform?
+    private let skopeo: Skopeo
+    let cancellation: Cancellation
+    private let progress: ProgressHandler
+
+    /// - Parameter platform: which image of several; nil for that of this host.
+    package init(
+        of source: TransportReference, platform: Platform? = nil, cancellation: Cancellation = Cancellation(),
+        logger: Logger, progress: @escaping ProgressHandler = { _ in }
+    ) throws {
+        self.source = source
+        self.platform = platform
+        self.cancellation = cancellation
+        self.progress = progress
+        skopeo = try Skopeo(platform: platform, cancellation: cancellation, logger: logger)
+    }
+
+    /// What is known of an image before any layer of it is read.
+    package struct Outline {
+        package var descriptor: Descriptor
+        package var manifest: ImageManifest
+        package var config: ImageConfig
+        fileprivate var manifestBytes: [UInt8]
+        fileprivate var configBytes: [UInt8]
+        /// The image by its digest, where its place finds it so: what the name means may change meanwhile.
+        fileprivate var pinned: TransportReference?
+    }
+
+    // MARK: Manifest and configuration
+
+    /// Reads manifest and configuration.
+    ///
+    /// - Parameter known: documents that it holds are not asked for.
+    /// - Returns: nil where that would cost as much as the image, or names one only together with the image.
+    package func outline(known: ImageLayout?) throws -> Outline? {
+        // A daemon writes out the whole image for each question.
+        if source.transport == .dockerDaemon { return nil }
+        var bytes = try skopeo.manifest(of: source)
+        var document = try Self.parse(bytes, source)
+        var type = try Self.mediaType(of: document, source)
+        try check(bytes, source.digest)
+        var descriptor = Descriptor(mediaType: type, digest: Digest(of: bytes), size: Int64(bytes.count))
+        var pinned = source.pinned(to: descriptor.digest)
+        if MediaType.isIndex(type) {
+            guard pinned != nil else { return nil }
+            descriptor = try choose(ImageIndex(document, of: "\"\(source)\""))
+            let chosen = source.pinned(to: descriptor.digest)
+            pinned = chosen
+            if let held = try? known?.readBlob(descriptor) {
+                bytes = held
+            } else {
+                bytes = try skopeo.manifest(of: chosen ?? source)
+                try check(bytes, descriptor.digest)
+            }
+            document = try Self.parse(bytes, source)
+            type = try Self.mediaType(of: document, source)
+        }
+        let manifest = try ImageManifest(document, of: "the manifest of \"\(source)\"")
+        guard MediaType.isConfig(manifest.config.mediaType) else {
+            throw VarveError(
+                .invalidInput, "\"\(source)\" is an artifact, not a container image",
+                subject: BytePath(source.description))
+        }
+        let configBytes: [UInt8]
+        if let held = try? known?.readBlob(manifest.config) {
+            configBytes = held
+        } else {
+            configBytes = try skopeo.configuration(of: pinned ?? source)
+            try check(configBytes, manifest.config.digest)
+        }
+        let config = try ImageConfig(
+            try Self.parse(configBytes, source), of: "the configuration of \"\(source)\"")
+        guard config.diffIDs.count == manifest.layers.count else {
+            throw VarveError(
+                .invalidInput,
+                "the manifest of \"\(source)\" has \(manifest.layers.count) layers, but its configuration has \(config.diffIDs.count) \"diff_ids\"; the two must be equal",
+                subject: BytePath(source.description))
+        }
+        return Outline(
+            descriptor: descriptor, manifest: manifest, config: config, manifestBytes: bytes,
+            configBytes: configBytes, pinned: pinned)
+    }
+
+    private func check(_ bytes: [UInt8], _ digest: Digest?) throws {
+        guard let digest, Digest(of: bytes, algorithm: digest.algorithm) != digest else { return }
+        throw VarveError(
+            .invalidInput, "what \"\(source)\" gives for the digest \(digest) has another one",
+            subject: BytePath("\(digest)"), remedy: .tryAgain)
+    }
+
+    private static func parse(_ bytes: [UInt8], _ source: TransportReference) throws -> JSONValue {
+        do throws(JSONSyntaxError) { return try JSONValue(parsing: bytes) } catch {
+            throw VarveError(
+                .invalidInput,
+                "the manifest or the configuration of \"\(source)\" is not valid JSON: \(error)",
+                subject: BytePath(source.description))
+        }
+    }
+
+    /// OCI documents need not say what they are.
+    private static func mediaType(of document: JSONValue, _ source: TransportReference) throws -> String {
+        if let type = document.object?["mediaType"]?.string, !type.isEmpty { return type }
+        return document.object?["manifests"] == nil ? MediaType.ociManifest : MediaType.ociIndex
+    }
+
+    private func choose(_ index: ImageIndex) throws -> Descriptor {
+        let wanted = platform ?? .host
+        let images = index.entries.compactMap { try? Descriptor($0, of: "\"\(source)\"") }.filter {
+            MediaType.isManifest($0.mediaType) && $0.platform != nil
+        }
+        var best: (distance: Int, image: Descriptor)?
+        for image in images {
+            guard let distance = image.platform?.distance(from: wanted),
+                best.map({ distance < $0.distance }) ?? true
+            else { continue }
+            best = (distance, image)
+        }
+        if let best { return best.image }
+        let found = Set(images.compactMap { $0.platform?.description }).subtracting(["unknown/unknown"])
+        throw VarveError(
+            .notFound,
+            "\"\(source)\" has no image for \(wanted): it has "
+                + (found.isEmpty
+                    ? "none"
+                    : found.sorted().prefix(20).map { BytePath.excerpt($0.utf8) }.joined(separator: ", ")),
+            subject: BytePath("\(wanted)"), remedy: .choosePlatform)
+    }
+
+    // MARK: Layers
+
+    /// Brings the whole image into a layout.
+    ///
+    /// - Parameters:
+    ///   - tag: the tag that it gets there; nil for none: it then stands in the layout as one that came from here.
+    ///   - outline: what is known of it; the image must be that one.
+    package func copy(into layout: ImageLayout, tag: String?, _ outline: Outline?) throws -> ResolvedImage {
+        let place = try TransferPlace(near: layout, cancellation: cancellation)
+        let fetched = try fetch(into: place, sharing: layout, outline)
+        return try layout.change { layout in
+            for blob in fetched.layers + [fetched.manifest.config, fetched.manifestDescriptor] {
+                try layout.adopt(blob, from: fetched.layout) { _ in try cancellation.check() }
+            }
+            let image = fetched.manifestDescriptor.annotated(Descriptor.referenceNameKey, nil)
+            var untagged = tag == nil ? [image] : []
+            if let outline, outline.descriptor.digest != image.digest {
+                // In another form than there: what is there is kept too, so that it is known when it is seen again.
+                untagged.append(try put(outline, into: layout))
+            }
+            try layout.note(
+                untagged, tagged: tag.map { (image, $0) }, from: source.description, used: .now())
+            return try layout.image(at: [image])
+        }
+    }
+
+    /// Brings the whole image to a place of its own.
+    package func copy(into place: TransferPlace, _ outline: Outline?) throws -> ResolvedImage {
+        try fetch(into: place, sharing: nil, outline)
+    }
+
+    /// Puts what is known of an image into a layout, where it can be found again.
+    package func keep(_ outline: Outline, in layout: ImageLayout) throws -> ResolvedImage {
+        let image = try put(outline, into: layout)
+        let known = try layout.sourcedEntries().filter { $0.source == source.description && $0.tag == nil }
+        // What it was converted to when its layers were fetched stays beside it.
+        let others = known.contains { $0.descriptor.digest == image.digest } ? known.map(\.descriptor) : []
+        try layout.note(
+            others.filter { $0.digest != image.digest } + [image], from: source.description, used: .now())
+        return try layout.image(at: [image])
+    }
+
+    private func put(_ outline: Outline, into layout: ImageLayout) throws -> Descriptor {
+        _ = try layout.put(outline.configBytes, mediaType: outline.manifest.config.mediaType)
+        _ = try layout.put(outline.manifestBytes, mediaType: outline.descriptor.mediaType)
+        return outline.descriptor
+    }
+
+    private func fetch(
+        into place: TransferPlace, sharing layout: ImageLayout?, _ outline: Outline?
+    ) throws -> ResolvedImage {
+        var planned = Int64.max
+        if let outline {
+            let layers = outline.manifest.layers
+            if let layout { try place.layout.share(layers, of: layout) }
+            let left = layers.filter { !place.layout.holdsBlob($0.digest) }
+            planned = left.reduce(Int64(0)) { $0 + $1.size }
+            progress(
+                .planned(layersInPlace: layers.count - left.count, layers: layers.count, bytes: planned))
+        }
+        let before = place.bytes()
+        try skopeo.copy(
+            [BytePath((outline?.pinned ?? source).description), place.reference], "fetch", source
+        ) { _ in progress(.read(bytes: max(0, min(place.bytes() - before, planned)))) }
+        let image = try ImageLayout.resolve(
+            ImageReference(path: place.layout.path, tag: TransferPlace.tag), platform: platform,
+            cancellation: cancellation)
+        guard outline.map({ $0.config.diffIDs == image.diffIDs }) ?? true else {
+            throw VarveError(
+                .invalidInput, "\"\(source)\" has other layers than its configuration says",
+                subject: BytePath(source.description), remedy: .tryAgain)
+        }
+        return image
+    }
+}
+
+/// A directory in which an image arrives: a layout that nobody else sees. It goes with this value.
+package final class TransferPlace {
+    static let tag = "image"
+    private static let layoutName: BytePath = "layout"
+    private let work: WorkDirectory
+    package let layout: ImageLayout
+
+    /// - Parameter layout: that the image is to be in. The place is beside its blobs where nobody else can get at it, so that those that are there
+    ///   can be shared; else where temporary files are.
+    package init(near layout: ImageLayout?, cancellation: Cancellation) throws {
+        let beside = layout.flatMap { layout in (try? Self.own(layout.path)) ?? nil }
+        let parent = try beside ?? Self.temporary()
+        let made = try WorkDirectory(
+            in: parent, path: layout?.path ?? "the image", cancellation: cancellation)
+        let path = try attempt("find the path of", "a work directory") { () throws(Errno) in
+            try made.opened.fd.path()
+        }
+        work = made
+        self.layout = try ImageLayout.create(at: path.appending(Self.layoutName))
+    }
+
+    /// skopeo goes to it by its path, so nobody else may change what that leads to; and to skopeo, a colon ends a path.
+    private static func own(_ path: BytePath) throws -> SharedDescriptor? {
+        let opened = SharedDescriptor(try Place.ownDirectory(path))
+        return try opened.fd.path().bytes.contains(UInt8(ascii: ":")) ? nil : opened
+    }
+
+    private static func temporary() throws -> SharedDescriptor {
+        let named = unsafe getenv("TMPDIR").flatMap { unsafe BytePath(String(cString: $0)) }
+        let place = named.flatMap { $0.isAbsolute && !$0.bytes.contains(UInt8(ascii: ":")) ? $0 : nil }
+        do throws(PlaceError) {
+            return SharedDescriptor(try Place.directory(place ?? "/var/tmp", .own))
+        } catch {
+            throw VarveError(error, "use the directory", place ?? "/var/tmp")
+        }
+    }
+
+    /// The layout as skopeo names it.
+    var reference: BytePath {
+        BytePath("oci:").appendingBytes(layout.path).appendingBytes(BytePath(":" + Self.tag))
+    }
+
+    /// Bytes of the files that have arrived, and of those that are arriving.
+    func bytes() -> Int64 {
+        var total: Int64 = 0
+        for folder in [Self.layoutName, Self.layoutName.appending("blobs/sha256")] {
+            guard let opened = try? work.opened.fd.openDirectory(folder) else { continue }
+            for entry in (try? opened.fd.entries()) ?? [] where entry.type != .directory {
+                total += (try? opened.fd.status(of: entry.name).size) ?? 0
+            }
+        }
+        return total
+    }
+}

@@ -1,0 +1,180 @@
+import Glibc
+import Logging
+import VarveFormats
+import VarveOCI
+import VarveSystem
+import SystemPackage
+
+/// skopeo(1), which reaches images where other tools keep them, with its own authentication and configuration.
+///
+/// It runs supervised: nothing of it is left when a call returns, however it ends. What it says is shown to a person only as one sentence,
+/// escaped and cut.
+struct Skopeo: Sendable {
+    private let program: BytePath
+    private let platform: Platform?
+    private let cancellation: Cancellation
+    private let logger: Logger
+
+    /// Bytes of what it says that an error may hold.
+    private static let wordsLimit = 1000
+    /// As long as a person has patience: whoever waits can end it.
+    private static let timeLimit = Duration.seconds(Int64(1) << 31)
+
+    /// - Parameter platform: which image of several is meant; nil for that of this host.
+    /// - Throws: `unsupported` if it is not there, or somebody else could have changed it.
+    init(platform: Platform?, cancellation: Cancellation, logger: Logger) throws(VarveError) {
+        do throws(PlaceError) {
+            program = try SupervisedProgram.ownProgram("skopeo")
+        } catch {
+            guard error.errno == .noSuchFileOrDirectory else {
+                throw VarveError(error, "skopeo is not run")
+            }
+            throw VarveError(
+                .unsupported, "skopeo is not there, which reaches images in registries and archives",
+                subject: "skopeo", remedy: .install("skopeo"))
+        }
+        self.platform = platform
+        self.cancellation = cancellation
+        self.logger = logger
+    }
+
+    /// The manifest of an image, or the list of those of several, byte for byte.
+    func manifest(of image: TransportReference) throws -> [UInt8] {
+        try run(["inspect", "--raw", BytePath(image.description)], "read", image)
+    }
+
+    /// The configuration of an image, byte for byte.
+    func configuration(of image: TransportReference) throws -> [UInt8] {
+        try run(["inspect", "--config", "--raw", BytePath(image.description)], "read", image)
+    }
+
+    /// Copies an image.
+    ///
+    /// - Parameters:
+    ///   - doing: what for, as it reads on from "cannot".
+    ///   - check: called about 20 times a second with the number of the process; what it throws ends the copy.
+    func copy(
+        _ arguments: [BytePath], _ doing: String, _ image: TransportReference,
+        check: (Int32) throws -> Void
+    ) throws {
+        _ = try run(["copy"] + arguments, doing, image, check: check)
+    }
+
+    private var platformOptions: [BytePath] {
+        guard let platform else { return [] }
+        var options = ["--override-os", platform.os, "--override-arch", platform.architecture]
+        if let variant = platform.variant { options += ["--override-variant", variant] }
+        return options.map { BytePath($0) }
+    }
+
+    private func run(
+        _ arguments: [BytePath], _ doing: String, _ image: TransportReference,
+        check: (Int32) throws -> Void = { _ in }
+    ) throws -> [UInt8] {
+        let supervised = SupervisedProgram(
+            arguments: [program] + platformOptions + arguments, input: [],
+            outputLimit: ImageLayout.documentLimit, timeLimit: Self.timeLimit)
+        logger.debug("running skopeo \(arguments.map(\.description).joined(separator: " "))")
+        var words = LastWords()
+        let outcome: SupervisedProgram.Outcome
+        do {
+            outcome = try supervised.run(
+                onErrorOutput: { words.add($0) }, whileRunning: check,
+                check: { try cancellation.check() })
+        } catch let error as Errno {
+            throw VarveError.system("run", program, error)
+        }
+        let subject = BytePath(image.description)
+        switch outcome.ending {
+        case .exited(status: 0): return outcome.output
+        case .flooded:
+            throw VarveError(
+                .invalidInput,
+                "the manifest or the configuration of \"\(image)\" has more than the \(ImageLayout.documentLimit) bytes that are read of it",
+                subject: subject)
+        case .killed(let signal):
+            throw VarveError(
+                .failed, "cannot \(doing) \"\(image)\": skopeo was killed by signal \(signal)",
+                subject: subject)
+        case .exited, .timedOut:
+            // Nobody is helped by the name twice.
+            let said = words.sentence.withoutPrefix("Error parsing image name \"\(image)\": ")
+            let kind = Self.kind(said)
+            throw VarveError(
+                kind.code,
+                "cannot \(doing) \"\(image)\": \(BytePath.excerpt(said.utf8, limit: Self.wordsLimit))",
+                subject: subject, remedy: kind.needsLogin ? Self.login(image) : nil)
+        }
+    }
+
+    private static func login(_ image: TransportReference) -> VarveError.Remedy? {
+        image.host.map { .follow("log in first, such as with: skopeo login \(BytePath($0).shellWord)") }
+    }
+
+    /// What kind of error its words tell of. It has one exit status for all.
+    private static func kind(_ words: String) -> (code: VarveError.Code, needsLogin: Bool) {
+        let text = words.lowercased()
+        func says(_ parts: String...) -> Bool { parts.contains { text.contains($0) } }
+        if says("no space left", "disk quota exceeded") { return (.noSpace, false) }
+        if says(
+            "unauthorized", "authentication required", "access to the resource is denied", "invalid username")
+        {
+            return (.failed, true)
+        }
+        if says(
+            "manifest unknown", "name unknown", "no such file or directory", "does not resolve to an image",
+            "no such image", "not found", "no descriptor found", "repository name not known")
+        {
+            return (.notFound, false)
+        }
+        if says(
+            "digest did not match", "does not match", "invalid character", "unexpected eof",
+            "parsing manifest")
+        {
+            return (.invalidInput, false)
+        }
+        return (.failed, false)
+    }
+}
+
+/// What skopeo says last: its error.
+private struct LastWords {
+    private var line: [UInt8] = []
+    private static let limit = 16 << 10
+
+    mutating func add(_ bytes: [UInt8]) {
+        let words = bytes.filter { $0 != UInt8(ascii: "\n") && $0 != UInt8(ascii: "\r") }
+        if words.contains(where: { $0 != 0x20 && $0 != 0x09 }) { line = Array(words.prefix(Self.limit)) }
+    }
+
+    /// Without what its log puts around it: `time="…" level=fatal msg="…"`.
+    var sentence: String {
+        let text = String(decoding: line, as: UTF8.self)
+        guard text.hasPrefix("time="), let start = text.firstRange(of: " msg=\"") else {
+            return text.isEmpty ? "skopeo failed and said nothing" : text
+        }
+        // As Go quotes it (strconv.Quote); what is not a character stays escaped.
+        var result = ""
+        var isEscaped = false
+        for character in text[start.upperBound...] {
+            if isEscaped {
+                if character != "\"", character != "\\" { result.append("\\") }
+                result.append(character)
+                isEscaped = false
+            } else if character == "\\" {
+                isEscaped = true
+            } else if character == "\"" {
+                break
+            } else {
+                result.append(character)
+            }
+        }
+        return result
+    }
+}
+
+extension String {
+    fileprivate func withoutPrefix(_ prefix: String) -> String {
+        hasPrefix(prefix) ? String(dropFirst(prefix.count)) : self
+    }
+}
