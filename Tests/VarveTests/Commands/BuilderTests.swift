@@ -1,0 +1,179 @@
+import Glibc
+import SystemPackage
+import TestSupport
+import Testing
+import VarveOCI
+import VarveSystem
+
+@testable import VarveCommands
+
+/// Docs/examples/build: a builder over the command alone, with a Debian in a registry.
+@Suite struct BuilderTests {
+    /// A store, a registry with a Debian that has a compiler in it, and a file of stages.
+    private final class Site {
+        let volume: LoopVolume
+        let registry: Registry
+        var path: BytePath { volume.path }
+
+        init() throws {
+            volume = try LoopVolume(size: 4 << 30)
+            registry = try Registry()
+            let varve = try builtProgram("varve")
+            try runSuccessfully(
+                ["env"] + registry.variables + [
+                    "VARVE_STORE=\(volume.path)/store", "bash", "-ec",
+                    """
+                    cd "$1"; varve=$2; mkdir site; cp "$3"/* site/
+                    "$varve" store init
+                    mmdebstrap --quiet --variant=essential --include=tcc,libc6-dev bookworm base.tar >&2
+                    (cd site && apt-get --quiet=2 download hello && mv hello_*.deb hello.deb)
+                    "$varve" init --layout base; "$varve" new --image base:x
+                    "$varve" raw add-layer --image base:x --compress none base.tar; rm base.tar
+                    "$varve" config --image base:x --config.env PATH=/usr/sbin:/usr/bin:/sbin:/bin
+                    "$varve" push base:x "docker://$4/debian:12"; rm -r base
+                    cat > site/build.toml <<END
+                    [debian]
+                    from = "docker://$4/debian:12"
+                    copy = [["hello.deb", "/hello.deb"]]
+                    run = ["dpkg -i /hello.deb && rm /hello.deb", "hello > /greeting"]
+                    config = { cmd = ["cat", "/greeting"], label = ["title=debian"] }
+
+                    [compiled]
+                    from = "docker://$4/debian:12"
+                    build_only = true
+                    copy = [["hello.c", "/src/hello.c"]]
+                    run = ["tcc -static -o /program /src/hello.c"]
+
+                    [program]
+                    copy = [["stage:compiled:/program", "/program"]]
+                    config = { entrypoint = "/program" }
+
+                    [both]
+                    from = "stage:debian"
+                    copy = [["stage:compiled:/program", "/usr/bin/program"]]
+                    run = ["program > /said"]
+                    END
+                    """, "bash", "\(volume.path)", varve, repositoryFile("Docs/examples/build"),
+                    registry.host,
+                ])
+        }
+
+        private func words(_ layout: String) throws -> [String] {
+            ["env"] + registry.variables + [
+                "VARVE_STORE=\(path)/store", "VARVE=\(try builtProgram("varve"))",
+                "PYTHONDONTWRITEBYTECODE=1",
+                "python3", "\(path)/site/build.py", "\(path)/site/build.toml", "\(path)/\(layout)",
+            ]
+        }
+
+        /// The lines that a build prints: a line for each step that is made.
+        func build(_ layout: String = "out") throws -> [String] {
+            try runSuccessfully(try words(layout)).outputText.split(separator: "\n").map(String.init)
+        }
+
+        func start(_ layout: String, output: String) throws -> pid_t {
+            try startProgram(["/usr/bin/env"] + (try words(layout)).dropFirst(), output: output)
+        }
+
+        func varve(_ words: String...) throws -> String {
+            try runSuccessfully(["env", "VARVE_STORE=\(path)/store", try builtProgram("varve")] + words)
+                .outputText
+        }
+
+        func bundles() throws -> [String] {
+            try varve("bundle", "ls", "-q").split(separator: "\n").map(String.init)
+        }
+    }
+
+    @Test(
+        "Three images are built, run, and built again from the cache; a change runs what lies above it, and no more"
+    )
+    func cache() throws {
+        let site = try Site()
+        let first = try site.build()
+        let remote = "docker://\(site.registry.host)/debian:12"
+        let steps = [
+            "debian 1: copy", "debian 2: run", "debian 3: run", "debian 4: config", "compiled 1: copy",
+            "compiled 2: run", "an empty image", "program 1: copy", "program 2: config", "both 1: copy",
+            "both 2: run",
+        ]
+        #expect(first.filter { $0 != remote } == steps, "\(first)")
+        #expect(try site.bundles() == [])
+        for (tag, command, says) in [
+            ("debian", "cat /greeting", "Hello, world!\n"), ("program", "/program", "hello\n"),
+            ("both", "cat /said", "hello\n"),
+        ] {
+            let bundle = "\(site.path)/of-\(tag)"
+            _ = try site.varve("unpack", "--image", "\(site.path)/out:\(tag)", bundle)
+            let run = try runSuccessfully(
+                [
+                    "sh", "-c",
+                    "exec \(ContainerRuntime.host) \(try builtProgram("varve")) run \"$1\" -- \(command)",
+                    "sh", bundle,
+                ])
+            #expect(run.outputText == says)
+        }
+        // What only the build needs is not in the image.
+        #expect(
+            try runSuccessfully(["find", "\(site.path)/of-program/rootfs", "-type", "f"]).outputText.split(
+                separator: "\n"
+            ).count == 1)
+        #expect(
+            try ImageLayout(opening: BytePath("\(site.path)/out")).listTags().contains("compiled") == false)
+
+        // Nothing changed: the registry is asked twice for each stage from it, and no step is made.
+        let before = try site.registry.requests().count
+        #expect(try site.build() == [])
+        let requests = try site.registry.requests().dropFirst(before)
+        #expect(requests.count == 4 && !requests.contains { $0.contains("/blobs/") }, "\(requests)")
+
+        try shell("sed -i 's/hello\"/changed\"/' \"$1/site/hello.c\"", site.path)
+        #expect(
+            try site.build() == [
+                "compiled 1: copy", "compiled 2: run", "program 1: copy", "program 2: config", "both 1: copy",
+                "both 2: run",
+            ])
+
+        // Interrupted in a step: those below it are there.
+        try shell(
+            "printf '[slow]\\nfrom = \"stage:debian\"\\nrun = [\"echo 1 > /one\", \"echo 2 > /two; sleep 1000\"]\\n' >> \"$1/site/build.toml\"",
+            site.path)
+        let log = "\(site.path)/log"
+        let pid = try site.start("out", output: log)
+        func text() throws -> String {
+            String(
+                decoding: try FileDescriptor.workingDirectory.readFile(BytePath(log), limit: 1 << 20),
+                as: UTF8.self)
+        }
+        while try !text().contains("slow 2: run") || site.bundles().isEmpty { usleep(50_000) }
+        // As a terminal does: to all of its programs.
+        let children = try runSuccessfully(["pgrep", "-P", "\(pid)"]).outputText.split(separator: "\n")
+            .compactMap { pid_t($0) }
+        for child in children { kill(child, SIGTERM) }
+        kill(pid, SIGKILL)
+        var status: CInt = 0
+        while unsafe waitpid(pid, &status, 0) < 0, errno == EINTR {}
+        for child in children { while kill(child, 0) == 0 { usleep(50_000) } }
+        try shell("sed -i 's/sleep 1000/true/' \"$1/site/build.toml\"", site.path)
+        #expect(try site.build() == ["slow 2: run"])
+        #expect(try site.bundles().filter { $0.contains("/build-") } == [])
+
+        // Two at once, on one store and one layout: each step once.
+        let pids = try (0..<2).map { try site.start("other", output: "\(site.path)/log\($0)") }
+        for pid in pids {
+            while unsafe waitpid(pid, &status, 0) < 0, errno == EINTR {}
+            #expect(status == 0)
+        }
+        var made: [String] = []
+        for number in 0..<2 {
+            let bytes = try FileDescriptor.workingDirectory.readFile(
+                BytePath("\(site.path)/log\(number)"), limit: 1 << 20)
+            for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n")
+            where line.contains(": ") {
+                made.append(String(line))
+            }
+        }
+        #expect(made.count == Set(made).count && made.count == steps.count - 1 + 2, "\(made)")
+        #expect(try site.varve("store", "check") == "")
+    }
+}
