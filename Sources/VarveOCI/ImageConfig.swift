@@ -45,18 +45,24 @@ package struct ImageConfig: Hashable, Sendable {
             var (mounted, leftOut) = ([String](), [String]())
             for path in Set(volumes.map { BytePath($0).cleaned }).sorted() {
                 let text = "/" + (path.string ?? "")
-                let isOurs = path.firstComponent.map { Self.mountedByRuntimes.contains($0) } ?? true
-                if isOurs { leftOut.append(text) } else { mounted.append(text) }
+                if ImageConfig.isMountedByRuntimes(path) {
+                    leftOut.append(text)
+                } else {
+                    mounted.append(text)
+                }
             }
             return (mounted, leftOut)
         }
-
-        private static let mountedByRuntimes: Set<BytePath> = ["dev", "proc", "sys"]
 
         fileprivate var entryCount: Int {
             exposedPorts.count + environment.count + entrypoint.count + command.count + volumes.count
                 + labels.count
         }
+    }
+
+    /// Whether a path in a container is its root, or lies where every container has something mounted.
+    package static func isMountedByRuntimes(_ path: BytePath) -> Bool {
+        path.firstComponent.map { ["dev", "proc", "sys"].contains($0) } ?? true
     }
 
     package struct Label: Hashable, Sendable {

@@ -50,7 +50,8 @@ extension ImageLayout {
             }
             locked.append((digest, folder, lock))
         }
-        guard !locked.isEmpty, let reachable = try? reachableBlobs() else { return }
+        // Where there is more to read than this, they stay for a collection.
+        guard !locked.isEmpty, let reachable = try? reachableBlobs(nil, limit: 16 << 20) else { return }
         racePoint("remove-blobs")
         // The last first: what refers to others goes before them.
         for (digest, folder, lock) in locked.reversed() where !reachable.contains(digest) {

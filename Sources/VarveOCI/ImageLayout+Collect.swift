@@ -49,7 +49,7 @@ extension ImageLayout {
                     return index
                 }
             }
-            let reachable = try reachableBlobs(from: index, keeping: kept)
+            let reachable = try reachableBlobs(from: index, keeping: kept, cancellation)
             var report = CollectionReport()
             for algorithm in DigestAlgorithm.allCases {
                 try sweep(algorithm, keeping: reachable, dryRun: dryRun, into: &report)
@@ -89,13 +89,19 @@ extension ImageLayout {
     }
 
     /// The digests of all blobs that `index.json` and the manifests in `kept` lead to, held by the layout or not.
-    func reachableBlobs(keeping kept: Set<Digest> = []) throws(OCIError) -> Set<Digest> {
-        try reachableBlobs(from: try index(), keeping: kept)
+    ///
+    /// - Parameters:
+    ///   - cancellation: asked before each document is read; nil for what cleans up, which is asked for no more than `limit`.
+    ///   - limit: bytes of documents at most.
+    /// - Throws: `cancelled`; an error with EFBIG above the limit.
+    func reachableBlobs(_ cancellation: Cancellation?, limit: Int64 = .max) throws(OCIError) -> Set<Digest> {
+        try reachableBlobs(from: try index(), keeping: [], cancellation, limit: limit)
     }
 
-    private func reachableBlobs(from index: ImageIndex, keeping kept: Set<Digest>) throws(OCIError)
-        -> Set<Digest>
-    {
+    private func reachableBlobs(
+        from index: ImageIndex, keeping kept: Set<Digest>, _ cancellation: Cancellation?, limit: Int64 = .max
+    ) throws(OCIError) -> Set<Digest> {
+        var room = limit
         var reachable = Set<Digest>()
         // One blob may be referred to under several media types, and is followed as each of them. Only what is to be followed is
         // kept, and only what following needs: there may be very many.
@@ -133,6 +139,9 @@ extension ImageLayout {
             follow(digest, MediaType.ociManifest, size)
         }
         while let next = pending.popLast() {
+            if cancellation?.isCancelled == true { throw .io("read", blobPath(next.digest), .canceled) }
+            room -= max(0, next.size)
+            guard room >= 0 else { throw .io("read", blobPath(next.digest), .fileTooLarge) }
             let descriptor = Descriptor(mediaType: "", digest: next.digest, size: next.size)
             guard let document = try followed(descriptor, next.following) else { continue }
             try collect(document, isKnown: next.following == .known, describe(descriptor))

@@ -103,8 +103,12 @@ package enum RuntimeConfig {
         return .object(document)
     }
 
-    /// What to tell the user of an image whose volumes are not all mounted; nil where they are.
+    /// What to tell the user of an image whose labels or volumes are not all in the document; nil where they are.
     package static func warning(of config: ImageConfig) -> String? {
+        if let label = config.execution.labels.first(where: { isOrder($0.key) }) {
+            return
+                "config.json does not have the label \"\(shown(label.key))\" of the image, which runtimes take for an order to them"
+        }
         let leftOut = config.execution.volumeMounts.leftOut
         guard let first = leftOut.first else { return nil }
         let more = leftOut.count > 1 ? " and \(leftOut.count - 1) more" : ""
@@ -211,9 +215,23 @@ package enum RuntimeConfig {
         annotate("stopSignal", config.execution.stopSignal)
         let ports = config.execution.exposedPorts.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
         annotate("exposedPorts", ports.joined(separator: ","))
-        for label in config.execution.labels { annotations.set(label.key, .string(label.value)) }
+        for label in config.execution.labels where !isOrder(label.key) {
+            annotations.set(label.key, .string(label.value))
+        }
         return annotations.object
     }
+
+    /// Whether a runtime takes an annotation of that name for an order: crun(1) loads libraries into its own process, runc(8) hands
+    /// properties to systemd and options to CRIU, others choose kernels and hypervisors. An image gives no orders to the host.
+    private static func isOrder(_ name: String) -> Bool {
+        orders.contains { name.utf8.starts(with: $0.utf8) }
+    }
+
+    private static let orders = [
+        "run.oci.", "org.criu.", "org.systemd.", "io.katacontainers.", "dev.gvisor.",
+        "com.github.containers.",
+        "io.podman.annotations.", "io.kubernetes.", "module.wasm.", "run.youki.",
+    ]
 }
 
 /// Variables, `NAME=VALUE`: each name stands once, where it came first, with the value that came last.

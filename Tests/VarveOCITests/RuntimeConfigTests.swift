@@ -149,6 +149,16 @@ import Testing
         #expect(annotations["a"] == "b")
     }
 
+    @Test("Labels that runtimes take for orders are no annotations")
+    func labelsThatAreOrders() throws {
+        let document = try make(
+            #"{"Labels":{"run.oci.seccomp.plugins":"/x.so","org.systemd.property.Slice":"x","org.criu.config":"y","run":"z"}}"#
+        )
+        let annotations = try #require(document["annotations"]?.object)
+        #expect(annotations["run.oci.seccomp.plugins"] == nil && annotations["org.criu.config"] == nil)
+        #expect(annotations["org.systemd.property.Slice"] == nil && annotations["run"] == "z")
+    }
+
     @Test func mountsParentsBeforeChildren() throws {
         let document = try make(#"{"Volumes":{"/a/b":{},"/a":{},"c":{}},"WorkingDir":"w"}"#)
         let mounts = document["mounts"]?.array?.compactMap { $0.object?["destination"]?.string } ?? []

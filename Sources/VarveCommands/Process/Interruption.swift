@@ -3,7 +3,7 @@ import VarveStore
 import Synchronization
 import VarveSystem
 
-/// SIGINT and SIGTERM: the first asks the command to stop and clean up, the second ends the process at once, and the
+/// SIGINT, SIGTERM and SIGHUP: the first asks the command to stop and clean up, the second ends the process at once, and the
 /// program that it runs with it. What that leaves, the next command takes away.
 enum Interruption {
     static let cancellation = Cancellation()
@@ -35,6 +35,13 @@ enum Interruption {
         action.sa_flags = SA_RESTART
         unsafe sigaction(SIGINT, &action, nil)
         unsafe sigaction(SIGTERM, &action, nil)
+        // A terminal that is gone; nohup(1) has it ignored.
+        var hangup = sigaction()
+        unsafe sigaction(SIGHUP, nil, &hangup)
+        let ignored = unsafe unsafeBitCast(SIG_IGN, to: Int.self)
+        if unsafe unsafeBitCast(hangup.__sigaction_handler.sa_handler, to: Int.self) != ignored {
+            unsafe sigaction(SIGHUP, &action, nil)
+        }
         // A reader that has gone away shows as EPIPE.
         signal(SIGPIPE, SIG_IGN)
     }
@@ -49,7 +56,7 @@ enum Interruption {
         return { (count.load(ordering: .relaxed), first.load(ordering: .relaxed)) }
     }
 
-    /// 128 and the number of the signal, as shells have it: 130 after SIGINT, 143 after SIGTERM.
+    /// 128 and the number of the signal, as shells have it: 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP.
     private static var exitCode: CInt { 128 + first.load(ordering: .relaxed) }
 
     /// The exit code of a process whose command ended with `code`.

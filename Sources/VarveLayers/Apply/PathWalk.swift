@@ -96,6 +96,30 @@ package struct PathWalk: ~Copyable {
         return true
     }
 
+    /// Where a path leads in a tree: every symbolic link is followed that is there. What is not there stays as it is written.
+    package static func end(
+        of path: BytePath, in root: FileDescriptor, resolve: Resolution = []
+    ) throws(LayerError) -> BytePath {
+        var walk = try PathWalk(path, in: root, resolve: resolve)
+        while let name = try walk.next() {
+            guard let status = try walk.status(of: name) else {
+                return BytePath(joining: walk.remainder(from: name)).cleaned
+            }
+            if status.isSymbolicLink {
+                guard try walk.follow(name) else {
+                    throw .system(
+                        operation: "follow the symbolic link", path: walk.path(of: name),
+                        errno: .tooManySymbolicLinkLevels)
+                }
+            } else if walk.isAtEnd || !status.isDirectory {
+                return BytePath(joining: walk.remainder(from: name)).cleaned
+            } else {
+                try walk.enter(name)
+            }
+        }
+        return BytePath(joining: walk.walked)
+    }
+
     /// The way so far, `name`, and all that is still to come, which nobody has looked at.
     func remainder(from name: BytePath) -> [BytePath] { walked + [name] + pending.reversed() }
 

@@ -47,6 +47,10 @@ extension SnapshotStore {
         case .empty: return try emptyBase(metadata?.apply.owners ?? OwnerMapping())
         case .chain(let name):
             if let chain = try chains.find(name) {
+                // Nobody can take a snapshot of what is not theirs.
+                if bundle.info.parentUUID != chain.info.uuid {
+                    try requireTrusted(bundle.subvolume.fd, bundle.path)
+                }
                 return StillTree(chain)
             }
         case nil:
@@ -77,6 +81,7 @@ extension SnapshotStore {
             return try emptyBase(BundleMetadata(parsing: bytes, of: file).apply.owners)
         case .chain(let name):
             if let chain = try chains.find(name) {
+                try requireTrusted(bundle.directory.fd, bundle.path)
                 return StillTree(chain)
             }
         case nil: break
@@ -85,6 +90,20 @@ extension SnapshotStore {
             .notFound,
             "the store \"\(path)\" does not hold the chain that the bundle came from of which \"\(bundle.path)\" is a copy",
             subject: bundle.path, remedy: .nameStoreOfBundle)
+    }
+
+    /// Throws if a user who may not read this store has written what a bundle came from: its delta would say what is in the chain that they
+    /// named.
+    private func requireTrusted(_ bundle: FileDescriptor, _ path: BytePath) throws {
+        let (owner, keeper) = try attempt("look at", path) { () throws(Errno) in
+            (try bundle.status().uid, try directory.fd.status().uid)
+        }
+        if owner == 0 || owner == geteuid() || owner == keeper { return }
+        throw VarveError(
+            .failed,
+            "the bundle \"\(path)\" belongs to \(AnotherUser(owner)), and is no snapshot of the chain that it names",
+            subject: path,
+            remedy: .changeOwner(path))
     }
 
     /// The tree of an image with no layers.

@@ -127,15 +127,23 @@ public struct GarbageCollection: Sendable {
     /// Children before parents: a run that is cut short leaves prefixes, which are of use, and no gaps.
     private func inOrder(_ some: [Candidate], _ all: [Candidate]) -> [Candidate] {
         let below = Dictionary(all.map { ($0.chain.name, $0.below) }) { first, _ in first }
+        // Of each chain once: many may lie on each other.
+        var depths: [ChainName: Int] = [:]
         func depth(_ candidate: Candidate) -> Int {
-            var depth = 0
+            var way = [candidate.chain.name]
+            var seen = Set(way)
             var next = candidate.below
             // What is damaged may go round in circles.
-            while let current = next, depth <= all.count {
-                depth += 1
+            while let current = next, depths[current] == nil, seen.insert(current).inserted {
+                way.append(current)
                 next = below[current] ?? nil
             }
-            return depth
+            var depth = next.flatMap { depths[$0] } ?? 0
+            for name in way.reversed() {
+                if depths[name] == nil { depths[name] = depth }
+                depth += 1
+            }
+            return depths[candidate.chain.name] ?? 0
         }
         return some.map { ($0, depth($0)) }.sorted {
             ($1.1, $0.0.chain.name.description) < ($0.1, $1.0.chain.name.description)

@@ -58,9 +58,12 @@ package struct BundleRun: Sendable {
                 subject: bundle)
         }
         for bind in configuration.binds { try check(bind) }
-        let made = try configuration.make(
+        var made = try configuration.make(
             arguments, in: document, rootfs: rootfsText, passwd: account("etc/passwd"),
             group: account("etc/group"))
+        // Runtimes take some for orders: crun loads what they name into its own process, on the host.
+        made["annotations"] = nil
+        made = try withoutMountsBehindLinks(made, in: root)
         let program = try program()
 
         let place = try workPlace()
@@ -158,6 +161,21 @@ package struct BundleRun: Sendable {
         do throws(PlaceError) { return SharedDescriptor(try Place.directory(place, .closedToOthers)) } catch {
             throw VarveError(error, "use the directory", place)
         }
+    }
+
+    /// A link of the image may lead a volume into what every container has mounted, and hide a part of that.
+    private func withoutMountsBehindLinks(_ configuration: JSONObject, in root: SharedDescriptor) throws
+        -> JSONObject
+    {
+        func isKept(_ mount: JSONValue) throws -> Bool {
+            guard let destination = mount.object?["destination"]?.string else { return true }
+            let path = BytePath(destination).cleaned
+            let end = try PathWalk.end(of: path, in: root.fd, resolve: .noCrossing)
+            return end == path || !ImageConfig.isMountedByRuntimes(end)
+        }
+        var kept = configuration
+        if let mounts = configuration["mounts"]?.array { kept["mounts"] = .array(try mounts.filter(isKept)) }
+        return kept
     }
 
     /// Where a mount lies on another mount, that is no part of the bundle.

@@ -1,3 +1,4 @@
+import Glibc
 import VarveLayers
 import VarveSystem
 import SystemPackage
@@ -51,15 +52,27 @@ final class MountPoints {
         throws(Errno)
     {
         let parent = SharedDescriptor(try directory.openDirectory(.current))
+        var inode: UInt64 = 0
         try parent.fd.keepingTimes { () throws(Errno) in
             if isDirectory {
-                try parent.fd.makeDirectory(name, mode: 0o755)
-                try parent.fd.changeMode(of: name, to: mode)
+                try parent.fd.makeDirectory(name, mode: 0o700)
+                racePoint("mount-point")
+                let opened = try parent.fd.openDirectory(name)
+                let status = try opened.fd.status()
+                // Somebody who works in the tree may have given the name to another directory.
+                guard status.uid == geteuid(), status.permissions & 0o077 == 0,
+                    try opened.fd.entries().isEmpty
+                else {
+                    throw .wasReplaced
+                }
+                try opened.fd.changeMode(to: mode)
+                inode = status.inode
             } else {
-                try parent.fd.open(name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o644).close()
+                let opened = try parent.fd.open(
+                    name, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o644)
+                inode = try opened.fd.status().inode
             }
         }
-        let inode = try parent.fd.status(of: name).inode
         made.append(Made(parent: parent, name: name, inode: inode, isDirectory: isDirectory))
     }
 

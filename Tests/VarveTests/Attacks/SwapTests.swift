@@ -215,6 +215,32 @@ import VarveSystem
             "rm -rf .varve-work-x store/work/discard-5-x; btrfs -q subvolume delete store/work/discard-6-x")
     }
 
+    @Test("A bundle of another user that names a chain which they may not read tells nothing of it")
+    func foreignChain() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", [try StoreLayer([.file("secret-name", "x")])])
+        let unpacked = varve(
+            "--store", world.storePath, "unpack", "--image", world.layoutPath.appendingBytes(":a"),
+            world.bundle())
+        #expect(unpacked.code == 0, "\(unpacked)")
+        try world.shell(
+            """
+            btrfs -q subvolume create theirs; mkdir theirs/rootfs; cp bundle/umoci.json theirs
+            setfattr -n user.varve.chain -v "$(getfattr --only-values -n user.varve.chain bundle)" theirs
+            chown -R \(Self.user) theirs; cp -a theirs copy 2> /dev/null || true
+            btrfs -q subvolume snapshot bundle own; chown \(Self.user) bundle
+            """)
+        let delta = varve("--store", world.storePath, "diff", world.path.appending("theirs"))
+        #expect(
+            delta.code == 1 && delta.text == "" && delta.errorText.contains("theirs\" belongs to"), "\(delta)"
+        )
+        // Theirs by now, and a snapshot of the chain all the same; and one of root's that is none.
+        for name in ["bundle", "own"] {
+            let delta = varve("--store", world.storePath, "diff", world.path.appending(BytePath(name)))
+            #expect(delta.code == 0, "\(name): \(delta)")
+        }
+    }
+
     @Test("A subvolume that lies in a bundle at the moment of its snapshot alone leaves nothing in the chain")
     func nestedForAMoment() throws {
         let world = try StoreWorld()

@@ -1,6 +1,7 @@
 import SystemPackage
 import TestSupport
 import Testing
+import VarveFormats
 import VarveOCI
 import VarveStore
 import VarveSystem
@@ -76,6 +77,31 @@ import VarveSystem
             result.status == 1 && result.errorText.contains("another command runs in the bundle"), "\(result)"
         )
         extendLifetime(held)
+    }
+
+    @Test("A runtime gets no annotations, and no mount that a link of the image leads into /proc")
+    func ordersOfTheImage() throws {
+        let shop = try Self.shop()
+        let bundle = shop.bundle("b")
+        let place = bundle.directory
+        try shell(
+            #"""
+            ln -s /proc rootfs/lk; ln -s / rootfs/top
+            jq '.annotations["run.oci.handler"] = "krun" | .mounts += (["/lk/sys", "/top/sys/fs", "/var/data"] | map(
+                {destination: ., type: "tmpfs", source: "tmpfs", options: ["nosuid"]}))' config.json > new; mv new config.json
+            printf '%s\n' '#!/bin/sh' 'while [ "$1" != --bundle ]; do shift; done' "cat \"\$2/config.json\" > $PWD/../seen" > ../runtime
+            chmod 755 ../runtime
+            """#, bundle)
+        let result = try runCommand([
+            try builtProgram("varve"), "run", "--runtime", "\(place)/runtime", "\(bundle)", "--", "true",
+        ])
+        #expect(result.status == 0, "\(result)")
+        let seen = try JSONValue(
+            parsing: try FileDescriptor.workingDirectory.readFile(place.appending("seen"), limit: 1 << 20))
+        let mounts = (seen.object?["mounts"]?.array ?? []).compactMap { $0.object?["destination"]?.string }
+        #expect(seen.object?["annotations"] == nil)
+        #expect(mounts.contains("/proc") && mounts.contains("/var/data"))
+        #expect(!mounts.contains("/lk/sys") && !mounts.contains("/top/sys/fs"), "\(mounts)")
     }
 
     private func bundleFile(_ bundle: BytePath) throws -> [UInt8] {
