@@ -191,7 +191,7 @@ struct EntryMetadata: Sendable {
                 operation: "set the attribute \(shownName(attribute.name)) of", path: path, errno: errno)
         }
         // Without its ACL, a file's group would get what the mask allows.
-        if PosixACL.isACL(attribute.name), errno != .notSupported {
+        if PosixACL.isACL(attribute.name), errno != .notSupported, errno != .permissionDenied {
             throw .invalidEntry(
                 path: path,
                 reason: errno == .noSpace

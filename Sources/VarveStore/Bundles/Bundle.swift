@@ -1,3 +1,4 @@
+import Glibc
 import VarveBtrfs
 import BtrfsSendStream
 import VarveLayers

@@ -138,7 +138,7 @@ public struct GarbageCollection: Sendable {
                 way.append(current)
                 next = below[current] ?? nil
             }
-            var depth = next.flatMap { depths[$0] } ?? 0
+            var depth = next.flatMap { depths[$0] }.map { $0 + 1 } ?? 0
             for name in way.reversed() {
                 if depths[name] == nil { depths[name] = depth }
                 depth += 1

@@ -86,7 +86,7 @@ import VarveSystem
         let place = bundle.directory
         try shell(
             #"""
-            ln -s /proc rootfs/lk; ln -s / rootfs/top
+            cd "$1"; ln -s /proc rootfs/lk; ln -s / rootfs/top
             jq '.annotations["run.oci.handler"] = "krun" | .mounts += (["/lk/sys", "/top/sys/fs", "/var/data"] | map(
                 {destination: ., type: "tmpfs", source: "tmpfs", options: ["nosuid"]}))' config.json > new; mv new config.json
             printf '%s\n' '#!/bin/sh' 'while [ "$1" != --bundle ]; do shift; done' "cat \"\$2/config.json\" > $PWD/../seen" > ../runtime
