@@ -56,7 +56,7 @@ import Testing
             plain += 1
             #expect(parsed.map(Self.written) == Self.written(command), "\(words)")
         }
-        for _ in 0..<4_000 {
+        for _ in 0..<400 {
             // As most lines are: right options with their arguments; and some with anything.
             var words = (0..<Int.random(in: 0...4, using: &random)).flatMap { _ in
                 Self.pieces.randomElement(using: &random) ?? []
@@ -66,7 +66,7 @@ import Testing
             if Int.random(in: 0..<4, using: &random) == 0 { words.shuffle(using: &random) }
             check(words)
         }
-        #expect(plain > 50 && refused > 50, "\(plain) plain, \(refused) not")
+        #expect(plain > 10 && refused > 10, "\(plain) plain, \(refused) not")
     }
 
     @Test("The lines of scripts are plain")
