@@ -6,7 +6,8 @@ private import SystemPackage
 extension ResolvedImage {
     /// Whether its layers need not be there: it came from elsewhere, and has no tag.
     package var isOutline: Bool {
-        path.first.map { $0.referenceName == nil && $0.annotation(ImageLayout.SourcedEntry.sourceKey) != nil } ?? false
+        path.first.map { $0.referenceName == nil && $0.annotation(ImageLayout.SourcedEntry.sourceKey) != nil }
+            ?? false
     }
 }
 

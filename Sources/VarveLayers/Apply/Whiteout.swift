@@ -34,7 +34,9 @@ package enum Whiteout: Sendable {
     }
 
     /// A name that AUFS kept for itself.
-    package static func isBookkeeping(_ name: BytePath) -> Bool { name.hasPrefix(aufsPrefix) && name != opaqueName }
+    package static func isBookkeeping(_ name: BytePath) -> Bool {
+        name.hasPrefix(aufsPrefix) && name != opaqueName
+    }
 
     /// The name of the entry that deletes `name`.
     package static func name(deleting name: BytePath) -> BytePath {

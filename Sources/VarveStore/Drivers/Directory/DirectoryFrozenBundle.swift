@@ -18,7 +18,9 @@ final class DirectoryFrozenBundle: FrozenBundle {
         self.context = context
         self.logger = logger
         let bundle = try OpenBundle(context.bundle)
-        guard let manifest = bundle.manifest, bundle.kind != .btrfs, bundle.kind != .copy, bundle.kind != .hooks else {
+        guard let manifest = bundle.manifest, bundle.kind != .btrfs, bundle.kind != .copy,
+            bundle.kind != .hooks
+        else {
             throw bundle.notABundle
         }
         directory = bundle.directory
