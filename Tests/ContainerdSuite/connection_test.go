@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,10 +42,12 @@ func TestOneConnection(t *testing.T) {
 	}
 
 	var connections atomic.Int32
-	connection, err := grpc.Dial("unix://"+filepath.Join(root, "varve.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()),
+	found, _ := addresses.Load(root)
+	socket := found.(string)
+	connection, err := grpc.Dial("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			connections.Add(1)
-			return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(root, "varve.sock"))
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}))
 	if err != nil {
 		t.Fatal(err)

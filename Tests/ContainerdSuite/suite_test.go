@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -27,10 +28,15 @@ import (
 
 var daemons atomic.Int32
 
+// The sockets of the daemons, by their roots. They lie beside these: the path of a socket has 107 bytes at most (unix(7)).
+var addresses sync.Map
+
 func start(ctx context.Context, root string) (snapshots.Snapshotter, func() error, error) {
-	address := filepath.Join(root, "varve.sock")
+	id := fmt.Sprintf("suite-%d", daemons.Add(1))
+	address := filepath.Join(os.Getenv("VARVE_SOCKETS"), id)
+	addresses.Store(root, address)
 	daemon := exec.Command(os.Getenv("VARVE_CONTAINERD"), "--address", address, "--root", os.Getenv("VARVE_STORE"),
-		"--id", fmt.Sprintf("suite-%d", daemons.Add(1)))
+		"--id", id)
 	daemon.Stderr = os.Stderr
 	if err := daemon.Start(); err != nil {
 		return nil, nil, err

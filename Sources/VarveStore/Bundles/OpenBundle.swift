@@ -117,7 +117,10 @@ struct OpenBundle {
     ///   next command that makes one there.
     static func remove(_ path: BytePath, cancellation: Cancellation) throws {
         let bundle = try OpenBundle(path)
-        guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil else {
+        // The roots of all subvolumes have one inode number, by which nothing can be told from another.
+        guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil,
+            try !bundle.directory.fd.isSubvolume()
+        else {
             throw bundle.notABundle
         }
         let (parent, name) = try BundleRemoval.place(of: bundle.directory.fd, path)
@@ -130,14 +133,15 @@ struct OpenBundle {
             // Out of sight first, so that a crash leaves nothing that looks whole.
             var work = try WorkDirectory(in: parent, path: path, cancellation: cancellation)
             racePoint("discard-bundle")
-            let (moved, isRight) = try attempt("move away", path) {
-                [opened = work.opened] () throws(Errno) in
-                let status = try bundle.directory.fd.status()
-                let moved = MovedAside.name(of: status.inode)
-                try parent.fd.rename(name, to: opened.fd, moved, replacing: false)
-                racePoint("moved-aside")
-                return (moved, try opened.fd.status(of: moved).isSameFile(as: status))
+            let status = try attempt("look at", path) { () throws(Errno) in
+                try bundle.directory.fd.status()
             }
+            let moved = MovedAside.name(of: status.inode)
+            try attempt("move away", path) { [opened = work.opened] () throws(Errno) in
+                try parent.fd.rename(name, to: opened.fd, moved, replacing: false)
+            }
+            racePoint("moved-aside")
+            let isRight = (try? work.opened.fd.status(of: moved).isSameFile(as: status)) ?? false
             guard isRight else {
                 let place = MovedAside.putBack(moved, from: work.opened.fd, to: parent.fd, name)
                 if place == nil { work.leave() }

@@ -134,14 +134,20 @@ package struct WorkArea: Sendable {
             }
         }
         let workName = work.name
-        let isMoved = try attempt("look at", workName) { () throws(Errno) in
-            try directory.fd.statusIfPresent(of: workName) != nil
-        }
-        racePoint("moved-aside")
-        // What is read-only, or on another mount, was not moved.
-        let isRight = try attempt("look at", shown) { () throws(Errno) in
-            let found = try isMoved ? directory.fd.status(of: workName) : parent.status(of: name)
-            return try found.isSameFile(as: subvolume.status())
+        // What is read-only, or on another mount, was not moved. Where nobody can tell what was moved, it is not deleted.
+        let (isMoved, isRight): (Bool, Bool)
+        do {
+            isMoved = try attempt("look at", workName) { () throws(Errno) in
+                try directory.fd.statusIfPresent(of: workName) != nil
+            }
+            racePoint("moved-aside")
+            isRight = try attempt("look at", shown) { [isMoved] () throws(Errno) in
+                let found = try isMoved ? directory.fd.status(of: workName) : parent.status(of: name)
+                return try found.isSameFile(as: subvolume.status())
+            }
+        } catch {
+            work.leave()
+            throw error
         }
         guard isRight else {
             let place = isMoved ? MovedAside.putBack(workName, from: directory.fd, to: parent, name) : name
