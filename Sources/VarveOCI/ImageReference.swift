@@ -22,6 +22,14 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         try self.init(path: path, tag: tag, digest: nil)
     }
 
+    /// A tag that stands in the index of a layout, whatever it is made of: others may have written it.
+    init(found tag: String, in layout: ImageLayout) {
+        path = layout.path
+        self.tag = tag
+        isTagGiven = true
+        digest = nil
+    }
+
     private init(path: BytePath, tag: String?, digest: Digest?) throws(OCIError) {
         guard !path.isEmpty else {
             throw .usage(

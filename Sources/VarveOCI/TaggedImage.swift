@@ -16,7 +16,7 @@ package struct TaggedImage: Sendable {
     package static func all(in layout: ImageLayout) throws(OCIError) -> [TaggedImage] {
         var result: [TaggedImage] = []
         for tag in try layout.listTags() {
-            let reference = try ImageReference(path: layout.path, tag: tag)
+            let reference = ImageReference(found: tag, in: layout)
             guard let descriptor = try? layout.descriptor(of: reference) else { continue }
             result.append(TaggedImage(tag, descriptor, in: layout, reference))
         }

@@ -76,8 +76,8 @@ struct SnapshotCommands: ParsableCommand {
                             + (labels.isEmpty ? [] : [labels.joined(separator: " ")]),
                         json: [
                             "name": .string(snapshot.name), "created": .string(created),
-                            "labels": .object(snapshot.labels.json),
                             "chain": snapshot.chain.map { .string($0.description) } ?? .null,
+                            "labels": .object(snapshot.labels.json),
                         ])
                 case .unusable(let name, let reason):
                     return Listing.Item(

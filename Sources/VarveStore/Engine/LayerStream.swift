@@ -13,6 +13,7 @@ final class LayerStream {
     let source: ThreadedSource
     private let layer: Descriptor
     private let result: ArchiveResult
+    private let cancellation: Cancellation
 
     /// - Parameter diffID: what the layer must have; nil to take what comes.
     init(
@@ -21,6 +22,7 @@ final class LayerStream {
         cancellation: Cancellation
     ) throws {
         layer = descriptor
+        self.cancellation = cancellation
         let result = ArchiveResult()
         self.result = result
         let type = try LayerMediaType(descriptor.mediaType)
@@ -48,6 +50,8 @@ final class LayerStream {
             try applier.apply(TarReader(source, allowance: allowance?.archives), onEntry: onEntry)
         } catch {
             source.cancel()
+            // However deep in the stream that was noticed.
+            try cancellation.check()
             if let error = error as? TarError, let limit = allowance?.explain(error, layer) { throw limit }
             throw explain(error)
         }

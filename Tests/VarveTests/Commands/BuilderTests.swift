@@ -25,7 +25,7 @@ import VarveSystem
                     """
                     cd "$1"; varve=$2; mkdir site; cp "$3"/* site/
                     "$varve" store init
-                    mmdebstrap --quiet --variant=essential --include=tcc,libc6-dev bookworm base.tar >&2
+                    mmdebstrap --quiet --variant=essential --include=gcc,libc6-dev bookworm base.tar >&2
                     (cd site && apt-get --quiet=2 download hello && mv hello_*.deb hello.deb)
                     "$varve" init --layout base; "$varve" new --image base:x
                     "$varve" raw add-layer --image base:x --compress none base.tar; rm base.tar
@@ -42,7 +42,7 @@ import VarveSystem
                     from = "docker://$4/debian:12"
                     build_only = true
                     copy = [["hello.c", "/src/hello.c"]]
-                    run = ["tcc -static -o /program /src/hello.c"]
+                    run = ["gcc -static -o /program /src/hello.c"]
 
                     [program]
                     copy = [["stage:compiled:/program", "/program"]]
