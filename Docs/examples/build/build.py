@@ -62,10 +62,11 @@ class Builder:
         with open(file, "rb") as opened:
             self.stages = tomllib.load(opened)
         self.folder = os.path.dirname(os.path.abspath(file))
-        self.layout = layout
-        self.keys = {}
-        if not os.path.exists(os.path.join(layout, "oci-layout")):
-            varve("init", "--layout", layout)
+        self.layout, self.keys = layout, {}
+        with open(layout + ".lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.path.exists(os.path.join(layout, "oci-layout")):
+                varve("init", "--layout", layout)
         self.look()
 
     def look(self):

@@ -146,7 +146,9 @@ struct Workshop: ~Copyable {
         #expect(shop.text("snapshot", "ls", "-q") == "before\n")
         #expect(shop.text("snapshot", "ls").hasPrefix("NAME   CREATED "))
         // The bundle's image has no layers, and so no chain.
-        #expect(shop.text("snapshot", "ls", "--format", "json").hasSuffix("\",\"chain\":null,\"labels\":{}}\n]\n"))
+        #expect(
+            shop.text("snapshot", "ls", "--format", "json").hasSuffix("\",\"chain\":null,\"labels\":{}}\n]\n")
+        )
     }
 
     @Test func snapshots() throws {
