@@ -38,18 +38,20 @@ extension ImageLayout {
         func isDropped(_ entry: JSONValue) -> Bool {
             SourcedEntry(entry).map { $0.tag == nil && drop($0) } ?? false
         }
-        return try exclusively { () throws(OCIError) in
-            guard let kept = kept() else { return CollectionReport() }
+        // There may be very many entries: they are copied only to be changed, and gone when the index is read again.
+        func reachableBlobs(_ kept: Set<Digest>) throws(OCIError) -> Set<Digest> {
             var index = try index()
-            let count = index.entries.count
-            index.entries.removeAll(where: isDropped)
-            if !dryRun, index.entries.count < count {
-                index = try updateIndex { (index) throws(OCIError) in
-                    index.entries.removeAll(where: isDropped)
-                    return index
+            if index.entries.contains(where: isDropped) {
+                index.entries.removeAll(where: isDropped)
+                if !dryRun {
+                    try updateIndex { (index) throws(OCIError) in index.entries.removeAll(where: isDropped) }
                 }
             }
-            let reachable = try reachableBlobs(from: index, keeping: kept, cancellation)
+            return try self.reachableBlobs(from: consume index, keeping: kept, cancellation)
+        }
+        return try exclusively { () throws(OCIError) in
+            guard let kept = kept() else { return CollectionReport() }
+            let reachable = try reachableBlobs(kept)
             var report = CollectionReport()
             for algorithm in DigestAlgorithm.allCases {
                 try sweep(algorithm, keeping: reachable, dryRun: dryRun, into: &report)
@@ -99,7 +101,8 @@ extension ImageLayout {
     }
 
     private func reachableBlobs(
-        from index: ImageIndex, keeping kept: Set<Digest>, _ cancellation: Cancellation?, limit: Int64 = .max
+        from index: consuming ImageIndex, keeping kept: Set<Digest>, _ cancellation: Cancellation?,
+        limit: Int64 = .max
     ) throws(OCIError) -> Set<Digest> {
         var room = limit
         var reachable = Set<Digest>()

@@ -176,12 +176,12 @@ import Testing
         try #require(status & 0xff == 0x7f, "it did not stop")
         #expect(
             try FileDescriptor.workingDirectory.statusIfPresent(of: bundle) == nil, "it is to be moved away")
-        let moved =
-            driver == "btrfs"
-            ? world.shop.store.appending("work").appending(
-                BytePath(try #require(try world.shop.entries("work").first)))
-            : world.shop.volume.path.appending(BytePath(try #require(try world.leftovers().first))).appending(
-                "b")
+        var moved = world.shop.store.appending("work")
+        if driver == "directory" {
+            moved = world.shop.volume.path.appending(BytePath(try #require(try world.leftovers().first)))
+        }
+        let work = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(moved))
+        moved = moved.appending(try #require(try work.fd.entries().first?.name))
         let obstacle = moved.appending(driver == "btrfs" ? "rootfs/swap" : "rootfs/mnt")
         try runSuccessfully(
             driver == "btrfs"
