@@ -29,6 +29,19 @@ extension FileDescriptor {
         }
     }
 
+    /// Waits until there is something to be read or room to write: `POLLIN` or `POLLOUT` of poll(2), or an end of that.
+    ///
+    /// - Throws: `Errno.canceled` if it was asked to stop.
+    private func wait(for event: CInt, _ cancellation: Cancellation) throws(Errno) {
+        while true {
+            if cancellation.isCancelled { throw .canceled }
+            var polled = pollfd(fd: rawValue, events: Int16(event), revents: 0)
+            let count = unsafe poll(&polled, 1, 100)
+            if count > 0 { return }
+            if count < 0, errno != EINTR { throw Errno(rawValue: errno) }
+        }
+    }
+
     /// read(2) of a pipe, a FIFO or a terminal until `buffer` is full or the other side closed it; returns the bytes read. A FIFO that
     /// nobody has opened for writing yet is waited for, if it was opened with O_NONBLOCK.
     ///
@@ -38,12 +51,7 @@ extension FileDescriptor {
     ) throws(Errno) -> Int {
         var done = 0
         while done < buffer.count {
-            var polled = pollfd(fd: rawValue, events: Int16(POLLIN), revents: 0)
-            // As often as other waits look whether they are to end.
-            let count = unsafe poll(&polled, 1, 100)
-            if cancellation.isCancelled { throw .canceled }
-            if count < 0, errno != EINTR { throw Errno(rawValue: errno) }
-            if count <= 0 { continue }
+            try wait(for: POLLIN, cancellation)
             let slice = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
             do throws(Errno) {
                 let count = try unsafe readSome(into: slice)
@@ -92,9 +100,7 @@ extension FileDescriptor {
     package func writeFull(_ bytes: [UInt8], _ cancellation: Cancellation) throws(Errno) {
         var rest = bytes[...]
         while !rest.isEmpty {
-            if cancellation.isCancelled { throw .canceled }
-            var polled = pollfd(fd: rawValue, events: Int16(POLLOUT), revents: 0)
-            if unsafe poll(&polled, 1, 100) <= 0 { continue }
+            try wait(for: POLLOUT, cancellation)
             let count = unsafe rest.withUnsafeBytes { unsafe Glibc.write(rawValue, $0.baseAddress, $0.count) }
             if count >= 0 {
                 rest = rest.dropFirst(count)

@@ -60,14 +60,8 @@ extension CommandContext {
     }
 }
 
-extension HistoryOptions {
-    static func plain(_ words: inout PlainWords) throws -> Self {
-        var options = Self()
-        try options.take(&words)
-        return options
-    }
-
-    private mutating func take(_ words: inout PlainWords) throws {
+extension HistoryOptions: PlainArguments {
+    mutating func take(_ words: inout PlainWords) throws {
         noHistory = try words.has("--no-history")
         author = try words.value(of: "--history.author")
         comment = try words.value(of: "--history.comment")

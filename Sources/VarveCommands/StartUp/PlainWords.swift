@@ -4,17 +4,27 @@ import ArgumentParser
 ///
 /// The parser finds out what options a command has by reflection, at each start of the program, which takes more than half of a
 /// millisecond. Words that are not plain, wrong ones among them, go to the parser: what it says of them is what a user sees.
-protocol PlainCommand: ExecutableCommand {
+protocol PlainCommand: ExecutableCommand, PlainArguments {}
+
+/// Options and arguments that are made of plain words: those of a command, or of a group of options.
+protocol PlainArguments: ParsableArguments {
     /// Gives each option and argument a value, that of `words` or what it is by default. The parser's wrappers have none before.
     mutating func take(_ words: inout PlainWords) throws
+}
+
+extension PlainArguments {
+    static func plain(_ words: inout PlainWords) throws -> Self {
+        // No initializer does this: in one, the compiler makes a wrapper anew of a value that is assigned.
+        var arguments = Self()
+        try arguments.take(&words)
+        return arguments
+    }
 }
 
 extension PlainCommand {
     static func parse(plain words: [String]) -> (any ExecutableCommand)? {
         var words = PlainWords(words)
-        // No initializer does this: in one, the compiler makes a wrapper anew of a value that is assigned.
-        var command = Self()
-        guard (try? command.take(&words)) != nil, words.isUsedUp, (try? command.validate()) != nil else {
+        guard var command = try? plain(&words), words.isUsedUp, (try? command.validate()) != nil else {
             return nil
         }
         return command
@@ -94,14 +104,8 @@ struct PlainWords {
     }
 }
 
-extension GlobalOptions {
-    static func plain(_ words: inout PlainWords) throws -> Self {
-        var options = Self()
-        try options.take(&words)
-        return options
-    }
-
-    private mutating func take(_ words: inout PlainWords) throws(PlainWords.NotPlain) {
+extension GlobalOptions: PlainArguments {
+    mutating func take(_ words: inout PlainWords) throws(PlainWords.NotPlain) {
         store = try words.value(of: "--store")
         log = try words.value(of: "--log")
         errorFormat = try words.value(of: "--error-format")

@@ -96,6 +96,15 @@ package struct PathWalk: ~Copyable {
         return true
     }
 
+    /// Follows the symbolic link `name`; one link too many is an error.
+    package mutating func followOrThrow(_ name: BytePath) throws(LayerError) {
+        guard try follow(name) else {
+            throw .system(
+                operation: "follow the symbolic link", path: path(of: name),
+                errno: .tooManySymbolicLinkLevels)
+        }
+    }
+
     /// Where a path leads in a tree: every symbolic link is followed that is there. What is not there stays as it is written.
     package static func end(
         of path: BytePath, in root: FileDescriptor, resolve: Resolution = []
@@ -106,11 +115,7 @@ package struct PathWalk: ~Copyable {
                 return BytePath(joining: walk.remainder(from: name)).cleaned
             }
             if status.isSymbolicLink {
-                guard try walk.follow(name) else {
-                    throw .system(
-                        operation: "follow the symbolic link", path: walk.path(of: name),
-                        errno: .tooManySymbolicLinkLevels)
-                }
+                try walk.followOrThrow(name)
             } else if walk.isAtEnd || !status.isDirectory {
                 return BytePath(joining: walk.remainder(from: name)).cleaned
             } else {

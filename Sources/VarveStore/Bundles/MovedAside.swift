@@ -50,14 +50,9 @@ struct MovedAside {
             do throws(Errno) {
                 try work.rename(moved, to: parent, place, replacing: false)
                 return place
-            } catch .fileExists {
-                continue
-            } catch .directoryNotEmpty {
-                continue
-            } catch .fileNameTooLong {
-                continue
             } catch {
-                return nil
+                // Another name then.
+                guard [.fileExists, .directoryNotEmpty, .fileNameTooLong].contains(error) else { return nil }
             }
         }
         return nil

@@ -70,7 +70,9 @@ private final class BtrfsUnpack: CumulativeUnpack {
         builder = ChainBuilder(
             in: store, for: context.bundle, on: base?.chain, owners: context.options.owners)
         // A containerd asks for each prefix by its name, and fetches the layers of one that is not there.
-        let isServed = try context.chains == .auto && !ContainerdFolder(of: store).places().isEmpty
+        let hasMissing = layersInPlace < names.count
+        let isServed =
+            try hasMissing && context.chains == .auto && !ContainerdFolder(of: store).places().isEmpty
         chainEnds = (isServed ? .all : context.chains).prefixes(of: context.image, above: layersInPlace)
     }
 

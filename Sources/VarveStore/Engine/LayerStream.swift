@@ -46,24 +46,26 @@ final class LayerStream {
     func apply(
         with applier: LayerApplier, _ allowance: UnpackAllowance? = nil, onEntry: () throws -> Void
     ) throws {
-        do {
+        try ending(allowance) {
             try applier.apply(TarReader(source, allowance: allowance?.archives), onEntry: onEntry)
-        } catch {
-            source.cancel()
-            // However deep in the stream that was noticed.
-            try cancellation.check()
-            if let error = error as? TarError, let limit = allowance?.explain(error, layer) { throw limit }
-            throw explain(error)
         }
     }
 
     /// Reads the layer to its end, and gives each entry of its archive.
     func read(_ take: (TarEntry) throws -> Void) throws {
-        do {
+        try ending(nil) {
             let reader = TarReader(source)
             while let entry = try reader.nextEntry() { try take(entry) }
-        } catch {
+        }
+    }
+
+    /// Reads by `body`. An error ends the threads, and is one of this layer.
+    private func ending(_ allowance: UnpackAllowance?, _ body: () throws -> Void) throws {
+        do { try body() } catch {
             source.cancel()
+            // However deep in the stream that was noticed.
+            try cancellation.check()
+            if let error = error as? TarError, let limit = allowance?.explain(error, layer) { throw limit }
             throw explain(error)
         }
     }

@@ -1,5 +1,3 @@
-import Glibc
-import VarveLayers
 import VarveSystem
 import SystemPackage
 
@@ -16,14 +14,5 @@ struct NewFileOrDirectory {
         guard (try? self.parent.fd.statusIfPresent(of: name)) == .some(nil) else { return nil }
     }
 
-    func remove() {
-        guard let status = try? parent.fd.statusIfPresent(of: name) else { return }
-        if status.isDirectory {
-            guard let opened = try? parent.fd.openDirectory(name) else { return }
-            try? TreeRemoval.empty(opened.fd, path: name)
-            try? parent.fd.removeDirectory(name)
-        } else {
-            try? parent.fd.unlink(name)
-        }
-    }
+    func remove() { try? PartialBundleRemoval.removeEntry(name, in: parent.fd) }
 }

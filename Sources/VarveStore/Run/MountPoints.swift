@@ -28,11 +28,7 @@ final class MountPoints {
         while let name = try walk.next() {
             if let status = try walk.status(of: name) {
                 if status.isSymbolicLink {
-                    guard try walk.follow(name) else {
-                        throw .system(
-                            operation: "follow the symbolic link", path: walk.path(of: name),
-                            errno: .tooManySymbolicLinkLevels)
-                    }
+                    try walk.followOrThrow(name)
                     continue
                 }
             } else {

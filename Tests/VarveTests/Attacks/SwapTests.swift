@@ -32,6 +32,14 @@ import VarveSystem
         return status & 0x7f == 0 ? (status >> 8) & 0xff : -1
     }
 
+    /// Unpacks the image `a` by the command.
+    private func makeBundle(in world: StoreWorld, by driver: BytePath = "auto") throws {
+        let unpacked = varve(
+            "--store", world.storePath, "unpack", "--driver", driver, "--image",
+            world.layoutPath.appendingBytes(":a"), world.bundle())
+        try #require(unpacked.code == 0, "\(unpacked)")
+    }
+
     @Test("What has the name of a folder of blobs, and was not made now, is given to nobody")
     func foreignFolderOfBlobs() throws {
         let world = try StoreWorld(makesStore: false)
@@ -157,10 +165,7 @@ import VarveSystem
     func swappedBundle(_ driver: String) throws {
         let world = try StoreWorld()
         try world.addImage("a", [try StoreLayer([.file("f", "x")])])
-        let unpacked = varve(
-            "--store", world.storePath, "unpack", "--driver", BytePath(driver), "--image",
-            world.layoutPath.appendingBytes(":a"), world.bundle())
-        #expect(unpacked.code == 0, "\(unpacked)")
+        try makeBundle(in: world, by: BytePath(driver))
         try world.shell("mkdir -m 700 data; echo x > data/file")
         let code = try run(
             ["bundle", "rm", "bundle"], in: world, stopAt: "discard-bundle",
@@ -175,10 +180,7 @@ import VarveSystem
     func swappedTwice(_ driver: String) throws {
         let world = try StoreWorld()
         try world.addImage("a", [try StoreLayer([.file("f", "x")])])
-        let unpacked = varve(
-            "--store", world.storePath, "unpack", "--driver", BytePath(driver), "--image",
-            world.layoutPath.appendingBytes(":a"), world.bundle())
-        #expect(unpacked.code == 0, "\(unpacked)")
+        try makeBundle(in: world, by: BytePath(driver))
         // Beside bundles of a store lie subvolumes.
         try world.shell(
             driver == "btrfs"
@@ -202,10 +204,7 @@ import VarveSystem
             mkdir -p store/work/discard-5-x; echo x > store/work/discard-5-x/file
             btrfs -q subvolume create store/work/discard-6-x; echo x > store/work/discard-6-x/file
             """)
-        let unpacked = varve(
-            "--store", world.storePath, "unpack", "--driver", "directory", "--image",
-            world.layoutPath.appendingBytes(":a"), world.bundle())
-        #expect(unpacked.code == 0, "\(unpacked)")
+        try makeBundle(in: world, by: "directory")
         let checked = varve("--store", world.storePath, "store", "check")
         #expect(
             checked.code == 1 && checked.text.contains("discard-5-x") && checked.text.contains("discard-6-x"),
@@ -219,10 +218,7 @@ import VarveSystem
     func foreignChain() throws {
         let world = try StoreWorld()
         try world.addImage("a", [try StoreLayer([.file("secret-name", "x")])])
-        let unpacked = varve(
-            "--store", world.storePath, "unpack", "--image", world.layoutPath.appendingBytes(":a"),
-            world.bundle())
-        #expect(unpacked.code == 0, "\(unpacked)")
+        try makeBundle(in: world)
         try world.shell(
             """
             btrfs -q subvolume create theirs; mkdir theirs/rootfs; cp bundle/umoci.json theirs
@@ -245,10 +241,7 @@ import VarveSystem
     func nestedForAMoment() throws {
         let world = try StoreWorld()
         try world.addImage("a", [try StoreLayer([.directory("./"), .file("f", "x")])])
-        let unpacked = varve(
-            "--store", world.storePath, "unpack", "--image", world.layoutPath.appendingBytes(":a"),
-            world.bundle())
-        #expect(unpacked.code == 0, "\(unpacked)")
+        try makeBundle(in: world)
         try world.shell("echo y > bundle/rootfs/g")
         let code = try run(
             ["repack", "--image", "layout:new", "bundle"], in: world, stopAt: "freeze,frozen",
