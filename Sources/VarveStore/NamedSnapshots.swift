@@ -183,7 +183,7 @@ extension SnapshotStore {
             // What is said of the snapshot is not said of the bundle.
             let made = try copy.open(for: bundle)
             try? made.fd.removeExtendedAttribute(StoreLayout.labelsAttribute)
-            try place.put(&copy, mode: mode)
+            try place.put(&copy, madeOf: try source.fd.subvolumeInfo(), mode: mode)
         }
     }
 

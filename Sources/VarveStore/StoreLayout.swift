@@ -61,8 +61,11 @@ enum StoreLayout {
     /// On a snapshot's directory, and for a moment on that of the bundle that it is taken of: its labels (`SnapshotLabels`).
     static let labelsAttribute: BytePath = "user.varve.labels"
 
+    /// On the directory of a bundle and of a snapshot: what it was made of (`BundleAncestors`).
+    static let ancestorsAttribute: BytePath = "user.varve.ancestors"
+
     /// What a bundle's directory bears and a chain's does not.
-    static let bundleAttributes = [chainAttribute, storeAttribute]
+    static let bundleAttributes = [chainAttribute, storeAttribute, ancestorsAttribute]
 
     /// On a chain's directory: what it was published as (`PublicationRecord`).
     static let publicationAttribute: BytePath = "user.varve.published"

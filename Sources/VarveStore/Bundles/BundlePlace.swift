@@ -40,9 +40,14 @@ struct BundlePlace {
     }
 
     /// Gives the finished subvolume its permissions and moves it to the bundle's path; an empty directory there makes room.
-    func put(_ bundle: inout WorkSubvolume, mode: UInt32) throws {
+    ///
+    /// - Parameter source: the snapshot that the bundle was made of; nil for a chain, or nothing.
+    func put(_ bundle: inout WorkSubvolume, madeOf source: SubvolumeInfo? = nil, mode: UInt32) throws {
+        let opened = try bundle.open(for: path)
+        let origins = [try opened.fd.subvolumeInfo()] + (source.map { [$0] } ?? [])
         try put { () throws(Errno) in
             try bundle.changeMode(to: mode)
+            try BundleAncestors.add(origins, to: opened.fd)
             try bundle.move(to: parent.fd, name)
         }
     }

@@ -115,8 +115,9 @@ package final class FrozenTree {
     package let subvolume: SharedDescriptor
     /// The root directory of the tree in it.
     package let root: SharedDescriptor
-    /// The tree that was frozen, as it was when it was opened.
-    let origin: SubvolumeInfo
+    /// The tree that was frozen, as it was when it was opened, and what it was made of by way of others.
+    let origins: [SubvolumeInfo]
+    private let origin: SubvolumeInfo
     private var snapshot: WorkSubvolume
 
     fileprivate init(of tree: ActiveTree, in work: WorkArea) throws {
@@ -127,6 +128,11 @@ package final class FrozenTree {
         racePoint("frozen")
         subvolume = try snapshot.open(for: tree.path)
         root = try snapshot.openRootfs(for: tree.path)
+        let frozen = subvolume
+        let ancestors = try attempt("read the attributes of", tree.path) { () throws(Errno) in
+            try BundleAncestors(of: frozen.fd)
+        }
+        origins = [tree.info] + ancestors.infos
         self.snapshot = snapshot
     }
 

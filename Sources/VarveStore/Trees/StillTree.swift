@@ -46,7 +46,7 @@ package struct StillTree {
     /// A tree that was frozen.
     package init(_ frozen: FrozenTree) {
         self.init(
-            frozen.subvolume, at: frozen.path, state: .snapshot, known: [frozen.origin], holder: frozen)
+            frozen.subvolume, at: frozen.path, state: .snapshot, known: frozen.origins, holder: frozen)
     }
 
     /// The tree of an image with no layers, made now.

@@ -270,7 +270,48 @@ import Testing
         try world.shell("echo more > two/rootfs/more")
         let result = try world.repack("two", "b")
         #expect(result.changes == changes.count + 1 || result.changes == changes.count + 2)
+        #expect(result.source == .search)
         try Self.expectSame(world, "two", "b")
+        try world.expectClean()
+    }
+
+    @Test(
+        "A row of snapshots, each of a bundle that is deleted: the delta from the chain is still searched for"
+    )
+    func rowOfSnapshots() throws {
+        let world = try Self.world()
+        let store = try world.store()
+        for step in 0..<5 {
+            // Names and inode numbers that come and go, so that a wrong start would show.
+            try world.shell(
+                "cd bundle/rootfs; rm -f etc/step*; echo \(step) > etc/step\(step); echo \(step) >> etc/passwd; mkdir -p d\(step)"
+            )
+            try store.createSnapshot(of: world.bundle(), name: "s\(step)")
+            try store.removeBundle(world.bundle())
+            try store.restoreSnapshot("s\(step)", to: world.bundle())
+            // Not even the snapshots stay.
+            try store.removeSnapshot("s\(step)")
+            #expect(try world.diff("bundle") == world.diff("bundle", source: .walk))
+            #expect(try world.delta("bundle").source == .search, "after \(step)")
+        }
+        let result = try world.repack("bundle", "b")
+        #expect(result.source == .search)
+        try Self.expectSame(world, "bundle", "b")
+
+        // A snapshot that somebody else makes of it is one; a copy is none, whatever its attributes say.
+        try world.shell(
+            "btrfs -q subvolume snapshot bundle snapshot; btrfs -q subvolume create copy; cp -a bundle/. copy/"
+        )
+        #expect(try world.delta("snapshot").source == .search && world.delta("copy").source == .walk)
+        #expect(try world.diff("snapshot") == world.diff("bundle"))
+        #expect(try world.diff("copy") == world.diff("bundle"))
+
+        // Without the attribute, and with one that says nothing, all is compared.
+        for value in ["", "x", "a b c"] {
+            try world.shell("setfattr -n user.varve.ancestors -v '\(value)' bundle")
+            #expect(try world.delta("bundle").source == .walk)
+            #expect(try world.diff("bundle") == world.diff("copy"))
+        }
         try world.expectClean()
     }
 

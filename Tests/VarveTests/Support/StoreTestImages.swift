@@ -191,20 +191,23 @@ final class StoreWorld: Sendable {
     }
 
     /// `A path` and so on, as `varve diff` has it.
-    func diff(_ bundle: String, source: DeltaSource = .auto) throws -> [String] {
+    func delta(_ bundle: String, source: DeltaSource = .auto) throws -> DeltaResult {
         try BtrfsDriver(store: try store()).freeze(
             RepackContext(bundle: self.bundle(bundle), source: source)
         ).delta {}
-            .changes.map {
-                change in
-                let kind =
-                    switch change.kind {
-                    case .added: "A"
-                    case .modified: "M"
-                    case .deleted: "D"
-                    }
-                return "\(kind) \(change.path)"
-            }
+    }
+
+    func diff(_ bundle: String, source: DeltaSource = .auto) throws -> [String] {
+        try delta(bundle, source: source).changes.map {
+            change in
+            let kind =
+                switch change.kind {
+                case .added: "A"
+                case .modified: "M"
+                case .deleted: "D"
+                }
+            return "\(kind) \(change.path)"
+        }
     }
 
     /// Runs a shell script in the volume's root.
