@@ -24,13 +24,8 @@
         /// that nobody listens at, as a process leaves it that was killed, is replaced.
         static func make(at path: String) throws -> Int32 {
             let place = BytePath(path)
-            var address = sockaddr_un()
-            guard place.count < MemoryLayout.size(ofValue: address.sun_path) else {
+            guard let address = UnixSocketAddress(place.bytes) else {
                 throw DaemonError("the path \"\(path)\" is too long for a socket")
-            }
-            address.sun_family = sa_family_t(AF_UNIX)
-            unsafe withUnsafeMutableBytes(of: &address.sun_path) { buffer in
-                unsafe buffer.copyBytes(from: place.bytes)
             }
             do throws(Errno) {
                 try FileDescriptor.workingDirectory.makeDirectory(place.parent, mode: 0o700)
@@ -44,7 +39,7 @@
             }
             var result = bound(descriptor, address)
             if result == EADDRINUSE {
-                guard connected(address) == ECONNREFUSED else {
+                guard isLeft(address) else {
                     close(descriptor)
                     throw DaemonError("another process listens at \"\(path)\"")
                 }
@@ -61,26 +56,14 @@
             return descriptor
         }
 
-        private static func bound(_ descriptor: Int32, _ address: sockaddr_un) -> Int32 {
-            unsafe call(address) { unsafe bind(descriptor, $0, $1) }
+        private static func bound(_ descriptor: Int32, _ address: UnixSocketAddress) -> Int32 {
+            unsafe address.call { unsafe bind(descriptor, $0, $1) == 0 ? 0 : errno }
         }
 
-        private static func connected(_ address: sockaddr_un) -> Int32 {
-            let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-            guard descriptor >= 0 else { return errno }
-            defer { close(descriptor) }
-            return unsafe call(address) { unsafe connect(descriptor, $0, $1) }
-        }
-
-        /// Zero, or what went wrong.
-        private static func call(
-            _ address: sockaddr_un, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
-        ) -> Int32 {
-            unsafe withUnsafePointer(to: address) { pointer in
-                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-                    unsafe body(pointer, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0 ? 0 : errno
-                }
-            }
+        /// Whether nobody listens there any more.
+        private static func isLeft(_ address: UnixSocketAddress) -> Bool {
+            do throws(Errno) { try address.tryConnecting() } catch { return error == .connectionRefused }
+            return false
         }
 
         static func variable(_ name: String) -> String? {
@@ -96,24 +79,15 @@
             else {
                 return
             }
-            var address = sockaddr_un()
-            address.sun_family = sa_family_t(AF_UNIX)
             // A name in the abstract name space begins with NUL.
             let name = path.hasPrefix("@") ? [0] + Array(path.utf8.dropFirst()) : Array(path.utf8)
-            guard name.count < MemoryLayout.size(ofValue: address.sun_path) else { return }
-            unsafe withUnsafeMutableBytes(of: &address.sun_path) { buffer in
-                unsafe buffer.copyBytes(from: name)
-            }
+            guard let address = UnixSocketAddress(name) else { return }
             let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
             guard descriptor >= 0 else { return }
             defer { close(descriptor) }
-            let length = socklen_t(
-                MemoryLayout<sa_family_t>.size + name.count + (path.hasPrefix("@") ? 0 : 1))
             let bytes = Array(state.utf8)
-            _ = unsafe withUnsafePointer(to: address) { pointer in
-                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-                    unsafe sendto(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL), pointer, length)
-                }
+            _ = unsafe address.call {
+                unsafe sendto(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL), $0, $1)
             }
         }
     }

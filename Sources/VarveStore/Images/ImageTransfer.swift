@@ -157,8 +157,11 @@ package final class ImageTransfer {
             }
             let image = fetched.manifestDescriptor.annotated(Descriptor.referenceNameKey, nil)
             var untagged = tag == nil ? [image] : []
-            if let outline, outline.descriptor.digest != image.digest {
-                // In another form than there: what is there is kept too, so that it is known when it is seen again.
+            if let outline, outline.descriptor.digest != image.digest,
+                tag == nil || outline.manifest.layers.allSatisfy({ layout.holdsBlob($0.digest) })
+            {
+                // In another form than there: what is there is kept too, so that it is known when it is seen again. In a layout of the
+                // caller's only with all that it names: containers-storage shows a manifest whose layers it has in another form.
                 untagged.append(try put(outline, into: layout))
             }
             try layout.note(
@@ -244,7 +247,8 @@ package final class TransferPlace {
         return try opened.fd.path().bytes.contains(UInt8(ascii: ":")) ? nil : opened
     }
 
-    private static func temporary() throws -> SharedDescriptor {
+    /// Where temporary files are.
+    static func temporary() throws -> SharedDescriptor {
         let named = unsafe getenv("TMPDIR").flatMap { unsafe BytePath(String(cString: $0)) }
         let place = named.flatMap { $0.isAbsolute && !$0.bytes.contains(UInt8(ascii: ":")) ? $0 : nil }
         do throws(PlaceError) {

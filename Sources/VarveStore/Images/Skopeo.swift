@@ -57,7 +57,14 @@ struct Skopeo: Sendable {
         _ arguments: [BytePath], _ doing: String, _ image: TransportReference,
         check: (Int32) throws -> Void
     ) throws {
-        _ = try run(["copy"] + arguments, doing, image, check: check)
+        var hosts: [BytePath] = []
+        if image.transport == .dockerDaemon {
+            let daemon = DockerDaemon()
+            try daemon.requireListening()
+            let address = BytePath(daemon.address)
+            hosts = ["--src-daemon-host", address, "--dest-daemon-host", address]
+        }
+        _ = try run(["copy"] + hosts + arguments, doing, image, check: check)
     }
 
     private var platformOptions: [BytePath] {
@@ -71,8 +78,11 @@ struct Skopeo: Sendable {
         _ arguments: [BytePath], _ doing: String, _ image: TransportReference,
         check: (Int32) throws -> Void = { _ in }
     ) throws -> [UInt8] {
+        // It has temporary files of archives and of images that others keep, and leaves them when it is ended.
+        let temporary = image.transport == .docker ? nil : try TemporaryPlace(cancellation)
         let supervised = SupervisedProgram(
-            arguments: [program] + platformOptions + arguments, input: [],
+            arguments: [program] + (temporary.map { ["--tmpdir", $0.path] } ?? []) + platformOptions
+                + arguments, input: [],
             outputLimit: ImageLayout.documentLimit, timeLimit: Self.timeLimit)
         logger.debug("running skopeo \(arguments.map(\.description).joined(separator: " "))")
         var words = LastWords()
@@ -84,6 +94,7 @@ struct Skopeo: Sendable {
         } catch let error as Errno {
             throw VarveError.system("run", program, error)
         }
+        extendLifetime(temporary)
         let subject = BytePath(image.description)
         switch outcome.ending {
         case .exited(status: 0): return outcome.output
@@ -122,6 +133,12 @@ struct Skopeo: Sendable {
             return (.failed, true)
         }
         if says(
+            "invalid reference format", "neither a tag nor a digest", "must be lowercase",
+            "is reserved for (non-shortened)")
+        {
+            return (.usage, false)
+        }
+        if says(
             "manifest unknown", "name unknown", "no such file or directory", "does not resolve to an image",
             "no such image", "not found", "no descriptor found", "repository name not known")
         {
@@ -134,6 +151,22 @@ struct Skopeo: Sendable {
             return (.invalidInput, false)
         }
         return (.failed, false)
+    }
+}
+
+/// A directory for the temporary files of another program. It goes with this value, and what a process that was killed left there with
+/// the next one.
+private final class TemporaryPlace {
+    private let work: WorkDirectory
+    let path: BytePath
+
+    init(_ cancellation: Cancellation) throws {
+        let made = try WorkDirectory(
+            in: TransferPlace.temporary(), path: "the image", cancellation: cancellation)
+        path = try attempt("find the path of", "a work directory") { () throws(Errno) in
+            try made.opened.fd.path()
+        }
+        work = made
     }
 }
 

@@ -135,11 +135,12 @@ import VarveSystem
         let there = shop.path
         let places = [
             "docker-archive:\(there)/docker.tar:web:1", "oci-archive:\(there)/oci.tar", "dir:\(there)/dir",
-            "oci:\(there)/oci:x", market.remote("web"),
+            "oci:\(there)/oci:x", "containers-storage:[vfs@\(there)/kept+\(there)/run]localhost/web:1",
+            market.remote("web"),
             market.remote("web@\(image.manifestDescriptor.digest)"),
         ]
         for (number, place) in places.enumerated() {
-            if !place.contains("@") {
+            if !place.contains("@sha256:") {
                 let pushed = try market.run(["push", "\(shop.image("two"))", place])
                 #expect(pushed.status == 0, "\(place): \(pushed)")
             }
@@ -158,6 +159,13 @@ import VarveSystem
                 #expect(try TreeCompare.differences(rootfs.fd, made.fd) == [], "\(place)")
             }
         }
+        // As buildah and Podman see it.
+        let images = try runSuccessfully([
+            "buildah", "--root", "\(there)/kept", "--runroot", "\(there)/run", "--storage-driver", "vfs",
+            "images",
+            "--format", "{{.Name}}:{{.Tag}}",
+        ]).outputText
+        #expect(images == "localhost/web:1\n")
         // Archives and directories by their path alone.
         for (number, name) in ["docker.tar", "oci.tar", "dir"].enumerated() {
             let run = try market.run([
@@ -326,6 +334,123 @@ import VarveSystem
         #expect(try LayoutChecker.findings(shop.store.appending("images")) == [])
     }
 
+    @Test("The temporary files of skopeo go with it, however it ends", arguments: [SIGTERM, SIGKILL])
+    func temporaryFiles(_ signal: CInt) throws {
+        let market = try Market()
+        let shop = market
+        // It makes a directory for the archive, and then waits for more of it.
+        try shell("mkdir \"$1/tmp\"; mkfifo \"$1/a.tar\"", shop.path)
+        let writer = try startProgram(["/bin/sh", "-c", "exec sleep 1000 > '\(shop.path)/a.tar'"])
+        defer {
+            kill(writer, SIGKILL)
+            var status: CInt = 0
+            while unsafe waitpid(writer, &status, 0) < 0, errno == EINTR {}
+        }
+        let variables = ["TMPDIR=\(shop.path)/tmp"]
+        let process = try VarveProcess(
+            ["pull", "oci-archive:\(shop.path)/a.tar", "\(shop.path)/new:x"], in: shop.path,
+            variables: variables)
+        func temporary() throws -> [String] {
+            try runSuccessfully(["find", "\(shop.path)/tmp", "-mindepth", "1"]).outputText.split(
+                separator: "\n"
+            )
+            .map(String.init)
+        }
+        while try !temporary().contains(where: { $0.contains("/oci") }) { usleep(10_000) }
+        let skopeo = try runSuccessfully(["pgrep", "-P", "\(process.pid)"]).outputText.split(separator: "\n")
+            .compactMap { pid_t($0) }
+        kill(process.pid, signal)
+        #expect(process.end() == 128 + signal)
+        for pid in skopeo { kill(pid, SIGKILL) }
+        if signal == SIGTERM { #expect(try temporary() == []) }
+        let archive = "oci-archive:\(shop.path)/b.tar"
+        #expect(try market.run(["push", "\(shop.image("one"))", archive], variables).status == 0)
+        #expect(try market.run(["pull", archive, "\(shop.path)/new:x"], variables).status == 0)
+        #expect(try temporary() == [])
+    }
+
+    @Test(
+        "Docker's daemon gets and gives images under their names as they stand; one that is not there is named"
+    )
+    func dockerDaemon() throws {
+        let market = try Market()
+        let shop = market
+        // Somebody who listens, and a skopeo that keeps the daemon's images in an archive.
+        try shell(
+            """
+            mkdir "$1/bin"; cat > "$1/bin/skopeo" <<'END'
+            #!/bin/sh
+            echo "$*" >> "${0%/*}/words"
+            for word; do
+              case $word in docker-daemon:*) word=docker-archive:${0%/*}/saved.tar:${word#docker-daemon:} ;; esac
+              set -- "$@" "$word"; shift
+            done
+            exec /usr/bin/skopeo "$@"
+            END
+            chmod +x "$1/bin/skopeo"
+            """, shop.path)
+        let socket = shop.path.appending("s")
+        let listener = try startProgram([
+            "/usr/bin/python3", "-c",
+            "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(9); time.sleep(1000)",
+            "\(socket)",
+        ])
+        defer {
+            kill(listener, SIGKILL)
+            var status: CInt = 0
+            while unsafe waitpid(listener, &status, 0) < 0, errno == EINTR {}
+        }
+        let path = "PATH=\(shop.path)/bin:/usr/bin:/bin"
+        let there = [path, "DOCKER_HOST=unix://\(socket)"]
+        while (try? UnixSocketAddress(socket.bytes)?.tryConnecting()) == nil { usleep(10_000) }
+        func words() throws -> [String] {
+            try runSuccessfully(["cat", "\(shop.path)/bin/words"]).outputText.split(separator: "\n").map(
+                String.init)
+        }
+        let pushed = try market.run(["push", "\(shop.image("two"))", "docker-daemon:web:1"], there)
+        #expect(pushed.status == 0, "\(pushed)")
+        let pulled = try market.run(["pull", "docker-daemon:web:1", "\(shop.path)/new:x"], there)
+        #expect(pulled.status == 0, "\(pulled)")
+        let image = try ImageLayout.resolve(ImageReference(parsing: shop.image("two")))
+        let found = try ImageLayout.resolve(ImageReference(path: shop.path.appending("new"), tag: "x"))
+        #expect(found.diffIDs == image.diffIDs)
+        // Each question would cost the daemon the whole image.
+        let asked = try words()
+        #expect(asked.count == 2, "\(asked)")
+        #expect(asked.first?.hasSuffix(" docker-daemon:web:1") == true)
+        #expect(asked.last?.contains(" docker-daemon:web:1 oci:") == true)
+        #expect(asked.allSatisfy { $0.contains("-daemon-host unix://\(socket) ") }, "\(asked)")
+
+        for verb in [
+            ["pull", "docker-daemon:web:1", "\(shop.path)/y:x"],
+            ["push", "\(shop.image("two"))", "docker-daemon:web:1"],
+        ] {
+            let absent = try market.run(verb, [path, "DOCKER_HOST=unix://\(shop.path)/none.sock"])
+            #expect(
+                absent.status == 5
+                    && absent.errorText
+                        == "varve: Docker's daemon cannot be reached at \"\(shop.path)/none.sock\": No such file or directory; start it, or say in DOCKER_HOST where it listens\n",
+                "\(absent)")
+        }
+        #expect(try words().count == 2)
+    }
+
+    @Test("Names that no daemon and no storage can have are wrong usage; what a storage has not is not found")
+    func foreignNames() throws {
+        let market = try Market()
+        let shop = market
+        let storage = "containers-storage:[vfs@\(shop.path)/kept+\(shop.path)/run]"
+        for (name, status) in [
+            (storage + "localhost/none:1", 4), (storage + "UPPER", 2), ("containers-storage:", 2),
+            ("docker-daemon:", 2),
+        ] {
+            let run = try market.run(["pull", name, "\(shop.path)/new:x"])
+            #expect(
+                run.status == status && run.errorText.split(separator: "\n").count == 1, "\(name): \(run)")
+            #expect(status == 2 || run.errorText.contains("does not resolve to an image"), "\(run)")
+        }
+    }
+
     @Test("Garbage collection keeps images with a tag and those that bundles came from, and drops the others")
     func garbage() throws {
         let market = try Market()
@@ -391,6 +516,10 @@ import VarveSystem
             ("docker://localhost/b", "docker://localhost/b:latest"),
             ("docker://h:5000/b/c:x", "docker://h:5000/b/c:x"),
             ("docker-archive:x.tar", "docker-archive:x.tar"), ("oci:a:b", "oci:a:b"),
+            ("docker-daemon:web:1", "docker-daemon:web:1"),
+            ("docker-daemon:sha256:0123", "docker-daemon:sha256:0123"),
+            ("containers-storage:localhost/web", "containers-storage:localhost/web"),
+            ("containers-storage:[vfs@/a+/b]x:1", "containers-storage:[vfs@/a+/b]x:1"),
         ])
     func forms(_ text: String, _ whole: String) throws {
         let reference = try #require(try TransportReference(parsing: BytePath(text)))
