@@ -107,6 +107,8 @@ import SystemPackage
                 "test", "own", "committed", "1", "MiB", "1", "on", "it", "chain", "private",
             ]
         )
+        #expect(table.allSatisfy { $0.count <= 80 } && table[1].hasSuffix("…") == (table[1].count == 80))
+        #expect(varve(room, "containerd", "ls", "--no-trunc", "test").output.contains(chain.description))
         #expect(varve(room, "containerd", "ls", "-q").output == "other\ntest\n")
         let missing = varve(room, "containerd", "ls", "nobody")
         #expect(missing.code == 4 && missing.errors.contains("varve containerd ls lists them"))

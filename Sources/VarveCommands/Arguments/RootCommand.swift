@@ -208,6 +208,28 @@ struct TruncationOptions: ParsableArguments {
         noTrunc ? digest.description : digest.description.replacing(digest.hex, with: digest.hex.prefix(12))
     }
 
+    /// A text that may have digests in it, each with 12 of its digits.
+    func shown(_ text: String) -> String {
+        if noTrunc { return text }
+        var result = ""
+        var digits: [Character] = []
+        func end() {
+            result += String(
+                digits.count == DigestAlgorithm.sha256.hexCount ? digits.prefix(12) : digits[...])
+            digits = []
+        }
+        for character in text {
+            if character.isHexDigit, character.isASCII, !character.isUppercase {
+                digits.append(character)
+            } else {
+                end()
+                result.append(character)
+            }
+        }
+        end()
+        return result
+    }
+
     /// A time, to the minute.
     func shown(_ time: Timestamp) -> String {
         let whole = RFC3339.format(time)

@@ -34,6 +34,8 @@ struct ContainerdCommands: ParsableCommand {
 
         @OptionGroup var listing: ListingOptions
 
+        @OptionGroup var truncation: TruncationOptions
+
         @Argument(help: ArgumentHelp("The ID of one containerd; all by default.", valueName: "id"))
         var id: TextArgument?
 
@@ -75,23 +77,27 @@ struct ContainerdCommands: ParsableCommand {
                         }
                         return snapshots.map { snapshot in
                             Listing.Item(
-                                name: place.id, cells: [id] + Self.cells(snapshot), json: JSONObject())
+                                name: place.id, cells: [id] + cells(snapshot), json: JSONObject())
                         }
                     }
                 }
-            try Listing(header: ["ID", "KEY", "KIND", "SIZE", "USE", "PARENT", "CHAIN"], items: items).write(
-                listing, to: context.output)
+            try Listing(
+                header: ["ID", "KEY", "KIND", "SIZE", "USE", "PARENT", "CHAIN"], items: items,
+                width: truncation.width
+            ).write(listing, to: context.output)
         }
 
-        private static func cells(_ snapshot: ContainerdPlace.Snapshot) -> [String] {
+        private func cells(_ snapshot: ContainerdPlace.Snapshot) -> [String] {
             let record = snapshot.record
             var use: [String] = []
             if snapshot.children > 0 { use.append("\(snapshot.children) on it") }
             if !snapshot.mounts.isEmpty { use.append("mounted") }
             return [
-                record.key.text, record.kind.rawValue, snapshot.usage.map { binarySize($0.size) } ?? "?",
+                truncation.shown(record.key.text), record.kind.rawValue,
+                snapshot.usage.map { binarySize($0.size) } ?? "?",
                 use.isEmpty ? "-" : use.joined(separator: ", "),
-                record.parent.isEmpty ? "-" : record.parent.text, record.chain?.description ?? "private",
+                record.parent.isEmpty ? "-" : truncation.shown(record.parent.text),
+                record.chain.map { truncation.shown($0.digest) } ?? "private",
             ]
         }
 

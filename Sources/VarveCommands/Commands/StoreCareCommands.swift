@@ -22,30 +22,38 @@ extension StoreCommands {
 
         @OptionGroup var listing: ListingOptions
 
+        @OptionGroup var truncation: TruncationOptions
+
         func execute(_ context: CommandContext) throws {
             let usage = try context.openStore().usage()
             context.logger.info(
                 usage.areQuotas
                     ? "the figures are those of quota groups" : "the figures are those of file extents")
-            func item(_ name: String, _ referenced: UInt64, _ exclusive: UInt64) -> Listing.Item {
+            func item(
+                _ name: String, _ shown: String, _ referenced: UInt64, _ exclusive: UInt64
+            ) -> Listing.Item {
                 let (referenced, exclusive) = (Int64(clamping: referenced), Int64(clamping: exclusive))
                 return Listing.Item(
-                    name: name, cells: [name, binarySize(referenced), binarySize(exclusive)],
+                    name: name, cells: [shown, binarySize(referenced), binarySize(exclusive)],
                     json: [
                         "name": .string(name), "referenced": .number(JSONNumber(referenced)),
                         "exclusive": .number(JSONNumber(exclusive)),
                         "source": .string(usage.areQuotas ? "quota" : "extents"),
                     ])
             }
-            var items = usage.chains.map { item($0.name.description, $0.referenced, $0.exclusive) }
+            var items = usage.chains.map {
+                item($0.name.description, truncation.shown($0.name), $0.referenced, $0.exclusive)
+            }
             items += usage.trees.map { tree in
-                var item = item(tree.path.description, tree.referenced, tree.exclusive)
+                let path = tree.path.description
+                var item = item(path, path, tree.referenced, tree.exclusive)
                 item.json["containerd"] = .string(tree.containerd)
                 item.json["snapshot"] = tree.record.map { .string($0.key.text) } ?? .null
                 return item
             }
-            try Listing(header: ["CHAIN", "REFERENCED", "EXCLUSIVE"], items: items).write(
-                listing, to: context.output)
+            try Listing(
+                header: ["CHAIN", "REFERENCED", "EXCLUSIVE"], items: items, width: truncation.width
+            ).write(listing, to: context.output)
         }
     }
 

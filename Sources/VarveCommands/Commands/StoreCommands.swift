@@ -159,8 +159,7 @@ struct StoreCommands: ParsableCommand {
                 lines += chain.images.map { "\(indent)    image \(BytePath.escape($0.utf8))" }
                 lines += chain.bundles.map { "\(indent)    bundle \($0)" }
                 for line in lines {
-                    let isLong = truncation.width.map { line.count > $0 } ?? false
-                    try output.show((isLong ? line.prefix(Table.width - 1) + "…" : line) + "\n")
+                    try output.show((truncation.width.map { Table.cut(line, to: $0) } ?? line) + "\n")
                 }
             }
         }

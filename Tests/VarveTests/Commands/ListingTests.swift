@@ -65,12 +65,31 @@ import VarveSystem
                 && tree[3].hasPrefix("    sha256-"), "\(tree)")
         #expect(tree[1] == "    bundle \(shop.bundle("one"))".prefix(80) || tree[1].hasSuffix("…"))
 
+        let usage = shop.text("store", "du")
+        #expect(Self.fits(usage) && !names.contains(where: usage.contains), "\(usage)")
+        #expect(names.allSatisfy(shop.text("store", "du", "--no-trunc").contains))
+        #expect(shop.text("store", "du", "-q").split(separator: "\n").map(String.init) == names)
+
         let bundles = shop.text("bundle", "ls")
         #expect(Self.fits(bundles) && bundles.hasPrefix("IMAGE CHAIN"), "\(bundles)")
         #expect(
             Set(shop.text("bundle", "ls", "-q").split(separator: "\n").map(String.init)) == [
                 "\(long)", "\(shop.bundle("one"))",
             ])
+        // A long name hides no other column.
+        let name = String(repeating: "n", count: 100)
+        _ = shop.text("tag", "--image", shop.image("a"), BytePath(name))
+        _ = shop.text("unpack", "--image", shop.image(name), shop.bundle("two"))
+        _ = shop.text("snapshot", "create", "--label", "step=1", shop.bundle("two"), BytePath(name))
+        for (words, last) in [(["bundle", "ls"], "two"), (["snapshot", "ls"], "step=1")]
+            as [([BytePath], String)]
+        {
+            let cut = shop.run(words).text
+            #expect(Self.fits(cut) && cut.contains("\(last)\n") && cut.contains("nn… "), "\(cut)")
+            #expect(shop.run(words + ["--no-trunc"]).text.contains(name))
+        }
+        _ = shop.text("bundle", "rm", shop.bundle("two"))
+
         let listed = try Self.json(shop.text("bundle", "ls", "--format", "json"))
         let one = try #require(listed.first { $0["name"]?.string == "\(shop.bundle("one"))" })
         #expect(
