@@ -166,6 +166,9 @@ let package = Package(
             name: "embedding-example", dependencies: ["Varve", system], path: "Tests/EmbeddingExample",
             swiftSettings: rules),
         .executableTarget(
+            name: "builder-example", dependencies: ["Varve", "VarveFormats", crypto, system],
+            path: "Tests/BuilderExample", swiftSettings: rules),
+        .executableTarget(
             name: "driver-example", dependencies: ["Varve", "VarveDriverKit", system],
             path: "Tests/DriverExample",
             swiftSettings: rules),
@@ -265,7 +268,8 @@ let package = Package(
             dependencies: [
                 "Varve", "VarveCommands", "VarveStore", "VarveLayers", "VarveOCI", "VarveArchive",
                 "VarveBtrfs", "VarveFormats", "VarveSystem",
-                "VarveDriverKit", "VarveDriverTesting", "driver-example", "DeltaChecks", "TestSupport",
+                "VarveDriverKit", "VarveDriverTesting", "builder-example", "driver-example", "DeltaChecks",
+                "TestSupport",
                 crypto, logging, system,
             ],
             swiftSettings: rules),

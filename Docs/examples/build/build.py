@@ -62,7 +62,7 @@ class Builder:
         with open(file, "rb") as opened:
             self.stages = tomllib.load(opened)
         self.folder = os.path.dirname(os.path.abspath(file))
-        self.layout, self.keys = layout, {}
+        self.layout, self.keys, self.bases = layout, {}, {}
         with open(layout + ".lock", "w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not os.path.exists(os.path.join(layout, "oci-layout")):
@@ -76,8 +76,6 @@ class Builder:
 
     def image(self, tag):
         return f"{self.layout}:{tag}"
-
-    # --- stages
 
     def build(self, name, path=()):
         """Builds a stage with all that it needs, and returns the tag of its last step."""
@@ -110,12 +108,14 @@ class Builder:
             return self.build(source.removeprefix("stage:"), path)
         if not source:
             return self.make(digest("empty"), "an empty image", lambda tag: varve("new", "--image", self.image(tag)))
-        # What a name means elsewhere is asked each time; what is here already is not fetched.
-        name = "base-" + digest(source)[:32]
-        varve("pull", source, self.image(name), quiet=True)
-        self.look()
-        key = digest("base", self.tags[name])
-        return self.make(key, source, lambda tag: varve("tag", "--image", self.image(name), tag))
+        if source not in self.bases:
+            # What a name means elsewhere is asked once a run; what is here already is not fetched.
+            name = "base-" + digest(source)[:32]
+            varve("pull", source, self.image(name), quiet=True)
+            self.look()
+            key = digest("base", self.tags[name])
+            self.bases[source] = self.make(key, source, lambda tag: varve("tag", "--image", self.image(name), tag))
+        return self.bases[source]
 
     # --- steps
 

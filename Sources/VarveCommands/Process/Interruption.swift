@@ -42,6 +42,11 @@ enum Interruption {
         if unsafe unsafeBitCast(hangup.__sigaction_handler.sa_handler, to: Int.self) != ignored {
             unsafe sigaction(SIGHUP, &action, nil)
         }
+        // A program that starts this one from a thread that blocks signals, as those of Swift's concurrency do, hands that on.
+        var handled = sigset_t()
+        unsafe sigemptyset(&handled)
+        for signal in [SIGINT, SIGTERM, SIGHUP] { unsafe sigaddset(&handled, signal) }
+        unsafe pthread_sigmask(SIG_UNBLOCK, &handled, nil)
         // A reader that has gone away shows as EPIPE.
         signal(SIGPIPE, SIG_IGN)
     }
