@@ -138,7 +138,7 @@ def take_turns(rounds, *contestants):
 
 
 failures = []
-cases = {"unpack": [], "delta": [], "containerd": []}
+cases = {"unpack": [], "delta": [], "containerd": [], "build": []}
 
 
 def case(group):
@@ -648,7 +648,8 @@ def host():
         "kernel": os.uname().release, "processors": os.cpu_count(), "processor": model,
         "memoryBytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "btrfs": text("btrfs", "--version"), "umoci": text("umoci", "--version"),
-        "skopeo": text("skopeo", "--version"),
+        "skopeo": text("skopeo", "--version"), "buildah": text("buildah", "--version"), "crun": text("crun", "--version"),
+        "docker": text(options.docker + "/usr/sbin/dockerd", "--version") if options.docker else "",
         "containerd": text(options.containerd + "/usr/bin/containerd", "--version") if options.containerd else "",
         "imageFileSystem": text("stat", "-f", "-c", "%T", volume + ".img"),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "quick": options.quick, "rounds": options.rounds,
@@ -694,10 +695,13 @@ parser.add_argument("--only")
 parser.add_argument("--containerd", help="where the packages of containerd are unpacked")
 parser.add_argument("--daemon", help="the program varve-containerd")
 parser.add_argument("--calls", help="the program of Tests/ContainerdCalls")
+parser.add_argument("--docker", help="where the package of Docker is unpacked")
 options = parser.parse_args()
 volume = options.volume
+# Their cases use what is defined here.
+sys.modules["bench"] = sys.modules[__name__]
 if options.daemon:
-    # Its cases use what is defined here.
-    sys.modules["bench"] = sys.modules[__name__]
     import bench_containerd  # noqa: F401
+if options.docker:
+    import bench_build  # noqa: F401
 sys.exit(main())
