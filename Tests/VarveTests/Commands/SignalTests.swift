@@ -12,8 +12,9 @@ struct VarveProcess: ~Copyable {
 
     /// - Parameter stopAt: the durability point at which it stops itself; see `durabilityPoint`. Or the name of a moment; see
     ///   `racePoint`.
+    ///   - starter: a program and its first arguments, which becomes the command.
     init(
-        _ arguments: [String], in directory: BytePath, variables: [String] = [],
+        _ arguments: [String], in directory: BytePath, variables: [String] = [], starter: [String] = [],
         stopAt: (some CustomStringConvertible)? = Int?.none
     ) throws {
         errors = directory.appending("errors")
@@ -22,7 +23,7 @@ struct VarveProcess: ~Copyable {
             "exec env VARVE_STORE=\"$1/store\" HOME=\"$1\" \"${@:2}\" </dev/null >/dev/null 2>\"$1/errors\""
         var words = ["/bin/bash", "-c", "cd \"$1\"; " + script, "bash", directory.description] + variables
         if let stopAt { words.append("VARVE_STOP_AT=\(stopAt)") }
-        pid = try startProgram(words + [try builtProgram("varve")] + arguments)
+        pid = try startProgram(words + starter + [try builtProgram("varve")] + arguments)
     }
 
     /// Waits until it has stopped itself (true) or ended (false).
@@ -95,6 +96,24 @@ struct VarveProcess: ~Copyable {
             arguments = words.split(separator: " ").map(String.init)
             self.undo = undo
         }
+    }
+
+    /// As from a thread of Swift's concurrency: what it starts inherits what it blocks.
+    @Test(
+        "Signals that whoever started the command had blocked end it all the same",
+        arguments: [SIGINT, SIGTERM])
+    func blocked(_ signal: CInt) throws {
+        let world = try StoreWorld()
+        // It waits for an archive that never comes.
+        try world.shell("mkfifo archive.tar")
+        let script =
+            "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32)); os.execv(sys.argv[1], sys.argv[1:])"
+        let process = try VarveProcess(
+            ["pull", "oci-archive:archive.tar", "new:x"], in: world.path, starter: ["python3", "-c", script])
+        while try runCommand(["pgrep", "-P", "\(process.pid)", "skopeo"]).status != 0 { usleep(10_000) }
+        kill(process.pid, signal)
+        #expect(process.end() == 128 + signal)
+        #expect(try process.errorText() == Self.cleaned)
     }
 
     private static let forget = "varve rm --image layout:new || true; varve gc --layout layout"
