@@ -1,18 +1,17 @@
-import VarveBtrfs
-import VarveSystem
+package import VarveBtrfs
 import SystemPackage
 
 /// Whether the new tree's inode numbers are those of the old one, carried on.
 ///
 /// Only then do a send stream and a search by transid say what changed: siblings that both went on give the same
 /// numbers to different files.
-enum Lineage {
+package enum Lineage {
     /// The new tree is the old one and what happened since; every change has at least this transid.
     case descends(since: UInt64)
     case unrelated(reason: String)
 
     /// - Parameter lookUp: the subvolume with a UUID, if it still exists and the caller may ask.
-    static func of(
+    package static func of(
         old: SubvolumeInfo, new: SubvolumeInfo, lookUp: (SubvolumeUUID) -> SubvolumeInfo?
     ) -> Lineage {
         if old.uuid == new.uuid { return .unrelated(reason: "both are the same subvolume") }

@@ -1,3 +1,4 @@
+import BtrfsSendStream
 import VarveBtrfs
 import Logging
 import VarveLayers
@@ -18,12 +19,15 @@ extension BtrfsFrozenBundle {
     private static let harmlessFlags: UInt64 = 1 << 3 | 1 << 4
 
     func adopt(chainIDs: [ChainID], options: ApplyOptions) throws -> Bool {
-        let builder = ChainBuilder(
-            in: store, for: bundle.path,
-            copying: ChainBuilder.Original(
-                frozen.subvolume, below: bundle.info.parentUUID, since: bundle.info.originTransaction))
-        var obstacle = try obstacle(chainIDs, options)
-        if obstacle == nil, let name = chainIDs.last.map({ ChainName($0) }) {
+        var obstacle: AdoptionObstacle?
+        switch try below(chainIDs, options) {
+        case .none(let reason): obstacle = reason
+        case .chain(let chain, let since):
+            obstacle = try self.obstacle(since: since)
+            guard obstacle == nil, let name = chainIDs.last.map({ ChainName($0) }) else { break }
+            let builder = ChainBuilder(
+                in: store, for: bundle.path,
+                copying: ChainBuilder.Original(frozen.subvolume, below: chain, since: since))
             try builder.build(name, whileWaiting: { try cancellation.check() }) {
                 if try !leaveOnlyRootfs(try builder.subvolume()) { obstacle = .otherEntries }
                 return obstacle == nil
@@ -34,17 +38,30 @@ extension BtrfsFrozenBundle {
         return false
     }
 
-    /// Why the frozen tree is not the chain below it and its delta; nil if it is, and holds nothing that a layer cannot carry.
-    private func obstacle(_ chainIDs: [ChainID], _ options: ApplyOptions) throws -> AdoptionObstacle? {
-        if options != ApplyOptions() { return .options }
+    private enum Below {
+        /// The bundle descends from the chain, and differs from it only in what was changed since that transaction.
+        case chain(SubvolumeUUID, since: UInt64)
+        case none(AdoptionObstacle)
+    }
+
+    private func below(_ chainIDs: [ChainID], _ options: ApplyOptions) throws -> Below {
+        if options != ApplyOptions() { return .none(.options) }
         guard let below = chainIDs.dropLast().last, let chain = try store.chains.find(ChainName(below)) else {
-            return .noChainBelow
+            return .none(.noChainBelow)
         }
         // A refreshed bundle's base is the tree that it had then, masked paths included.
-        guard try chain.info.uuid == base.subvolume.fd.subvolumeInfo().uuid,
-            // Whatever was changed since the bundle was made has at least the transid of its making.
-            let since = try transactionOfSnapshot(of: chain)
-        else { return .otherBase }
+        guard try chain.info.uuid == base.subvolume.fd.subvolumeInfo().uuid else { return .none(.otherBase) }
+        var info = chain.info
+        info.changeTransaction = chain.changeTransaction
+        let lineage = Lineage.of(old: info, new: bundle.info) { uuid in
+            frozen.origins.first { $0.uuid == uuid } ?? (try? frozen.subvolume.fd.subvolume(withUUID: uuid))
+        }
+        guard case .descends(let since) = lineage else { return .none(.otherBase) }
+        return .chain(info.uuid, since: since)
+    }
+
+    /// Why the frozen tree is not the chain below it and its delta; nil if it is, and holds nothing that a layer cannot carry.
+    private func obstacle(since: UInt64) throws -> AdoptionObstacle? {
         var search = TreeSearch(frozen.subvolume.fd)
         var isPlain = true
         var hasSubvolumes = false
@@ -61,15 +78,6 @@ extension BtrfsFrozenBundle {
         }
         if hasSubvolumes { return .nestedSubvolumes }
         return isPlain ? nil : .uncarried
-    }
-
-    /// When the bundle was made as a snapshot of `chain` itself; nil if it was not, but by way of another.
-    private func transactionOfSnapshot(of chain: OpenChain) throws -> UInt64? {
-        let made = bundle.info
-        guard made.parentUUID == chain.info.uuid,
-            chain.changeTransaction <= made.originTransaction
-        else { return nil }
-        return made.originTransaction
     }
 
     /// Takes away what a chain does not have: the files that make it a bundle. False if there is something else.

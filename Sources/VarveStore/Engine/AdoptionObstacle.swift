@@ -14,7 +14,7 @@ enum AdoptionObstacle: String, CustomStringConvertible, CaseIterable {
     // Of the bundle.
     case options = "the layers are applied with options that make another tree"
     case noChainBelow = "the store does not hold the chain below"
-    case otherBase = "the bundle is not a snapshot of the chain below"
+    case otherBase = "the bundle is not known to descend from the chain below"
     case nestedSubvolumes = "a subvolume is nested in the bundle"
     case unsearchable = "only root may look for what a layer cannot carry"
     case uncarried = "a file that changed has flags (chattr, properties of btrfs), or is a socket"

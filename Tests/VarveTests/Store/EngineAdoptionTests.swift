@@ -19,6 +19,10 @@ import Testing
         var change: @Sendable (inout Repacking.Options) -> Void = { _ in }
     }
 
+    /// Puts a snapshot of the bundle in its place.
+    private static let restoring =
+        "btrfs -q subvolume snapshot bundle b2; [ ! -e bundle/rootfs/nested ] || btrfs -q subvolume delete bundle/rootfs/nested; btrfs -q subvolume delete bundle; mv b2 bundle"
+
     @Test(
         "The chain is what the layers give, whichever way it is made",
         arguments: [
@@ -65,11 +69,19 @@ import Testing
             Case(
                 testDescription: "an attribute on the bundle",
                 script: "setfattr -n user.note -v x bundle"),
-            // Its inodes came by way of the snapshot: the transaction since which to look is not that of the bundle.
+            // Its inodes came by way of the snapshot: the transaction since which to look is that of the bundle which is gone.
             Case(
-                testDescription: "a bundle restored from a snapshot",
-                script:
-                    "btrfs -q subvolume snapshot bundle b2; btrfs -q subvolume delete bundle; mv b2 bundle"),
+                testDescription: "a bundle restored from a snapshot", script: Self.restoring, isAdopted: true),
+            Case(
+                testDescription: "a flag that came by way of a snapshot",
+                script: "chattr +C bundle/rootfs/data; \(Self.restoring)"),
+            Case(
+                testDescription: "a nested subvolume that was left behind by a snapshot",
+                script: "btrfs -q subvolume create bundle/rootfs/nested; \(Self.restoring)",
+                bundleDiffers: true),
+            Case(
+                testDescription: "a bundle that does not say what it was made of",
+                script: "\(Self.restoring); setfattr -x user.varve.ancestors bundle"),
         ])
     func adoption(_ one: Case) throws {
         let world = try EngineRepackTests.world()
