@@ -4,6 +4,7 @@ Beside them buildah with a storage of its own for each driver: overlay on an ext
 Varve's store; and Docker on overlayfs, on the same ext4. All run the same crun.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -293,6 +294,7 @@ class Docker:
         path = ":".join([tree + "/usr/bin", tree + "/usr/sbin", tools.options.containerd + "/usr/bin", os.environ["PATH"]])
         self.environment = {"PATH": path, "DOCKER_HOST": f"unix://{self.root}/docker.sock", "DOCKER_BUILDKIT": "1", "HOME": self.root}
         self.log = os.path.join(self.root, "log")
+        self.groups_before = self.control_groups()
         # It writes there whatever its options say; nobody else sees these mounts.
         self.mounts = []
         for point in ("/etc/docker", "/run/docker"):
@@ -323,9 +325,16 @@ class Docker:
         write_steps(self.context, "base:latest", self.number, words)
         return Run(self.program, "build", "--quiet", "--network", "host", "--tag", "made", self.context, environment=self.environment)
 
+    @staticmethod
+    def control_groups():
+        return set(glob.glob("/sys/fs/cgroup/docker") + glob.glob("/sys/fs/cgroup/*/docker"))
+
     def remove(self):
         self.process.terminate()
         self.process.wait()
+        for group in self.control_groups() - self.groups_before:
+            for folder, *_ in os.walk(group, topdown=False):
+                os.rmdir(folder)
         for point, is_new in self.mounts:
             subprocess.run(["umount", "--lazy", point], check=True)
             if is_new:
