@@ -20,7 +20,9 @@ def extract(modules, directory, reexported=()):
     target = json.loads(output("swift", "-print-target-info"))["target"]["triple"]
     places = ["Sources/CLibraries/*/module.modulemap", ".build/checkouts/*/Sources/*/include/module.modulemap",
               f"{binaries}/C*.build/module.modulemap"]
-    folders = {os.path.dirname(path) for place in places for path in glob.glob(place)} | {f"{binaries}/Modules"}
+    # What plugins need of a module is built a second time, in `NAME-tool.build`.
+    folders = {os.path.dirname(path) for place in places for path in glob.glob(place)
+               if not os.path.dirname(path).endswith("-tool.build")} | {f"{binaries}/Modules"}
     options = [word for folder in sorted(folders) for word in ("-I", folder)]
     if reexported:
         options.append("-experimental-allowed-reexported-modules=" + ",".join(reexported))
