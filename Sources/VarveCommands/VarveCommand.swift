@@ -23,8 +23,9 @@ package enum VarveCommand {
         }
         let code = run(
             as: arguments.first.map { Program(calledAs: $0) } ?? .varve,
-            arguments: Array(arguments.dropFirst()), standardOutput: .descriptor(.standardOutput),
-            standardError: .descriptor(.standardError), isTerminal: isatty(2) == 1,
+            arguments: Array(arguments.dropFirst()),
+            standardOutput: .descriptor(.standardOutput, Interruption.cancellation),
+            standardError: .descriptor(.standardError, Interruption.cancellation), isTerminal: isatty(2) == 1,
             cancellation: Interruption.cancellation)
         exit(Interruption.exitCode(code))
     }

@@ -1,3 +1,4 @@
+import VarveFormats
 package import Logging
 import VarveArchive
 package import VarveOCI
@@ -97,7 +98,7 @@ package struct Differ: Sendable {
     /// `NAMESPACE/NUMBER/NAME` to its plugins, and no name space. A wrong answer finds no blob, or no use: blobs go by their digests.
     package func namespace(of mounts: [SnapshotMount]) -> String? {
         guard let record = try? own(mounts, for: "look at") else { return nil }
-        let parts = record.key.text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false)
+        let parts = record.key.text.split(atByte: "/", maxSplits: 2)
         guard parts.count == 3, !parts[0].isEmpty, UInt64(parts[1]) != nil else { return nil }
         return String(parts[0])
     }

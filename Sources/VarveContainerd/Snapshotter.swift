@@ -159,16 +159,19 @@ package final class Snapshotter: Sendable {
         var record = SnapshotRecord(
             key: key, kind: kind, parent: parent, labels: labels, time: .now(), tree: number)
         do {
-            if let wanted, source == nil || source?.chain != nil, try isThere(wanted, on: parent) {
+            // Of what the store has it is known what it lies on.
+            let wanted = try wanted.flatMap { chain in
+                try source == nil || source?.chain != nil && trees.canLie(chain, on: source?.chain)
+                    ? chain : nil
+            }
+            if let wanted, try isThere(wanted, on: parent) {
                 state.withLock { state in
                     state.reserved.remove(key)
                     state.abandon(childOf: parent)
                 }
                 throw Skipped(chain: wanted)
             }
-            if let wanted, source == nil || source?.chain != nil,
-                try trees.makeTree(number, from: wanted, readOnly: true)
-            {
+            if let wanted, try trees.makeTree(number, from: wanted, readOnly: true) {
                 record.kind = .committed
                 record.chain = wanted
             } else if let source {

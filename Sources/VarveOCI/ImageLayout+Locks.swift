@@ -64,9 +64,21 @@ extension ImageLayout {
     /// call. Nothing is written if `change` throws or leaves it as it was.
     @discardableResult
     package func updateIndex<T>(_ change: (inout ImageIndex) throws(OCIError) -> T) throws(OCIError) -> T {
+        try whileIndexIsLocked { () throws(OCIError) in try updateLockedIndex(change) }
+    }
+
+    /// Runs `body` while nobody else changes `index.json`.
+    func whileIndexIsLocked<T>(_ body: () throws(OCIError) -> T) throws(OCIError) -> T {
         let lock = try attempt("lock", path.appending(Self.indexLock)) { () throws(Errno) in
             try FileLock.exclusive(Self.indexLock, in: directory, cancellation)
         }
+        defer { extendLifetime(lock) }
+        return try body()
+    }
+
+    private func updateLockedIndex<T>(
+        _ change: (inout ImageIndex) throws(OCIError) -> T
+    ) throws(OCIError) -> T {
         var index = try index()
         let before = index
         let result = try change(&index)
@@ -81,7 +93,6 @@ extension ImageLayout {
             // Whatever fails from now on, the image is there.
             blobs.withLock { held in for index in held.indices { held[index].isNew = false } }
         }
-        extendLifetime(lock)
         return result
     }
 

@@ -6,43 +6,7 @@ extension ImageLayout {
     /// level.
     static let maximumIndexDepth = 8
     /// Entries of indexes that one resolution looks at.
-    private static let maximumEntries = 100_000
-
-    /// What one resolution may yet read: many entries may refer to one large document, and each costs its size.
-    private struct ReadingAllowance {
-        private let layout: ImageLayout
-        private var entries = ImageLayout.maximumEntries
-        private var bytes = Int64(ImageLayout.indexLimit)
-
-        init(_ layout: ImageLayout) { self.layout = layout }
-
-        /// Before a document is read.
-        mutating func take(_ document: Descriptor) throws(OCIError) {
-            // Sizes are not negative.
-            guard document.size <= bytes else {
-                throw .invalid(
-                    "what leads to the image in the image layout \(layout.path) has more than "
-                        + "\(ImageLayout.indexLimit) bytes together")
-            }
-            bytes -= document.size
-        }
-
-        /// - Parameter depth: how many indexes lead to these entries.
-        mutating func take(entries count: Int, depth: Int) throws(OCIError) {
-            guard depth <= ImageLayout.maximumIndexDepth else {
-                throw .invalid(
-                    "the indexes in the image layout \(layout.path) are nested more than "
-                        + "\(ImageLayout.maximumIndexDepth) levels deep"
-                )
-            }
-            guard count <= entries else {
-                throw .invalid(
-                    "the indexes in the image layout \(layout.path) have more than \(ImageLayout.maximumEntries) entries"
-                )
-            }
-            entries -= count
-        }
-    }
+    static let maximumEntries = 100_000
 
     /// A way from `index.json` down to something that is no index.
     private struct Leaf {
@@ -189,6 +153,11 @@ extension ImageLayout {
                 ways.append([try Descriptor(entry, of: "\(path.appending(Self.indexName))")])
             }
         }
+        return try selection(by: ways, tag: tag)
+    }
+
+    /// Every image that these ways lead to.
+    func selection(by ways: [[Descriptor]], tag: String?) throws(OCIError) -> ImageSelection {
         var paths = [[Descriptor]]()
         var seen = Set<Digest>()
         for leaf in try leaves(below: ways)
@@ -225,6 +194,41 @@ extension ImageLayout {
                 "there is no tag \"\(tag)\" in the image layout \(path): \(hint)", subject: BytePath(tag))
         }
         return roots
+    }
+
+    /// The tags as `listTags` gives them, each with the ways to what bears it (`roots(of:below:)`). All indexes are read once. What is no
+    /// valid descriptor is passed over.
+    func taggedWays() throws(OCIError) -> [(tag: String, ways: [[Descriptor]])] {
+        let top = try index()
+        var result: [(tag: String, ways: [[Descriptor]])] = []
+        var places: [ByteText: Int] = [:]
+        func add(_ entries: [JSONValue], below path: [Descriptor], from first: Int) {
+            for entry in entries {
+                guard let tag = ImageIndex.referenceName(of: entry),
+                    let descriptor = try? Descriptor(entry, of: "")
+                else { continue }
+                if let place = places[ByteText(tag)] {
+                    // What `index.json` names, no nested index names.
+                    if place >= first { result[place].ways.append(path + [descriptor]) }
+                } else {
+                    places[ByteText(tag)] = result.count
+                    result.append((tag, [path + [descriptor]]))
+                }
+            }
+        }
+        add(top.entries, below: [], from: 0)
+        let nested = result.count
+        try visitNestedIndexes(below: top) { (path, index, _) in add(index.entries, below: path, from: nested)
+        }
+        return result
+    }
+
+    /// What a tag stands for, as it is.
+    func descriptor(tagged tag: String, by ways: [[Descriptor]]) throws(OCIError) -> Descriptor {
+        if ways.count == 1, ways[0].count == 1 { return ways[0][0] }
+        let leaf = try choose(from: leaves(below: ways), name: "the tag \"\(tag)\"", tag: tag, platform: nil)
+        return leaf.path.first { $0.referenceName.map { sameBytes($0, tag) } ?? false }
+            ?? leaf.path.first ?? leaf.descriptor
     }
 
     /// The tags of `index.json` in its order, then those of nested indexes; each once.

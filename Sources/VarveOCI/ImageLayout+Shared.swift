@@ -1,7 +1,8 @@
 import VarveFormats
 
 extension ImageLayout {
-    /// Manifests that are looked at, so that a layout with very many images costs no more than a moment.
+    /// Manifests that are looked at, so that a layout with very many images costs no more than a moment. They have as many bytes together as
+    /// one resolution may read; what is behind that is not looked at.
     private static let manifestLimit = 256
 
     /// How many of the lowest layers of `image` other images of the layout have as well: for each of them the number
@@ -12,11 +13,13 @@ extension ImageLayout {
         var seen: Set<Digest> = [image.manifestDescriptor.digest]
         var result: Set<Int> = []
         let own = image.layers.map(\.digest)
-        func look(at entries: [JSONValue]) {
+        var allowance = ReadingAllowance(self)
+        func look(at entries: [JSONValue]) throws(OCIError) {
             for entry in entries where seen.count <= Self.manifestLimit {
+                try checkCancellation()
                 guard let descriptor = try? Descriptor(entry, of: ""),
                     MediaType.isManifest(descriptor.mediaType), seen.insert(descriptor.digest).inserted,
-                    let document = try? readDocument(descriptor),
+                    (try? allowance.take(descriptor)) != nil, let document = try? readDocument(descriptor),
                     let manifest = try? ImageManifest(document, of: "")
                 else { continue }
                 let count = zip(own, manifest.layers).prefix { $0 == $1.digest }.count
@@ -24,8 +27,8 @@ extension ImageLayout {
             }
         }
         let top = try index()
-        look(at: top.entries)
-        try visitNestedIndexes(below: top) { (_, index, _) in look(at: index.entries) }
+        try look(at: top.entries)
+        try visitNestedIndexes(below: top) { (_, index, _) throws(OCIError) in try look(at: index.entries) }
         return result
     }
 }

@@ -65,26 +65,41 @@ extension ImageLayout {
         }
     }
 
-    /// What of the image, or of the images, that a descriptor leads to the layout does not hold.
+    /// What of the image, or of the images, that a descriptor leads to the layout does not hold. Each document is read once.
     package func missingBlobs(below descriptor: Descriptor) throws(OCIError) -> [Descriptor] {
-        guard holdsBlob(descriptor.digest) else { return [descriptor] }
-        if MediaType.isIndex(descriptor.mediaType) {
-            var missing: [Descriptor] = []
-            let index = try ImageIndex(try readDocument(descriptor), of: describe(descriptor))
-            for entry in index.entries.prefix(Self.imageLimit) {
-                let entry = try Descriptor(entry, of: describe(descriptor))
-                // One level is what there is; deeper ones are copied or not by whoever copies.
-                if MediaType.isIndex(entry.mediaType) {
-                    if !holdsBlob(entry.digest) { missing.append(entry) }
-                } else {
-                    missing += try missingBlobs(below: entry)
-                }
-            }
-            return missing
+        var allowance = ReadingAllowance(self)
+        var seen: Set<Digest> = []
+        var missing: [Descriptor] = []
+        try addMissing(below: descriptor, to: &missing, &seen, &allowance)
+        return missing
+    }
+
+    private func addMissing(
+        below descriptor: Descriptor, to missing: inout [Descriptor], _ seen: inout Set<Digest>,
+        _ allowance: inout ReadingAllowance
+    ) throws(OCIError) {
+        guard seen.insert(descriptor.digest).inserted else { return }
+        guard holdsBlob(descriptor.digest) else { return missing.append(descriptor) }
+        let isIndex = MediaType.isIndex(descriptor.mediaType)
+        guard isIndex || MediaType.isManifest(descriptor.mediaType) else { return }
+        try checkCancellation()
+        try allowance.take(descriptor)
+        guard isIndex else {
+            let manifest = try ImageManifest(try readDocument(descriptor), of: describe(descriptor))
+            missing += missingLayers(of: manifest)
+            if !holdsBlob(manifest.config.digest) { missing.append(manifest.config) }
+            return
         }
-        guard MediaType.isManifest(descriptor.mediaType) else { return [] }
-        let manifest = try ImageManifest(try readDocument(descriptor), of: describe(descriptor))
-        return missingLayers(of: manifest) + (holdsBlob(manifest.config.digest) ? [] : [manifest.config])
+        let index = try ImageIndex(try readDocument(descriptor), of: describe(descriptor))
+        for entry in index.entries.prefix(Self.imageLimit) {
+            let entry = try Descriptor(entry, of: describe(descriptor))
+            // One level is what there is; deeper ones are copied or not by whoever copies.
+            if MediaType.isIndex(entry.mediaType) {
+                if !holdsBlob(entry.digest), seen.insert(entry.digest).inserted { missing.append(entry) }
+            } else {
+                try addMissing(below: entry, to: &missing, &seen, &allowance)
+            }
+        }
     }
 
     /// Images of one index that are looked at.
@@ -107,12 +122,17 @@ extension ImageLayout {
         else { return }
         let missing = missingLayers(of: manifest)
         guard let first = missing.first else { return }
-        let source = partial.first { entry in
-            guard let document = try? readDocument(entry.descriptor),
+        // What cannot be read, or is more than one resolution reads, says nothing.
+        var allowance = ReadingAllowance(self)
+        var source: String?
+        for entry in partial where source == nil {
+            try checkCancellation()
+            guard (try? allowance.take(entry.descriptor)) != nil,
+                let document = try? readDocument(entry.descriptor),
                 let below = try? ImageManifest(document, of: "")
-            else { return false }
-            return below.layers.contains { $0.digest == first.digest }
-        }?.source
+            else { continue }
+            if below.layers.contains(where: { $0.digest == first.digest }) { source = entry.source }
+        }
         throw OCIError(
             .notFound,
             "the image layout \(path) lacks \(missing.count) of the \(manifest.layers.count) layers of the image, which were never fetched",
@@ -162,6 +182,42 @@ extension ImageLayout {
                 "the blob \(descriptor.digest) is damaged: its content has another digest",
                 subject: BytePath("\(descriptor.digest)"), remedy: .copyImageAgain)
         }
+    }
+
+    /// Copies all that a descriptor leads to, as far as `other` holds it and it may be distributed, and at last the document itself.
+    ///
+    /// - Parameter onRead: gets the number of bytes that were read, and throws to give up.
+    package func adoptAll(
+        below descriptor: Descriptor, from other: ImageLayout, onRead: (Int) throws -> Void
+    ) throws {
+        var seen: Set<Digest> = []
+        try adoptAll(below: descriptor, from: other, &seen, onRead)
+    }
+
+    private func adoptAll(
+        below descriptor: Descriptor, from other: ImageLayout, _ seen: inout Set<Digest>,
+        _ onRead: (Int) throws -> Void
+    ) throws {
+        guard seen.insert(descriptor.digest).inserted else { return }
+        let what = describe(descriptor)
+        if MediaType.isIndex(descriptor.mediaType) {
+            let index = try ImageIndex(try other.readDocument(descriptor), of: what)
+            for entry in index.entries.prefix(Self.imageLimit) {
+                let entry = try Descriptor(entry, of: what)
+                if MediaType.isIndex(entry.mediaType) {
+                    // One level is what there is.
+                    if other.holdsBlob(entry.digest) { try adopt(entry, from: other, onRead: onRead) }
+                } else {
+                    try adoptAll(below: entry, from: other, &seen, onRead)
+                }
+            }
+        } else if MediaType.isManifest(descriptor.mediaType) {
+            let manifest = try ImageManifest(try other.readDocument(descriptor), of: what)
+            for blob in manifest.layers + [manifest.config] where other.holdsBlob(blob.digest) {
+                try adopt(blob, from: other, onRead: onRead)
+            }
+        }
+        try adopt(descriptor, from: other, onRead: onRead)
     }
 
     /// Makes this layout, which is nobody else's yet, share blobs of another one, so that whoever copies into it finds them there. Those that

@@ -15,7 +15,7 @@ package final class ImageLayout: Sendable {
     /// Bytes of `index.json` that are read at most: it may hold very many tags.
     package static let indexLimit = 64 << 20
 
-    static let versionName = BytePath("oci-layout")
+    package static let versionName = BytePath("oci-layout")
     static let indexName = BytePath("index.json")
     static let blobsName = BytePath("blobs")
 
@@ -74,12 +74,18 @@ package final class ImageLayout: Sendable {
     /// Makes an empty layout, parent directories included. Throws `alreadyExists` unless `path` is free or an
     /// empty directory. An error leaves nothing behind.
     package static func create(at path: BytePath) throws(OCIError) -> ImageLayout {
+        var made = MadeDirectories()
+        return try create(at: path, noting: &made)
+    }
+
+    /// - Parameter made: gets the directories that were made, the layout's own among them.
+    static func create(at path: BytePath, noting made: inout MadeDirectories) throws(OCIError) -> ImageLayout
+    {
         // Nobody who writes this means a directory "docker:".
         if let foreign = ForeignReference.ofTransport(path.description) {
             throw .usage(foreign.description, subject: path, remedy: foreign.remedy)
         }
         let doing = "make the image layout"
-        var made = MadeDirectories()
         do throws(OCIError) {
             let directory: SharedDescriptor
             do throws(PlaceError) {
@@ -87,7 +93,20 @@ package final class ImageLayout: Sendable {
             } catch {
                 throw OCIError(error, doing)
             }
-            guard try attempt(doing, path, { () throws(Errno) in try directory.fd.entries() }).isEmpty else {
+            // Whoever makes it just now, or makes it whole that a process left which was killed, is alone at that.
+            let opened = try attempt(doing, path) { () throws(Errno) in
+                SharedDescriptor(try directory.fd.open(.current, [.directory]))
+            }
+            guard try attempt(doing, path, { () throws(Errno) in try opened.fd.tryLock(.exclusive) }) else {
+                throw OCIError(
+                    .inUse, "cannot make an image layout at \(path): another process works in it",
+                    subject: path,
+                    remedy: .tryAgainLater)
+            }
+            let lock = HeldLock(on: opened)
+            defer { extendLifetime(lock) }
+            guard try attempt(doing, path, { () throws(Errno) in try isEmptyOrUnfinished(directory.fd) })
+            else {
                 throw OCIError(
                     .alreadyExists,
                     "cannot make an image layout at \(path): there is something in it already",
@@ -101,10 +120,52 @@ package final class ImageLayout: Sendable {
         }
     }
 
+    private static let emptyIndex = JSONValue.object(ImageIndex().json).serialized()
+
+    /// Whether a directory is what `fill` leaves when its process is killed: there is something in it, and nothing else than that.
+    static func isUnfinished(_ directory: FileDescriptor) throws(Errno) -> Bool {
+        if try directory.entries().isEmpty { return false }
+        return try isEmptyOrUnfinished(directory)
+    }
+
+    /// Whether nothing is in a directory but what `fill` leaves there when its process is killed.
+    private static func isEmptyOrUnfinished(_ directory: FileDescriptor) throws(Errno) -> Bool {
+        for entry in try directory.entries() {
+            let status = try directory.status(of: entry.name)
+            if entry.name == blobsName, status.isDirectory {
+                let blobs = try directory.open(blobsName, [.directory], resolve: [.beneath, .noSymlinks])
+                for folder in try blobs.fd.entries() {
+                    let opened = try blobs.fd.open(
+                        folder.name, [.directory], resolve: [.beneath, .noSymlinks])
+                    guard try opened.fd.entries().isEmpty else { return false }
+                }
+            } else if entry.name == indexName, status.isRegular {
+                let file = try directory.open(indexName, [.readOnly, .noFollow, .nonBlocking])
+                guard status.size == emptyIndex.count, try file.fd.status().isSameFile(as: status) else {
+                    return false
+                }
+                guard try directory.readFile(indexName, limit: emptyIndex.count) == emptyIndex else {
+                    return false
+                }
+            } else if !isTemporary(entry.name) || !status.isRegular {
+                return false
+            }
+        }
+        return true
+    }
+
+    /// As `writeFileDurably` names what it is about to rename.
+    private static func isTemporary(_ name: BytePath) -> Bool {
+        [indexName, versionName].contains { name.hasPrefix(Array(".\($0).".utf8)) }
+    }
+
     private static func fill(_ directory: FileDescriptor) throws(Errno) {
         do throws(Errno) {
+            for entry in try directory.entries() where isTemporary(entry.name) {
+                try directory.unlink(entry.name)
+            }
             _ = try makeBlobFolder(.sha256, in: directory)
-            try directory.writeFileDurably(indexName, JSONValue.object(ImageIndex().json).serialized())
+            try directory.writeFileDurably(indexName, emptyIndex)
             // It comes last: a layout that was not finished is not taken for one.
             try directory.writeFileDurably(
                 versionName, JSONValue.object(["imageLayoutVersion": .string(version)]).serialized())

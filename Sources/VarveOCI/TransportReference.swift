@@ -37,7 +37,10 @@ package struct TransportReference: Hashable, Sendable, CustomStringConvertible {
             })
         else { return nil }
         let rest = String(word.dropFirst(transport.rawValue.count + transport.separator.count))
-        guard !rest.isEmpty, word.utf8.count <= Self.limit, ShownText.isPlain(word) else {
+        // Names in registries are ASCII; what is more could be taken apart in two ways.
+        guard !rest.isEmpty, word.utf8.count <= Self.limit, ShownText.isPlain(word),
+            transport != .docker || rest.utf8.allSatisfy({ $0 < 0x80 })
+        else {
             throw .usage(
                 "\"\(shown(word))\" names no image", subject: text,
                 remedy: .name("one as containers-transports(5) has it, such as docker://debian:12"))
@@ -120,6 +123,25 @@ package struct TransportReference: Hashable, Sendable, CustomStringConvertible {
         }.map { String(decoding: $0, as: UTF8.self) }
         let hex = Digest(of: description.utf8).hex.prefix(12)
         return ([transport.rawValue] + words + [String(hex)]).joined(separator: "-")
+    }
+
+    /// Where an archive, a layout or a directory is on this host; nil for the others.
+    package var path: BytePath? {
+        switch transport {
+        case .docker, .dockerDaemon, .containersStorage: nil
+        case .dir: BytePath(name)
+        // containers-transports(5): the first colon ends the path.
+        case .dockerArchive, .ociArchive, .oci: BytePath(name.split(atByte: ":", maxSplits: 1)[0])
+        }
+    }
+
+    /// The same image at another path.
+    ///
+    /// - Parameter path: has no colon.
+    package func at(_ path: BytePath) -> TransportReference {
+        let parts = transport == .dir ? [] : name.split(atByte: ":", maxSplits: 1)
+        return TransportReference(
+            transport, name: parts.count == 2 ? "\(path):\(parts[1])" : "\(path)", digest: nil)
     }
 
     package var description: String { transport.rawValue + transport.separator + name }

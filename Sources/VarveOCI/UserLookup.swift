@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveSystem
 
 /// Whom a container runs as.
@@ -19,9 +20,9 @@ package struct ContainerUser: Hashable, Sendable {
     /// stand; one with a group gets that alone. Throws `invalidInput` for a name that is not there and a
     /// number above 4294967294.
     package init(_ spec: String, passwd: [UInt8]?, group: [UInt8]?) throws(OCIError) {
-        let parts = spec.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-        let userPart = String(parts[0])
-        let groupPart = parts.count > 1 ? String(parts[1]) : ""
+        let parts = spec.split(atByte: ":", maxSplits: 1)
+        let userPart = parts[0]
+        let groupPart = parts.count > 1 ? parts[1] : ""
         let what = "the user \"\(shown(spec))\" of the image configuration"
 
         let userNumber = try Self.number(userPart, what)

@@ -37,13 +37,24 @@ package struct ChainComparison {
         }
         let name = ChainName(last, variant: "")
         if let chain = try store.chains.find(name) { return StillTree(chain) }
-        // A bundle like any other, that is gone at once; the chain stays.
-        let bundle = store.path.appending(StoreLayout.bundles).appending(
-            BytePath(".varve-diff-" + randomName()))
+        // A bundle like any other, that is gone at once; the chain stays. What a process leaves that is killed goes with the next one.
+        let bundles = store.path.appending(StoreLayout.bundles)
+        let opened = SharedDescriptor(
+            try attempt("open", bundles) { [store] () throws(Errno) in
+                try store.directory.fd.openDirectory(StoreLayout.bundles)
+            })
+        let work = try WorkDirectory(in: opened, path: bundles, cancellation: cancellation)
+        let bundle = try attempt("find the path of", bundles) { () throws(Errno) in
+            try work.opened.fd.path().appending("bundle")
+        }
         _ = try Unpacking(
             driver: BtrfsDriver(store: store), cancellation: cancellation, logger: logger, progress: progress
         ).unpack(image, into: bundle)
-        defer { try? store.removeBundle(bundle) }
+        defer {
+            // Whoever ends it waits for that: nothing would take it away later.
+            try? store.bound(to: Cancellation()).removeBundle(bundle)
+            extendLifetime(work)
+        }
         guard let chain = try store.chains.find(name) else {
             throw VarveError(
                 .failed, "the chain \(name) was removed while it was compared", subject: BytePath("\(name)"),

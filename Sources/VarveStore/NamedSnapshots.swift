@@ -1,3 +1,4 @@
+import Logging
 import VarveFormats
 import VarveBtrfs
 public import VarveSystem
@@ -43,6 +44,8 @@ extension SnapshotStore {
             )
         }
         let bundle = try openBundle(bundlePath)
+        let absence = try RunAbsence(in: bundle.subvolume.fd, bundlePath)
+        defer { extendLifetime(absence) }
         let isThere = try snapshotsDirectory.open(target) != nil
         if isThere, !replaces { throw Self.snapshotExists(name) }
         try snapshotsDirectory.removeStub(target)
@@ -76,7 +79,7 @@ extension SnapshotStore {
     /// The new snapshot is made beside the old one, under a name that is a leftover once its lock is free (`Sweeper`), and changes places with
     /// it. So there is one of that name at any moment, and a crash leaves the old one or the new one.
     private func replaceSnapshot(_ target: BytePath, by bundle: ActiveTree) throws {
-        let work = try work.make(for: bundle.path) { _, workName in
+        var work = try work.make(for: bundle.path) { _, workName in
             try takeSnapshot(of: bundle, as: Self.hiddenPrefix.appendingBytes(workName), "\(target)")
         }
         let hidden = Self.hiddenPrefix.appendingBytes(work.name)
@@ -89,7 +92,13 @@ extension SnapshotStore {
             _ = try? snapshotsDirectory.delete(hidden)
             throw error
         }
-        try snapshotsDirectory.delete(hidden)
+        // The new one is there, whatever becomes of the old one: it may be read just now, by btrfs send.
+        do { try snapshotsDirectory.delete(hidden) } catch {
+            work.leaveLock()
+            logger.warning(
+                "the snapshot that was replaced cannot be deleted yet, and goes with a later command: \(error)"
+            )
+        }
         extendLifetime(work)
     }
 
@@ -234,7 +243,7 @@ extension SnapshotStore {
 
     /// A name that is one component, not hidden, and fits a file name.
     private static func snapshotName(_ name: String) throws(VarveError) -> BytePath {
-        guard !name.isEmpty, name.utf8.count <= 255, !name.hasPrefix("."), !name.contains("/"),
+        guard !name.isEmpty, name.utf8.count <= 255, !name.beginsWithByte("."), !name.hasByte("/"),
             let path = BytePath(Array(name.utf8))
         else {
             throw VarveError(

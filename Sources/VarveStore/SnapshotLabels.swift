@@ -14,17 +14,19 @@ package struct SnapshotLabels: Sendable, Equatable {
     /// - Parameter labels: `KEY=VALUE`; of two with one key the later counts.
     /// - Throws: `usage` for what can be no label.
     package init(_ labels: [String]) throws(VarveError) {
-        var values: [String: String] = [:]
+        var values: [ByteText: String] = [:]
         for label in labels {
-            let parts = label.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let parts = label.split(atByte: "=", maxSplits: 1)
             guard parts.count == 2, !parts[0].isEmpty, ShownText.isPlain(label) else {
                 throw VarveError(
                     .usage, "\"\(BytePath.excerpt(label.utf8))\" is no label", subject: BytePath(label),
                     remedy: .follow("write KEY=VALUE, with no control characters"))
             }
-            values[String(parts[0])] = String(parts[1])
+            values[ByteText(parts[0])] = parts[1]
         }
-        pairs = values.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+        pairs = values.map { ($0.key.text, $0.value) }.sorted {
+            $0.0.utf8.lexicographicallyPrecedes($1.0.utf8)
+        }
         guard encoded.count <= Self.limit else {
             throw VarveError(
                 .usage, "the labels of a snapshot have more than \(Self.limit) bytes together",
@@ -37,10 +39,10 @@ package struct SnapshotLabels: Sendable, Equatable {
         guard let attribute, attribute.count <= Self.limit,
             let object = (try? JSONValue(parsing: attribute))?.object
         else { return }
-        pairs = object.strings.sorted { $0.key < $1.key }
+        pairs = object.strings.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
     }
 
-    package subscript(key: String) -> String? { pairs.first { $0.key == key }?.value }
+    package subscript(key: String) -> String? { pairs.first { sameBytes($0.key, key) }?.value }
     package var isEmpty: Bool { pairs.isEmpty }
 
     package var json: JSONObject {
@@ -68,13 +70,13 @@ package struct SnapshotSelection: Sendable {
     package init(_ filters: [String] = [], madeBefore: Timestamp? = nil) throws(VarveError) {
         self.madeBefore = madeBefore
         for filter in filters {
-            let parts = filter.split(separator: "=", maxSplits: 2, omittingEmptySubsequences: false)
+            let parts = filter.split(atByte: "=", maxSplits: 2)
             guard parts.count >= 2, parts[0] == "label", !parts[1].isEmpty else {
                 throw VarveError(
                     .usage, "\"\(BytePath.excerpt(filter.utf8))\" is no filter", subject: BytePath(filter),
                     remedy: .follow("write label=KEY or label=KEY=VALUE"))
             }
-            labels.append((String(parts[1]), parts.count == 3 ? String(parts[2]) : nil))
+            labels.append((parts[1], parts.count == 3 ? parts[2] : nil))
         }
     }
 
@@ -83,7 +85,8 @@ package struct SnapshotSelection: Sendable {
     package func takes(_ snapshot: NamedSnapshot) -> Bool {
         if let madeBefore, snapshot.created >= madeBefore { return false }
         return labels.allSatisfy { label in
-            snapshot.labels[label.key].map { found in label.value.map { $0 == found } ?? true } ?? false
+            snapshot.labels[label.key].map { found in label.value.map { sameBytes($0, found) } ?? true }
+                ?? false
         }
     }
 }

@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveSystem
 import SystemPackage
 
@@ -36,7 +37,7 @@ enum StoreLayout {
     ///
     /// - Throws: `VarveError`, `usage`, for what is not one component of a path.
     static func ownerName(_ owner: String) throws(VarveError) -> BytePath {
-        guard !owner.isEmpty, owner.utf8.count <= 255, !owner.hasPrefix("."), !owner.contains("/"),
+        guard !owner.isEmpty, owner.utf8.count <= 255, !owner.beginsWithByte("."), !owner.hasByte("/"),
             let name = BytePath(Array(owner.utf8))
         else {
             throw VarveError(

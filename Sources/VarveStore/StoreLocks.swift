@@ -58,7 +58,7 @@ package struct StoreLocks: Sendable {
 /// What is held while something of a store is deleted: the lock of its name, or, where there is no room for the file of
 /// that, those of all names at once. A full disk is no reason not to delete.
 struct RemovalLock: ~Copyable {
-    private let file: FileLock?
+    private var file: FileLock?
     private let everything: HeldLock?
 
     /// Nil when somebody else holds it.
@@ -76,6 +76,9 @@ struct RemovalLock: ~Copyable {
             everything = all
         }
     }
+
+    /// The file of the lock stays: what is to be deleted is still there.
+    mutating func leave() { file?.leave() }
 }
 
 extension Errno {

@@ -95,7 +95,8 @@ struct NewPlace {
                 .failed,
                 "\"\(path)\" exists already", subject: path,
                 remedy: noun == "bundle"
-                    ? .removeBundle(path, or: "another bundle") : .remove(or: "another directory")
+                    ? .removeBundle(path, or: "another bundle")
+                    : .remove(or: noun == "archive" ? "another archive" : "another directory")
             )
         }
         try checkReplacement(noun, existing, arrival)

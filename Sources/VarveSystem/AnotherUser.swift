@@ -1,3 +1,4 @@
+import Glibc
 import SystemPackage
 
 /// A user who is not the caller, for messages: by number, if the number is that user's own.
@@ -11,6 +12,21 @@ package struct AnotherUser: CustomStringConvertible {
     /// "Unmapped user and group IDs").
     package var isKnown: Bool {
         uid != Self.overflow || Self.mapped.contains { $0.contains(UInt64(uid)) }
+    }
+
+    /// Whether a directory, which has this owner, belongs to a user whom the name space does not have, where it has one of the number that is
+    /// shown for those. Root of the name space may do to its own users' files what their owner may, as O_NOATIME is (open(2)), and to
+    /// no others (`inode_owner_or_capable`, fs/inode.c).
+    func isShownFor(_ directory: FileDescriptor) -> Bool {
+        guard uid == Self.overflow, geteuid() == 0, Self.mapped != [0..<UInt64(UInt32.max)] else {
+            return false
+        }
+        do throws(Errno) {
+            _ = try directory.open(.current, [.directory, .noAccessTime])
+            return false
+        } catch {
+            return error == .notPermitted
+        }
     }
 
     package var description: String { isKnown ? "another user (uid \(uid))" : "another user" }

@@ -219,6 +219,42 @@ extension FileDescriptor {
     /// syncfs(2): the whole file system is on disk when it returns.
     package func synchronizeFileSystem() throws(Errno) { try check(varve_syncfs(rawValue)) }
 
+    /// Copies what is left of a file from its offset on to the offset of this one, by copy_file_range(2), which shares blocks where both lie
+    /// on one btrfs, else by reading and writing.
+    ///
+    /// - Parameter check: asked after each piece, which has at most 64 MiB.
+    package func append(contentsOf source: FileDescriptor, check: () throws(Errno) -> Void) throws(Errno) {
+        while true {
+            try check()
+            let copied = varve_copy_file_range(source.rawValue, rawValue, 64 << 20)
+            if copied == 0 { return }
+            if copied > 0 { continue }
+            switch Errno(rawValue: errno) {
+            case .interrupted: continue
+            case .improperLink, .invalidArgument, .noFunction, .notSupportedOnSocket: break
+            case let error: throw error
+            }
+            return try write(contentsOf: source, check)
+        }
+    }
+
+    private func write(contentsOf source: FileDescriptor, _ check: () throws(Errno) -> Void) throws(Errno) {
+        var piece = [UInt8](repeating: 0, count: 1 << 20)
+        while true {
+            try check()
+            let result = unsafe piece.withUnsafeMutableBytes { buffer -> Result<Int, Errno> in
+                do throws(Errno) {
+                    let count = try unsafe source.readFull(into: buffer)
+                    try unsafe writeFull(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+                    return .success(count)
+                } catch {
+                    return .failure(error)
+                }
+            }
+            if try result.get() == 0 { return }
+        }
+    }
+
     /// posix_fallocate(3) of the first `bytes`: they take room from now on, and what they hold stays.
     package func allocate(bytes: Int64) throws(Errno) {
         let error = posix_fallocate(rawValue, 0, Int(bytes))

@@ -110,6 +110,40 @@ extension FileDescriptor {
         }
     }
 
+    /// Whether a write waits for somebody who reads: a pipe, a FIFO, a socket or a terminal.
+    package var waitsForReader: Bool {
+        switch try? status().type {
+        case .fifo, .socket, .characterDevice: true
+        default: false
+        }
+    }
+
+    /// write(2) until everything is written to what may have others read it at their leisure, and is not O_NONBLOCK, since it is not this process's
+    /// alone. A pipe that can be written to takes PIPE_BUF bytes at once (poll(2), pipe(7)).
+    ///
+    /// - Throws: `Errno.canceled` if it was asked to stop while nobody read.
+    package func writeFull(waiting bytes: [UInt8], _ cancellation: Cancellation) throws(Errno) {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            var polled = pollfd(fd: rawValue, events: Int16(POLLOUT), revents: 0)
+            let ready = unsafe poll(&polled, 1, 100)
+            if ready <= 0 {
+                if ready < 0, errno != EINTR { throw Errno(rawValue: errno) }
+                // Not asked before: what is said of the end is still to be read.
+                if cancellation.isCancelled { throw .canceled }
+                continue
+            }
+            let count = unsafe rest.withUnsafeBytes {
+                unsafe Glibc.write(rawValue, $0.baseAddress, min($0.count, Int(PIPE_BUF)))
+            }
+            if count >= 0 {
+                rest = rest.dropFirst(count)
+            } else if errno != EINTR, errno != EAGAIN {
+                throw Errno(rawValue: errno)
+            }
+        }
+    }
+
     /// pwrite(2) until everything is written.
     package func writeFull(_ buffer: UnsafeRawBufferPointer, at offset: Int64) throws(Errno) {
         var done = 0

@@ -10,6 +10,7 @@ package struct FileLock: ~Copyable {
     private let directory: SharedDescriptor
     private let name: BytePath
     private let shared: HeldLock?
+    private var isLeft = false
 
     private init(
         file: consuming OwnedDescriptor, directory: SharedDescriptor, name: BytePath, shared: HeldLock?
@@ -82,9 +83,12 @@ package struct FileLock: ~Copyable {
         return try opened.fd.tryLock(kind) ? HeldLock(on: opened) : nil
     }
 
+    /// From now on the file stays when the lock is given back: somebody is to find it.
+    package mutating func leave() { isLeft = true }
+
     deinit {
         // Removed while still locked; whoever waits on this file sees that its name is gone and takes a new one.
-        try? directory.fd.unlink(name)
+        if !isLeft { try? directory.fd.unlink(name) }
         // Not left to close(2): a child process forked meanwhile has the descriptor until it executes its program.
         _ = flock(file.fd.rawValue, LOCK_UN)
     }

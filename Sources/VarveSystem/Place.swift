@@ -217,6 +217,11 @@ package struct Place {
         !AnotherUser(user).isKnown
     }
 
+    /// The same of the owner of a directory, also where the name space has a user of that number as well.
+    private static func isUnknown(_ user: UInt32, of directory: FileDescriptor) -> Bool {
+        isUnknown(user) || AnotherUser(user).isShownFor(directory)
+    }
+
     private init(_ path: BytePath, _ trust: Trust, from directory: SharedDescriptor) {
         self.trust = trust
         shown = .empty
@@ -458,7 +463,8 @@ package struct Place {
         let reason: PlaceError.Reason
         do throws(Errno) {
             let status = if let known { known } else { try directory.status() }
-            let isOwn = status.uid == 0 || status.uid == geteuid() || Self.isUnknown(status.uid)
+            let isOwn =
+                status.uid == 0 || status.uid == geteuid() || Self.isUnknown(status.uid, of: directory)
             if trust == .own, !isOwn {
                 reason = .directoryOfAnother(uid: status.uid)
             } else if status.mode & 0o1000 == 0, try directory.isWritableByOthers(status) {

@@ -26,6 +26,7 @@
         func run() throws -> Never {
             let signals = EndSignals()
             signal(SIGPIPE, SIG_IGN)
+            signal(SIGXFSZ, SIG_IGN)
             umask(0o077)
             let store = try SnapshotStore.open(at: BytePath(options.root), logger: logger)
             try waitUntilFree(store)

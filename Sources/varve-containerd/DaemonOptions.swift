@@ -67,7 +67,7 @@
             for (name, path) in [
                 ("address", result.address), ("root", result.root), ("containerd", result.containerd),
             ]
-            where !path.hasPrefix("/") {
+            where !path.beginsWithByte("/") {
                 throw DaemonError("\(name) must be an absolute path, and \"\(path)\" is not")
             }
             return result

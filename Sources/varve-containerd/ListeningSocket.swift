@@ -33,17 +33,28 @@
             } catch {
                 throw VarveError.system("make the directory", place.parent, error)
             }
+            let parent: SharedDescriptor
+            do throws(PlaceError) {
+                parent = SharedDescriptor(try Place.directory(place.directory, .own))
+            } catch {
+                throw VarveError(error, "listen at", place)
+            }
             let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
             guard descriptor >= 0 else {
                 throw VarveError.system("make a socket for", place, Errno(rawValue: errno))
             }
             var result = bound(descriptor, address)
             if result == EADDRINUSE {
-                guard isLeft(address) else {
+                // A connection to what is no socket is refused as well.
+                let isSocket = (try? parent.fd.status(of: place.lastComponent))?.type == .socket
+                guard isSocket, isLeft(address) else {
                     close(descriptor)
-                    throw DaemonError("another process listens at \"\(path)\"")
+                    throw DaemonError(
+                        isSocket
+                            ? "another process listens at \"\(path)\""
+                            : "there is something at \"\(path)\" that is no socket: name another address")
                 }
-                _ = unsafe unlink(path)
+                try? parent.fd.unlink(place.lastComponent)
                 result = bound(descriptor, address)
             }
             if result == 0, unsafe chmod(path, 0o600) != 0 || listen(descriptor, backlog) != 0 {

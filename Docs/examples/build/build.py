@@ -151,8 +151,8 @@ class Builder:
         return tag
 
     def bundle(self, tag):
-        """A bundle of an image. Whoever makes a step has its lock, so one that is there was left by a run that was killed."""
-        place = os.path.join(STORE, "bundles", "build-" + tag)
+        """A bundle of an image. Whoever makes a step has its lock, so one of this layout was left by a run that was killed."""
+        place = os.path.join(STORE, "bundles", f"build-{digest(os.path.realpath(self.layout))[:12]}-{tag}")
         if os.path.lexists(place):
             varve("bundle", "rm", place)
         return place

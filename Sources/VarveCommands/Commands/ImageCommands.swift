@@ -114,7 +114,7 @@ struct ListTagsCommand: ExecutableCommand {
     @OptionGroup var listing: ListingOptions
 
     func execute(_ context: CommandContext) throws {
-        let layout = try ImageLayout(opening: layout.path)
+        let layout = try ImageLayout(opening: layout.path, cancellation: context.cancellation)
         let items: [Listing.Item]
         if listing.format == .json {
             items = try TaggedImage.all(in: layout).map {

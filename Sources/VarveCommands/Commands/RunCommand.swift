@@ -1,3 +1,4 @@
+import VarveFormats
 import ArgumentParser
 import Glibc
 import VarveOCI
@@ -75,10 +76,10 @@ struct RunCommand: ExecutableCommand {
             )
         }
         for destination in (tmpfs + (workdir.map { [$0] } ?? [])).map(\.text)
-        where !destination.hasPrefix("/") {
+        where !destination.beginsWithByte("/") {
             throw ValidationError("\"\(destination)\" is not an absolute path in the bundle")
         }
-        for variable in env.map(\.text) where variable.isEmpty || variable.hasPrefix("=") {
+        for variable in env.map(\.text) where variable.isEmpty || variable.beginsWithByte("=") {
             throw ValidationError("\"\(variable)\" is not NAME=VALUE")
         }
     }
@@ -88,17 +89,17 @@ struct RunCommand: ExecutableCommand {
     }
 
     private static func parse(_ text: String) -> RunConfiguration.Bind? {
-        var parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        var parts = text.split(atByte: ":")
         var isReadOnly = false
         if parts.count == 3, ["ro", "rw"].contains(parts[2]) { isReadOnly = parts.removeLast() == "ro" }
-        guard parts.count == 2, parts.allSatisfy({ $0.hasPrefix("/") }) else { return nil }
+        guard parts.count == 2, parts.allSatisfy({ $0.beginsWithByte("/") }) else { return nil }
         return RunConfiguration.Bind(source: parts[0], destination: parts[1], isReadOnly: isReadOnly)
     }
 
     func execute(_ context: CommandContext) throws {
         var configuration = RunConfiguration()
         configuration.environment = env.map(\.text).compactMap { variable in
-            if variable.contains("=") { return variable }
+            if variable.hasByte("=") { return variable }
             return context.environment.text(variable).map { "\(variable)=\($0)" }
         }
         configuration.binds = bind.compactMap { Self.parse($0.text) }
@@ -115,7 +116,7 @@ struct RunCommand: ExecutableCommand {
         let run = BundleRun(
             in: bundle.path, configuration,
             runtime: runtime?.path ?? context.environment.path("VARVE_RUNTIME"))
-        let status = try run.run(words, signals: Interruption.passOn())
+        let status = try run.run(words, cancellation: context.cancellation, passOn: Interruption.passOn)
         if status != 0 { throw PassedStatus(status: status) }
     }
 }

@@ -128,8 +128,10 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
         _ source: TransportReference, _ unpacking: Unpacking, _ context: CommandContext
     ) throws -> (Unpacking.Result?, ResolvedImage?) {
         let transfer = try ImageTransfer(
-            of: source, platform: platform?.platform, cancellation: context.cancellation,
-            logger: context.logger, progress: context.showProgress("fetching"))
+            of: source, platform: platform?.platform,
+            sizeLimit: UnpackLimits(maxSize: maxSize, maxEntries: maxEntries).size,
+            cancellation: context.cancellation, logger: context.logger,
+            progress: context.showProgress("fetching"))
         return try unpacking.unpack(
             transfer, keepingIn: try context.openStoreIfPresent(of: [bundle.path]), into: bundle.path)
     }

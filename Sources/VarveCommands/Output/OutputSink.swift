@@ -1,7 +1,7 @@
 import VarveFormats
 import Glibc
 import Synchronization
-import VarveSystem
+package import VarveSystem
 package import SystemPackage
 
 /// Where a command's output goes.
@@ -11,8 +11,19 @@ package struct OutputSink: Sendable {
     package init(_ write: @escaping @Sendable ([UInt8]) throws(Errno) -> Void) { self.write = write }
 
     /// A descriptor, which stays the caller's.
-    package static func descriptor(_ fd: FileDescriptor) -> OutputSink {
-        OutputSink { (bytes) throws(Errno) in try fd.writeFull(bytes) }
+    ///
+    /// - Parameter cancellation: ends a wait for whoever reads.
+    package static func descriptor(_ fd: FileDescriptor, _ cancellation: Cancellation = Cancellation())
+        -> OutputSink
+    {
+        let waits = fd.waitsForReader
+        return OutputSink { (bytes) throws(Errno) in
+            if waits {
+                try fd.writeFull(waiting: bytes, cancellation)
+            } else {
+                try fd.writeFull(bytes)
+            }
+        }
     }
 }
 

@@ -49,6 +49,8 @@ enum Interruption {
         unsafe pthread_sigmask(SIG_UNBLOCK, &handled, nil)
         // A reader that has gone away shows as EPIPE.
         signal(SIGPIPE, SIG_IGN)
+        // A file that may not grow as far (setrlimit(2), RLIMIT_FSIZE) shows as EFBIG.
+        signal(SIGXFSZ, SIG_IGN)
     }
 
     /// From now on the first signal ends the process: for a command that waits for input and has nothing to clean up.

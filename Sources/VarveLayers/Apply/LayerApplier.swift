@@ -77,6 +77,7 @@ package final class LayerApplier {
             } else {
                 CumulativeTarget(directories)
             }
+        directories.didMake = { [unowned self] inode in namedACLs.forget(inode) }
     }
 
     /// Reads `archive` to its end and applies every entry. After an error the tree is half done and of no use.
@@ -189,11 +190,12 @@ package final class LayerApplier {
         }
         written.insert(place.name, in: directory.inode)
         switch entry.kind {
-        // A directory may have been there, and have been given an ACL before; a symbolic link has none.
-        case .directory, .hardLink, .symbolicLink: break
-        case .regular, .characterDevice, .blockDevice, .fifo:
-            let acls = metadata.namedACLs(of: entry)
-            if acls.isEmpty { break }
+        // A directory may have been there, and have been given an ACL before.
+        case .directory, .hardLink: break
+        case .symbolicLink where namedACLs.isEmpty: break
+        case .symbolicLink, .regular, .characterDevice, .blockDevice, .fifo:
+            let acls = entry.kind == .symbolicLink ? [] : metadata.namedACLs(of: entry)
+            if acls.isEmpty, namedACLs.isEmpty { break }
             let inode = try status(of: place.name, in: directory, place.path).inode
             try namedACLs.set(
                 acls, of: entry, inode: inode, at: directories.paths.insert(place.name, in: directory.place))

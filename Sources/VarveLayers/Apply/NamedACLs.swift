@@ -41,6 +41,9 @@ struct NamedACLs {
         files[inode] = Pending(acls: acls, places: [place()])
     }
 
+    /// A new file has this inode number, and no such ACLs. Another one may have had it that is gone.
+    mutating func forget(_ inode: UInt64) { files[inode] = nil }
+
     /// A file has another name, in a directory of the table.
     mutating func add(
         _ name: BytePath, in directory: PathTable.Place, ofInode inode: UInt64, entry: TarEntry

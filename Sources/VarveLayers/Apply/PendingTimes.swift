@@ -23,6 +23,9 @@ struct PendingTimes {
         }
     }
 
+    /// A new directory has this inode number.
+    mutating func forget(_ inode: UInt64) { directories[inode] = nil }
+
     /// Takes the times of a directory's own entry.
     mutating func set(_ entry: TarEntry, at place: PathTable.Place, inode: UInt64) {
         directories[inode] = Times(

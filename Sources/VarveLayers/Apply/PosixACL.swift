@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveSystem
 
 /// The text form of POSIX ACLs that star and GNU tar keep in pax records (`SCHILY.acl.access`), turned into the
@@ -57,7 +58,7 @@ enum PosixACL {
         for line in text.split(whereSeparator: { $0 == UInt8(ascii: ",") || $0 == UInt8(ascii: "\n") }) {
             let body = line.prefix { $0 != UInt8(ascii: "#") }
             guard let string = String(validating: body, as: UTF8.self) else { return nil }
-            let words = string.split(separator: ":", omittingEmptySubsequences: false).map { word in
+            let words = string.split(atByte: ":").map { word in
                 String(word.filter { $0 != " " && $0 != "\t" })
             }
             if words.count == 1, words[0].isEmpty { continue }

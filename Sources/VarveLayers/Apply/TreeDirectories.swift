@@ -12,6 +12,10 @@ final class TreeDirectories {
     /// The ways to directories, and to files of which something is kept, with no symbolic link in them.
     let paths = PathTable()
 
+    /// Gets the inode number of each directory that is made on the way. Another file may have had it before: file systems give the numbers of
+    /// files that are gone out again.
+    var didMake: (UInt64) -> Void = { _ in }
+
     var root: FileDescriptor { resolver.root }
 
     /// - Parameter owner: root's ids, which directories get that no entry describes.
@@ -23,7 +27,12 @@ final class TreeDirectories {
     /// The directory at `path`, made if it is missing.
     func open(_ path: BytePath, entry: BytePath, from archive: TarReader) throws -> OpenDirectory {
         if let found = cache.find(path) { return found }
-        let opened = try resolver.openCreating(path, entry: entry) { try archive.countUnlisted() }
+        let opened = try resolver.openCreating(path, entry: entry) {
+            try archive.countUnlisted()
+        } didMake: { inode in
+            forget(inode)
+            didMake(inode)
+        }
         return try register(opened, path)
     }
 
@@ -72,6 +81,9 @@ final class TreeDirectories {
 
     /// A directory or a symbolic link goes away, or what new files inherit may be another now: paths may lead elsewhere.
     func forget() { cache.removeAll() }
+
+    /// What is known of a directory that is gone is not known of the new one with its number.
+    private func forget(_ inode: UInt64) { pendingTimes.forget(inode) }
 
     /// Gives all directories their times, when the layer is done.
     func restoreTimes() throws { try pendingTimes.restore(in: root, paths) }

@@ -71,9 +71,12 @@ struct TreeResolver {
     /// A symbolic link that leads to nothing is followed to where it points, below the root, as a container would. What is no
     /// directory, there or on the way, gives way to one, as with umoci since 0.5.
     ///
-    /// - Parameter willMake: called before each directory that is made; throws to stop.
+    /// - Parameters:
+    ///   - willMake: called before each directory that is made; throws to stop.
+    ///   - didMake: gets the inode number of each directory that was made.
     func openCreating(
-        _ path: BytePath, entry: BytePath, willMake: () throws -> Void = {}
+        _ path: BytePath, entry: BytePath, willMake: () throws -> Void = {},
+        didMake: (UInt64) throws -> Void = { _ in }
     ) throws -> OwnedDescriptor {
         if let found = try open(path, entry: entry, orNoDirectory: true) { return found }
         var walk = try PathWalk(path, in: root)
@@ -99,6 +102,9 @@ struct TreeResolver {
                 }
                 try willMake()
                 try make(name, in: walk.directory.fd, replacing: status != nil, walk.path(of: name))
+                try walk.enter(name)
+                if let made = try walk.status(of: .current) { try didMake(made.inode) }
+                continue
             }
             try walk.enter(name)
         }

@@ -64,7 +64,8 @@ extension SnapshotStore {
 
     /// What would be freed if one of these bundles alone were deleted, in bytes on disk.
     package func exclusiveBytes(of bundles: [StoredBundle]) throws -> [UInt64] {
-        try SpaceUsage(directory.fd).figures(of: bundles.map(\.subvolumeID)).figures.map(\.exclusive)
+        try SpaceUsage(directory.fd, locks.cancellation).figures(of: bundles.map(\.subvolumeID)).figures.map(
+            \.exclusive)
     }
 
     private func bundle(

@@ -12,6 +12,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
     private let source: DeltaSource
     let cancellation: Cancellation
     let frozen: FrozenTree
+    private let absence: RunAbsence
     var root: SharedDescriptor { frozen.root }
 
     init(store: SnapshotStore, bundle: ActiveTree, _ context: RepackContext) throws {
@@ -24,6 +25,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
             try RefreshObstacle(bundle.path).check(
                 .current, in: store.refreshedDirectory.fd, store.path.appending(StoreLayout.refreshed))
         }
+        absence = try RunAbsence(in: bundle.subvolume.fd, bundle.path)
         base = try store.base(of: bundle)
         frozen = try bundle.freeze(in: store.work)
     }

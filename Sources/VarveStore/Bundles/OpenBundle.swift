@@ -123,6 +123,8 @@ struct OpenBundle {
         else {
             throw bundle.notABundle
         }
+        let absence = try RunAbsence(in: bundle.directory.fd, path)
+        defer { extendLifetime(absence) }
         let (parent, name) = try BundleRemoval.place(of: bundle.directory.fd, path)
         let obstacle = RemovalObstacle(bundle.directory.fd, path)
         try obstacle.check(parent: parent.fd, path.directory)

@@ -101,7 +101,7 @@ struct WorkDirectory: ~Copyable {
 
     /// Deletes what processes of this user that are gone left in `parent`, if nobody but root and this user can have named it so: the
     /// owner of a directory can give the name to any other directory that lies in theirs.
-    private static func clean(_ parent: SharedDescriptor, _ cancellation: Cancellation) {
+    static func clean(_ parent: SharedDescriptor, _ cancellation: Cancellation) {
         guard let status = try? parent.fd.status(), status.uid == 0 || status.uid == geteuid(),
             status.mode & 0o1000 != 0 || (try? parent.fd.isWritableByOthers(status)) == false
         else { return }

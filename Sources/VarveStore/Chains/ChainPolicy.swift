@@ -48,7 +48,7 @@ public enum ChainPolicy: String, Sendable, CaseIterable {
         var result: [Int] = []
         var bytes: Int64 = 0
         for index in first..<last {
-            bytes += layers[index].size
+            bytes = bytes.addingSaturating(layers[index].size)
             let isOneGo = Self.isOneGo(times?[index], times?[index + 1])
             if isOneGo, !shared.contains(index + 1), bytes < Self.redoLimit { continue }
             result.append(index)

@@ -10,6 +10,14 @@ extension DaemonTrees {
         return try tree.fd.subvolumeInfo().parentUUID == found.info.uuid
     }
 
+    /// Whether a chain that the store holds can be what one layer makes of `below` (nil for nothing); also where the store does not say.
+    package func canLie(_ chain: ChainID, on below: ChainID?) throws -> Bool {
+        guard let found = try store.chains.find(ChainName(chain)),
+            let layer = try ChainLayer.read(from: found.subvolume.fd, path)
+        else { return true }
+        return layer.chainID(on: below) == chain
+    }
+
     /// The chain that a tree was made as a snapshot of; nil if the store holds none. It looks at all chains.
     package func chain(of number: UInt64) throws -> ChainID? {
         let tree = try open(number)

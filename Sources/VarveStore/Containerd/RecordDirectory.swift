@@ -10,8 +10,11 @@ package struct RecordDirectory: Sendable {
 
     package init(_ directory: SharedDescriptor) { self.directory = directory }
 
+    /// - Throws: `fileTooLarge` for what could not be read again.
     package func write(_ record: SnapshotRecord) throws(Errno) {
-        try directory.fd.writeFileDurably(record.key.fileName, record.encoded, mode: 0o600)
+        let bytes = record.encoded
+        guard bytes.count <= SnapshotRecord.limit else { throw .fileTooLarge }
+        try directory.fd.writeFileDurably(record.key.fileName, bytes, mode: 0o600)
     }
 
     /// What is not there is no error.

@@ -72,8 +72,8 @@ package struct SnapshotRecord: Sendable, Equatable {
     // MARK: On disk
 
     static let suffix = ".json"
-    /// Bytes of a record at most; labels have their own limits below that.
-    package static let limit = 16 << 20
+    /// Bytes of a record at most. Labels and keys have their own limits below that: a byte takes six in JSON at most.
+    package static let limit = 32 << 20
     private static let version: Int64 = 1
 
     /// A JSON object; Docs/on-disk-format.md.

@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveBtrfs
 import VarveLayers
 import VarveOCI
@@ -93,7 +94,7 @@ private final class BtrfsUnpack: CumulativeUnpack {
     }
 
     func didExtract(layer index: Int) throws {
-        bytesApplied += context.image.layers[index].size
+        bytesApplied = bytesApplied.addingSaturating(context.image.layers[index].size)
         guard chainEnds.contains(index) else { return }
         let layer = context.archiveSizes[index].map {
             ChainLayer(context.image.layers[index], diffID: context.diffIDs[index], archiveSize: $0)

@@ -144,7 +144,7 @@ public struct Unpacking: Sendable {
     {
         let layers = image.layers
         let first = min(max(transaction.unpack.layersInPlace, 0), layers.count)
-        let planned = layers[first...].reduce(Int64(0)) { $0 + $1.size }
+        let planned = layers[first...].lazy.map(\.size).saturatingSum()
         progress(.planned(layersInPlace: first, layers: layers.count, bytes: planned))
         guard first < layers.count else { return }
         switch transaction {

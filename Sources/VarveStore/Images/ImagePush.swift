@@ -1,4 +1,3 @@
-import Glibc
 package import Logging
 import VarveFormats
 import VarveLayers
@@ -9,7 +8,7 @@ import SystemPackage
 /// Copies an image of a layout to where another tool keeps it, by skopeo.
 package struct ImagePush {
     private let destination: TransportReference
-    private let skopeo: Skopeo
+    private let logger: Logger
     private let platform: Platform?
     private let cancellation: Cancellation
     private let progress: ProgressHandler
@@ -29,7 +28,7 @@ package struct ImagePush {
         self.platform = platform
         self.cancellation = cancellation
         self.progress = progress
-        skopeo = try Skopeo(platform: platform, cancellation: cancellation, logger: logger)
+        self.logger = logger
     }
 
     /// Copies the image. Every blob of it must be in the layout.
@@ -57,27 +56,56 @@ package struct ImagePush {
                 remedy: source.map { .pullImage($0) }
                     ?? (MediaType.isIndex(pushed.mediaType) ? .choosePlatform : .copyImageAgain))
         }
+        if destination.transport == .oci {
+            try copy(pushed, of: layout, named: reference)
+            return pushed
+        }
+        let skopeo = try Skopeo(
+            for: destination.transport, platform: platform, cancellation: cancellation, logger: logger)
+        let written = try destination.path.map { try WrittenFile(destination, at: $0, cancellation) }
         // A layout with this image alone: its tag, and the path of the layout, may be what skopeo cannot name.
         let place = try TransferPlace(near: nil, cancellation: cancellation)
         try place.layout.note(
             [], tagged: (pushed, TransferPlace.tag), from: reference.description, used: .now())
-        let blobs = layout.path.appending("blobs")
+        let blobs = try sharedBlobs(of: pushed, in: layout, place)
         let several: [BytePath] = MediaType.isIndex(pushed.mediaType) ? ["--all"] : []
         let sending = SentBytes(of: image)
         progress(.planned(layersInPlace: 0, layers: image.layers.count, bytes: sending.total))
-        let made = destination.newFile
-        do {
-            try skopeo.copy(
-                several + [
-                    "--src-shared-blob-dir", blobs, place.reference, BytePath(destination.description),
-                ], "push to", destination
-            ) { progress(.read(bytes: sending.look(at: $0))) }
-        } catch {
-            made?.remove()
-            throw error
-        }
+        try skopeo.copy(
+            several + blobs + [place.reference, BytePath((written?.reference ?? destination).description)],
+            "push to", destination
+        ) { progress(.read(bytes: sending.look(at: $0))) }
+        try written?.putInPlace()
         extendLifetime(place)
         return pushed
+    }
+
+    /// Has skopeo read the blobs of the layout where nobody else can put something in their place; elsewhere they are copied, as what they are
+    /// checked to be.
+    ///
+    /// - Returns: options of skopeo.
+    private func sharedBlobs(of pushed: Descriptor, in layout: ImageLayout, _ place: TransferPlace) throws
+        -> [BytePath]
+    {
+        let folder = layout.path.appending("blobs")
+        if (try? Place.ownDirectory(folder)) != nil, let opened = try? Place.directory(folder, .own),
+            let entries = try? opened.fd.entries(),
+            entries.allSatisfy({ (try? Place.ownDirectory(folder.appending($0.name))) != nil })
+        {
+            return ["--src-shared-blob-dir", folder]
+        }
+        try place.layout.adoptAll(below: pushed, from: layout) { _ in try cancellation.check() }
+        return []
+    }
+
+    /// To a layout on this host nothing but a copy of its blobs is needed.
+    private func copy(_ pushed: Descriptor, of layout: ImageLayout, named reference: ImageReference) throws {
+        let name = try ImageReference.locating(BytePath(destination.name))
+        let tag = try name.tagToChange()
+        try ImageLayout.changeOrCreate(at: name.path, cancellation) { other in
+            try other.adoptAll(below: pushed, from: layout) { _ in try cancellation.check() }
+            try other.tag(tag, pushed)
+        }
     }
 }
 
@@ -100,14 +128,14 @@ private final class SentBytes {
     init(of image: ResolvedImage) {
         sizes = Dictionary(
             image.layers.map { (BytePath($0.digest.hex), $0.size) }, uniquingKeysWith: { first, _ in first })
-        total = sizes.values.reduce(0, +)
+        total = sizes.values.saturatingSum()
     }
 
     func look(at process: Int32) -> Int64 {
         let folder = BytePath("/proc/\(process)/fd")
         var open: Set<BytePath> = []
         guard let opened = try? FileDescriptor.workingDirectory.openDirectory(folder) else {
-            return read.values.reduce(0, +)
+            return read.values.saturatingSum()
         }
         for entry in (try? opened.fd.entries()) ?? [] {
             guard
@@ -124,17 +152,6 @@ private final class SentBytes {
         }
         // What it has open no more it has read to the end.
         for name in read.keys where !open.contains(name) { read[name] = sizes[name] }
-        return read.values.reduce(0, +)
-    }
-}
-
-extension TransportReference {
-    /// What a push makes on this host; nil where it makes none.
-    fileprivate var newFile: NewFileOrDirectory? {
-        switch transport {
-        case .docker, .dockerDaemon, .containersStorage: nil
-        case .dockerArchive, .ociArchive, .oci, .dir:
-            NewFileOrDirectory(at: BytePath(String(name.prefix { $0 != ":" })))
-        }
+        return read.values.saturatingSum()
     }
 }

@@ -1,4 +1,3 @@
-import Glibc
 package import Logging
 import Synchronization
 import VarveFormats
@@ -14,20 +13,70 @@ import SystemPackage
 package final class ImageTransfer {
     let source: TransportReference
     private let platform: Platform?
-    private let skopeo: Skopeo
+    private let logger: Logger
+    private let sizeLimit: Int64
+    /// skopeo, and what it is told; made when they are needed.
+    private var tools: (skopeo: Skopeo, reached: ReadableSource)?
     let cancellation: Cancellation
     private let progress: ProgressHandler
 
-    /// - Parameter platform: which image of several; nil for that of this host.
+    /// - Parameters:
+    ///   - platform: which image of several; nil for that of this host.
+    ///   - sizeLimit: bytes that the image may have on its way, if it does not say how many it has.
     package init(
-        of source: TransportReference, platform: Platform? = nil, cancellation: Cancellation = Cancellation(),
+        of source: TransportReference, platform: Platform? = nil, sizeLimit: Int64 = UnpackLimits.defaultSize,
+        cancellation: Cancellation = Cancellation(),
         logger: Logger, progress: @escaping ProgressHandler = { _ in }
     ) throws {
         self.source = source
         self.platform = platform
         self.cancellation = cancellation
         self.progress = progress
-        skopeo = try Skopeo(platform: platform, cancellation: cancellation, logger: logger)
+        self.logger = logger
+        self.sizeLimit = sizeLimit
+    }
+
+    /// skopeo, and the image as it is told to find it.
+    private func reach() throws -> (skopeo: Skopeo, image: TransportReference) {
+        let made =
+            try tools
+            ?? (
+                Skopeo(
+                    for: source.transport, platform: platform, cancellation: cancellation, logger: logger),
+                ReadableSource(source, cancellation)
+            )
+        tools = made
+        return (made.skopeo, made.reached.reference)
+    }
+
+    /// Throws if more has come than may.
+    private func check(_ bytes: Int64, limit: Int64) throws {
+        guard bytes > limit else { return }
+        throw VarveError(
+            .invalidInput, "\"\(source)\" gives more than the \(limit) bytes that it may have",
+            subject: BytePath(source.description),
+            remedy: limit == sizeLimit ? .raiseLimit(.imageSize) : nil)
+    }
+
+    private func manifest(_ image: TransportReference?) throws -> [UInt8] {
+        let (skopeo, reached) = try reach()
+        return try skopeo.manifest(of: image ?? reached) {
+            try check(skopeo.temporaryBytes(), limit: sizeLimit)
+        }
+    }
+
+    private func configuration(_ image: TransportReference?) throws -> [UInt8] {
+        let (skopeo, reached) = try reach()
+        return try skopeo.configuration(of: image ?? reached) {
+            try check(skopeo.temporaryBytes(), limit: sizeLimit)
+        }
+    }
+
+    /// What may arrive of an image whose layers have so many bytes: skopeo compresses what is not, and writes documents of its own. What
+    /// a store of containers has may be larger uncompressed than its manifest says.
+    private func allowance(_ planned: Int64?) -> Int64 {
+        guard let planned, source.transport != .containersStorage else { return sizeLimit }
+        return min(sizeLimit, planned.addingSaturating(planned / 64).addingSaturating(16 << 20))
     }
 
     /// What is known of an image before any layer of it is read.
@@ -48,9 +97,9 @@ package final class ImageTransfer {
     /// - Parameter known: documents that it holds are not asked for.
     /// - Returns: nil where that would cost as much as the image, or names one only together with the image.
     package func outline(known: ImageLayout?) throws -> Outline? {
-        // A daemon writes out the whole image for each question.
-        if source.transport == .dockerDaemon { return nil }
-        var bytes = try skopeo.manifest(of: source)
+        // A daemon writes out the whole image for each question; a layout here is read without skopeo.
+        if source.transport == .dockerDaemon || source.transport == .oci { return nil }
+        var bytes = try manifest(nil)
         var document = try Self.parse(bytes, source)
         var type = try Self.mediaType(of: document, source)
         try check(bytes, source.digest)
@@ -64,7 +113,7 @@ package final class ImageTransfer {
             if let held = try? known?.readBlob(descriptor) {
                 bytes = held
             } else {
-                bytes = try skopeo.manifest(of: chosen ?? source)
+                bytes = try manifest(chosen)
                 try check(bytes, descriptor.digest)
             }
             document = try Self.parse(bytes, source)
@@ -80,7 +129,7 @@ package final class ImageTransfer {
         if let held = try? known?.readBlob(manifest.config) {
             configBytes = held
         } else {
-            configBytes = try skopeo.configuration(of: pinned ?? source)
+            configBytes = try configuration(pinned)
             try check(configBytes, manifest.config.digest)
         }
         let config = try ImageConfig(
@@ -149,25 +198,29 @@ package final class ImageTransfer {
     ///   - tag: the tag that it gets there; nil for none: it then stands in the layout as one that came from here.
     ///   - outline: what is known of it; the image must be that one.
     package func copy(into layout: ImageLayout, tag: String?, _ outline: Outline?) throws -> ResolvedImage {
-        let place = try TransferPlace(near: layout, cancellation: cancellation)
+        let place = try TransferPlace(near: layout.path, cancellation: cancellation)
         let fetched = try fetch(into: place, sharing: layout, outline)
-        return try layout.change { layout in
-            for blob in fetched.layers + [fetched.manifest.config, fetched.manifestDescriptor] {
-                try layout.adopt(blob, from: fetched.layout) { _ in try cancellation.check() }
-            }
-            let image = fetched.manifestDescriptor.annotated(Descriptor.referenceNameKey, nil)
-            var untagged = tag == nil ? [image] : []
-            if let outline, outline.descriptor.digest != image.digest,
-                tag == nil || outline.manifest.layers.allSatisfy({ layout.holdsBlob($0.digest) })
-            {
-                // In another form than there: what is there is kept too, so that it is known when it is seen again. In a layout of the
-                // caller's only with all that it names: containers-storage shows a manifest whose layers it has in another form.
-                untagged.append(try put(outline, into: layout))
-            }
-            try layout.note(
-                untagged, tagged: tag.map { (image, $0) }, from: source.description, used: .now())
-            return try layout.image(at: [image])
+        return try layout.change { layout in try keep(fetched, in: layout, tag: tag, outline) }
+    }
+
+    /// Copies an image that was fetched into a layout.
+    func keep(_ fetched: ResolvedImage, in layout: ImageLayout, tag: String?, _ outline: Outline?) throws
+        -> ResolvedImage
+    {
+        for blob in fetched.layers + [fetched.manifest.config, fetched.manifestDescriptor] {
+            try layout.adopt(blob, from: fetched.layout) { _ in try cancellation.check() }
         }
+        let image = fetched.manifestDescriptor.annotated(Descriptor.referenceNameKey, nil)
+        var untagged = tag == nil ? [image] : []
+        if let outline, outline.descriptor.digest != image.digest,
+            tag == nil || outline.manifest.layers.allSatisfy({ layout.holdsBlob($0.digest) })
+        {
+            // In another form than there: what is there is kept too, so that it is known when it is seen again. In a layout of the
+            // caller's only with all that it names: containers-storage shows a manifest whose layers it has in another form.
+            untagged.append(try put(outline, into: layout))
+        }
+        try layout.note(untagged, tagged: tag.map { (image, $0) }, from: source.description, used: .now())
+        return try layout.image(at: [image])
     }
 
     /// Brings the whole image to a place of its own.
@@ -195,19 +248,31 @@ package final class ImageTransfer {
     private func fetch(
         into place: TransferPlace, sharing layout: ImageLayout?, _ outline: Outline?
     ) throws -> ResolvedImage {
+        if source.transport == .oci {
+            return try ImageLayout.resolve(
+                ImageReference.locating(BytePath(source.name)), platform: platform, cancellation: cancellation
+            )
+        }
         var planned = Int64.max
         if let outline {
             let layers = outline.manifest.layers
             if let layout { try place.layout.share(layers, of: layout) }
             let left = layers.filter { !place.layout.holdsBlob($0.digest) }
-            planned = left.reduce(Int64(0)) { $0 + $1.size }
+            planned = left.lazy.map(\.size).saturatingSum()
             progress(
                 .planned(layersInPlace: layers.count - left.count, layers: layers.count, bytes: planned))
         }
         let before = place.bytes()
+        let limit = allowance(outline.map { _ in planned })
+        let (skopeo, reached) = try reach()
         try skopeo.copy(
-            [BytePath((outline?.pinned ?? source).description), place.reference], "fetch", source
-        ) { _ in progress(.read(bytes: max(0, min(place.bytes() - before, planned)))) }
+            [BytePath((outline?.pinned ?? reached).description), place.reference], "fetch", source
+        ) { _ in
+            let arrived = place.bytes() - before
+            progress(.read(bytes: max(0, min(arrived, planned))))
+            try check(arrived, limit: limit)
+            try check(skopeo.temporaryBytes(), limit: sizeLimit)
+        }
         let image = try ImageLayout.resolve(
             ImageReference(path: place.layout.path, tag: TransferPlace.tag), platform: platform,
             cancellation: cancellation)
@@ -217,61 +282,5 @@ package final class ImageTransfer {
                 subject: BytePath(source.description), remedy: .tryAgain)
         }
         return image
-    }
-}
-
-/// A directory in which an image arrives: a layout that nobody else sees. It goes with this value.
-package final class TransferPlace {
-    static let tag = "image"
-    private static let layoutName: BytePath = "layout"
-    private let work: WorkDirectory
-    package let layout: ImageLayout
-
-    /// - Parameter layout: that the image is to be in. The place is beside its blobs where nobody else can get at it, so that those that are there
-    ///   can be shared; else where temporary files are.
-    package init(near layout: ImageLayout?, cancellation: Cancellation) throws {
-        let beside = layout.flatMap { layout in (try? Self.own(layout.path)) ?? nil }
-        let parent = try beside ?? Self.temporary()
-        let made = try WorkDirectory(
-            in: parent, path: layout?.path ?? "the image", cancellation: cancellation)
-        let path = try attempt("find the path of", "a work directory") { () throws(Errno) in
-            try made.opened.fd.path()
-        }
-        work = made
-        self.layout = try ImageLayout.create(at: path.appending(Self.layoutName))
-    }
-
-    /// skopeo goes to it by its path, so nobody else may change what that leads to; and to skopeo, a colon ends a path.
-    private static func own(_ path: BytePath) throws -> SharedDescriptor? {
-        let opened = SharedDescriptor(try Place.ownDirectory(path))
-        return try opened.fd.path().bytes.contains(UInt8(ascii: ":")) ? nil : opened
-    }
-
-    /// Where temporary files are.
-    static func temporary() throws -> SharedDescriptor {
-        let named = unsafe getenv("TMPDIR").flatMap { unsafe BytePath(String(cString: $0)) }
-        let place = named.flatMap { $0.isAbsolute && !$0.bytes.contains(UInt8(ascii: ":")) ? $0 : nil }
-        do throws(PlaceError) {
-            return SharedDescriptor(try Place.directory(place ?? "/var/tmp", .own))
-        } catch {
-            throw VarveError(error, "use the directory", place ?? "/var/tmp")
-        }
-    }
-
-    /// The layout as skopeo names it.
-    var reference: BytePath {
-        BytePath("oci:").appendingBytes(layout.path).appendingBytes(BytePath(":" + Self.tag))
-    }
-
-    /// Bytes of the files that have arrived, and of those that are arriving.
-    func bytes() -> Int64 {
-        var total: Int64 = 0
-        for folder in [Self.layoutName, Self.layoutName.appending("blobs/sha256")] {
-            guard let opened = try? work.opened.fd.openDirectory(folder) else { continue }
-            for entry in (try? opened.fd.entries()) ?? [] where entry.type != .directory {
-                total += (try? opened.fd.status(of: entry.name).size) ?? 0
-            }
-        }
-        return total
     }
 }

@@ -23,6 +23,10 @@ struct PulledImages {
     /// Deletes what is not kept, or says what would be.
     func collect(_ options: GarbageCollection.Options, into report: inout GarbageCollection.Report) throws {
         guard let layout else { return }
+        // What a transfer left that was killed.
+        if !options.isDryRun, let opened = try? Place.ownDirectory(layout.path) {
+            WorkDirectory.clean(SharedDescriptor(opened), store.locks.cancellation)
+        }
         var dropped: [String] = []
         var needed: Result<Set<Digest>, any Error> = .success([])
         do throws(OCIError) {

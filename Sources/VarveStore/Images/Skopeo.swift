@@ -7,10 +7,13 @@ import SystemPackage
 
 /// skopeo(1), which reaches images where other tools keep them, with its own authentication and configuration.
 ///
-/// It runs supervised: nothing of it is left when a call returns, however it ends. What it says is shown to a person only as one sentence,
-/// escaped and cut.
-struct Skopeo: Sendable {
+/// It runs supervised: nothing of it is left when a call returns, however it ends, nor when this process is killed: setpriv(1) has it end with
+/// its parent. Its temporary files are in a directory of this value's. What it says is shown to a person only as one sentence, escaped and cut.
+final class Skopeo {
     private let program: BytePath
+    private let dyingWithParent: [BytePath]
+    /// It has temporary files of archives and of images that others keep, and leaves them when it is ended.
+    private let temporary: PrivateDirectory?
     private let platform: Platform?
     private let cancellation: Cancellation
     private let logger: Logger
@@ -20,9 +23,14 @@ struct Skopeo: Sendable {
     /// As long as a person has patience: whoever waits can end it.
     private static let timeLimit = Duration.seconds(Int64(1) << 31)
 
-    /// - Parameter platform: which image of several is meant; nil for that of this host.
+    /// - Parameters:
+    ///   - transport: of the images that it is told of.
+    ///   - platform: which image of several is meant; nil for that of this host.
     /// - Throws: `unsupported` if it is not there, or somebody else could have changed it.
-    init(platform: Platform?, cancellation: Cancellation, logger: Logger) throws(VarveError) {
+    init(
+        for transport: TransportReference.Transport, platform: Platform?, cancellation: Cancellation,
+        logger: Logger
+    ) throws {
         do throws(PlaceError) {
             program = try SupervisedProgram.ownProgram("skopeo")
         } catch {
@@ -33,19 +41,29 @@ struct Skopeo: Sendable {
                 .unsupported, "skopeo is not there, which reaches images in registries and archives",
                 subject: "skopeo", remedy: .install("skopeo"))
         }
+        let setpriv = try? SupervisedProgram.ownProgram("setpriv")
+        dyingWithParent = setpriv.map { [$0, "--pdeathsig", "TERM", "--"] } ?? []
+        temporary = transport == .docker ? nil : try PrivateDirectory(in: nil, for: "skopeo", cancellation)
         self.platform = platform
         self.cancellation = cancellation
         self.logger = logger
     }
 
+    /// Bytes of its temporary files.
+    func temporaryBytes() -> Int64 { temporary?.bytes() ?? 0 }
+
     /// The manifest of an image, or the list of those of several, byte for byte.
-    func manifest(of image: TransportReference) throws -> [UInt8] {
-        try run(["inspect", "--raw", BytePath(image.description)], "read", image)
+    ///
+    /// - Parameter check: called about 20 times a second; what it throws ends the program.
+    func manifest(of image: TransportReference, check: () throws -> Void) throws -> [UInt8] {
+        try run(["inspect", "--raw", BytePath(image.description)], "read", image) { _ in try check() }
     }
 
     /// The configuration of an image, byte for byte.
-    func configuration(of image: TransportReference) throws -> [UInt8] {
-        try run(["inspect", "--config", "--raw", BytePath(image.description)], "read", image)
+    func configuration(of image: TransportReference, check: () throws -> Void) throws -> [UInt8] {
+        try run(["inspect", "--config", "--raw", BytePath(image.description)], "read", image) { _ in
+            try check()
+        }
     }
 
     /// Copies an image.
@@ -78,11 +96,10 @@ struct Skopeo: Sendable {
         _ arguments: [BytePath], _ doing: String, _ image: TransportReference,
         check: (Int32) throws -> Void = { _ in }
     ) throws -> [UInt8] {
-        // It has temporary files of archives and of images that others keep, and leaves them when it is ended.
-        let temporary = image.transport == .docker ? nil : try TemporaryPlace(cancellation)
         let supervised = SupervisedProgram(
-            arguments: [program] + (temporary.map { ["--tmpdir", $0.path] } ?? []) + platformOptions
-                + arguments, input: [],
+            arguments: dyingWithParent + [program] + (temporary.map { ["--tmpdir", $0.path] } ?? [])
+                + platformOptions + arguments,
+            input: [],
             outputLimit: ImageLayout.documentLimit, timeLimit: Self.timeLimit)
         logger.debug("running skopeo \(arguments.map(\.description).joined(separator: " "))")
         var words = LastWords()
@@ -94,7 +111,6 @@ struct Skopeo: Sendable {
         } catch let error as Errno {
             throw VarveError.system("run", program, error)
         }
-        extendLifetime(temporary)
         let subject = BytePath(image.description)
         switch outcome.ending {
         case .exited(status: 0): return outcome.output
@@ -151,22 +167,6 @@ struct Skopeo: Sendable {
             return (.invalidInput, false)
         }
         return (.failed, false)
-    }
-}
-
-/// A directory for the temporary files of another program. It goes with this value, and what a process that was killed left there with
-/// the next one.
-private final class TemporaryPlace {
-    private let work: WorkDirectory
-    let path: BytePath
-
-    init(_ cancellation: Cancellation) throws {
-        let made = try WorkDirectory(
-            in: TransferPlace.temporary(), path: "the image", cancellation: cancellation)
-        path = try attempt("find the path of", "a work directory") { () throws(Errno) in
-            try made.opened.fd.path()
-        }
-        work = made
     }
 }
 

@@ -10,7 +10,9 @@ extension SnapshotStore {
     /// The layout, if there is one.
     package func imagesIfPresent() throws -> ImageLayout? {
         let isThere = try attempt("look at", imagesPath) { () throws(Errno) in
-            try directory.fd.statusIfPresent(of: StoreLayout.images) != nil
+            // Without this file it is what a process left that was killed while it made the layout.
+            let file = StoreLayout.images.appending(ImageLayout.versionName)
+            return try directory.fd.statusIfPresent(of: file) != nil
         }
         return isThere ? try ImageLayout(opening: imagesPath, cancellation: locks.cancellation) : nil
     }
@@ -18,13 +20,7 @@ extension SnapshotStore {
     /// The layout, made if there is none.
     package func images() throws -> ImageLayout {
         if let present = try imagesIfPresent() { return present }
-        do throws(OCIError) {
-            _ = try ImageLayout.create(at: imagesPath)
-        } catch {
-            // Somebody else makes it just now.
-            if error.kind != .alreadyExists { throw error }
-        }
-        return try ImageLayout(opening: imagesPath, cancellation: locks.cancellation)
+        return try ImageLayout.openOrCreate(at: imagesPath, locks.cancellation).layout
     }
 }
 
@@ -39,26 +35,17 @@ extension ImageTransfer {
     /// Brings the whole image into a layout, which is made if it is not there.
     package func pull(as name: ImageReference) throws -> (image: ResolvedImage, name: ImageReference) {
         let tag = try name.tagToChange()
-        if let layout = try Self.layoutIfPresent(name.path, cancellation) {
+        if let layout = try ImageLayout.openIfPresent(name.path, cancellation) {
             return (try pull(into: layout, tag: tag), name)
         }
-        let new = NewFileOrDirectory(at: name.path)
-        let layout = try ImageLayout.create(at: name.path)
-        do { return (try pull(into: layout, tag: tag), name) } catch {
-            new?.remove()
-            throw error
+        // The layout is made when the image is there: nothing is left of it if that cannot be had, and nothing of others is in it.
+        let outline = try outline(known: nil)
+        let place = try TransferPlace(near: name.path.directory, cancellation: cancellation)
+        let fetched = try copy(into: place, outline)
+        let image = try ImageLayout.changeOrCreate(at: name.path, cancellation) { layout in
+            try keep(fetched, in: layout, tag: tag, outline)
         }
-    }
-
-    private static func layoutIfPresent(_ path: BytePath, _ cancellation: Cancellation) throws(OCIError)
-        -> ImageLayout?
-    {
-        do throws(OCIError) {
-            return try ImageLayout(opening: path, cancellation: cancellation)
-        } catch {
-            if error.kind == .notFound { return nil }
-            throw error
-        }
+        return (image, name)
     }
 
     private func pull(into layout: ImageLayout, tag: String) throws -> ResolvedImage {

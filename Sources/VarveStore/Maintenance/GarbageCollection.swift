@@ -63,6 +63,11 @@ public struct GarbageCollection: Sendable {
 
     package func run() throws -> Report {
         try store.requireTreeSearch("collect garbage in")
+        let bundles = store.path.appending(StoreLayout.bundles)
+        if !options.isDryRun, let opened = try? Place.ownDirectory(bundles) {
+            // What a comparison of images left that was killed.
+            WorkDirectory.clean(SharedDescriptor(opened), store.locks.cancellation)
+        }
         var deleted: [UInt64] = []
         var report = try collect(&deleted)
         // Not before all that was open of the chains is closed: the cleaner leaves alone what somebody holds.
@@ -93,7 +98,8 @@ public struct GarbageCollection: Sendable {
             report.chains = inOrder(unneeded, all).map(\.chain.name)
             report.refreshed = orphans.map(\.name)
             let ids = unneeded.map(\.chain.info.id) + orphans.map(\.id)
-            report.exclusiveBytes = try SpaceUsage(store.directory.fd).exclusive(together: ids)
+            report.exclusiveBytes = try SpaceUsage(store.directory.fd, store.locks.cancellation).exclusive(
+                together: ids)
             try images.collect(options, into: &report)
             return report
         }

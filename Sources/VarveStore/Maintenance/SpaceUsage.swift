@@ -17,8 +17,13 @@ struct SpaceUsage {
     }
 
     private let fileSystem: FileDescriptor
+    private let cancellation: Cancellation
 
-    init(_ fileSystem: FileDescriptor) { self.fileSystem = fileSystem }
+    /// - Parameter cancellation: asked at each extent: other users of the file system decide how many there are.
+    init(_ fileSystem: FileDescriptor, _ cancellation: Cancellation) {
+        self.fileSystem = fileSystem
+        self.cancellation = cancellation
+    }
 
     /// Figures for each of these subvolumes, and whether they are those of quota groups.
     func figures(of ids: [UInt64]) throws -> (figures: [Figures], areQuotas: Bool) {
@@ -55,10 +60,14 @@ struct SpaceUsage {
     private func figures(ofGroups groups: [[UInt64]], _ search: inout TreeSearch) throws -> [Figures] {
         var extents: [UInt64: Extent] = [:]
         var figures = [Figures](repeating: Figures(), count: groups.count)
+        func check() throws(BtrfsError) {
+            if cancellation.isCancelled { throw BtrfsError(.search, path: .empty, errno: .canceled) }
+        }
         for (index, ids) in groups.enumerated() {
             let group = Int32(index)
             for id in ids {
-                try search.forEachDataExtent(ofSubvolume: id) { start, length in
+                try search.forEachDataExtent(ofSubvolume: id) { start, length throws(BtrfsError) in
+                    try check()
                     guard var extent = extents[start] else {
                         extents[start] = Extent(length: length, owner: group, seen: group)
                         figures[index].referenced += length
@@ -76,7 +85,10 @@ struct SpaceUsage {
         // The top level is no entry of the tree of roots like the others.
         let others = [5] + (try search.subvolumes()).filter { !$0.isDeleted }.map(\.id)
         for id in others where !own.contains(id) {
-            try search.forEachDataExtent(ofSubvolume: id) { start, _ in extents[start]?.owner = -1 }
+            try search.forEachDataExtent(ofSubvolume: id) { start, _ throws(BtrfsError) in
+                try check()
+                extents[start]?.owner = -1
+            }
         }
         for extent in extents.values where extent.owner >= 0 {
             figures[Int(extent.owner)].exclusive += extent.length
@@ -143,7 +155,7 @@ extension SnapshotStore {
                 trees.append((place, number, record, info.id))
             }
         }
-        let (figures, areQuotas) = try SpaceUsage(directory.fd).figures(
+        let (figures, areQuotas) = try SpaceUsage(directory.fd, locks.cancellation).figures(
             of: chains.map(\.info.id) + trees.map(\.id))
         let usages = zip(chains, figures).map { chain, figures in
             ChainUsage(

@@ -47,34 +47,44 @@ package struct Sweeper: Sendable {
     package func sweepLocks() {
         guard let names = try? work.locks.directory.fd.entries() else { return }
         for entry in names {
-            guard let lock = try? work.locks.tryLock(entry.name) else { continue }
+            guard var lock = try? work.locks.tryLock(entry.name) else { continue }
             if let name = WorkArea.workName(ofLock: entry.name) {
-                remove(name, in: refreshed)
-                remove(SnapshotStore.hiddenPrefix.appendingBytes(name), in: snapshots)
+                let isGone = [
+                    remove(name, in: refreshed),
+                    remove(SnapshotStore.hiddenPrefix.appendingBytes(name), in: snapshots),
+                ]
+                // By this file the next one finds what is still there.
+                if isGone.contains(false) { lock.leave() }
             }
             extendLifetime(lock)
         }
     }
 
-    private func remove(_ name: BytePath, in directory: SubvolumeDirectory) {
+    /// False if it is still there.
+    @discardableResult
+    private func remove(_ name: BytePath, in directory: SubvolumeDirectory) -> Bool {
         let shown = directory.store.appending(directory.name).appending(name)
         do {
             if MovedAside.isAnother(name, in: directory.fd) {
                 logger.warning(
                     "\"\(shown)\" is not what was to be deleted there: somebody gave its name to it; move it back to where it belongs"
                 )
-                return
+                return false
             }
-            if (try? directory.fd.removeSubvolumeStub(name)) == true { return }
+            if (try? directory.fd.removeSubvolumeStub(name)) == true { return true }
             try directory.fd.removeSubvolumeTree(
                 name, isHidden: true, cancellation: work.locks.cancellation)
             logger.info("removed what an interrupted run had left in \"\(shown)\"")
+            return true
         } catch  where error.errno == .noSuchFileOrDirectory {
             // Its owner was done with it just now, or it never lay there.
+            return true
         } catch  where error.errno == .canceled || error.errno == .interrupted {
             // The next one goes on with it.
+            return false
         } catch {
             logger.warning("cannot remove what an interrupted run left in \"\(shown)\": \(error)")
+            return false
         }
     }
 }

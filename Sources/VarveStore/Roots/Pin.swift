@@ -1,3 +1,4 @@
+import VarveFormats
 package import VarveSystem
 import SystemPackage
 
@@ -31,7 +32,7 @@ package struct PinFolder: Sendable {
         var result: [Pin] = []
         for entry in try entries(StoreLayout.pins) {
             // What somebody else put there is no owner's.
-            guard let owner = entry.name.string, !owner.hasPrefix(".") else { continue }
+            guard let owner = entry.name.string, !owner.beginsWithByte(".") else { continue }
             result += try pins(of: owner)
         }
         return result

@@ -28,12 +28,15 @@ package struct BundleRun: Sendable {
 
     /// Runs a command to its end, with the standard streams of this process.
     ///
-    /// - Parameter signals: how many signals came that the command is to get, and the first of them. Ten seconds later, or when a second
-    ///   comes, it is killed.
+    /// - Parameters:
+    ///   - cancellation: ends it before the command runs.
+    ///   - passOn: called when the command is about to run: from then on signals are the command's. It returns what tells how many have come, and
+    ///     the first of them. Ten seconds after that, or when a second comes, the command is killed.
     /// - Returns: its exit status; 128 and the number of the signal that killed it.
     /// - Throws: `VarveError` if it cannot be run.
     package func run(
-        _ arguments: [String], signals: () -> (count: Int, first: Int32) = { (0, 0) }
+        _ arguments: [String], cancellation: Cancellation = Cancellation(),
+        passOn: () -> () -> (count: Int, first: Int32) = { { (0, 0) } }
     ) throws -> Int32 {
         let opened = try OpenBundle(bundle)
         // The mount points that a run made go at its end, and with them what another run has mounted there.
@@ -67,7 +70,7 @@ package struct BundleRun: Sendable {
         let program = try program()
 
         let place = try workPlace()
-        let work = try WorkDirectory(in: place, path: bundle, cancellation: Cancellation())
+        let work = try WorkDirectory(in: place, path: bundle, cancellation: cancellation)
         let path = try attempt("find the path of", "a work directory") { () throws(Errno) in
             try work.opened.fd.path()
         }
@@ -76,7 +79,7 @@ package struct BundleRun: Sendable {
             try file.fd.writeFull(JSONValue.object(made).serialized())
         }
         let points = MountPoints(in: root)
-        try makeMountPoints(points, made)
+        try makeMountPoints(points, made, cancellation)
 
         let id = BytePath("varve").appendingBytes(path.lastComponent)
         let state = path.appending("state")
@@ -88,6 +91,8 @@ package struct BundleRun: Sendable {
                 timeLimit: .seconds(10))
             _ = try? killing.run()
         }
+        let signals = passOn()
+        try cancellation.check()
         let status = try attempt("run", program.path) { () throws(Errno) in
             try runs.run(signals: signals) { end(["kill", id, "KILL"]) }
         }
@@ -179,12 +184,15 @@ package struct BundleRun: Sendable {
     }
 
     /// Where a mount lies on another mount, that is no part of the bundle.
-    private func makeMountPoints(_ points: MountPoints, _ configuration: JSONObject) throws {
+    private func makeMountPoints(
+        _ points: MountPoints, _ configuration: JSONObject, _ cancellation: Cancellation
+    ) throws {
         var covered: [[BytePath]] = []
         for mount in configuration["mounts"]?.array ?? [] {
             guard let destination = mount.object?["destination"]?.string,
                 destination.utf8.first == UInt8(ascii: "/")
             else { continue }
+            try cancellation.check()
             let path = BytePath(destination).cleaned
             let components = path.components
             if covered.contains(where: { components.count > $0.count && components.starts(with: $0) }) {

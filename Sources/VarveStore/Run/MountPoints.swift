@@ -17,6 +17,8 @@ final class MountPoints {
 
     private let root: SharedDescriptor
     private var made: [Made] = []
+    /// As many as are made; each keeps a directory open.
+    private static let limit = 256
 
     init(in root: SharedDescriptor) { self.root = root }
 
@@ -47,13 +49,18 @@ final class MountPoints {
     private func add(_ name: BytePath, in directory: FileDescriptor, isDirectory: Bool, mode: UInt32)
         throws(Errno)
     {
+        guard made.count < Self.limit else { throw .tooManyOpenFiles }
         let parent = SharedDescriptor(try directory.openDirectory(.current))
         var inode: UInt64 = 0
         try parent.fd.keepingTimes { () throws(Errno) in
             if isDirectory {
                 try parent.fd.makeDirectory(name, mode: 0o700)
                 racePoint("mount-point")
-                let opened = try parent.fd.openDirectory(name)
+                let opened: OwnedDescriptor
+                do throws(Errno) { opened = try parent.fd.openDirectory(name) } catch {
+                    try? parent.fd.removeDirectory(name)
+                    throw error
+                }
                 let status = try opened.fd.status()
                 // Somebody who works in the tree may have given the name to another directory.
                 guard status.uid == geteuid(), status.permissions & 0o077 == 0,

@@ -193,7 +193,7 @@ package struct WorkArea: Sendable {
 struct WorkSubvolume: ~Copyable {
     let name: BytePath
     private var directory: SubvolumeDirectory
-    private let lock: RemovalLock
+    private var lock: RemovalLock
     private var isDone = false
 
     fileprivate init(name: BytePath, directory: SubvolumeDirectory, lock: consuming RemovalLock) {
@@ -222,6 +222,9 @@ struct WorkSubvolume: ~Copyable {
             throw VarveError.system("open the work area for", subject ?? name, error)
         }
     }
+
+    /// What was to be deleted under its name elsewhere is still there: the next `Sweeper` finds it by the lock's file.
+    mutating func leaveLock() { lock.leave() }
 
     /// Renames the subvolume to where it is seen. From then on it belongs to that place.
     mutating func move(to target: FileDescriptor, _ newName: BytePath, replacing: Bool = false) throws(Errno)

@@ -59,6 +59,11 @@ struct TemporaryDirectory: ~Copyable {
 }
 
 /// Runs a shell script with `$1` set, for edits that read best so.
+/// The same; returns its standard output.
+func shell(asText script: String, _ paths: BytePath...) throws -> String {
+    try runSuccessfully(["/bin/sh", "-ec", script, "sh"] + paths.map(\.description)).outputText
+}
+
 func shell(_ script: String, _ paths: BytePath...) throws {
     try runSuccessfully(["/bin/sh", "-ec", script, "sh"] + paths.map(\.description))
 }

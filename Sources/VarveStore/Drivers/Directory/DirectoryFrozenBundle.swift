@@ -12,6 +12,7 @@ final class DirectoryFrozenBundle: FrozenBundle {
     private let record: RecordedTree
     private let manifest: Digest
     private let logger: Logger
+    private let absence: RunAbsence
     let root: SharedDescriptor
 
     init(_ context: RepackContext, logger: Logger) throws {
@@ -24,6 +25,7 @@ final class DirectoryFrozenBundle: FrozenBundle {
             throw bundle.notABundle
         }
         directory = bundle.directory
+        absence = try RunAbsence(in: bundle.directory.fd, context.bundle)
         self.manifest = manifest
         let path = context.bundle
         root = try bundle.openRootfs()

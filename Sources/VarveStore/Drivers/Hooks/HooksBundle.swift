@@ -11,6 +11,7 @@ final class HooksBundle: FrozenBundle {
     private let context: RepackContext
     private let request: HookRequest
     private let metadata: BundleMetadata
+    private let absence: RunAbsence
     let root: SharedDescriptor
 
     init(runner: HookRunner, context: RepackContext) throws {
@@ -25,7 +26,9 @@ final class HooksBundle: FrozenBundle {
         }
         try requireOwnPath(of: context.bundle)
         let rootfs = context.bundle.appending(StoreLayout.rootfs)
+        let opened: SharedDescriptor
         do throws(Errno) {
+            opened = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(context.bundle))
             root = SharedDescriptor(
                 try FileDescriptor.workingDirectory.open(rootfs, [.directory, .noFollow]))
         } catch .noSuchFileOrDirectory {
@@ -37,6 +40,7 @@ final class HooksBundle: FrozenBundle {
         } catch {
             throw VarveError.system("open", rootfs, error)
         }
+        absence = try RunAbsence(in: opened.fd, context.bundle)
         metadata = try Repacking.metadata(of: context.bundle)
         request = try HookRequest(
             bundle: context.bundle, image: context.image, tag: context.tag, options: metadata.apply)

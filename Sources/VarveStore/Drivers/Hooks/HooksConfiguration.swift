@@ -96,7 +96,7 @@ package struct HooksConfiguration: Sendable, Equatable {
                 hook.timeout = .seconds(seconds)
             case ("fallback", .boolean(let fallback)) where name == .deltaList: hook.fallback = fallback
             case ("store", .string(let store)) where name == .extractTo || name == .trySkip:
-                guard store.hasPrefix("/"), !store.utf8.contains(0) else {
+                guard store.beginsWithByte("/"), !store.utf8.contains(0) else {
                     throw wrong("the store of a hook is an absolute path")
                 }
                 hook.store = BytePath(store)

@@ -19,7 +19,19 @@ struct ImageComparison {
     func delta(
         of root: FileDescriptor, cancellation: Cancellation, onEntry: @escaping @Sendable () throws -> Void
     ) throws -> DeltaResult {
-        let place = try HookedBundlePlace(parent.appending(".varve-compare-\(randomName())"))
+        let opened: SharedDescriptor
+        do throws(PlaceError) {
+            opened = SharedDescriptor(try Place.directory(parent.isEmpty ? .current : parent, .own))
+        } catch {
+            throw VarveError(error, "work beside", parent)
+        }
+        // What a process leaves that is killed goes with the next one.
+        let work = try WorkDirectory(in: opened, path: parent, cancellation: cancellation)
+        defer { extendLifetime(work) }
+        let place = try HookedBundlePlace(
+            attempt("find the path of", parent) { () throws(Errno) in
+                try work.opened.fd.path().appending("bundle")
+            })
         try place.complete(makesRootfs: true, owners: options.owners)
         let reference = try place.rootfs()
         let extraction = LayerExtraction(from: image.layout, options: options, cancellation: cancellation)

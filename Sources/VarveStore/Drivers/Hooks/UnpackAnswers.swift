@@ -92,7 +92,7 @@ package struct RuntimeConfigAnswer {
         }
         if let process = configuration["process"] {
             guard let process = process.object else { return "its \"process\" is not an object" }
-            guard process["cwd"]?.string?.hasPrefix("/") == true else {
+            guard process["cwd"]?.string?.beginsWithByte("/") == true else {
                 return "the \"cwd\" of its \"process\" is no absolute path"
             }
             for key in ["args", "env"] {

@@ -1,0 +1,191 @@
+import VarveOCI
+import VarveSystem
+import SystemPackage
+
+/// An image as skopeo is told to find it. An archive, or a directory, that others could exchange while skopeo goes to it by its path is copied
+/// first, from what was looked at: no symbolic link of theirs, device or FIFO is followed or opened.
+final class ReadableSource {
+    let reference: TransportReference
+    private let copy: PrivateDirectory?
+
+    init(_ source: TransportReference, _ cancellation: Cancellation) throws {
+        guard let path = source.path else {
+            (reference, copy) = (source, nil)
+            return
+        }
+        let found: SharedDescriptor?
+        if source.transport == .dir {
+            found = try Self.directory(path)
+        } else {
+            found = try Self.file(path)
+        }
+        guard let found else {
+            (reference, copy) = (source, nil)
+            return
+        }
+        let place = try PrivateDirectory(in: nil, for: path, cancellation)
+        if source.transport == .dir {
+            for entry in try attempt(
+                "list the directory", path, { () throws(Errno) in try found.fd.entries() })
+            {
+                guard let file = try Self.regularFile(entry.name, in: found.fd, path) else { continue }
+                try place.add(entry.name, file.fd, cancellation)
+            }
+            (reference, copy) = (source.at(place.path), place)
+        } else {
+            try place.add("archive", found.fd, cancellation)
+            (reference, copy) = (source.at(place.path.appending("archive")), place)
+        }
+    }
+
+    /// An archive, open; nil where its path can be used again.
+    private static func file(_ path: BytePath) throws -> SharedDescriptor? {
+        do throws(PlaceError) {
+            _ = try Place.ownFile(path, [.path])
+            return nil
+        } catch {
+            guard error.errno == nil, error.reason != .noRegularFile else {
+                throw VarveError(error, "read", path)
+            }
+        }
+        do throws(PlaceError) {
+            let handle = try Place.handle(path, .safeLinks)
+            let isRegular = try? handle.fd.status().isRegular
+            guard isRegular == true else { throw PlaceError(path: path, reason: .noRegularFile) }
+            do throws(Errno) {
+                return SharedDescriptor(try handle.fd.reopened([.readOnly, .nonBlocking]))
+            } catch {
+                throw PlaceError(path: path, reason: .system(operation: "open", error))
+            }
+        } catch {
+            throw VarveError(error, "read", path)
+        }
+    }
+
+    /// A directory, open; nil where its path can be used again.
+    private static func directory(_ path: BytePath) throws -> SharedDescriptor? {
+        do throws(PlaceError) {
+            _ = try Place.ownDirectory(path)
+            return nil
+        } catch {
+            if error.errno != nil { throw VarveError(error, "read", path) }
+        }
+        do throws(PlaceError) { return SharedDescriptor(try Place.directory(path, .safeLinks)) } catch {
+            throw VarveError(error, "read", path)
+        }
+    }
+
+    /// Nil for what is something else.
+    private static func regularFile(_ name: BytePath, in directory: FileDescriptor, _ path: BytePath) throws
+        -> SharedDescriptor?
+    {
+        try attempt("read", path.appending(name)) { () throws(Errno) in
+            let handle = try directory.open(name, [.path, .noFollow])
+            guard try handle.fd.status().isRegular else { return nil }
+            return SharedDescriptor(try handle.fd.reopened([.readOnly, .nonBlocking]))
+        }
+    }
+}
+
+extension PrivateDirectory {
+    /// Makes a file with the content of another one.
+    fileprivate func add(_ name: BytePath, _ content: FileDescriptor, _ cancellation: Cancellation) throws {
+        try opened.fd.makeFile(name, contentOf: content, shown: path.appending(name), cancellation)
+    }
+}
+
+extension FileDescriptor {
+    /// Makes a file in this directory with the content of another one. An error leaves a part of it.
+    fileprivate func makeFile(
+        _ name: BytePath, contentOf source: FileDescriptor, shown: BytePath, _ cancellation: Cancellation
+    ) throws {
+        let isCancelled = try attempt("write", shown) { () throws(Errno) in
+            let file = try open(name, [.writeOnly, .create, .exclusive], mode: 0o600)
+            do throws(Errno) {
+                try file.fd.append(contentsOf: source) { () throws(Errno) in
+                    if cancellation.isCancelled { throw .canceled }
+                }
+                try file.fd.synchronize()
+                return false
+            } catch .canceled {
+                return true
+            }
+        }
+        if isCancelled { try cancellation.check() }
+    }
+}
+
+/// A file or directory that skopeo makes. It appears when it is whole, and under a name that was free.
+///
+/// skopeo writes it into a directory of this user's own, and it is put in place relative to the directory that was found: whatever others put
+/// there meanwhile, nothing is followed or overwritten.
+struct WrittenFile {
+    private static let name: BytePath = "image"
+    private let place: NewPlace
+    private let directory: PrivateDirectory
+    private let cancellation: Cancellation
+    /// Where skopeo is to write it.
+    let reference: TransportReference
+
+    /// - Throws: `VarveError` if there is something already.
+    init(_ destination: TransportReference, at path: BytePath, _ cancellation: Cancellation) throws {
+        self.cancellation = cancellation
+        let isDirectory = destination.transport == .dir
+        place = try NewPlace(path, for: isDirectory ? "directory for an image" : "archive", .renaming)
+        guard isDirectory || !place.isEmptyDirectory else {
+            throw VarveError(
+                .failed, "\"\(path)\" cannot be an archive: it is a directory", subject: path,
+                remedy: .name("a file in it"))
+        }
+        directory = try PrivateDirectory(in: path.directory, for: path, cancellation)
+        reference = destination.at(directory.path.appending(Self.name))
+    }
+
+    /// Puts what skopeo wrote where it was asked for.
+    func putInPlace() throws {
+        do throws(Errno) { try move(from: directory.opened.fd, replacing: place.isEmptyDirectory) } catch {
+            guard error == .improperLink else { throw VarveError.system("make", place.path, error) }
+            try copyInPlace()
+        }
+    }
+
+    private func move(from folder: FileDescriptor, replacing: Bool) throws(Errno) {
+        try folder.rename(Self.name, to: place.parent.fd, place.name, replacing: replacing)
+        try place.parent.fd.synchronize()
+    }
+
+    /// It was made on another file system.
+    private func copyInPlace() throws {
+        let beside = try WorkDirectory(in: place.parent, path: place.path, cancellation: cancellation)
+        let made = try attempt("read", "the image") { [directory] () throws(Errno) in
+            SharedDescriptor(try directory.opened.fd.open(Self.name, [.readOnly]))
+        }
+        let status = try attempt("look at", "the image") { () throws(Errno) in try made.fd.status() }
+        if status.isDirectory {
+            let copy = try attempt("make", place.path) { () throws(Errno) in
+                try beside.makeDirectory(Self.name, mode: status.permissions)
+            }
+            for entry in try attempt("list", "the image", { () throws(Errno) in try made.fd.entries() }) {
+                let file = try attempt("read", entry.name) { () throws(Errno) in
+                    SharedDescriptor(try made.fd.open(entry.name, [.readOnly, .noFollow]))
+                }
+                try copy.fd.makeFile(
+                    entry.name, contentOf: file.fd, shown: place.path.appending(entry.name), cancellation)
+                try attempt("set the mode of", place.path.appending(entry.name)) { () throws(Errno) in
+                    let written = try copy.fd.open(entry.name, [.readOnly, .noFollow])
+                    try written.fd.changeMode(to: try file.fd.status().permissions)
+                }
+            }
+        } else {
+            try beside.opened.fd.makeFile(
+                Self.name, contentOf: made.fd, shown: place.path, cancellation)
+            try attempt("set the mode of", place.path) { () throws(Errno) in
+                let written = try beside.opened.fd.open(Self.name, [.readOnly, .noFollow])
+                try written.fd.changeMode(to: status.permissions)
+            }
+        }
+        try attempt("make", place.path) { () throws(Errno) in
+            try move(from: beside.opened.fd, replacing: place.isEmptyDirectory)
+        }
+    }
+}
