@@ -1,4 +1,3 @@
-import Glibc
 import SystemPackage
 
 /// A user who is not the caller, for messages: by number, if the number is that user's own.
@@ -15,18 +14,28 @@ package struct AnotherUser: CustomStringConvertible {
     }
 
     /// Whether a directory, which has this owner, belongs to a user whom the name space does not have, where it has one of the number that is
-    /// shown for those. Root of the name space may do to its own users' files what their owner may, as O_NOATIME is (open(2)), and to
-    /// no others (`inode_owner_or_capable`, fs/inode.c).
+    /// shown for those. Root of the name space may do to its own users' files what their owner may, as O_NOATIME is (open(2)), and read
+    /// their directories, and do so to no others (`inode_owner_or_capable`, fs/inode.c; `generic_permission`, fs/namei.c).
     func isShownFor(_ directory: FileDescriptor) -> Bool {
-        guard uid == Self.overflow, geteuid() == 0, Self.mapped != [0..<UInt64(UInt32.max)] else {
+        guard uid == Self.overflow, Self.mayReadAll, Self.mapped != [0..<UInt64(UInt32.max)] else {
             return false
         }
         do throws(Errno) {
             _ = try directory.open(.current, [.directory, .noAccessTime])
             return false
         } catch {
-            return error == .notPermitted
+            return error == .notPermitted || error == .permissionDenied
         }
+    }
+
+    /// Whether this process has CAP_DAC_READ_SEARCH (2) and CAP_FOWNER (3) in its name space (capabilities(7)).
+    private static var mayReadAll: Bool {
+        let bytes = (try? FileDescriptor.workingDirectory.readFile("/proc/self/status", limit: 1 << 16)) ?? []
+        let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first {
+            $0.hasPrefix("CapEff:")
+        }
+        let capabilities = line.flatMap { UInt64($0.dropFirst(7).drop { $0 == "\t" }, radix: 16) } ?? 0
+        return capabilities & 0b1100 == 0b1100
     }
 
     package var description: String { isKnown ? "another user (uid \(uid))" : "another user" }

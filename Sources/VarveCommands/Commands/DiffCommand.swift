@@ -77,7 +77,7 @@ struct DiffCommand: PlainCommand {
                     bundle: first.path, source: source, readsAll: paranoid, cancellation: cancellation)
             )
             .delta { try cancellation.check() }.requireAll()
-        } else if let images = try images(first.path, last.path) {
+        } else if let images = try images(first.path, last.path, cancellation) {
             delta = try ChainComparison(
                 in: try context.openStore(), logger: context.logger, cancellation: cancellation,
                 progress: context.showProgress("unpacking")
@@ -92,12 +92,15 @@ struct DiffCommand: PlainCommand {
     }
 
     /// Both sides as images of layouts; nil if one is none.
-    private func images(_ old: BytePath, _ new: BytePath) throws -> (old: ResolvedImage, new: ResolvedImage)?
-    {
+    private func images(_ old: BytePath, _ new: BytePath, _ cancellation: Cancellation) throws -> (
+        old: ResolvedImage, new: ResolvedImage
+    )? {
         guard ImageReference.namesLayout(old), ImageReference.namesLayout(new) else { return nil }
         return (
-            try ImageLayout.resolve(try ImageReference.locating(old)),
-            try ImageLayout.resolve(try ImageReference.locating(new))
+            try ImageLayout.resolve(
+                try ImageReference.locating(old), cancellation: cancellation),
+            try ImageLayout.resolve(
+                try ImageReference.locating(new), cancellation: cancellation)
         )
     }
 }

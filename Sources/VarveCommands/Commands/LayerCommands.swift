@@ -41,7 +41,8 @@ struct LayerCommands: ParsableCommand {
 
         func execute(_ context: CommandContext) throws {
             let image = try ImageLayout.resolve(
-                try ImageReference.locating(image.path), platform: platform?.platform)
+                try ImageReference.locating(image.path), platform: platform?.platform,
+                cancellation: context.cancellation)
             let contents = LayerContents(of: image, cancellation: context.cancellation)
             guard let number else { return try list(image, contents, context.output) }
             guard (1...max(1, image.layers.count)).contains(number.count), !image.layers.isEmpty else {

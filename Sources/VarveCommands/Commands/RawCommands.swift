@@ -51,7 +51,8 @@ struct RawCommands: ParsableCommand {
             try owners.checkPrivileges()
             context.tolerateMissingPermissions()
             let reference = try ImageReference.locating(image.path)
-            let resolved = try ImageLayout.resolve(reference, platform: platform?.platform)
+            let resolved = try ImageLayout.resolve(
+                reference, platform: platform?.platform, cancellation: context.cancellation)
             var options = Unpacking.Options()
             options.apply.keepDirlinks = keepDirlinks
             options.apply.owners = owners
@@ -137,7 +138,8 @@ struct RawCommands: ParsableCommand {
 
         func execute(_ context: CommandContext) throws {
             context.tolerateMissingPermissions()
-            let image = try ImageLayout.resolve(try ImageReference.locating(image.path))
+            let image = try ImageLayout.resolve(
+                try ImageReference.locating(image.path), cancellation: context.cancellation)
             if context.program == .umoci { context.logger.info("generating config.json") }
             try write(try configuration(image.config, context), context.cancellation)
         }

@@ -38,7 +38,8 @@ extension StoreCommands {
 
         func execute(_ context: CommandContext) throws {
             let image = try ImageLayout.resolve(
-                try ImageReference.locating(image.path), platform: platform?.platform)
+                try ImageReference.locating(image.path), platform: platform?.platform,
+                cancellation: context.cancellation)
             let store = try context.openStoreIfPresent()
             let names = try LayerName.all(of: image, in: store, stacker: stacker?.path)
             let items = names.map { name in

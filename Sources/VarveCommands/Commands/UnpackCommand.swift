@@ -93,7 +93,8 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
         // What is wrong with the image is said before anything is asked of the host.
         let inLayout: ResolvedImage? =
             if case .layout(let reference) = named {
-                try ImageLayout.resolve(reference, platform: platform?.platform)
+                try ImageLayout.resolve(
+                    reference, platform: platform?.platform, cancellation: context.cancellation)
             } else { nil }
         let (driver, warning) = try context.driver(driver, forNew: bundle.path)
         var options = Unpacking.Options()
