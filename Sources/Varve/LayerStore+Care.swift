@@ -13,13 +13,10 @@ extension LayerStore {
         public var name: ChainName
         /// When it was made.
         public var created: Timestamp
-        /// The UUID of its subvolume, as `btrfs subvolume show` prints it.
-        public var uuid: String
 
-        init(name: ChainName, created: Timestamp, uuid: String) {
+        init(name: ChainName, created: Timestamp) {
             self.name = name
             self.created = created
-            self.uuid = uuid
         }
 
         public var description: String { name.description }
@@ -29,8 +26,7 @@ extension LayerStore {
     public func chains() async throws -> [Chain] {
         try await run("list chains") { store, _ in
             try store.chains.all().map { chain in
-                Chain(
-                    name: chain.name, created: chain.info.originTime, uuid: chain.info.uuid.description)
+                Chain(name: chain.name, created: chain.info.originTime)
             }
         }
     }

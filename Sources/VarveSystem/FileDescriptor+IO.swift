@@ -113,7 +113,8 @@ extension FileDescriptor {
     /// Whether a write waits for somebody who reads: a pipe, a FIFO, a socket or a terminal.
     package var waitsForReader: Bool {
         switch try? status().type {
-        case .fifo, .socket, .characterDevice: true
+        case .fifo, .socket: true
+        case .characterDevice: isatty(rawValue) == 1
         default: false
         }
     }

@@ -23,7 +23,7 @@ public struct Timestamp: Hashable, Comparable, Sendable {
     package static let epoch = Timestamp(seconds: 0)
 
     /// The time of day (clock_gettime(2), CLOCK_REALTIME).
-    public static func now() -> Timestamp {
+    package static func now() -> Timestamp {
         var time = Glibc.timespec()
         unsafe clock_gettime(CLOCK_REALTIME, &time)
         return Timestamp(time)
