@@ -39,10 +39,12 @@ package struct ChainComparison {
         if let chain = try store.chains.find(name) { return StillTree(chain) }
         // A bundle like any other, that is gone at once; the chain stays. What a process leaves that is killed goes with the next one.
         let bundles = store.path.appending(StoreLayout.bundles)
-        let opened = SharedDescriptor(
-            try attempt("open", bundles) { [store] () throws(Errno) in
-                try store.directory.fd.openDirectory(StoreLayout.bundles)
-            })
+        let opened = try attempt("open", bundles) { [store] () throws(Errno) in
+            do throws(Errno) {
+                try store.directory.fd.makeDirectory(StoreLayout.bundles, mode: 0o755)
+            } catch .fileExists {}
+            return SharedDescriptor(try store.directory.fd.openDirectory(StoreLayout.bundles))
+        }
         let work = try WorkDirectory(in: opened, path: bundles, cancellation: cancellation)
         let bundle = try attempt("find the path of", bundles) { () throws(Errno) in
             try work.opened.fd.path().appending("bundle")

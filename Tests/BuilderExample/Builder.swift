@@ -149,8 +149,8 @@ actor Builder {
     private func withBundle(
         of image: BytePath, for tag: String, _ act: @Sendable (String) async throws -> Void
     ) async throws {
-        // Whoever makes a step has its lock, so one that is there was left by a run that was killed.
-        let path = bundles + "/build-" + tag
+        // Whoever makes a step has its lock, so one of this layout that is there was left by a run that was killed.
+        let path = "\(bundles)/build-\(key(absolute(layout)))-\(tag)"
         let bundle = BytePath(path)
         if exists(path) { try await store.removeBundles([bundle]) }
         try await store.unpack(image, into: bundle)

@@ -16,6 +16,10 @@ private func hexadecimal(_ digest: SHA256.Digest) -> String {
     digest.prefix(16).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
 }
 
+func absolute(_ path: String) -> String {
+    path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
+}
+
 /// A digest of a file, or of a directory and all below: names, modes, owners and contents.
 @concurrent
 func content(of path: String) async throws -> String {

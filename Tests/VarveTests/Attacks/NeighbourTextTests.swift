@@ -83,7 +83,7 @@ import Testing
         // As umoci prints it: with tabs of its own, and what comes from the image quoted as Go does.
         let stat = varve("stat", "--image", image)
         #expect(stat.code == 0 && isHarmless(stat.output.filter { $0 != 9 }), "\(stat)")
-        check("snapshot", "ls", shows: escaped)
+        check("snapshot", "ls", "--no-trunc", shows: escaped)
         check("snapshot", "ls", "-q", shows: escaped)
         check("diff", world.bundle(), shows: #"A f\xc2\x9b\xe2\x80\xae\x0a\x5c"#)
         let absent = try #require(BytePath(Array("no\u{9b}\u{202e}\u{1b}layout".utf8)))

@@ -104,12 +104,15 @@ struct VarveProcess: ~Copyable {
         arguments: [SIGINT, SIGTERM])
     func blocked(_ signal: CInt) throws {
         let world = try StoreWorld()
-        // It waits for an archive that never comes.
-        try world.shell("mkfifo archive.tar")
+        // It waits for a skopeo that never ends.
+        try world.shell(
+            ": > archive.tar; mkdir bin; printf '#!/bin/sh\\nwhile :; do sleep 1; done\\n' > bin/skopeo; chmod +x bin/skopeo"
+        )
         let script =
             "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32)); os.execv(sys.argv[1], sys.argv[1:])"
         let process = try VarveProcess(
-            ["pull", "oci-archive:archive.tar", "new:x"], in: world.path, starter: ["python3", "-c", script])
+            ["pull", "oci-archive:archive.tar", "new:x"], in: world.path,
+            variables: ["PATH=\(world.path)/bin:/usr/bin:/bin"], starter: ["python3", "-c", script])
         while try runCommand(["pgrep", "-P", "\(process.pid)", "skopeo"]).status != 0 { usleep(10_000) }
         kill(process.pid, signal)
         #expect(process.end() == 128 + signal)
