@@ -14,10 +14,12 @@ final class ReadableSource {
             return
         }
         let found: SharedDescriptor?
-        if source.transport == .dir {
-            found = try Self.directory(path)
-        } else {
-            found = try Self.file(path)
+        do {
+            found = try source.transport == .dir ? Self.directory(path) : Self.file(path)
+        } catch var error as VarveError {
+            // As the caller named it.
+            error.subject = BytePath(source.description)
+            throw error
         }
         guard let found else {
             (reference, copy) = (source, nil)
