@@ -161,7 +161,7 @@ package final class Snapshotter: Sendable {
         do {
             // Of what the store has it is known what it lies on.
             let wanted = try wanted.flatMap { chain in
-                try source == nil || source?.chain != nil && trees.canLie(chain, on: source?.chain)
+                try (source == nil || source?.chain != nil) && trees.canLie(chain, on: source?.chain)
                     ? chain : nil
             }
             if let wanted, try isThere(wanted, on: parent) {

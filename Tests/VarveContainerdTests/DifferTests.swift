@@ -122,6 +122,14 @@ import SystemPackage
         let labels = [Snapshotter.referenceLabel: unknown.description]
         _ = try other.make(.active, SnapshotKey("u"), parent: SnapshotKey(""), labels: labels)
         #expect(try other.record(SnapshotKey("u")).kind == .active)
+        // So is one that cannot lie on that parent, be it none.
+        let top = other.list([]).first { $0.kind == .committed && $0.chain == chains[1] }?.key
+        for (number, parent) in [SnapshotKey(""), try #require(top)].enumerated() {
+            let labels = [Snapshotter.referenceLabel: "\(chains[1])"]
+            let key = SnapshotKey("elsewhere \(number)")
+            _ = try other.make(.active, key, parent: parent, labels: labels)
+            #expect(try other.record(key).kind == .active, "on \(parent)")
+        }
     }
 
     /// A blob of which the store holds the chain is not read again, by whoever applies it: containerd 1.7 names no ChainID when it imports.

@@ -41,6 +41,19 @@ import SystemPackage
         #expect(snapshotter.list([]).map(\.key.text) == ["a", "base", "e", "v"])
     }
 
+    /// Bytes that take the most room there is in a record.
+    @Test func largestLabels() throws {
+        let room = try DaemonRoom()
+        let labels = Dictionary(
+            uniqueKeysWithValues: (1...Snapshotter.labelCountLimit).map { number in
+                let key = "\(number)"
+                return (key, String(repeating: "\u{1}", count: Snapshotter.labelLimit - key.utf8.count))
+            })
+        let key = SnapshotKey(String(repeating: "\u{1}", count: Snapshotter.keyLimit))
+        do { _ = try room.snapshotter().make(.active, key, parent: Self.none, labels: labels) }
+        #expect(try room.snapshotter().record(key).labels == labels)
+    }
+
     @Test func codes() throws {
         let room = try DaemonRoom()
         let snapshotter = try room.snapshotter()
