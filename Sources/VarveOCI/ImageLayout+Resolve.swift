@@ -14,6 +14,11 @@ extension ImageLayout {
         var descriptor: Descriptor
         /// Which entry of `index.json` it lies below.
         var root: Int
+
+        /// What on the way has the tag, else the beginning of the way.
+        func entry(tagged tag: String) -> Descriptor {
+            path.first { $0.referenceName.map { sameBytes($0, tag) } ?? false } ?? path.first ?? descriptor
+        }
     }
 
     /// Finds the image that a reference names.
@@ -77,11 +82,9 @@ extension ImageLayout {
         }
         if found.count == 1, let only = found.first { return only }
         let leaf = try leaf(of: reference, below: top, platform: nil)
-        let image = try image(leaf.leaf, tag: leaf.tag)
-        let tagged = image.path.first { descriptor in
-            descriptor.referenceName.map { sameBytes($0, reference.tag) } ?? false
-        }
-        return tagged ?? image.path.first ?? image.manifestDescriptor
+        // It must be an image.
+        _ = try image(leaf.leaf, tag: leaf.tag)
+        return leaf.leaf.entry(tagged: reference.tag)
     }
 
     private func image(_ leaf: Leaf, tag: String?) throws(OCIError) -> ResolvedImage {
@@ -227,8 +230,7 @@ extension ImageLayout {
     func descriptor(tagged tag: String, by ways: [[Descriptor]]) throws(OCIError) -> Descriptor {
         if ways.count == 1, ways[0].count == 1 { return ways[0][0] }
         let leaf = try choose(from: leaves(below: ways), name: "the tag \"\(tag)\"", tag: tag, platform: nil)
-        return leaf.path.first { $0.referenceName.map { sameBytes($0, tag) } ?? false }
-            ?? leaf.path.first ?? leaf.descriptor
+        return leaf.entry(tagged: tag)
     }
 
     /// The tags of `index.json` in its order, then those of nested indexes; each once.

@@ -65,41 +65,49 @@ extension ImageLayout {
         }
     }
 
-    /// What of the image, or of the images, that a descriptor leads to the layout does not hold. Each document is read once.
+    /// What of the image, or of the images, that a descriptor leads to the layout does not hold. What may not be distributed does not count.
     package func missingBlobs(below descriptor: Descriptor) throws(OCIError) -> [Descriptor] {
-        var allowance = ReadingAllowance(self)
-        var seen: Set<Digest> = []
-        var missing: [Descriptor] = []
-        try addMissing(below: descriptor, to: &missing, &seen, &allowance)
-        return missing
+        try blobs(below: descriptor).filter(isMissing)
     }
 
-    private func addMissing(
-        below descriptor: Descriptor, to missing: inout [Descriptor], _ seen: inout Set<Digest>,
+    /// The blobs of the image, or of the images of an index, that a descriptor leads to: those that a document names, and then the document.
+    /// Each document is read once, if it is here.
+    private func blobs(below descriptor: Descriptor) throws(OCIError) -> [Descriptor] {
+        var allowance = ReadingAllowance(self)
+        var seen: Set<Digest> = []
+        var blobs: [Descriptor] = []
+        try addBlobs(below: descriptor, to: &blobs, &seen, &allowance)
+        return blobs
+    }
+
+    private func addBlobs(
+        below descriptor: Descriptor, to blobs: inout [Descriptor], _ seen: inout Set<Digest>,
         _ allowance: inout ReadingAllowance
     ) throws(OCIError) {
         guard seen.insert(descriptor.digest).inserted else { return }
-        guard holdsBlob(descriptor.digest) else { return missing.append(descriptor) }
         let isIndex = MediaType.isIndex(descriptor.mediaType)
-        guard isIndex || MediaType.isManifest(descriptor.mediaType) else { return }
-        try checkCancellation()
-        try allowance.take(descriptor)
-        guard isIndex else {
-            let manifest = try ImageManifest(try readDocument(descriptor), of: describe(descriptor))
-            missing += missingLayers(of: manifest)
-            if !holdsBlob(manifest.config.digest) { missing.append(manifest.config) }
-            return
-        }
-        let index = try ImageIndex(try readDocument(descriptor), of: describe(descriptor))
-        for entry in index.entries.prefix(Self.imageLimit) {
-            let entry = try Descriptor(entry, of: describe(descriptor))
-            // One level is what there is; deeper ones are copied or not by whoever copies.
-            if MediaType.isIndex(entry.mediaType) {
-                if !holdsBlob(entry.digest), seen.insert(entry.digest).inserted { missing.append(entry) }
+        if holdsBlob(descriptor.digest), isIndex || MediaType.isManifest(descriptor.mediaType) {
+            try checkCancellation()
+            try allowance.take(descriptor)
+            let document = try readDocument(descriptor)
+            if isIndex {
+                for entry in try ImageIndex(document, of: describe(descriptor)).entries.prefix(
+                    Self.imageLimit)
+                {
+                    let entry = try Descriptor(entry, of: describe(descriptor))
+                    // One level is what there is; deeper ones are copied or not by whoever copies.
+                    if MediaType.isIndex(entry.mediaType) {
+                        if seen.insert(entry.digest).inserted { blobs.append(entry) }
+                    } else {
+                        try addBlobs(below: entry, to: &blobs, &seen, &allowance)
+                    }
+                }
             } else {
-                try addMissing(below: entry, to: &missing, &seen, &allowance)
+                let manifest = try ImageManifest(document, of: describe(descriptor))
+                blobs += manifest.layers + [manifest.config]
             }
         }
+        blobs.append(descriptor)
     }
 
     /// Images of one index that are looked at.
@@ -107,9 +115,11 @@ extension ImageLayout {
 
     /// The layers of a manifest whose blobs the layout does not hold. What may not be distributed does not count.
     package func missingLayers(of manifest: ImageManifest) -> [Descriptor] {
-        manifest.layers.filter { layer in
-            (try? LayerMediaType(layer.mediaType))?.isNondistributable != true && !holdsBlob(layer.digest)
-        }
+        manifest.layers.filter(isMissing)
+    }
+
+    private func isMissing(_ blob: Descriptor) -> Bool {
+        (try? LayerMediaType(blob.mediaType))?.isNondistributable != true && !holdsBlob(blob.digest)
     }
 
     /// Throws unless the layers of an image that is to get a tag are there, in a layout that has images without them: nothing leads by name
@@ -184,40 +194,15 @@ extension ImageLayout {
         }
     }
 
-    /// Copies all that a descriptor leads to, as far as `other` holds it and it may be distributed, and at last the document itself.
+    /// Copies all that a descriptor leads to, as far as `other` holds it, and at last the document itself.
     ///
     /// - Parameter onRead: gets the number of bytes that were read, and throws to give up.
     package func adoptAll(
         below descriptor: Descriptor, from other: ImageLayout, onRead: (Int) throws -> Void
     ) throws {
-        var seen: Set<Digest> = []
-        try adoptAll(below: descriptor, from: other, &seen, onRead)
-    }
-
-    private func adoptAll(
-        below descriptor: Descriptor, from other: ImageLayout, _ seen: inout Set<Digest>,
-        _ onRead: (Int) throws -> Void
-    ) throws {
-        guard seen.insert(descriptor.digest).inserted else { return }
-        let what = describe(descriptor)
-        if MediaType.isIndex(descriptor.mediaType) {
-            let index = try ImageIndex(try other.readDocument(descriptor), of: what)
-            for entry in index.entries.prefix(Self.imageLimit) {
-                let entry = try Descriptor(entry, of: what)
-                if MediaType.isIndex(entry.mediaType) {
-                    // One level is what there is.
-                    if other.holdsBlob(entry.digest) { try adopt(entry, from: other, onRead: onRead) }
-                } else {
-                    try adoptAll(below: entry, from: other, &seen, onRead)
-                }
-            }
-        } else if MediaType.isManifest(descriptor.mediaType) {
-            let manifest = try ImageManifest(try other.readDocument(descriptor), of: what)
-            for blob in manifest.layers + [manifest.config] where other.holdsBlob(blob.digest) {
-                try adopt(blob, from: other, onRead: onRead)
-            }
+        for blob in try other.blobs(below: descriptor) where other.holdsBlob(blob.digest) {
+            try adopt(blob, from: other, onRead: onRead)
         }
-        try adopt(descriptor, from: other, onRead: onRead)
     }
 
     /// Makes this layout, which is nobody else's yet, share blobs of another one, so that whoever copies into it finds them there. Those that

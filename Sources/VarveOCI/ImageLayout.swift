@@ -141,13 +141,9 @@ package final class ImageLayout: Sendable {
                     guard try opened.fd.entries().isEmpty else { return false }
                 }
             } else if entry.name == indexName, status.isRegular {
-                let file = try directory.open(indexName, [.readOnly, .noFollow, .nonBlocking])
-                guard status.size == emptyIndex.count, try file.fd.status().isSameFile(as: status) else {
-                    return false
-                }
-                guard try directory.readFile(indexName, limit: emptyIndex.count) == emptyIndex else {
-                    return false
-                }
+                guard status.size == emptyIndex.count,
+                    try directory.readFile(indexName, limit: emptyIndex.count) == emptyIndex
+                else { return false }
             } else if !isTemporary(entry.name) || !status.isRegular {
                 return false
             }

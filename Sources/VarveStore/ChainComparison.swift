@@ -46,9 +46,7 @@ package struct ChainComparison {
             return SharedDescriptor(try store.directory.fd.openDirectory(StoreLayout.bundles))
         }
         let work = try WorkDirectory(in: opened, path: bundles, cancellation: cancellation)
-        let bundle = try attempt("find the path of", bundles) { () throws(Errno) in
-            try work.opened.fd.path().appending("bundle")
-        }
+        let bundle = try work.path().appending("bundle")
         _ = try Unpacking(
             driver: BtrfsDriver(store: store), cancellation: cancellation, logger: logger, progress: progress
         ).unpack(image, into: bundle)

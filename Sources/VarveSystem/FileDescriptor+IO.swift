@@ -31,10 +31,13 @@ extension FileDescriptor {
 
     /// Waits until there is something to be read or room to write: `POLLIN` or `POLLOUT` of poll(2), or an end of that.
     ///
+    /// - Parameter asksFirst: else it waits once before it asks whether to stop.
     /// - Throws: `Errno.canceled` if it was asked to stop.
-    private func wait(for event: CInt, _ cancellation: Cancellation) throws(Errno) {
+    private func wait(for event: CInt, _ cancellation: Cancellation, asksFirst: Bool = true) throws(Errno) {
+        var asks = asksFirst
         while true {
-            if cancellation.isCancelled { throw .canceled }
+            if asks, cancellation.isCancelled { throw .canceled }
+            asks = true
             var polled = pollfd(fd: rawValue, events: Int16(event), revents: 0)
             let count = unsafe poll(&polled, 1, 100)
             if count > 0 { return }
@@ -98,10 +101,17 @@ extension FileDescriptor {
     ///
     /// - Throws: `Errno.canceled` if it was asked to stop while nobody read (poll(2)).
     package func writeFull(_ bytes: [UInt8], _ cancellation: Cancellation) throws(Errno) {
+        try writeFull(bytes, pieces: bytes.count) { () throws(Errno) in try wait(for: POLLOUT, cancellation) }
+    }
+
+    private func writeFull(_ bytes: [UInt8], pieces size: Int, _ wait: () throws(Errno) -> Void) throws(Errno)
+    {
         var rest = bytes[...]
         while !rest.isEmpty {
-            try wait(for: POLLOUT, cancellation)
-            let count = unsafe rest.withUnsafeBytes { unsafe Glibc.write(rawValue, $0.baseAddress, $0.count) }
+            try wait()
+            let count = unsafe rest.withUnsafeBytes {
+                unsafe Glibc.write(rawValue, $0.baseAddress, min($0.count, size))
+            }
             if count >= 0 {
                 rest = rest.dropFirst(count)
             } else if errno != EINTR, errno != EAGAIN {
@@ -124,24 +134,9 @@ extension FileDescriptor {
     ///
     /// - Throws: `Errno.canceled` if it was asked to stop while nobody read.
     package func writeFull(waiting bytes: [UInt8], _ cancellation: Cancellation) throws(Errno) {
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            var polled = pollfd(fd: rawValue, events: Int16(POLLOUT), revents: 0)
-            let ready = unsafe poll(&polled, 1, 100)
-            if ready <= 0 {
-                if ready < 0, errno != EINTR { throw Errno(rawValue: errno) }
-                // Not asked before: what is said of the end is still to be read.
-                if cancellation.isCancelled { throw .canceled }
-                continue
-            }
-            let count = unsafe rest.withUnsafeBytes {
-                unsafe Glibc.write(rawValue, $0.baseAddress, min($0.count, Int(PIPE_BUF)))
-            }
-            if count >= 0 {
-                rest = rest.dropFirst(count)
-            } else if errno != EINTR, errno != EAGAIN {
-                throw Errno(rawValue: errno)
-            }
+        try writeFull(bytes, pieces: Int(PIPE_BUF)) { () throws(Errno) in
+            // What is said of the end is still to be read.
+            try wait(for: POLLOUT, cancellation, asksFirst: false)
         }
     }
 

@@ -544,13 +544,7 @@ import Testing
     }
 
     private static func text(_ change: Change) -> String {
-        let kind =
-            switch change.kind {
-            case .added: "A"
-            case .modified: "M"
-            case .deleted: "D"
-            }
-        return "\(kind) \(change.path)"
+        change.description
     }
 
     @Test("The same tree on both sides")

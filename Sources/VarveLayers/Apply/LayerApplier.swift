@@ -192,7 +192,6 @@ package final class LayerApplier {
         switch entry.kind {
         // A directory may have been there, and have been given an ACL before.
         case .directory, .hardLink: break
-        case .symbolicLink where namedACLs.isEmpty: break
         case .symbolicLink, .regular, .characterDevice, .blockDevice, .fifo:
             let acls = entry.kind == .symbolicLink ? [] : metadata.namedACLs(of: entry)
             if acls.isEmpty, namedACLs.isEmpty { break }

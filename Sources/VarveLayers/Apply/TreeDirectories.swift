@@ -30,7 +30,8 @@ final class TreeDirectories {
         let opened = try resolver.openCreating(path, entry: entry) {
             try archive.countUnlisted()
         } didMake: { inode in
-            forget(inode)
+            // What is known of a directory that is gone is not known of the new one with its number.
+            pendingTimes.forget(inode)
             didMake(inode)
         }
         return try register(opened, path)
@@ -81,9 +82,6 @@ final class TreeDirectories {
 
     /// A directory or a symbolic link goes away, or what new files inherit may be another now: paths may lead elsewhere.
     func forget() { cache.removeAll() }
-
-    /// What is known of a directory that is gone is not known of the new one with its number.
-    private func forget(_ inode: UInt64) { pendingTimes.forget(inode) }
 
     /// Gives all directories their times, when the layer is done.
     func restoreTimes() throws { try pendingTimes.restore(in: root, paths) }

@@ -89,7 +89,8 @@ struct TreeResolver {
                 }
                 continue
             }
-            if status?.isDirectory != true {
+            let isNew = status?.isDirectory != true
+            if isNew {
                 // By way of a link's target; no layer could say that name, so the tree could not be packed again.
                 guard !name.hasPrefix(Whiteout.prefix) else {
                     throw LayerError.invalidEntry(
@@ -102,11 +103,9 @@ struct TreeResolver {
                 }
                 try willMake()
                 try make(name, in: walk.directory.fd, replacing: status != nil, walk.path(of: name))
-                try walk.enter(name)
-                if let made = try walk.status(of: .current) { try didMake(made.inode) }
-                continue
             }
             try walk.enter(name)
+            if isNew, let made = try walk.status(of: .current) { try didMake(made.inode) }
         }
         return walk.end()
     }

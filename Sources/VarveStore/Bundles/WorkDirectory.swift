@@ -53,6 +53,11 @@ struct WorkDirectory: ~Copyable {
         return status.uid == geteuid() && status.mode & 0o077 == 0
     }
 
+    /// Its absolute path, for programs that are told paths.
+    func path() throws(VarveError) -> BytePath {
+        try attempt("find the path of", "a work directory") { () throws(Errno) in try opened.fd.path() }
+    }
+
     /// Makes a directory in it, whatever the umask is.
     func makeDirectory(_ name: BytePath, mode: UInt32) throws(Errno) -> SharedDescriptor {
         try opened.fd.makeDirectory(name, mode: mode)
@@ -99,9 +104,14 @@ struct WorkDirectory: ~Copyable {
         return true
     }
 
+    /// Deletes what processes of this user that are gone left in a directory that nobody else can change.
+    static func clean(in path: BytePath, _ cancellation: Cancellation) {
+        if let opened = try? Place.ownDirectory(path) { clean(SharedDescriptor(opened), cancellation) }
+    }
+
     /// Deletes what processes of this user that are gone left in `parent`, if nobody but root and this user can have named it so: the
     /// owner of a directory can give the name to any other directory that lies in theirs.
-    static func clean(_ parent: SharedDescriptor, _ cancellation: Cancellation) {
+    private static func clean(_ parent: SharedDescriptor, _ cancellation: Cancellation) {
         guard let status = try? parent.fd.status(), status.uid == 0 || status.uid == geteuid(),
             status.mode & 0o1000 != 0 || (try? parent.fd.isWritableByOthers(status)) == false
         else { return }

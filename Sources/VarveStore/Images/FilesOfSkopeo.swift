@@ -26,17 +26,13 @@ final class ReadableSource {
             return
         }
         let place = try PrivateDirectory(in: nil, for: path, cancellation)
+        copy = place
         if source.transport == .dir {
-            for entry in try attempt(
-                "list the directory", path, { () throws(Errno) in try found.fd.entries() })
-            {
-                guard let file = try Self.regularFile(entry.name, in: found.fd, path) else { continue }
-                try place.add(entry.name, file.fd, cancellation)
-            }
-            (reference, copy) = (source.at(place.path), place)
+            reference = source.at(place.path)
+            try place.opened.fd.copyFiles(of: found.fd, path, mode: 0o600, cancellation)
         } else {
-            try place.add("archive", found.fd, cancellation)
-            (reference, copy) = (source.at(place.path.appending("archive")), place)
+            reference = source.at(place.path.appending("archive"))
+            try place.opened.fd.makeFile("archive", contentOf: found.fd, path, mode: 0o600, cancellation)
         }
     }
 
@@ -76,44 +72,45 @@ final class ReadableSource {
             throw VarveError(error, "read", path)
         }
     }
-
-    /// Nil for what is something else.
-    private static func regularFile(_ name: BytePath, in directory: FileDescriptor, _ path: BytePath) throws
-        -> SharedDescriptor?
-    {
-        try attempt("read", path.appending(name)) { () throws(Errno) in
-            let handle = try directory.open(name, [.path, .noFollow])
-            guard try handle.fd.status().isRegular else { return nil }
-            return SharedDescriptor(try handle.fd.reopened([.readOnly, .nonBlocking]))
-        }
-    }
-}
-
-extension PrivateDirectory {
-    /// Makes a file with the content of another one.
-    fileprivate func add(_ name: BytePath, _ content: FileDescriptor, _ cancellation: Cancellation) throws {
-        try opened.fd.makeFile(name, contentOf: content, shown: path.appending(name), cancellation)
-    }
 }
 
 extension FileDescriptor {
     /// Makes a file in this directory with the content of another one. An error leaves a part of it.
+    ///
+    /// - Parameters:
+    ///   - shown: what errors name.
+    ///   - mode: nil for that of the other one.
     fileprivate func makeFile(
-        _ name: BytePath, contentOf source: FileDescriptor, shown: BytePath, _ cancellation: Cancellation
+        _ name: BytePath, contentOf source: FileDescriptor, _ shown: BytePath, mode: UInt32? = nil,
+        _ cancellation: Cancellation
     ) throws {
-        let isCancelled = try attempt("write", shown) { () throws(Errno) in
+        try attempt("write", shown) { () throws(Errno) in
             let file = try open(name, [.writeOnly, .create, .exclusive], mode: 0o600)
-            do throws(Errno) {
-                try file.fd.append(contentsOf: source) { () throws(Errno) in
-                    if cancellation.isCancelled { throw .canceled }
-                }
-                try file.fd.synchronize()
-                return false
-            } catch .canceled {
-                return true
+            try file.fd.append(contentsOf: source) { () throws(Errno) in
+                if cancellation.isCancelled { throw .canceled }
             }
+            let permissions = if let mode { mode } else { try source.status().permissions }
+            try file.fd.changeMode(to: permissions)
+            try file.fd.synchronize()
         }
-        if isCancelled { try cancellation.check() }
+    }
+
+    /// The same of each regular file of another directory. What else lies there is not opened.
+    fileprivate func copyFiles(
+        of directory: FileDescriptor, _ path: BytePath, mode: UInt32? = nil, _ cancellation: Cancellation
+    ) throws {
+        for entry in try attempt("list the directory", path, { () throws(Errno) in try directory.entries() })
+        {
+            let shown = path.appending(entry.name)
+            let file: SharedDescriptor
+            do throws(Errno) { file = SharedDescriptor(try directory.openRegularFile(entry.name)) } catch {
+                switch error {
+                case .isDirectory, .tooManySymbolicLinkLevels, .notRegularFile: continue
+                default: throw VarveError.system("read", shown, error)
+                }
+            }
+            try makeFile(entry.name, contentOf: file.fd, shown, mode: mode, cancellation)
+        }
     }
 }
 
@@ -167,24 +164,9 @@ struct WrittenFile {
             let copy = try attempt("make", place.path) { () throws(Errno) in
                 try beside.makeDirectory(Self.name, mode: status.permissions)
             }
-            for entry in try attempt("list", "the image", { () throws(Errno) in try made.fd.entries() }) {
-                let file = try attempt("read", entry.name) { () throws(Errno) in
-                    SharedDescriptor(try made.fd.open(entry.name, [.readOnly, .noFollow]))
-                }
-                try copy.fd.makeFile(
-                    entry.name, contentOf: file.fd, shown: place.path.appending(entry.name), cancellation)
-                try attempt("set the mode of", place.path.appending(entry.name)) { () throws(Errno) in
-                    let written = try copy.fd.open(entry.name, [.readOnly, .noFollow])
-                    try written.fd.changeMode(to: try file.fd.status().permissions)
-                }
-            }
+            try copy.fd.copyFiles(of: made.fd, place.path, cancellation)
         } else {
-            try beside.opened.fd.makeFile(
-                Self.name, contentOf: made.fd, shown: place.path, cancellation)
-            try attempt("set the mode of", place.path) { () throws(Errno) in
-                let written = try beside.opened.fd.open(Self.name, [.readOnly, .noFollow])
-                try written.fd.changeMode(to: status.permissions)
-            }
+            try beside.opened.fd.makeFile(Self.name, contentOf: made.fd, place.path, cancellation)
         }
         try attempt("make", place.path) { () throws(Errno) in
             try move(from: beside.opened.fd, replacing: place.isEmptyDirectory)

@@ -58,16 +58,10 @@ package final class ImageTransfer {
             remedy: limit == sizeLimit ? .raiseLimit(.imageSize) : nil)
     }
 
-    private func manifest(_ image: TransportReference?) throws -> [UInt8] {
+    /// - Parameter image: by its digest; nil for the source as it is named.
+    private func read(_ document: Skopeo.Document, of image: TransportReference?) throws -> [UInt8] {
         let (skopeo, reached) = try reach()
-        return try skopeo.manifest(of: image ?? reached) {
-            try check(skopeo.temporaryBytes(), limit: sizeLimit)
-        }
-    }
-
-    private func configuration(_ image: TransportReference?) throws -> [UInt8] {
-        let (skopeo, reached) = try reach()
-        return try skopeo.configuration(of: image ?? reached) {
+        return try skopeo.read(document, of: image ?? reached) {
             try check(skopeo.temporaryBytes(), limit: sizeLimit)
         }
     }
@@ -99,7 +93,7 @@ package final class ImageTransfer {
     package func outline(known: ImageLayout?) throws -> Outline? {
         // A daemon writes out the whole image for each question; a layout here is read without skopeo.
         if source.transport == .dockerDaemon || source.transport == .oci { return nil }
-        var bytes = try manifest(nil)
+        var bytes = try read(.manifest, of: nil)
         var document = try Self.parse(bytes, source)
         var type = try Self.mediaType(of: document, source)
         try check(bytes, source.digest)
@@ -113,7 +107,7 @@ package final class ImageTransfer {
             if let held = try? known?.readBlob(descriptor) {
                 bytes = held
             } else {
-                bytes = try manifest(chosen)
+                bytes = try read(.manifest, of: chosen)
                 try check(bytes, descriptor.digest)
             }
             document = try Self.parse(bytes, source)
@@ -129,7 +123,7 @@ package final class ImageTransfer {
         if let held = try? known?.readBlob(manifest.config) {
             configBytes = held
         } else {
-            configBytes = try configuration(pinned)
+            configBytes = try read(.configuration, of: pinned)
             try check(configBytes, manifest.config.digest)
         }
         let config = try ImageConfig(

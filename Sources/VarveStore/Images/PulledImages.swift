@@ -24,9 +24,7 @@ struct PulledImages {
     func collect(_ options: GarbageCollection.Options, into report: inout GarbageCollection.Report) throws {
         guard let layout else { return }
         // What a transfer left that was killed.
-        if !options.isDryRun, let opened = try? Place.ownDirectory(layout.path) {
-            WorkDirectory.clean(SharedDescriptor(opened), store.locks.cancellation)
-        }
+        if !options.isDryRun { WorkDirectory.clean(in: layout.path, store.locks.cancellation) }
         var dropped: [String] = []
         var needed: Result<Set<Digest>, any Error> = .success([])
         do throws(OCIError) {

@@ -52,16 +52,19 @@ final class Skopeo {
     /// Bytes of its temporary files.
     func temporaryBytes() -> Int64 { temporary?.bytes() ?? 0 }
 
-    /// The manifest of an image, or the list of those of several, byte for byte.
-    ///
-    /// - Parameter check: called about 20 times a second; what it throws ends the program.
-    func manifest(of image: TransportReference, check: () throws -> Void) throws -> [UInt8] {
-        try run(["inspect", "--raw", BytePath(image.description)], "read", image) { _ in try check() }
+    enum Document {
+        /// The manifest of an image, or the list of those of several.
+        case manifest
+        case configuration
     }
 
-    /// The configuration of an image, byte for byte.
-    func configuration(of image: TransportReference, check: () throws -> Void) throws -> [UInt8] {
-        try run(["inspect", "--config", "--raw", BytePath(image.description)], "read", image) { _ in
+    /// A document of an image, byte for byte.
+    ///
+    /// - Parameter check: called about 20 times a second; what it throws ends the program.
+    func read(_ document: Document, of image: TransportReference, check: () throws -> Void) throws -> [UInt8]
+    {
+        let what: [BytePath] = document == .configuration ? ["--config"] : []
+        return try run(["inspect"] + what + ["--raw", BytePath(image.description)], "read", image) { _ in
             try check()
         }
     }

@@ -19,8 +19,7 @@ extension SnapshotStore {
 
     /// The layout, made if there is none.
     package func images() throws -> ImageLayout {
-        if let present = try imagesIfPresent() { return present }
-        return try ImageLayout.openOrCreate(at: imagesPath, locks.cancellation).layout
+        try ImageLayout.openOrCreate(at: imagesPath, locks.cancellation).layout
     }
 }
 

@@ -20,9 +20,7 @@ final class PrivateDirectory {
         let own = parent.flatMap { parent in (try? Self.own(parent)) ?? nil }
         let place = try own ?? Self.temporary()
         let made = try WorkDirectory(in: place, path: subject, cancellation: cancellation)
-        path = try attempt("find the path of", "a work directory") { () throws(Errno) in
-            try made.opened.fd.path()
-        }
+        path = try made.path()
         work = made
     }
 

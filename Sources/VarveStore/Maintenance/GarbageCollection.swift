@@ -63,10 +63,9 @@ public struct GarbageCollection: Sendable {
 
     package func run() throws -> Report {
         try store.requireTreeSearch("collect garbage in")
-        let bundles = store.path.appending(StoreLayout.bundles)
-        if !options.isDryRun, let opened = try? Place.ownDirectory(bundles) {
+        if !options.isDryRun {
             // What a comparison of images left that was killed.
-            WorkDirectory.clean(SharedDescriptor(opened), store.locks.cancellation)
+            WorkDirectory.clean(in: store.path.appending(StoreLayout.bundles), store.locks.cancellation)
         }
         var deleted: [UInt64] = []
         var report = try collect(&deleted)

@@ -60,14 +60,16 @@ struct SpaceUsage {
     private func figures(ofGroups groups: [[UInt64]], _ search: inout TreeSearch) throws -> [Figures] {
         var extents: [UInt64: Extent] = [:]
         var figures = [Figures](repeating: Figures(), count: groups.count)
-        func check() throws(BtrfsError) {
-            if cancellation.isCancelled { throw BtrfsError(.search, path: .empty, errno: .canceled) }
+        func forEachExtent(of id: UInt64, _ body: (_ start: UInt64, _ length: UInt64) -> Void) throws {
+            try search.forEachDataExtent(ofSubvolume: id) { start, length throws(BtrfsError) in
+                if cancellation.isCancelled { throw BtrfsError(.search, path: .empty, errno: .canceled) }
+                body(start, length)
+            }
         }
         for (index, ids) in groups.enumerated() {
             let group = Int32(index)
             for id in ids {
-                try search.forEachDataExtent(ofSubvolume: id) { start, length throws(BtrfsError) in
-                    try check()
+                try forEachExtent(of: id) { start, length in
                     guard var extent = extents[start] else {
                         extents[start] = Extent(length: length, owner: group, seen: group)
                         figures[index].referenced += length
@@ -85,10 +87,7 @@ struct SpaceUsage {
         // The top level is no entry of the tree of roots like the others.
         let others = [5] + (try search.subvolumes()).filter { !$0.isDeleted }.map(\.id)
         for id in others where !own.contains(id) {
-            try search.forEachDataExtent(ofSubvolume: id) { start, _ throws(BtrfsError) in
-                try check()
-                extents[start]?.owner = -1
-            }
+            try forEachExtent(of: id) { start, _ in extents[start]?.owner = -1 }
         }
         for extent in extents.values where extent.owner >= 0 {
             figures[Int(extent.owner)].exclusive += extent.length

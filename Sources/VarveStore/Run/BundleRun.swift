@@ -71,9 +71,7 @@ package struct BundleRun: Sendable {
 
         let place = try workPlace()
         let work = try WorkDirectory(in: place, path: bundle, cancellation: cancellation)
-        let path = try attempt("find the path of", "a work directory") { () throws(Errno) in
-            try work.opened.fd.path()
-        }
+        let path = try work.path()
         try attempt("write", path.appending("config.json")) { () throws(Errno) in
             let file = try work.opened.fd.open("config.json", [.writeOnly, .create, .exclusive], mode: 0o600)
             try file.fd.writeFull(JSONValue.object(made).serialized())

@@ -92,19 +92,15 @@ import VarveSystem
             try market.run(["push", "\(market.image("two"))", "docker-archive:\(there)/ok.tar:n:t"]).status
                 == 0)
         // It waits for its skopeo, and fails when the other one is done.
-        try shell(
+        let path = try market.putSkopeo(
             """
-            mkdir "$1/bin"; cat > "$1/bin/skopeo" <<'END'
-            #!/bin/sh
             : > "${0%/*}/began"
             while ! [ -e "${0%/*}/go" ]; do sleep 0.05; done
             echo no such image >&2; exit 1
-            END
-            chmod +x "$1/bin/skopeo"
-            """, there)
+            """)
         let slow = try VarveProcess(
             ["pull", "docker://x.example/a", "\(there)/new:a"], in: there,
-            variables: ["PATH=\(there)/bin:/usr/bin:/bin"])
+            variables: [path])
         while unsafe access("\(there)/bin/began", F_OK) != 0 { usleep(20_000) }
         let pulled = try market.run(["pull", "docker-archive:\(there)/ok.tar", "\(there)/new:b"])
         #expect(pulled.status == 0, "\(pulled)")
@@ -115,7 +111,7 @@ import VarveSystem
             try ImageLayout.resolve(ImageReference(path: there.appending("new"), tag: "b")).layers.count == 2)
         // Alone, it leaves nothing.
         let alone = try market.run(
-            ["pull", "docker://x.example/a", "\(there)/other:a"], ["PATH=\(there)/bin:/usr/bin:/bin"])
+            ["pull", "docker://x.example/a", "\(there)/other:a"], [path])
         #expect(unsafe alone.status == 4 && access("\(there)/other", F_OK) != 0, "\(alone)")
     }
 
@@ -206,17 +202,12 @@ import VarveSystem
         market.expectClean()
     }
 
-    /// Puts a script in the place of skopeo, which finds the real one in `$REAL`.
+    /// Puts a script in the place of skopeo, which finds the real one in `$REAL`, and the volume in `$P`.
+    ///
+    /// - Returns: the variables of the command.
     private func wrap(_ market: TransferTests.Market, _ script: String) throws -> [String] {
-        try shell(
-            """
-            mkdir -p "$1/bin"; cd "$1/bin"; printf '#!/bin/sh\\nREAL=/usr/bin/skopeo; P="%s"\\n' "$1" > skopeo
-            cat >> skopeo <<'END'
-            \(script)
-            END
-            chmod +x skopeo
-            """, market.path)
-        return market.registry.variables + ["PATH=\(market.path)/bin:/usr/bin:/bin"]
+        market.registry.variables
+            + [try market.putSkopeo("REAL=/usr/bin/skopeo; P='\(market.path)'\n\(script)")]
     }
 
     @Test("A push gives nobody what the owner of the layout has put in the place of blobs meanwhile")

@@ -52,6 +52,20 @@ import VarveSystem
                     + [try builtProgram("varve")] + words)
         }
 
+        /// Puts a shell script in the place of skopeo.
+        ///
+        /// - Returns: the variable by which the command finds it.
+        func putSkopeo(_ script: String) throws -> String {
+            try runSuccessfully(
+                [
+                    "/bin/sh", "-ec",
+                    "mkdir -p \"$1/bin\"; cat > \"$1/bin/skopeo\"; chmod +x \"$1/bin/skopeo\"", "sh",
+                    "\(path)",
+                ],
+                input: Array("#!/bin/sh\n\(script)\n".utf8))
+            return "PATH=\(path)/bin:/usr/bin:/bin"
+        }
+
         /// All that lies on the file system, but for the content of chains.
         func names() throws -> [String] {
             try runSuccessfully(["find", "\(path)", "-path", "*/rootfs", "-prune", "-o", "-print"])
@@ -302,22 +316,18 @@ import VarveSystem
         let market = try Market()
         let shop = market
         // It comes to the copy of the layers and stays there.
-        try shell(
+        let waiting = try market.putSkopeo(
             """
-            mkdir "$1/bin"; cat > "$1/bin/skopeo" <<'END'
-            #!/bin/sh
             for word; do [ "$word" = copy ] && { echo $$ > "${0%/*}/pid"; exec sleep 1000; }; done
             exec /usr/bin/skopeo "$@"
-            END
-            chmod +x "$1/bin/skopeo"
-            """, shop.path)
+            """)
         let remote = market.remote("a")
         #expect(try market.run(["push", "\(shop.image("one"))", remote]).status == 0)
         for (number, signal) in [SIGTERM, SIGKILL].enumerated() {
             let process = try VarveProcess(
                 ["pull", remote], in: shop.path,
                 variables: market.registry.variables.filter { !$0.hasPrefix("HOME") } + [
-                    "PATH=\(shop.path)/bin:/usr/bin:/bin"
+                    waiting
                 ])
             let file = shop.path.appending("bin/pid")
             while (try? FileDescriptor.workingDirectory.status(of: file).size) ?? 0 < 2 { usleep(10_000) }
@@ -347,19 +357,13 @@ import VarveSystem
         let market = try Market()
         let shop = market
         // It makes a directory for the archive, and stays there.
-        try shell(
-            """
-            mkdir "$1/tmp" "$1/bin"; : > "$1/a.tar"; cat > "$1/bin/skopeo" <<'END'
-            #!/bin/sh
-            while [ "$1" != --tmpdir ]; do shift; done
-            mkdir "$2/oci1"; exec sleep 1000
-            END
-            chmod +x "$1/bin/skopeo"
-            """, shop.path)
+        try shell("mkdir \"$1/tmp\"; : > \"$1/a.tar\"", shop.path)
+        let waiting = try market.putSkopeo(
+            "while [ \"$1\" != --tmpdir ]; do shift; done; mkdir \"$2/oci1\"; exec sleep 1000")
         let variables = ["TMPDIR=\(shop.path)/tmp"]
         let process = try VarveProcess(
             ["pull", "oci-archive:\(shop.path)/a.tar", "\(shop.path)/new:x"], in: shop.path,
-            variables: variables + ["PATH=\(shop.path)/bin:/usr/bin:/bin"])
+            variables: variables + [waiting])
         func temporary() throws -> [String] {
             try runSuccessfully(["find", "\(shop.path)/tmp", "-mindepth", "1"]).outputText.split(
                 separator: "\n"
@@ -386,19 +390,15 @@ import VarveSystem
         let market = try Market()
         let shop = market
         // Somebody who listens, and a skopeo that keeps the daemon's images in an archive.
-        try shell(
+        let path = try market.putSkopeo(
             """
-            mkdir "$1/bin"; cat > "$1/bin/skopeo" <<'END'
-            #!/bin/sh
             echo "$*" >> "${0%/*}/words"
             for word; do
               case $word in docker-daemon:*) word=docker-archive:${0%/*}/saved.tar:${word#docker-daemon:} ;; esac
               set -- "$@" "$word"; shift
             done
             exec /usr/bin/skopeo "$@"
-            END
-            chmod +x "$1/bin/skopeo"
-            """, shop.path)
+            """)
         let socket = shop.path.appending("s")
         let listener = try startProgram([
             "/usr/bin/python3", "-c",
@@ -410,7 +410,6 @@ import VarveSystem
             var status: CInt = 0
             while unsafe waitpid(listener, &status, 0) < 0, errno == EINTR {}
         }
-        let path = "PATH=\(shop.path)/bin:/usr/bin:/bin"
         let there = [path, "DOCKER_HOST=unix://\(socket)"]
         while (try? UnixSocketAddress(socket.bytes)?.tryConnecting()) == nil { usleep(10_000) }
         func words() throws -> [String] {

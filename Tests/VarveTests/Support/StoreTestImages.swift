@@ -198,16 +198,7 @@ final class StoreWorld: Sendable {
     }
 
     func diff(_ bundle: String, source: DeltaSource = .auto) throws -> [String] {
-        try delta(bundle, source: source).changes.map {
-            change in
-            let kind =
-                switch change.kind {
-                case .added: "A"
-                case .modified: "M"
-                case .deleted: "D"
-                }
-            return "\(kind) \(change.path)"
-        }
+        try delta(bundle, source: source).changes.map(\.description)
     }
 
     /// Runs a shell script in the volume's root.

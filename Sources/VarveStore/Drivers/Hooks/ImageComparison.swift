@@ -28,10 +28,7 @@ struct ImageComparison {
         // What a process leaves that is killed goes with the next one.
         let work = try WorkDirectory(in: opened, path: parent, cancellation: cancellation)
         defer { extendLifetime(work) }
-        let place = try HookedBundlePlace(
-            attempt("find the path of", parent) { () throws(Errno) in
-                try work.opened.fd.path().appending("bundle")
-            })
+        let place = try HookedBundlePlace(work.path().appending("bundle"))
         try place.complete(makesRootfs: true, owners: options.owners)
         let reference = try place.rootfs()
         let extraction = LayerExtraction(from: image.layout, options: options, cancellation: cancellation)
