@@ -17,7 +17,7 @@ extension StoreCommands {
                 Examples:
 
                   varve store names --image ./debian:12
-                  varve store names --image ./debian:12 --stacker roots
+                  varve store names --no-trunc --image ./debian:12 --stacker roots
                 """)
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
@@ -35,6 +35,7 @@ extension StoreCommands {
         var stacker: PathArgument?
 
         @OptionGroup var listing: ListingOptions
+        @OptionGroup var truncation: TruncationOptions
 
         func execute(_ context: CommandContext) throws {
             let image = try ImageLayout.resolve(
@@ -46,8 +47,8 @@ extension StoreCommands {
                 var item = Listing.Item(
                     name: name.chain.description,
                     cells: [
-                        "\(name.layers)", name.chain.description, name.isPresent ? "yes" : "no",
-                        name.stackerName,
+                        "\(name.layers)", truncation.shown(name.chain), name.isPresent ? "yes" : "no",
+                        truncation.shown(name.stackerName),
                     ],
                     json: [
                         "layers": .number(JSONNumber(name.layers)), "name": .string(name.chain.description),
@@ -62,7 +63,8 @@ extension StoreCommands {
             }
             var header = ["LAYERS", "CHAIN", "PRESENT", "STACKER"]
             if stacker != nil { header.append("PRESENT") }
-            try Listing(header: header, items: items).write(listing, to: context.output)
+            try Listing(header: header, items: items, width: truncation.width).write(
+                listing, to: context.output)
         }
     }
 }

@@ -31,7 +31,7 @@ import Testing
             "--store", world.storePath, "store", "names", "--image",
             world.layoutPath.appendingBytes(":image"),
         ]
-        let table = varve(arguments + ["--stacker", world.path.appending("roots")])
+        let table = varve(arguments + ["--no-trunc", "--stacker", world.path.appending("roots")])
         #expect(table.code == 0, "\(table)")
         let lines = table.text.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
         let expected = chains.indices.map { index in
@@ -41,6 +41,10 @@ import Testing
             ]
         }
         #expect(lines == [["LAYERS", "CHAIN", "PRESENT", "STACKER", "PRESENT"]] + expected)
+        let short = varve(arguments + ["--stacker", world.path.appending("roots")]).text
+        #expect(
+            short.split(separator: "\n").allSatisfy { $0.count <= 80 } && short.contains(older[1].prefix(12)),
+            "\(short)")
         #expect(varve(arguments + ["-q"]).text == chains.map { $0 + "\n" }.joined())
 
         let json = try JSONValue(parsing: varve(arguments + ["--format", "json"]).output).array
