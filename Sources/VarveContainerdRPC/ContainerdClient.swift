@@ -5,8 +5,10 @@
     import FoundationEssentials
     import GRPCCore
     import GRPCNIOTransportHTTP2Posix
+    import Logging
     import SwiftProtobuf
     import Synchronization
+    import SystemPackage
     import VarveArchive
     import VarveContainerd
     import VarveOCI
@@ -18,6 +20,7 @@
     struct ContainerdClient: Sendable {
         /// The path of its socket.
         let address: String
+        let logger: Logger
 
         private static let namespaceHeader = "containerd-namespace"
         private static let leaseHeader = "containerd-lease"
@@ -57,7 +60,7 @@
                             }, metadata: own)
                     own.addString(lease.lease.id, forKey: Self.leaseHeader)
                 }
-                let session = ContentSession(client, own)
+                let session = ContentSession(client, own, logger)
                 // Whoever waits for containerd looks at nothing else.
                 return try await withRPCCancellationHandler {
                     try await body(session)
@@ -72,18 +75,30 @@
     final class ContentSession: ContentStore {
         typealias Transport = HTTP2ClientTransport.Posix
         private let content: Containerd_Services_Content_V1_Content.Client<Transport>
+        private let introspection: Containerd_Services_Introspection_V1_Introspection.Client<Transport>
         private let metadata: Metadata
+        private let logger: Logger
         /// Ends what is under way.
         private let endings = Mutex<(isCancelled: Bool, endings: [@Sendable () -> Void])>((false, []))
+        /// The type of containerd's content store among its plugins.
+        private static let contentPlugin = "io.containerd.content.v1"
         /// Messages of a blob that wait to be read. containerd's have 1 MiB at most.
         private static let readAhead = 8
 
-        init(_ client: GRPCClient<Transport>, _ metadata: Metadata) {
+        init(_ client: GRPCClient<Transport>, _ metadata: Metadata, _ logger: Logger) {
+            self.logger = logger
             content = Containerd_Services_Content_V1_Content.Client(wrapping: client)
+            introspection = Containerd_Services_Introspection_V1_Introspection.Client(wrapping: client)
             self.metadata = metadata
         }
 
+        /// From the file in which containerd keeps the blob, where this process finds it; else through the socket, by which each
+        /// byte is copied several times in two processes.
         func bytes(of blob: Descriptor) throws -> sending any ByteSource {
+            if let file = try file(of: blob) {
+                logger.debug("reads the blob \(blob.digest) from containerd's file")
+                return FileSource(file, limit: blob.size)
+            }
             let pipe = InwardPipe<Data>(limit: Self.readAhead)
             let task = Task { [content, metadata] in
                 do {
@@ -100,6 +115,33 @@
             }
             onCancel { task.cancel() }
             return PipeSource(pipe, task)
+        }
+
+        /// The file of a blob that the name space has. Nil where it cannot be found or is another one, as in another mount name
+        /// space than containerd's. What is read from it is checked against the digest, like all that is read.
+        private func file(of blob: Descriptor) throws -> SharedDescriptor? {
+            let found = Outcome<(size: Int64, root: String?)>()
+            let task = Task { [content, introspection, metadata] in
+                do {
+                    let info = try await content.info(
+                        .with { $0.digest = blob.digest.description }, metadata: metadata)
+                    let plugins = try? await introspection.plugins(
+                        .with { $0.filters = ["type==\(Self.contentPlugin)"] })
+                    let root = plugins?.plugins.first { $0.type == Self.contentPlugin }?.exports["root"]
+                    found.set(.success((info.info.size, root)))
+                } catch {
+                    found.set(.failure(Self.error(error, "find the blob \(blob.digest) in containerd")))
+                }
+            }
+            onCancel { task.cancel() }
+            let (size, root) = try found.wait()
+            // A blob of another size than it should have is for the reader to refuse.
+            guard let root, root.hasPrefix("/"), size == blob.size else { return nil }
+            let path = BytePath("\(root)/blobs/\(blob.digest.algorithm.rawValue)/\(blob.digest.hex)")
+            guard let file = try? SharedDescriptor(FileDescriptor.workingDirectory.openRegularFile(path)),
+                let status = try? file.fd.status(), status.size == size
+            else { return nil }
+            return file
         }
 
         func write(reference: String) throws -> any ContentWriter {

@@ -43,7 +43,7 @@
                     SnapshotsService(snapshotter: snapshotter, work: short),
                     DiffService(
                         differ: Differ(snapshotter, logger: logger),
-                        containerd: ContainerdClient(address: containerd),
+                        containerd: ContainerdClient(address: containerd, logger: logger),
                         work: long),
                     HealthService(),
                 ])

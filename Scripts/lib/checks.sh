@@ -1,0 +1,28 @@
+# shellcheck shell=bash
+# Checks of a script that runs daemons: the first that does not hold ends it, with the ends of their logs. Source after common.sh.
+
+logs=()
+checks=0
+# check WHAT COMMAND…: the command must succeed.
+check() {
+    local what=$1
+    shift
+    if ! "$@"; then
+        tail -n 30 "${logs[@]}" >&2
+        fail "$what: that is not so"
+    fi
+    checks=$((checks + 1))
+    say "$what"
+}
+# same EXPECTED ACTUAL
+same() { [[ $1 == "$2" ]] || { printf 'expected: %s\nbut it is: %s\n' "$1" "$2" >&2; return 1; }; }
+# within_seconds N COMMAND…: until it succeeds.
+within_seconds() {
+    local try count=$(($1 * 10))
+    shift
+    for ((try = 0; try < count; try++)); do
+        "$@" && return
+        sleep 0.1
+    done
+    return 1
+}
