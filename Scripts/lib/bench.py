@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -160,6 +161,7 @@ class Image:
             subprocess.run([sys.executable, "-B", os.path.join(LIBRARY, "layout_info.py"), what, self.layout, "latest"],
                            check=True, capture_output=True, text=True).stdout.split()
             for what in ("layers", "chains"))
+        self.blobs = [os.path.join(self.layout, "blobs/sha256", layer) for layer in self.layers]
         self.reference = self.layout + ":latest"
 
 
@@ -196,15 +198,48 @@ def unpacked(image, name):
 
 # --- unpack --------------------------------------------------------------------------------------------------------
 
+class Floor:
+    """The program that does nothing but what an unpack of an image has to do (floor.c), while a case runs."""
+
+    def __init__(self, image):
+        self.blobs = image.blobs
+        self.memory = os.path.join("/dev/shm", f"varve-bench-{os.getpid()}")
+        self.program = os.path.join(volume, "floor-program")
+
+    def __enter__(self):
+        subprocess.run(["cc", "-O2", "-pthread", "-o", self.program, os.path.join(LIBRARY, "floor.c"), "-lisal", "-lcrypto"],
+                       check=True)
+        os.makedirs(self.memory)
+        self.tars = []
+        for index, blob in enumerate(self.blobs):
+            self.tars.append(os.path.join(self.memory, f"{index}.tar"))
+            with open(self.tars[-1], "wb") as out:
+                subprocess.run(["gzip", "-dc", "--", blob], check=True, stdout=out, stdin=None)
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.memory, ignore_errors=True)
+        os.unlink(self.program)
+
+    def bare(self, *more):
+        """Makes all files, of tars in memory."""
+        subvolume = place("floor")
+        quiet("btrfs", "subvolume", "create", subvolume)
+        run = Run(self.program, subvolume, *self.tars, *more, output=True)
+        delete_subvolumes(subvolume)
+        settle()
+        return int(run.output) / 1e6
+
+    def bound(self):
+        """The same, and beside it verifies, inflates and hashes the blobs."""
+        return self.bare("--", *self.blobs)
+
+
 @case("unpack")
 def cold(rounds):
     """cold unpack"""
     image = bench_image()
-    blobs = [os.path.join(image.layout, "blobs/sha256", layer) for layer in image.layers]
-    memory = os.path.join("/dev/shm", f"varve-bench-{os.getpid()}")
-    floor = os.path.join(volume, "floor")
-    subprocess.run(["cc", "-O2", "-pthread", "-o", floor, os.path.join(LIBRARY, "floor.c"), "-lisal", "-lcrypto"],
-                   check=True)
+    blobs = image.blobs
 
     def ours():
         bundle = place("cold")
@@ -242,31 +277,12 @@ def cold(rounds):
         settle()
         return run
 
-    def bare(*more):
-        subvolume = place("floor")
-        quiet("btrfs", "subvolume", "create", subvolume)
-        run = Run(floor, subvolume, *tars, *more, output=True)
-        delete_subvolumes(subvolume)
-        settle()
-        return int(run.output) / 1e6
-
-    def bound():
-        return bare("--", *blobs)
-
-    os.makedirs(memory)
-    try:
-        tars = []
-        for index, blob in enumerate(blobs):
-            tars.append(os.path.join(memory, f"{index}.tar"))
-            with open(tars[-1], "wb") as out:
-                subprocess.run(["gzip", "-dc", "--", blob], check=True, stdout=out, stdin=None)
+    with Floor(image) as floor:
         # Not counted: the first to write to a new volume pays for the blocks of its image file.
         ours()
         ours_runs, *others = take_turns(rounds, ours, umoci, storage, tar)
         # These are short, and near each other: by themselves, and more often.
-        near_runs, bare_runs, bound_runs = take_turns(rounds * 3, ours, bare, bound)
-    finally:
-        shutil.rmtree(memory, ignore_errors=True)
+        near_runs, bare_runs, bound_runs = take_turns(rounds * 3, ours, floor.bare, floor.bound)
     time_of_ours = milliseconds(ours_runs)
     names = ["umoci unpack", "skopeo copy, containers-storage on btrfs", "gzip -dc | tar -xp, one subvolume"]
     for name, factor, runs in zip(names, (3, 3, 1.5), others):
@@ -657,6 +673,8 @@ def host():
 
 
 def main():
+    # So that what a case has started and mounted goes with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(COLUMNS.format("case", "varve", "against", "", "ratio", "must be", "met"), flush=True)
     for group in cases if options.what == "all" else [options.what]:
         for function in cases[group]:

@@ -129,4 +129,5 @@ def main():
     write_archive(layout, archive, f"example.org/{name}:latest")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,56 @@
 # shellcheck shell=bash
-# Docker's daemon and client, from Debian's package. Source after common.sh.
+# Docker's daemon and client, from Debian's packages. Source after common.sh.
 source "$scripts/lib/aside.sh"
 
-# Unpacks them into a cache. Sets `docker_tree`, what the package has.
+# fetch_docker [SUITE]: unpacks them into a cache. bookworm has Docker 20.10, which knows no containerd image store and builds without
+# BuildKit; trixie 26, sid 28. Sets `docker_tree`, what the packages have.
 fetch_docker() {
-    docker_tree=$aside_cache/docker-bookworm
+    local suite=${1:-bookworm} packages=(docker.io)
+    docker_tree=$aside_cache/docker-$suite
+    # What sid has changes.
+    if [[ $suite == sid ]]; then find "$docker_tree" -maxdepth 1 -name programs -mtime +6 -delete 2>/dev/null || true; fi
     if [[ -e $docker_tree/programs ]]; then return; fi
-    heading "Fetching Docker of Debian bookworm"
-    with_aside bookworm -- unpack_aside "$docker_tree" docker.io
+    if [[ $suite != bookworm ]]; then packages+=(docker-cli docker-buildx); fi
+    heading "Fetching Docker of Debian $suite"
+    with_aside "$suite" -- unpack_aside "$docker_tree" "${packages[@]}"
     touch "$docker_tree/programs"
+}
+
+# Sets `busybox`, a shell without libraries, from Debian's package.
+fetch_busybox() {
+    busybox=$aside_cache/busybox/bin/busybox
+    if [[ -x $busybox ]]; then return; fi
+    heading 'Fetching busybox'
+    with_aside bookworm -- unpack_aside "$aside_cache/busybox" busybox-static
+}
+
+# start_docker SNAPSHOTTER FOLDER NAMESPACE: a daemon in the background, with its data in FOLDER and its socket at
+# $scratch/SNAPSHOTTER.sock, on the containerd at $scratch/containerd.sock. Returns when it answers.
+start_docker() {
+    local try
+    cat >"$scratch/$1.json" <<END
+{ "features": { "containerd-snapshotter": true }, "storage-driver": "$1", "iptables": false, "ip6tables": false, "bridge": "none",
+  "data-root": "$2/docker", "exec-root": "$scratch/$1-exec", "pidfile": "$scratch/$1.pid", "hosts": ["unix://$scratch/$1.sock"],
+  "containerd": "$scratch/containerd.sock", "containerd-namespace": "$3", "containerd-plugins-namespace": "$3-plugins" }
+END
+    dockerd --config-file "$scratch/$1.json" >>"$scratch/docker.log" 2>&1 &
+    dockers+=($!)
+    for ((try = 0; try < 600; try++)); do
+        docker --host "unix://$scratch/$1.sock" version >/dev/null 2>&1 && return
+        kill -0 "${dockers[-1]}" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$scratch/docker.log" >&2
+    fail "Docker does not start with $1"
+}
+dockers=()
+
+# The control groups of dockerd, which it leaves.
+control_groups() { find /sys/fs/cgroup -maxdepth 2 -name docker 2>/dev/null | sort; }
+# remove_groups: those that were not in $groups_before.
+remove_groups() {
+    local group
+    for group in $(comm -13 <(printf '%s\n' "${groups_before:-}") <(control_groups)); do
+        find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
+    done
 }
