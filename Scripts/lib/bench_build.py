@@ -181,7 +181,7 @@ class Stage:
             # struct btrfs_ioctl_vol_args_v2 (linux/btrfs.h): fd, transid, flags, 32 bytes unused, name.
             request = struct.pack("=qQQ32x4040s", source, 0, 0, os.fsencode(os.path.basename(path)))
             start = time.perf_counter()
-            fcntl.ioctl(parent, 0x50009417, request)  # BTRFS_IOC_SNAP_CREATE_V2
+            fcntl.ioctl(parent, 0x50009417, bytearray(request))  # BTRFS_IOC_SNAP_CREATE_V2
             seconds += time.perf_counter() - start
             os.close(source)
             source = os.open(path, os.O_RDONLY)

@@ -93,6 +93,9 @@ public struct Descriptor: Hashable, Sendable {
         json["size"] = .number(JSONNumber(size))
         json["data"] = nil
         json["urls"] = nil
+        // It came from nowhere else.
+        json.setAnnotation(ImageLayout.SourcedEntry.sourceKey, nil)
+        json.setAnnotation(ImageLayout.SourcedEntry.usedKey, nil)
         return Descriptor(json: json, mediaType: mediaType, digest: digest, size: size, platform: platform)
     }
 

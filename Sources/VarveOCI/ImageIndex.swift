@@ -50,6 +50,13 @@ package struct ImageIndex: Hashable, Sendable {
         referenceName(of: entry).map { sameBytes($0, name) } ?? false
     }
 
+    /// Whether an entry with a tag leads to this digest.
+    package func holds(_ digest: Digest, tagged name: String) -> Bool {
+        entries.contains {
+            Self.isTagged($0, name) && $0.object?["digest"]?.string == digest.description
+        }
+    }
+
     /// Gives `descriptor` the tag `name`, as the last entry.
     ///
     /// Other entries of that name go, as umoci does it; an index among them stays in its place without the name, so

@@ -105,9 +105,20 @@ extension ImageLayout {
     }
 
     /// Gives a descriptor the tag `name` in `index.json`; see `ImageIndex.tag`. Everything else there stays.
-    package func tag(_ name: String, _ descriptor: Descriptor) throws(OCIError) {
+    ///
+    /// - Parameter old: what the new image was made of, if that is what the tag named.
+    /// - Throws: `OCIError` if another command has given the tag to something else since `old` was read: that would be lost.
+    package func tag(_ name: String, _ descriptor: Descriptor, replacing old: Descriptor? = nil)
+        throws(OCIError)
+    {
         try ImageReference.checkTag(name)
         try updateIndex { (index) throws(OCIError) in
+            if let old, !index.holds(old.digest, tagged: name) {
+                throw OCIError(
+                    .inUse,
+                    "another command has changed the tag \"\(name)\" of \(path) meanwhile; it stays as it is",
+                    subject: BytePath(name), remedy: .tryAgain)
+            }
             try requireWhole(descriptor, for: index)
             index.tag(name, descriptor)
         }

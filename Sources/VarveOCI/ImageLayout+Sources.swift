@@ -11,6 +11,15 @@ extension ResolvedImage {
     }
 }
 
+extension Descriptor {
+    /// Where the image came from, as containers-transports(5) names it; nil for one that is from here.
+    package var source: String? { annotation(ImageLayout.SourcedEntry.sourceKey) }
+
+    package func annotated(source: String?) -> Descriptor {
+        annotated(ImageLayout.SourcedEntry.sourceKey, source)
+    }
+}
+
 extension ImageLayout {
     /// An entry of `index.json` that says where its image came from.
     package struct SourcedEntry: Sendable {
@@ -122,11 +131,41 @@ extension ImageLayout {
         (try? LayerMediaType(blob.mediaType))?.isNondistributable != true && !holdsBlob(blob.digest)
     }
 
-    /// Throws unless the layers of an image that is to get a tag are there, in a layout that has images without them: nothing leads by name
-    /// to an image that is not whole.
+    /// An image that a bundle came from, with its layers; where those were never fetched, the form that it was converted to when it was
+    /// fetched later, with the same layers.
+    ///
+    /// - Throws: `OCIError`: `notFound` if they are nowhere here.
+    package func whole(_ image: ResolvedImage) throws(OCIError) -> ResolvedImage {
+        let missing = missingLayers(of: image.manifest)
+        guard let first = missing.first else { return image }
+        let source = image.path.lazy.compactMap(\.source).first
+        var allowance = ReadingAllowance(self)
+        if let source {
+            for entry in try sourcedEntries() where entry.source == source {
+                try checkCancellation()
+                guard (try? allowance.take(entry.descriptor)) != nil,
+                    let other = try? self.image(at: [entry.descriptor]), other.diffIDs == image.diffIDs,
+                    missingLayers(of: other.manifest).isEmpty
+                else { continue }
+                return other
+            }
+        }
+        // What the name means may be another image by now.
+        let pinned = source.flatMap { try? TransportReference(naming: $0) }.map { reference in
+            reference.pinned(to: image.manifestDescriptor.digest) ?? reference
+        }
+        throw OCIError(
+            .notFound,
+            "the image layout \(path) lacks \(missing.count) of the \(image.layers.count) layers of the image \(image.manifestDescriptor.digest), which were never fetched",
+            subject: BytePath("\(first.digest)"),
+            remedy: pinned.map { .pullImage($0.description) } ?? .copyImageAgain)
+    }
+
+    /// Throws unless the layers of an image that is to get a tag are there, in a layout of images that came from elsewhere: nothing leads by
+    /// name to an image that is not whole.
     func requireWhole(_ descriptor: Descriptor, for index: ImageIndex) throws(OCIError) {
-        let partial = index.entries.compactMap { SourcedEntry($0) }.filter { $0.tag == nil }
-        guard !partial.isEmpty, MediaType.isManifest(descriptor.mediaType),
+        let sourced = index.entries.compactMap { SourcedEntry($0) }
+        guard !sourced.isEmpty, MediaType.isManifest(descriptor.mediaType),
             let document = try? readDocument(descriptor),
             let manifest = try? ImageManifest(document, of: describe(descriptor))
         else { return }
@@ -135,7 +174,7 @@ extension ImageLayout {
         // What cannot be read, or is more than one resolution reads, says nothing.
         var allowance = ReadingAllowance(self)
         var source: String?
-        for entry in partial where source == nil {
+        for entry in sourced where source == nil && entry.tag == nil {
             try checkCancellation()
             guard (try? allowance.take(entry.descriptor)) != nil,
                 let document = try? readDocument(entry.descriptor),

@@ -145,6 +145,14 @@ package struct TransportReference: Hashable, Sendable, CustomStringConvertible {
     }
 
     package var description: String { transport.rawValue + transport.separator + name }
+
+    /// The same image by a name that means it from every directory: of an archive or a directory its absolute path, without links.
+    package var located: TransportReference {
+        guard let path, let opened = try? FileDescriptor.workingDirectory.open(path, [.path]),
+            let real = try? opened.fd.path(), real.isAbsolute, real.string?.contains(":") == false
+        else { return self }
+        return at(real)
+    }
 }
 
 extension TransportReference {

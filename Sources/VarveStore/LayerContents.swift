@@ -31,10 +31,15 @@ package struct LayerContents: Sendable {
     }
 
     private let image: ResolvedImage
+    private let allowance: UnpackAllowance
     private let cancellation: Cancellation
 
-    package init(of image: ResolvedImage, cancellation: Cancellation) {
+    /// - Parameter limits: of all that is read.
+    package init(
+        of image: ResolvedImage, limits: UnpackLimits = UnpackLimits(), cancellation: Cancellation
+    ) {
         self.image = image
+        allowance = UnpackAllowance(limits)
         self.cancellation = cancellation
     }
 
@@ -46,7 +51,7 @@ package struct LayerContents: Sendable {
     package func read(_ index: Int, _ take: (Entry) throws -> Void) throws {
         let stream = try LayerStream(
             image.layers[index], diffID: image.diffIDs[index], from: image.layout, cancellation: cancellation)
-        try stream.read { entry in
+        try stream.read(allowance) { entry in
             try cancellation.check()
             if let entry = Self.entry(entry) { try take(entry) }
         }

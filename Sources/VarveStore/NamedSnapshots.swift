@@ -44,14 +44,13 @@ extension SnapshotStore {
             )
         }
         let bundle = try openBundle(bundlePath)
-        let absence = try RunAbsence(in: bundle.subvolume.fd, bundlePath)
-        defer { extendLifetime(absence) }
-        let isThere = try snapshotsDirectory.open(target) != nil
-        if isThere, !replaces { throw Self.snapshotExists(name) }
+        let lock = try BundleLock(in: bundle.subvolume.fd, bundlePath)
+        defer { extendLifetime(lock) }
+        if !replaces, try snapshotsDirectory.open(target) != nil { throw Self.snapshotExists(name) }
         try snapshotsDirectory.removeStub(target)
         try FullFileSystem.naming(bundle.path, "take a snapshot of") {
             try withLabels(labels, on: bundle) {
-                if isThere {
+                if replaces {
                     try replaceSnapshot(target, by: bundle)
                 } else {
                     try takeSnapshot(of: bundle, as: target, name)
@@ -83,23 +82,69 @@ extension SnapshotStore {
             try takeSnapshot(of: bundle, as: Self.hiddenPrefix.appendingBytes(workName), "\(target)")
         }
         let hidden = Self.hiddenPrefix.appendingBytes(work.name)
+        // The new one is there, whatever becomes of the old one: it may be read just now, by btrfs send.
+        if let failure = try putInPlace(hidden, deletingAnyOf: target) {
+            work.leaveLock()
+            logger.warning(
+                "the snapshot that was replaced cannot be deleted yet, and goes with a later command: \(failure)"
+            )
+        }
+        extendLifetime(work)
+    }
+
+    /// Gives a snapshot its name, durably, and deletes what had that name.
+    ///
+    /// - Returns: why that could not be deleted.
+    private func putInPlace(_ hidden: BytePath, deletingAnyOf target: BytePath) throws -> (any Error)? {
+        let isReplaced: Bool
         do {
-            try attempt("replace the snapshot", target) { () throws(Errno) in
-                try snapshotsDirectory.fd.exchange(hidden, with: snapshotsDirectory.fd, target)
+            isReplaced = try attempt("replace the snapshot", target) { () throws(Errno) in
+                let isReplaced = try putInPlace(hidden, of: target)
                 try snapshotsDirectory.fd.synchronize()
+                return isReplaced
             }
         } catch {
             _ = try? snapshotsDirectory.delete(hidden)
             throw error
         }
-        // The new one is there, whatever becomes of the old one: it may be read just now, by btrfs send.
-        do { try snapshotsDirectory.delete(hidden) } catch {
-            work.leaveLock()
-            logger.warning(
-                "the snapshot that was replaced cannot be deleted yet, and goes with a later command: \(error)"
-            )
+        guard isReplaced else { return nil }
+        do { try snapshotsDirectory.delete(hidden) } catch { return error }
+        return nil
+    }
+
+    /// Gives a snapshot its name, which others may take and give up meanwhile.
+    ///
+    /// - Returns: whether there was another, which has the hidden name now.
+    private func putInPlace(_ hidden: BytePath, of target: BytePath) throws(Errno) -> Bool {
+        let directory = snapshotsDirectory.fd
+        for _ in 0..<Self.lookUps {
+            if try Self.works(
+                unless: .noSuchFileOrDirectory,
+                { () throws(Errno) in
+                    try directory.exchange(hidden, with: directory, target)
+                })
+            {
+                return true
+            }
+            if try Self.works(
+                unless: .fileExists,
+                { () throws(Errno) in
+                    try directory.rename(hidden, to: directory, target, replacing: false)
+                })
+            {
+                return false
+            }
         }
-        extendLifetime(work)
+        throw .fileExists
+    }
+
+    /// False if it fails with this error; other errors are thrown.
+    private static func works(unless failure: Errno, _ body: () throws(Errno) -> Void) throws(Errno) -> Bool {
+        do throws(Errno) { try body() } catch {
+            if error == failure { return false }
+            throw error
+        }
+        return true
     }
 
     /// Runs `body` while the bundle's directory bears the labels: a snapshot that is taken meanwhile has them from its first moment, and nothing
@@ -178,23 +223,39 @@ extension SnapshotStore {
     package func restoreSnapshot(
         _ name: String, to bundle: BytePath, mode: UInt32 = UnpackContext.closedBundleMode
     ) throws {
-        let source = try snapshot(name)
         let place = try BundlePlace(bundle, store: self)
         try FullFileSystem.naming(bundle, "restore the snapshot to") {
-            var copy = try work.make(for: bundle) { directory, workName in
-                do throws(BtrfsError) {
-                    try source.fd.snapshot(to: directory, workName, readOnly: false)
-                } catch  where error.errno == .noSuchFileOrDirectory {
-                    // It was removed since it was opened.
-                    throw absent(name)
-                }
+            for _ in 0..<Self.lookUps {
+                let source = try snapshot(name)
+                do { return try restore(source, to: bundle, at: place, mode: mode) } catch is Vanished {}
             }
-            // What is said of the snapshot is not said of the bundle.
-            let made = try copy.open(for: bundle)
-            try? made.fd.removeExtendedAttribute(StoreLayout.labelsAttribute)
-            try place.put(&copy, madeOf: try source.fd.subvolumeInfo(), mode: mode)
+            throw absent(name)
         }
     }
+
+    /// A snapshot that was removed since it was opened, or replaced: then there is another one of that name.
+    private struct Vanished: Error {}
+
+    private func restore(
+        _ source: SharedDescriptor, to bundle: BytePath, at place: BundlePlace, mode: UInt32
+    ) throws {
+        var copy = try work.make(for: bundle) { directory, workName in
+            do throws(BtrfsError) {
+                try source.fd.snapshot(to: directory, workName, readOnly: false)
+            } catch  where error.errno == .noSuchFileOrDirectory {
+                throw Vanished()
+            }
+        }
+        // What is said of the snapshot is not said of the bundle.
+        let made = try copy.open(for: bundle)
+        try? made.fd.removeExtendedAttribute(StoreLayout.labelsAttribute)
+        let origin = try made.fd.subvolumeInfo().parentUUID
+        guard let info = try? source.fd.subvolumeInfo(), info.uuid == origin else { throw Vanished() }
+        try place.put(&copy, madeOf: info, mode: mode)
+    }
+
+    /// How often a name is looked up again that another command gives to something else meanwhile.
+    private static let lookUps = 100
 
     /// Deletes a snapshot, also one that `cp -a` made a plain directory of.
     package func removeSnapshot(_ name: String) throws {
@@ -204,8 +265,16 @@ extension SnapshotStore {
     }
 
     private func snapshot(_ name: String) throws -> SharedDescriptor {
-        guard let found = try findSnapshot(try Self.snapshotName(name)) else { throw absent(name) }
-        return found
+        let path = try Self.snapshotName(name)
+        for _ in 0..<Self.lookUps {
+            if let found = try findSnapshot(path) { return found }
+            // What was opened may have been replaced, and deleted, meanwhile.
+            let isThere = try attempt("look at", path) { () throws(Errno) in
+                try snapshotsDirectory.fd.statusIfPresent(of: path).map { !$0.isSubvolumeStub } ?? false
+            }
+            if !isThere { break }
+        }
+        throw absent(name)
     }
 
     /// The snapshot of that name; nil if there is none.

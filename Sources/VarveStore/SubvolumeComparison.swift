@@ -155,6 +155,8 @@ package struct SubvolumeComparison: Sendable {
         private let state: DeltaTree.State
         /// Deleted with this value.
         private let snapshot: WorkSubvolume?
+        /// Keeps others out of a bundle.
+        var lock: BundleLock?
 
         init(_ side: Side, subvolume: SharedDescriptor, snapshot: consuming WorkSubvolume?) throws(VarveError)
         {
@@ -186,8 +188,12 @@ package struct SubvolumeComparison: Sendable {
                 subject: side.path, remedy: .compareSnapshot(side.path)
             )
         }
+        // Of a bundle, with the mount points of a run in it, the changes would be wrong.
+        let lock = side.hasRootfs ? try BundleLock(in: side.subvolume.fd, side.path) : nil
         let snapshot = try store.work.makeSnapshot(of: side.subvolume, readOnly: true, for: side.path)
         let opened = try snapshot.open(for: side.path)
-        return try FrozenSide(side, subvolume: opened, snapshot: snapshot)
+        let frozen = try FrozenSide(side, subvolume: opened, snapshot: snapshot)
+        frozen.lock = lock
+        return frozen
     }
 }

@@ -99,37 +99,23 @@ struct ChangedImageOptions: ParsableArguments {
         let newTag = try tag?.text ?? reference.tagToChange()
         try ImageReference.checkTag(newTag)
         let image = try ImageLayout.resolve(reference, cancellation: context.cancellation)
-        try image.layout.change { layout in
-            var mutation = try ImageMutation(image)
-            let added = try change(image.within(layout), &mutation, sourceDate)
-            let history = history.history(madeBy: "\(context.program.name) \(command)")
-            let created = history?.created ?? sourceDate ?? .now()
-            var entry = history.map { history in
-                HistoryEntry(
-                    created: RFC3339.format(created), createdBy: history.createdBy,
-                    // umoci's insert names nobody.
-                    author: history.author
-                        ?? (isUmoci && command == "insert" ? nil : mutation.config["author"]?.string),
-                    comment: history.comment)
-            }
-            if let (layer, diffID) = added {
-                try mutation.append(layer: layer, diffID: diffID, history: entry)
-                if !isUmoci { mutation.setCreated(created) }
-                if entry == nil { context.warnOfMissingHistory() }
-            } else if entry != nil {
-                entry?.isEmptyLayer = true
-                if let entry { mutation.append(history: entry) }
-            }
-            let manifest = try mutation.commit(to: layout)
-            try context.cancellation.check()
-            try layout.tag(newTag, manifest)
-            context.inform(
-                "made the image \(manifest.digest) and tagged it \"\(newTag)\"",
-                umoci: [
-                    "new image manifest created: \(manifest.digest)->\(manifest.digest)",
-                    (command == "insert" ? "updated tag" : "created new tag")
-                        + " for image manifest: \(newTag)",
-                ])
+        let createdBy = "\(context.program.name) \(command)"
+        var options = ImageEditing.Options(
+            tag: newTag, history: history.history(madeBy: createdBy), sourceDate: sourceDate)
+        options.keepsCreated = isUmoci
+        options.namesAuthor = !(isUmoci && command == "insert")
+        let result = try ImageEditing(options, cancellation: context.cancellation).edit(
+            image, tag: newTag, createdBy: createdBy
+        ) { image, mutation in
+            let added = try change(image, &mutation, sourceDate)
+            if added != nil, options.history == nil { context.warnOfMissingHistory() }
+            return added
         }
+        context.inform(
+            "made the image \(result.manifest.digest) and tagged it \"\(newTag)\"",
+            umoci: [
+                "new image manifest created: \(result.manifest.digest)->\(result.manifest.digest)",
+                (command == "insert" ? "updated tag" : "created new tag") + " for image manifest: \(newTag)",
+            ])
     }
 }

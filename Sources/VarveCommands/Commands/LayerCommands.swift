@@ -29,6 +29,12 @@ struct LayerCommands: ParsableCommand {
         @Option(help: .platform)
         var platform: PlatformArgument?
 
+        @Option(help: .maxSize)
+        var maxSize: SizeArgument?
+
+        @Option(help: .maxEntries)
+        var maxEntries: CountArgument?
+
         @OptionGroup var listing: ListingOptions
 
         @OptionGroup var truncation: TruncationOptions
@@ -43,7 +49,9 @@ struct LayerCommands: ParsableCommand {
             let image = try ImageLayout.resolve(
                 try ImageReference.locating(image.path), platform: platform?.platform,
                 cancellation: context.cancellation)
-            let contents = LayerContents(of: image, cancellation: context.cancellation)
+            let contents = LayerContents(
+                of: image, limits: UnpackLimits(maxSize: maxSize, maxEntries: maxEntries),
+                cancellation: context.cancellation)
             guard let number else { return try list(image, contents, context.output) }
             guard (1...max(1, image.layers.count)).contains(number.count), !image.layers.isEmpty else {
                 throw CommandError(

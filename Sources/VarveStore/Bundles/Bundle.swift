@@ -172,8 +172,8 @@ extension SnapshotStore {
     /// the bundle out of sight: the next command that opens the store goes on with it.
     package func removeBundle(_ path: BytePath) throws {
         let bundle = try openBundle(path)
-        let absence = try RunAbsence(in: bundle.subvolume.fd, path)
-        defer { extendLifetime(absence) }
+        let lock = try BundleLock(in: bundle.subvolume.fd, path)
+        defer { extendLifetime(lock) }
         let (parent, name) = try BundleRemoval.place(of: bundle.subvolume.fd, path)
         if let kind = try Self.kindOfOwn(in: parent.fd) {
             throw VarveError(

@@ -13,7 +13,7 @@ final class CopiedFrozenBundle: FrozenBundle {
     private let bundle: OpenBundle
     private let manifest: Digest
     private let base: StillTree
-    private let absence: RunAbsence
+    private let lock: BundleLock
     let root: SharedDescriptor
 
     init(store: SnapshotStore, _ bundle: OpenBundle, _ context: RepackContext) throws {
@@ -21,7 +21,9 @@ final class CopiedFrozenBundle: FrozenBundle {
         self.context = context
         self.bundle = bundle
         self.manifest = manifest
-        absence = try RunAbsence(in: bundle.directory.fd, bundle.path)
+        lock = try context.lock(bundle.directory.fd)
+        guard try OpenBundle(bundle.path).manifest == manifest else { throw context.wasRefreshed }
+        try context.checkImage(manifest)
         root = try bundle.openRootfs()
         base = try store.base(ofCopy: bundle, of: manifest)
         store.logger.debug("\"\(bundle.path)\" is a copy of a bundle: it is compared with its chain, whole")

@@ -28,7 +28,7 @@ extension BtrfsFrozenBundle {
             let builder = ChainBuilder(
                 in: store, for: bundle.path,
                 copying: ChainBuilder.Original(frozen.subvolume, below: chain, since: since))
-            try builder.build(name, whileWaiting: { try cancellation.check() }) {
+            published = try builder.build(name, whileWaiting: { try cancellation.check() }) {
                 if try !leaveOnlyRootfs(try builder.subvolume()) { obstacle = .otherEntries }
                 return obstacle == nil
             }

@@ -12,7 +12,9 @@ final class BtrfsFrozenBundle: FrozenBundle {
     private let source: DeltaSource
     let cancellation: Cancellation
     let frozen: FrozenTree
-    private let absence: RunAbsence
+    private let lock: BundleLock
+    /// The chain of the new image, which nobody collects as long as this value lives: nothing names it before the bundle does.
+    var published: OpenChain?
     var root: SharedDescriptor { frozen.root }
 
     init(store: SnapshotStore, bundle: ActiveTree, _ context: RepackContext) throws {
@@ -25,7 +27,8 @@ final class BtrfsFrozenBundle: FrozenBundle {
             try RefreshObstacle(bundle.path).check(
                 .current, in: store.refreshedDirectory.fd, store.path.appending(StoreLayout.refreshed))
         }
-        absence = try RunAbsence(in: bundle.subvolume.fd, bundle.path)
+        lock = try context.lock(bundle.subvolume.fd)
+        try context.checkImage(store.metadata(of: bundle)?.path.last?.digest)
         base = try store.base(of: bundle)
         frozen = try bundle.freeze(in: store.work)
     }
@@ -47,7 +50,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
             if parent == nil { return false }
         }
         let builder = ChainBuilder(in: store, for: bundle.path, on: parent, owners: options.owners)
-        try builder.build(name, whileWaiting: { try cancellation.check() }) {
+        published = try builder.build(name, whileWaiting: { try cancellation.check() }) {
             try layer(ExtractionTarget(root: try builder.tree(), isBottom: below == nil))
             return true
         }

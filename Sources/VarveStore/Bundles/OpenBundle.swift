@@ -123,8 +123,8 @@ struct OpenBundle {
         else {
             throw bundle.notABundle
         }
-        let absence = try RunAbsence(in: bundle.directory.fd, path)
-        defer { extendLifetime(absence) }
+        let lock = try BundleLock(in: bundle.directory.fd, path)
+        defer { extendLifetime(lock) }
         let (parent, name) = try BundleRemoval.place(of: bundle.directory.fd, path)
         let obstacle = RemovalObstacle(bundle.directory.fd, path)
         try obstacle.check(parent: parent.fd, path.directory)
@@ -250,11 +250,29 @@ package enum BundleRemoval {
         store: () throws -> SnapshotStore
     ) throws {
         try FullFileSystem.naming(path, "delete") {
-            if let bundle = try? OpenBundle(path), bundle.kind == .hooks {
-                try hooks()?.prepareRemoval(of: path, cancellation: cancellation)
-            }
+            let lock = try askHooks(path, cancellation, hooks)
             try removeAny(path, cancellation, store: store)
+            extendLifetime(lock)
         }
+    }
+
+    /// Has the program of a bundle of hooks give back what the bundle needs. It is asked only once nothing else forbids to delete the
+    /// bundle but mounts, which may be the program's own.
+    ///
+    /// - Returns: what keeps others out of the bundle meanwhile; nil if nobody is asked.
+    private static func askHooks(
+        _ path: BytePath, _ cancellation: Cancellation, _ hooks: () throws -> HooksDriver?
+    ) throws -> BundleLock? {
+        guard let bundle = try? OpenBundle(path), bundle.kind == .hooks, let hooks = try hooks() else {
+            return nil
+        }
+        let lock = try BundleLock(in: bundle.directory.fd, path)
+        let (parent, _) = try place(of: bundle.directory.fd, path)
+        let obstacle = RemovalObstacle(bundle.directory.fd, path)
+        try obstacle.check(parent: parent.fd, path.directory)
+        try obstacle.checkAllButMounts()
+        try hooks.prepareRemoval(of: path, cancellation: cancellation)
+        return lock
     }
 
     private static func removeAny(

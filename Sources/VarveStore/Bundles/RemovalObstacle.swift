@@ -34,6 +34,11 @@ struct RemovalObstacle {
         if walks, !Privileges.isRoot { try walk() }
     }
 
+    /// Throws if something forbids it that no program of the bundle's could take away.
+    func checkAllButMounts() throws {
+        if let obstacle = swapFile() ?? defaultSubvolume() { throw obstacle }
+    }
+
     /// What made a deletion fail that was begun; nil if it can not be told.
     func explanation() -> VarveError? { mount() ?? swapFile() ?? defaultSubvolume() }
 

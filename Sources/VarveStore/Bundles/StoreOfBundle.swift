@@ -1,3 +1,4 @@
+import Glibc
 import VarveBtrfs
 package import VarveSystem
 import SystemPackage
@@ -57,7 +58,9 @@ package enum StoreOfBundle {
     }
 
     private static func isStore(_ directory: FileDescriptor) -> Bool {
+        // Anybody can make what looks like a store of a directory such as /tmp: what others have put there is passed over.
         guard let description = try? directory.status(of: StoreLayout.description), description.isRegular,
+            description.uid == 0 || description.uid == geteuid(),
             let chains = try? directory.status(of: StoreLayout.chains)
         else { return false }
         return chains.isDirectory

@@ -15,6 +15,11 @@ public struct ImageEditing: Sendable {
         /// The time of creation where nothing else says it; nil for the time at which the image is made.
         package var now: Timestamp?
 
+        /// A new layer leaves when the image was made, as with umoci.
+        package var keepsCreated = false
+        /// The history names the author of the image where it names none.
+        package var namesAuthor = true
+
         /// Options with which the history says what was done and when.
         public init(tag: String? = nil) { self.tag = tag }
 
@@ -79,18 +84,22 @@ public struct ImageEditing: Sendable {
             var entry = options.history.map { history in
                 HistoryEntry(
                     created: RFC3339.format(created), createdBy: history.createdBy ?? createdBy,
-                    author: history.author ?? mutation.config["author"]?.string, comment: history.comment)
+                    author: history.author ?? (options.namesAuthor ? mutation.config["author"]?.string : nil),
+                    comment: history.comment)
             }
             if let (layer, diffID) = added {
                 try mutation.append(layer: layer, diffID: diffID, history: entry)
-                mutation.setCreated(created)
+                if !options.keepsCreated { mutation.setCreated(created) }
             } else if entry != nil {
                 entry?.isEmptyLayer = true
                 if let entry { mutation.append(history: entry) }
             }
             let manifest = try mutation.commit(to: layout)
             try cancellation.check()
-            try layout.tag(newTag, manifest)
+            // What others made of the same image meanwhile would be lost.
+            try layout.tag(
+                newTag, manifest,
+                replacing: image.path.first.flatMap { $0.referenceName == newTag ? $0 : nil })
             return Result(layer: added?.0, manifest: manifest, tag: newTag)
         }
     }

@@ -52,9 +52,9 @@ final class LayerStream {
     }
 
     /// Reads the layer to its end, and gives each entry of its archive.
-    func read(_ take: (TarEntry) throws -> Void) throws {
-        try ending(nil) {
-            let reader = TarReader(source)
+    func read(_ allowance: UnpackAllowance, _ take: (TarEntry) throws -> Void) throws {
+        try ending(allowance) {
+            let reader = TarReader(source, allowance: allowance.archives)
             while let entry = try reader.nextEntry() { try take(entry) }
         }
     }

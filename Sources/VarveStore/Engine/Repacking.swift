@@ -153,13 +153,13 @@ public struct Repacking: Sendable {
                 subject: layout.path, remedy: .name("that layout, or copy the image into this one")
             )
         }
-        let image = try layout.image(at: metadata.path)
+        let original = try layout.image(at: metadata.path)
         let frozen = try driver.freeze(
             RepackContext(
-                bundle: bundle, image: image, tag: tag, source: options.source, readsAll: options.readsAll,
+                bundle: bundle, image: original, tag: tag, source: options.source, readsAll: options.readsAll,
                 refreshes: options.refreshesBundle, cancellation: cancellation))
         return Frozen(
-            bundle: frozen, metadata: metadata, image: image, layout: layout, tag: tag,
+            bundle: frozen, metadata: metadata, image: try layout.whole(original), layout: layout, tag: tag,
             created: options.history?.created ?? options.sourceDate ?? options.now ?? .now())
     }
 
@@ -176,7 +176,7 @@ public struct Repacking: Sendable {
 
     /// Nothing changed: the tag is given to the image that there is, or, for umoci, to one whose history says so.
     private func tagUnchanged(_ frozen: Frozen, _ delta: DeltaResult) throws -> Result {
-        var manifest = frozen.image.manifestDescriptor
+        var manifest = frozen.image.manifestDescriptor.annotated(source: nil)
         if options.isAsUmoci {
             var mutation = try ImageMutation(frozen.image)
             if var entry = history(frozen.created, frozen.image) {

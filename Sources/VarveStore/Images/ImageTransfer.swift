@@ -12,8 +12,10 @@ import SystemPackage
 /// blob that is copied, is kept only if it has the digest that it should.
 package final class ImageTransfer {
     let source: TransportReference
+    /// Where it comes from, as the layout of a store says it.
+    let origin: TransportReference
     private let platform: Platform?
-    private let logger: Logger
+    let logger: Logger
     private let sizeLimit: Int64
     /// skopeo, and what it is told; made when they are needed.
     private var tools: (skopeo: Skopeo, reached: ReadableSource)?
@@ -29,6 +31,7 @@ package final class ImageTransfer {
         logger: Logger, progress: @escaping ProgressHandler = { _ in }
     ) throws {
         self.source = source
+        origin = source.located
         self.platform = platform
         self.cancellation = cancellation
         self.progress = progress
@@ -213,8 +216,8 @@ package final class ImageTransfer {
             // caller's only with all that it names: containers-storage shows a manifest whose layers it has in another form.
             untagged.append(try put(outline, into: layout))
         }
-        try layout.note(untagged, tagged: tag.map { (image, $0) }, from: source.description, used: .now())
-        return try layout.image(at: [image])
+        try layout.note(untagged, tagged: tag.map { (image, $0) }, from: origin.description, used: .now())
+        return try layout.image(at: [image.annotated(source: origin.description)])
     }
 
     /// Brings the whole image to a place of its own.
@@ -225,12 +228,13 @@ package final class ImageTransfer {
     /// Puts what is known of an image into a layout, where it can be found again.
     package func keep(_ outline: Outline, in layout: ImageLayout) throws -> ResolvedImage {
         let image = try put(outline, into: layout)
-        let known = try layout.sourcedEntries().filter { $0.source == source.description && $0.tag == nil }
+        let known = try layout.sourcedEntries().filter { $0.source == origin.description && $0.tag == nil }
         // What it was converted to when its layers were fetched stays beside it.
         let others = known.contains { $0.descriptor.digest == image.digest } ? known.map(\.descriptor) : []
         try layout.note(
-            others.filter { $0.digest != image.digest } + [image], from: source.description, used: .now())
-        return try layout.image(at: [image])
+            others.filter { $0.digest != image.digest } + [image], from: origin.description, used: .now())
+        // The bundle that it becomes says where its layers are to be had.
+        return try layout.image(at: [image.annotated(source: origin.description)])
     }
 
     private func put(_ outline: Outline, into layout: ImageLayout) throws -> Descriptor {

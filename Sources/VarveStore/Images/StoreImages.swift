@@ -27,7 +27,7 @@ extension ImageTransfer {
     /// Brings the whole image into the store's layout.
     package func pull(into store: SnapshotStore) throws -> (image: ResolvedImage, name: ImageReference) {
         let images = try store.images()
-        let name = try ImageReference(path: store.imagesPath, tag: source.layoutTag)
+        let name = try ImageReference(path: store.imagesPath, tag: origin.layoutTag)
         return (try pull(into: images, tag: name.tag), name)
     }
 

@@ -1,3 +1,6 @@
+import Logging
+import SystemPackage
+import VarveBtrfs
 package import VarveOCI
 package import VarveSystem
 
@@ -21,9 +24,11 @@ extension Unpacking {
                 try transfer.copy(into: place, outline)
             }
         }
-        return try unpack(outline, of: transfer, knownIn: images, into: bundle) {
+        let unpacked = try unpack(outline, of: transfer, knownIn: images, into: bundle) {
             try transfer.copy(into: images, tag: nil, outline)
         }
+        if let store, !store.seesBundle(bundle) { try transfer.keepForBundle(unpacked.image, in: images) }
+        return unpacked
     }
 
     private func unpack(
@@ -43,5 +48,29 @@ extension Unpacking {
             }
         }
         return (result, image)
+    }
+}
+
+extension SnapshotStore {
+    /// Whether a collection sees that a bundle is there: it is a subvolume of the file system that holds the store.
+    fileprivate func seesBundle(_ bundle: BytePath) -> Bool {
+        guard let opened = try? FileDescriptor.workingDirectory.openDirectory(bundle),
+            (try? opened.fd.isSubvolume()) == true
+        else { return false }
+        let uuids = try? (opened.fd.fileSystemUUID(), directory.fd.fileSystemUUID())
+        return uuids.map { $0 == $1 } ?? false
+    }
+}
+
+extension ImageTransfer {
+    /// Gives an image a tag in the layout that nothing else takes away: a bundle that a collection does not see is repacked into the image.
+    fileprivate func keepForBundle(_ image: ResolvedImage, in images: ImageLayout) throws {
+        let manifest = image.manifestDescriptor
+        guard try images.missingBlobs(below: manifest).isEmpty else { return }
+        let hex = manifest.digest.hex.prefix(12)
+        let whole = "\(origin.layoutTag)-\(hex)"
+        let tag = ImageReference.isValidTag(whole) ? whole : "bundle-\(hex)"
+        try images.note([], tagged: (manifest, tag), from: origin.description, used: .now())
+        logger.info("the image is kept as \(images.path):\(tag), as a collection does not see the bundle")
     }
 }

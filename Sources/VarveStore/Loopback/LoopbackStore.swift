@@ -117,6 +117,8 @@ package enum LoopbackStore {
         /// Where both names are; others cannot change it.
         private let directory: SharedDescriptor
         private var name: BytePath { path.lastComponent }
+        /// Whether the file is this value's to delete.
+        private var isOwn = false
         private var isFinished = false
 
         init(of store: BytePath) throws {
@@ -157,6 +159,7 @@ package enum LoopbackStore {
                 try directory.fd.statusIfPresent(of: path.lastComponent)
             }
             guard current?.inode == status.inode else { throw exists }
+            isOwn = true
             // Of an interrupted run: it may have got as far as to mount it.
             if status.size > 0, try isMountPoint(store) { try unmount(store) }
             try attempt("empty", path) { [file] () throws(Errno) in try file.fd.setSize(0) }
@@ -173,7 +176,7 @@ package enum LoopbackStore {
         }
 
         deinit {
-            if !isFinished { try? directory.fd.unlink(name) }
+            if isOwn, !isFinished { try? directory.fd.unlink(name) }
         }
     }
 

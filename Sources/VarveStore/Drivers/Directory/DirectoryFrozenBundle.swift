@@ -12,7 +12,7 @@ final class DirectoryFrozenBundle: FrozenBundle {
     private let record: RecordedTree
     private let manifest: Digest
     private let logger: Logger
-    private let absence: RunAbsence
+    private let lock: BundleLock
     let root: SharedDescriptor
 
     init(_ context: RepackContext, logger: Logger) throws {
@@ -25,7 +25,10 @@ final class DirectoryFrozenBundle: FrozenBundle {
             throw bundle.notABundle
         }
         directory = bundle.directory
-        absence = try RunAbsence(in: bundle.directory.fd, context.bundle)
+        lock = try context.lock(bundle.directory.fd)
+        // It may have been refreshed before it was locked.
+        guard try OpenBundle(context.bundle).manifest == manifest else { throw context.wasRefreshed }
+        try context.checkImage(manifest)
         self.manifest = manifest
         let path = context.bundle
         root = try bundle.openRootfs()

@@ -16,6 +16,7 @@ struct HookRequest {
             "bundle": .string(try Self.text(bundle)),
             "rootfs": .string(try Self.text(bundle.appending(StoreLayout.rootfs))),
         ]
+        members["variant"] = .string(chainVariant(options))
         guard let image else { return }
         var place: JSONObject = ["path": .string(try Self.text(try Self.absolute(image.layout.path)))]
         place["tag"] = tag.map { .string($0) }
@@ -32,7 +33,6 @@ struct HookRequest {
                     "chainID": .string(chainIDs[index].description),
                 ]
             })
-        members["variant"] = .string(chainVariant(options))
     }
 
     /// The request with the index of the layer that it is about.

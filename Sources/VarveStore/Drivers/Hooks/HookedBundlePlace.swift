@@ -28,10 +28,16 @@ final class HookedBundlePlace {
     /// Mounts that were there before belong to somebody else.
     private let foreignMounts: Set<UInt64>
     private var isKept = false
+    /// The bundle's directory, locked, once it was opened: no two commands make one bundle.
+    private var claimed: SharedDescriptor?
+    private var hasWritten = false
+    /// The empty directory that was there before, as it was.
+    private let given: FileStatus?
 
     init(_ path: BytePath) throws {
         // Programs get its path, so nobody else may be able to put something else there.
         place = try NewPlace(path, for: "bundle", .inPlace, .own)
+        given = place.isEmptyDirectory ? try? place.parent.fd.status(of: place.name) : nil
         foreignMounts = Set(
             try attempt("list the mounts below", path) { () throws(Errno) in try MountTable.read() }.map(\.id)
         )
@@ -48,7 +54,31 @@ final class HookedBundlePlace {
                 .failed, "\"\(path)\" belongs to another user (uid \(owner))", subject: path,
                 remedy: .name("another bundle"))
         }
+        try claim(opened.fd)
         return opened
+    }
+
+    /// Keeps other commands from making a bundle of the directory. A hook may have put another one in its place since.
+    private func claim(_ bundle: FileDescriptor) throws(VarveError) {
+        let status = try attempt("look at", path) { () throws(Errno) in try bundle.status() }
+        if let claimed, (try? claimed.fd.status().isSameFile(as: status)) == true { return }
+        let opened = try attempt("open the bundle", path) { () throws(Errno) in
+            SharedDescriptor(try bundle.open(.current, [.directory]))
+        }
+        guard try attempt("lock", path, { () throws(Errno) in try opened.fd.tryLock(.exclusive) }) else {
+            throw VarveError(
+                .failed, "another command makes the bundle \"\(path)\" just now", subject: path,
+                remedy: .name("another bundle"))
+        }
+        let isBundle = try attempt("look into", path) { () throws(Errno) in
+            try opened.fd.statusIfPresent(of: BundleMetadata.fileName) != nil
+        }
+        guard hasWritten || !isBundle else {
+            throw VarveError(
+                .failed, "\"\(path)\" was made by somebody else meanwhile", subject: path,
+                remedy: .name("another bundle"))
+        }
+        claimed = opened
     }
 
     /// How many entries `rootfs/` has; nil if there is none.
@@ -101,6 +131,7 @@ final class HookedBundlePlace {
 
     func write(_ files: [BundleFile]) throws(VarveError) {
         let bundle = try open()
+        hasWritten = true
         for file in files {
             try attempt("write", path.appending(file.name)) { () throws(Errno) in
                 try bundle.fd.writeFileDurably(file.name, file.contents)
@@ -115,14 +146,30 @@ final class HookedBundlePlace {
     }
 
     private func takeAway() {
-        guard let real = try? parent.fd.path() else { return }
+        // What another command has made there, or makes, is not this value's.
+        let isThere = (try? parent.fd.statusIfPresent(of: name)) != nil
+        guard let real = try? parent.fd.path(), !isThere || (try? open()) != nil else { return }
         let mounts = (try? MountTable.mounts(below: real.appending(name))) ?? []
         // The newest first: it lies on top.
         for mount in mounts.reversed() where !foreignMounts.contains(mount.id) {
             try? unmount(mount.point, detaching: true)
         }
+        guard let given else {
+            try? PartialBundleRemoval.remove(name, in: parent.fd)
+            return
+        }
+        if let bundle = try? parent.fd.openDirectory(name),
+            (try? bundle.fd.status().isSameFile(as: given)) == true
+        {
+            for entry in (try? bundle.fd.entries()) ?? [] {
+                try? PartialBundleRemoval.removeEntry(entry.name, in: bundle.fd)
+            }
+            try? bundle.fd.changeMode(to: given.permissions)
+            return
+        }
+        // A hook has put something else in its place.
         try? PartialBundleRemoval.remove(name, in: parent.fd)
-        if place.isEmptyDirectory { try? parent.fd.makeDirectory(name, mode: 0o755) }
+        try? parent.fd.makeDirectory(name, mode: given.permissions)
     }
 }
 

@@ -11,7 +11,7 @@ final class HooksBundle: FrozenBundle {
     private let context: RepackContext
     private let request: HookRequest
     private let metadata: BundleMetadata
-    private let absence: RunAbsence
+    private let lock: BundleLock
     let root: SharedDescriptor
 
     init(runner: HookRunner, context: RepackContext) throws {
@@ -40,8 +40,9 @@ final class HooksBundle: FrozenBundle {
         } catch {
             throw VarveError.system("open", rootfs, error)
         }
-        absence = try RunAbsence(in: opened.fd, context.bundle)
+        lock = try context.lock(opened.fd)
         metadata = try Repacking.metadata(of: context.bundle)
+        try context.checkImage(metadata.path.last?.digest)
         request = try HookRequest(
             bundle: context.bundle, image: context.image, tag: context.tag, options: metadata.apply)
     }

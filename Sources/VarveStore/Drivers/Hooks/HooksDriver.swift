@@ -31,7 +31,8 @@ package struct HooksDriver: StorageDriver {
     package func prepareRemoval(of bundle: BytePath, cancellation: Cancellation) throws {
         guard runner.has(.preRemove) else { return }
         try requireOwnPath(of: bundle)
-        let request = try HookRequest(bundle: bundle, image: nil, tag: nil, options: ApplyOptions())
+        let request = try HookRequest(
+            bundle: bundle, image: nil, tag: nil, options: Repacking.metadata(of: bundle).apply)
         try runner.ask(
             .preRemove, bundle: request.bundle, request.members, cancellation: cancellation)?.end()
     }

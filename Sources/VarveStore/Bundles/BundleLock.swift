@@ -1,0 +1,62 @@
+import SystemPackage
+import VarveOCI
+import VarveSystem
+
+/// Keeps others out of a bundle for as long as this value lives. `varve run` holds it exclusively: the mount points of a run are no changes of
+/// the bundle, and whoever runs there needs it. So does whoever writes what its deltas count from; all others share it.
+struct BundleLock {
+    enum Mode {
+        /// For what looks at the bundle, keeps it or deletes it.
+        case shared
+        /// For what writes what later deltas count from: `repack --refresh-bundle`.
+        case exclusive
+    }
+
+    private let lock: HeldLock
+
+    /// - Throws: `VarveError` if somebody else is at work there.
+    init(_ mode: Mode = .shared, in directory: FileDescriptor, _ path: BytePath) throws(VarveError) {
+        // One and the same open description has one lock.
+        let opened = try attempt("open the bundle", path) { () throws(Errno) in
+            SharedDescriptor(try directory.open(.current, [.directory]))
+        }
+        guard
+            try attempt(
+                "lock", path,
+                { () throws(Errno) in try opened.fd.tryLock(mode == .shared ? .shared : .exclusive) })
+        else {
+            throw VarveError(
+                .failed,
+                mode == .shared
+                    ? "a command runs in the bundle \"\(path)\", or refreshes it"
+                    : "another command is at work in the bundle \"\(path)\"",
+                subject: path,
+                remedy: .follow("wait until it has ended"))
+        }
+        lock = HeldLock(on: opened)
+    }
+}
+
+extension RepackContext {
+    /// Keeps others out of the bundle until what this context is for is done.
+    ///
+    /// - Parameter directory: the bundle's.
+    func lock(_ directory: FileDescriptor) throws(VarveError) -> BundleLock {
+        try BundleLock(refreshes ? .exclusive : .shared, in: directory, bundle)
+    }
+
+    /// Throws if the bundle is of another image now than what is repacked: its delta would count from one image, and become a layer of the
+    /// other.
+    ///
+    /// - Parameter manifest: of the image that the bundle is of, read since it is locked.
+    func checkImage(_ manifest: Digest?) throws(VarveError) {
+        if let image, image.manifestDescriptor.digest != manifest { throw wasRefreshed }
+    }
+
+    /// What is thrown where another command has refreshed the bundle since it was looked at.
+    var wasRefreshed: VarveError {
+        VarveError(
+            .failed, "another command has refreshed the bundle \"\(bundle)\" meanwhile; nothing was written",
+            subject: bundle, remedy: .tryAgain)
+    }
+}

@@ -1,0 +1,156 @@
+import TestSupport
+import Testing
+import VarveSystem
+
+/// Commands that are at work on one thing at the same time, and what another has changed since it was looked at.
+@Suite struct TogetherTests {
+    /// Runs a script in a world with a store, a layout `L` with the images `empty`, `one` and `two`, and the command as `$V`.
+    ///
+    /// - Returns: what it printed, on both.
+    private static func play(_ script: String, in market: TransferTests.Market) throws -> String {
+        try runCommand(
+            [
+                "env", "VARVE_STORE=\(market.store)", "V=\(try builtProgram("varve"))", "HOME=\(market.path)",
+            ] + market.registry.variables + ["/bin/bash", "-c", "cd '\(market.path)'; exec 2>&1\n\(script)"]
+        ).outputText
+    }
+
+    struct Case: CustomTestStringConvertible, Sendable {
+        var testDescription: String
+        var script: String
+        /// Lines, each of which is in what the script prints.
+        var wanted: [String]
+        /// What is not.
+        var unwanted: [String] = []
+    }
+
+    static let cases = [
+        Case(
+            testDescription: "a refresh waits for nobody, and nobody looks at a bundle that is refreshed",
+            script: """
+                $V unpack --image L:one B; echo new > B/rootfs/new
+                flock -s B $V repack --refresh-bundle --image L:n B; echo "refresh $?"
+                flock -x B $V repack --image L:n B; echo "repack $?"
+                flock -x B $V diff B; echo "diff $?"
+                flock -s B $V repack --image L:n B; echo "beside $?"
+                """,
+            wanted: [
+                "another command is at work in the bundle", "refresh 1", "repack 1", "diff 1", "beside 0",
+            ]),
+        Case(
+            testDescription: "two subvolumes are not compared while a command runs in one that is a bundle",
+            script: """
+                $V unpack --image L:one B; $V snapshot create B s; mkdir B/rootfs/proc
+                flock -x B $V diff s B; echo "run $?"; flock -s B $V diff s B; echo "others $?"
+                """,
+            wanted: ["a command runs in the bundle", "run 1", "others 0"]),
+        Case(
+            testDescription: "a bundle of hooks gives nothing back that is not deleted then",
+            script: """
+                printf '#!/bin/sh\\ncat > request; echo "$1" >> log; rm -rf "$2/rootfs/work"; echo "{}"\\n' > hook; chmod +x hook
+                printf '[hooks]\\n"bundle.pre-remove" = { command = ["%s/hook"] }\\n' "$PWD" > hooks.toml; export VARVE_HOOKS=$PWD/hooks.toml
+                $V unpack --driver hooks --image L:one H; mkdir H/rootfs/work; ln -s H link; mkdir p
+                flock -x H $V bundle rm H; echo "run $?"; $V bundle rm link; echo "link $?"
+                (cd H; $V bundle rm .; echo "dot $?"); test -d H/rootfs/work && test ! -e log && echo kept
+                $V unpack --driver hooks --keep-dirlinks --image L:one p/H; chattr +a p; $V bundle rm p/H; echo "flag $?"; chattr -a p
+                test ! -e log && echo not asked; $V bundle rm H; echo "gone $?"; cat log; grep -o '"variant": *"[^"]*"' request
+                """,
+            wanted: ["run 1", "kept", "flag ", "not asked", "gone 0", "bundle.pre-remove", #""variant""#],
+            unwanted: ["flag 0", "link 0", "dot 0"]),
+        Case(
+            testDescription: "an unpack by hooks that fails takes away nothing that another has made there",
+            script: """
+                printf '#!/bin/sh\\ncat > /dev/null; if [ -n "$SLOW" ]; then rm -f free; while [ ! -e free ]; do sleep 0.05; done; fi; echo "{\\\\"layers\\\\":0}"\\n' > hook
+                chmod +x hook; printf '[hooks]\\n"unpack.ociv1.layer.try-skip" = { command = ["%s/hook"] }\\n' "$PWD" > hooks.toml
+                export VARVE_HOOKS=$PWD/hooks.toml; touch free
+                SLOW=1 $V unpack --driver hooks --image L:one H & while [ -e free ]; do sleep 0.05; done
+                $V unpack --driver hooks --image L:one H; echo "first $?"; echo work > H/rootfs/work; touch free; wait $!; echo "second $?"
+                cat H/rootfs/work
+                """,
+            wanted: ["first 0", "work"], unwanted: ["second 0"]),
+        Case(
+            testDescription: "a failed unpack by hooks gives an empty directory back as it was",
+            script: """
+                printf '#!/bin/sh\\nexit 1\\n' > hook; chmod +x hook
+                printf '[hooks]\\n"unpack.ociv1.layer.try-skip" = { command = ["%s/hook"] }\\n' "$PWD" > hooks.toml
+                export VARVE_HOOKS=$PWD/hooks.toml; mkdir -m 2751 D; setfattr -n user.a -v b D; before=$(stat -c '%i %a %u' D)
+                $V unpack --driver hooks --image L:one D; echo "failed $?"; test "$before" = "$(stat -c '%i %a %u' D)" && echo same
+                getfattr --only-values -n user.a D; ls -A D | wc -l
+                """,
+            wanted: ["failed 6", "same", "b0"]),
+        Case(
+            testDescription: "who makes no loopback store deletes nobody's image",
+            script: """
+                touch s.btrfs.new; flock -x s.btrfs.new $V store init --loopback 256M s; echo "locked $?"; test -e s.btrfs.new && echo there
+                rm s.btrfs.new; mkfifo s.btrfs.new; $V store init --loopback 256M s; echo "fifo $?"; test -p s.btrfs.new && echo kept
+                """,
+            wanted: ["another command makes the store", "there", "is not an image that varve began", "kept"]),
+        Case(
+            testDescription: "what others put into a directory makes no store of it",
+            script: """
+                mkdir -m 1777 t; mkdir t/chains t/own; echo '{}' > t/store.json; chown 1234 t/chains t/store.json
+                $V unpack --image L:one t/own/B; echo "unpack $?"; $V diff t/own/B; echo "diff $?"
+                """,
+            wanted: ["unpack 0", "diff 0"]),
+        Case(
+            testDescription: "a change of an image that another command has changed meanwhile is not lost",
+            script: """
+                for i in $(seq 40); do $V config --image L:one --config.env A$i=1 || echo refused & $V config --image L:one --config.env B$i=1 || echo refused & wait; done > out 2>&1
+                refused=$(grep -c '^refused' out); made=$($V stat --image L:one --format json | grep -o '"[AB][0-9]*=1"' | sort -u | wc -l)
+                test $((refused + made)) = 80 && echo all told; grep -q 'has changed the tag' out || [ "$refused" = 0 ] && echo said
+                """,
+            wanted: ["all told", "said"]),
+        Case(
+            testDescription: "what a layer gives is limited where it is only looked at",
+            script: """
+                $V layer ls --max-entries 1 L:two; echo "entries $?"; $V layer ls --max-size 10 L:two 1; echo "size $?"; $V layer ls L:two; echo "all $?"
+                """,
+            wanted: ["entries 3", "size 3", "all 0"]),
+        Case(
+            testDescription: "archives of one name in two directories are two images",
+            script: """
+                mkdir x y; $V push L:one oci-archive:$PWD/x/web.tar; $V push L:two oci-archive:$PWD/y/web.tar
+                a=$(cd x; $V pull web.tar); b=$(cd y; $V pull web.tar); [ "$a" != "$b" ] && echo two
+                [ "$(cd x; $V pull web.tar)" = "$a" ] && echo again
+                """,
+            wanted: ["two", "again"]),
+        Case(
+            testDescription: "the image of a plain directory stays, which a collection does not see",
+            script: """
+                $V push L:one oci-archive:$PWD/a.tar; $V unpack --driver directory --image oci-archive:a.tar D; echo "unpack $?"
+                echo work > D/rootfs/work; $V store gc > /dev/null; $V push L:two oci-archive:$PWD/b.tar; mv b.tar a.tar
+                $V pull oci-archive:$PWD/a.tar > /dev/null; $V store gc > /dev/null
+                $V repack --image $VARVE_STORE/images:mine D; echo "repack $?"; $V raw unpack --image $VARVE_STORE/images:mine r; cat r/work
+                """,
+            wanted: ["unpack 0", "repack 0", "work"]),
+        Case(
+            testDescription:
+                "no image gets a name whose layers were not fetched, also when its own name has moved",
+            script: """
+                $V unpack --image L:one warm; $V push L:one oci-archive:$PWD/a.tar; $V unpack --image oci-archive:a.tar B; echo work > B/rootfs/work
+                $V repack --image $VARVE_STORE/images:mine B; echo "before $?"
+                echo x > x; $V insert --image L:empty --tag other x /x > /dev/null; $V push L:other oci-archive:$PWD/b.tar; mv b.tar a.tar
+                $V pull oci-archive:$PWD/a.tar > /dev/null; $V repack --image $VARVE_STORE/images:mine B; echo "after $?"
+                $V ls --layout $VARVE_STORE/images | grep -c mine
+                """,
+            wanted: ["before 4", "which were never fetched", "after 4"], unwanted: ["after 0"]),
+        Case(
+            testDescription:
+                "a bundle of an image that was converted when it was fetched is repacked into that form",
+            script: """
+                $V unpack --image L:one warm; $V push L:one docker-archive:$PWD/a.tar:web:1
+                $V unpack --image docker-archive:a.tar:web:1 B; echo work > B/rootfs/work
+                $V repack --image $VARVE_STORE/images:mine B; echo "before $?"; $V pull docker-archive:a.tar:web:1 > /dev/null
+                $V repack --image $VARVE_STORE/images:mine B; echo "after $?"; $V raw unpack --image $VARVE_STORE/images:mine r; cat r/work
+                diff -r --no-dereference r B/rootfs && echo same
+                """,
+            wanted: ["before 4", "after 0", "work", "same"]),
+    ]
+
+    @Test(arguments: cases) func together(_ wanted: Case) throws {
+        let market = try TransferTests.Market()
+        let said = try Self.play(wanted.script, in: market)
+        for text in wanted.wanted { #expect(said.contains(text), "\(text): \(said)") }
+        for text in wanted.unwanted { #expect(!said.contains(text), "\(text): \(said)") }
+    }
+}
