@@ -139,7 +139,7 @@ def take_turns(rounds, *contestants):
 
 
 failures = []
-cases = {"unpack": [], "delta": [], "containerd": [], "build": []}
+cases = {"unpack": [], "delta": [], "containerd": [], "build": [], "docker": []}
 
 
 def case(group):
@@ -714,12 +714,15 @@ parser.add_argument("--containerd", help="where the packages of containerd are u
 parser.add_argument("--daemon", help="the program varve-containerd")
 parser.add_argument("--calls", help="the program of Tests/ContainerdCalls")
 parser.add_argument("--docker", help="where the package of Docker is unpacked")
+parser.add_argument("--busybox", help="a shell without libraries")
 options = parser.parse_args()
 volume = options.volume
 # Their cases use what is defined here.
 sys.modules["bench"] = sys.modules[__name__]
 if options.daemon:
     import bench_containerd  # noqa: F401
-if options.docker:
+if options.busybox:
+    import bench_docker  # noqa: F401
+elif options.docker:
     import bench_build  # noqa: F401
 sys.exit(main())

@@ -30,7 +30,7 @@ start_docker() {
     local try
     cat >"$scratch/$1.json" <<END
 { "features": { "containerd-snapshotter": true }, "storage-driver": "$1", "iptables": false, "ip6tables": false, "bridge": "none",
-  "data-root": "$2/docker", "exec-root": "$scratch/$1-exec", "pidfile": "$scratch/$1.pid", "hosts": ["unix://$scratch/$1.sock"],
+  "data-root": "$2/docker", "exec-root": "/run/docker/$1", "pidfile": "$scratch/$1.pid", "hosts": ["unix://$scratch/$1.sock"],
   "containerd": "$scratch/containerd.sock", "containerd-namespace": "$3", "containerd-plugins-namespace": "$3-plugins" }
 END
     dockerd --config-file "$scratch/$1.json" >>"$scratch/docker.log" 2>&1 &

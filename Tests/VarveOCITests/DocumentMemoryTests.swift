@@ -115,7 +115,8 @@ import VarveSystem
         for command in commands {
             let words = command.map { $0.replacing("LAYOUT", with: place) }
             try file.fd.writeFileDurably("index.json", Array(#"{"schemaVersion":2,"manifests":[]}"#.utf8))
-            let base = try peak(words).bytes
+            // What pages of the program are in memory differs from run to run; the fewest are what it needs.
+            let base = try (0..<3).map { _ in try peak(words).bytes }.min() ?? 0
             try file.fd.writeFileDurably("index.json", Array(index.utf8))
             let (code, bytes) = try peak(words)
             check(command[0], code, Double(bytes - base) / Double(index.utf8.count))

@@ -1,0 +1,249 @@
+"""Scripts/bench docker: a Docker with its containerd image store, on Varve, on overlayfs, and on containerd's own btrfs.
+
+Three daemons of Docker on one containerd, each with a snapshotter and a name space of its own, work in turn. Where what lies is as in
+Scripts/bench containerd. What writes ends with a sync of both file systems, which counts.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import bench as tools
+import bench_containerd
+from bench import Failed, Run, at_most, case, faster, milliseconds, place, quiet, row, spread, take_turns, varve
+from bench_containerd import NAMES
+
+BASE = "example.org/bench:latest"
+
+
+class Docker:
+    """A daemon on a snapshotter of a containerd, while a case runs."""
+
+    def __init__(self, world, snapshotter):
+        self.world = world
+        self.folder = os.path.join(world.folder, "docker-" + snapshotter)
+        os.makedirs(self.folder, exist_ok=True)
+        self.program = tools.options.docker + "/usr/bin/docker"
+        self.socket = self.folder + "/socket"
+        data = os.path.join(tools.volume if snapshotter != "overlayfs" else tools.volume + "-ext4", "docker-" + snapshotter)
+        configuration = {
+            "features": {"containerd-snapshotter": True}, "storage-driver": snapshotter, "iptables": False, "ip6tables": False,
+            "bridge": "none", "data-root": data, "exec-root": "/run/docker/" + snapshotter, "pidfile": self.folder + "/pid",
+            "hosts": ["unix://" + self.socket], "containerd": world.socket, "containerd-namespace": snapshotter,
+            "containerd-plugins-namespace": snapshotter + "-plugins"}
+        with open(self.folder + "/daemon.json", "w") as file:
+            json.dump(configuration, file)
+        path = ":".join(tree + folder for tree in (tools.options.docker, tools.options.containerd) for folder in ("/usr/bin", "/usr/sbin"))
+        self.environment = {"PATH": path + ":" + os.environ["PATH"], "DOCKER_HOST": "unix://" + self.socket, "DOCKER_BUILDKIT": "1",
+                            "HOME": self.folder}
+        plugins = self.folder + "/.docker/cli-plugins"
+        os.makedirs(plugins, exist_ok=True)
+        for name in os.listdir(tools.options.docker + "/usr/libexec/docker/cli-plugins"):
+            if not os.path.lexists(f"{plugins}/{name}"):
+                os.symlink(f"{tools.options.docker}/usr/libexec/docker/cli-plugins/{name}", f"{plugins}/{name}")
+        with open(self.folder + "/log", "ab") as log:
+            self.process = subprocess.Popen([tools.options.docker + "/usr/sbin/dockerd", "--config-file", self.folder + "/daemon.json"],
+                                            stdout=log, stderr=log, env=dict(os.environ, **self.environment))
+        world.wait(lambda: subprocess.run([self.program, "version"], capture_output=True,
+                                          env=dict(os.environ, **self.environment)).returncode == 0, f"Docker with {snapshotter}")
+
+    def run(self, *words, **more):
+        return Run(self.program, *words, environment=self.environment, **more)
+
+    def timed(self, *words):
+        start = time.perf_counter()
+        self.run(*words)
+        self.world.synchronize()
+        return time.perf_counter() - start
+
+    def build(self, number, lines):
+        """A Dockerfile on the base; `number` makes it one that no cache has."""
+        context = self.folder + "/context"
+        os.makedirs(context, exist_ok=True)
+        with open(context + "/Dockerfile", "w") as file:
+            file.write(f"FROM {BASE}\nARG NUMBER={number}\n" + "".join(f"RUN {line}\n" for line in lines))
+        return self.timed("build", "--quiet", "--network", "host", "--tag", "made", context)
+
+    def remove_all(self):
+        self.drop("made")
+        self.run("builder", "prune", "--all", "--force")
+
+    def drop(self, image):
+        """Removes an image that may be there."""
+        subprocess.run([self.program, "rmi", "--force", image], capture_output=True, env=dict(os.environ, **self.environment))
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class World:
+    """The three of them."""
+
+    def __init__(self):
+        self.containerd = bench_containerd.Containerd()
+
+    def __enter__(self):
+        self.containerd.__enter__()
+        self.dockers = {}
+        try:
+            for name in NAMES:
+                self.dockers[name] = Docker(self.containerd, name)
+        except BaseException:
+            self.__exit__(True)
+            raise
+        return self
+
+    def __exit__(self, kind, *more):
+        for docker in self.dockers.values():
+            docker.stop()
+        self.containerd.__exit__(kind, *more)
+
+    def settle(self):
+        self.containerd.settle()
+
+    def compare(self, rounds, name, work, against_overlayfs, against_btrfs, undo=lambda docker: None, **more):
+        """One row for each other. `work` gets a Docker and a number that was never used."""
+        numbers = iter(range(1_000_000))
+
+        def contestant(docker):
+            def run():
+                try:
+                    return work(docker, f"{name}-{next(numbers)}")
+                finally:
+                    undo(docker)
+                    self.settle()
+            return run
+
+        ours, overlay, own = take_turns(rounds, *(contestant(self.dockers[key]) for key in NAMES))
+        for runs, what, rule in ((overlay, "overlayfs, on ext4", against_overlayfs), (own, "containerd's btrfs", against_btrfs)):
+            if runs and rule:
+                kind, factor = rule
+                kind(name, milliseconds(ours), what, milliseconds(runs), factor, runs=spread(ours), other_runs=spread(runs), **more)
+            elif runs:
+                row(name, milliseconds(ours), what, milliseconds(runs), milliseconds(runs) / milliseconds(ours), "", None,
+                    runs=spread(ours), other_runs=spread(runs))
+
+
+def base_archive():
+    """The image of the benchmarks with a shell in it."""
+    layout = place("docker-layout")
+    if not os.path.exists(layout):
+        whole = place("docker-whole")
+        shutil.copytree(tools.bench_image().layout, whole)
+        programs = place("docker-programs")
+        os.makedirs(programs)
+        shutil.copy(tools.options.busybox, programs + "/busybox")
+        for name in subprocess.run([tools.options.busybox, "--list"], check=True, capture_output=True, text=True).stdout.split():
+            if name != "busybox":
+                os.symlink("busybox", f"{programs}/{name}")
+        varve("insert", "--image", whole + ":latest", "--tag", "base", programs, "/bin")
+        quiet("skopeo", "--insecure-policy", "copy", "--quiet", f"oci:{whole}:base", f"oci:{layout}:latest")
+        shutil.rmtree(whole)
+    return bench_containerd.archive_of(layout, "bench")
+
+
+@case("docker")
+def load(rounds):
+    """load"""
+    archive = base_archive()
+    with World() as world:
+        def forget(docker):
+            docker.run("rmi", "--force", BASE)
+            world.containerd.forget()
+
+        def work(docker, _):
+            return docker.timed("load", "--quiet", "--input", archive)
+
+        # Not counted: the first to write to a new volume pays for the blocks of its image file.
+        work(world.dockers["varve"], None)
+        forget(world.dockers["varve"])
+        world.compare(rounds, "docker load, 11 layers", work, (faster, 2), (faster, 8), forget)
+
+
+@case("docker")
+def builds(rounds):
+    """builds"""
+    archive = base_archive()
+    many, more = tools.scale(1_000), tools.scale(10_000)
+    steps = [
+        ("docker build, two trivial RUNs", ["true $NUMBER", "true"], (at_most, 1.2), (faster, 25)),
+        (f"docker build, {many:,} changed files", [f"mkdir /n && cd /n && for i in $(seq {many}); do echo $NUMBER >$i; done"], (faster, 1),
+         None),
+        (f"docker build, {more:,} changed files", [f"mkdir /n && cd /n && for i in $(seq {more}); do echo $NUMBER >$i; done"], (faster, 1),
+         None),
+        ("docker build, 1 GB of new data", [f"head -c {tools.scale(1 << 30)} /dev/urandom >/data"], (faster, 1), None),
+    ]
+    with World() as world:
+        for docker in world.dockers.values():
+            docker.run("load", "--quiet", "--input", archive)
+        world.settle()
+        for name, lines, overlay, own in steps:
+            world.compare(rounds, name, lambda docker, number, lines=lines: docker.build(number, lines), overlay, own,
+                          lambda docker: docker.remove_all())
+
+
+@case("docker")
+def containers(rounds):
+    """containers"""
+    archive = base_archive()
+    with World() as world:
+        for docker in world.dockers.values():
+            docker.run("load", "--quiet", "--input", archive)
+        words = ("run", "--rm", "--network", "host", BASE, "true")
+        for docker in world.dockers.values():
+            docker.run(*words)
+        world.compare(rounds * 5, "docker run --rm, true", lambda docker, _: docker.run(*words).seconds, (at_most, 1.1), None)
+
+        def together(docker, _):
+            start = time.perf_counter()
+            runs = [subprocess.Popen([docker.program, *words], stdout=subprocess.DEVNULL, env=dict(os.environ, **docker.environment))
+                    for _ in range(20)]
+            if any([run.wait() for run in runs]):
+                raise Failed("a container fails")
+            return time.perf_counter() - start
+
+        world.compare(rounds, "the same, 20 at once", together, (at_most, 1.1), None)
+
+
+def used(path):
+    subprocess.run(["sync", "--file-system", path], check=True)
+    state = os.statvfs(path)
+    return (state.f_blocks - state.f_bfree) * state.f_frsize
+
+
+@case("docker")
+def many_images(rounds):
+    """many images"""
+    archive = base_archive()
+    count, more = 20, 50
+    with World() as world:
+        found = {}
+        for name, docker in world.dockers.items():
+            if name == "btrfs":
+                continue
+            volume = tools.volume if name == "varve" else tools.volume + "-ext4"
+            content = tools.volume + "-ext4"
+            before = used(volume) + (used(content) if volume != content else 0)
+            docker.run("load", "--quiet", "--input", archive)
+            for number in range(more):
+                docker.build(f"many-{number}", [f"echo $NUMBER {number} >/file-{number} && head -c 1000000 /dev/urandom >/data-{number}"])
+                docker.run("tag", "made", f"many:{number}")
+                if number + 1 == count:
+                    world.settle()
+                    space = used(volume) + (used(content) if volume != content else 0) - before
+            start = time.perf_counter()
+            docker.run("rmi", "--force", "made", *(f"many:{number}" for number in range(more)))
+            docker.run("system", "prune", "--all", "--force")
+            asked = time.perf_counter() - start
+            world.settle()
+            found[name] = (space, asked, time.perf_counter() - start)
+            docker.drop(BASE)
+            world.containerd.forget()
+        ours, theirs = found["varve"], found["overlayfs"]
+        row(f"disk used after {count} images on one base", ours[0] / 2**20, "overlayfs, on ext4", theirs[0] / 2**20, ours[0] / theirs[0],
+            "≤ 1 ×", ours[0] <= theirs[0], unit="MiB")
+        at_most(f"rmi and system prune of {more} images", ours[1] * 1000, "overlayfs, on ext4", theirs[1] * 1000, 1)
+        row("… until the space is back", ours[2] * 1000, "overlayfs, on ext4", theirs[2] * 1000, ours[2] / theirs[2], "", None)
