@@ -6,6 +6,7 @@
     import GRPCCore
     import GRPCNIOTransportHTTP2Posix
     import Logging
+    import NIOCore
     import SwiftProtobuf
     import Synchronization
     import SystemPackage
@@ -46,7 +47,15 @@
             var own = Metadata()
             own.addString(namespace, forKey: Self.namespaceHeader)
             let transport = try HTTP2ClientTransport.Posix(
-                target: .unixDomainSocket(path: address), transportSecurity: .plaintext)
+                target: .unixDomainSocket(path: address), transportSecurity: .plaintext,
+                config: .defaults {
+                    $0.channelDebuggingCallbacks.onCreateTCPConnection = { channel in
+                        channel.eventLoop.makeCompletedFuture {
+                            try channel.pipeline.syncOperations.addHandler(
+                                PingAnswers(to: .server), position: .first)
+                        }
+                    }
+                })
             return try await withGRPCClient(transport: transport) { [own] client in
                 var own = own
                 if leases {

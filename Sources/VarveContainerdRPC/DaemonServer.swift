@@ -33,7 +33,8 @@
                     $0.rpc.maxRequestPayloadSize = Self.requestLimit
                     $0.channelDebuggingCallbacks.onAcceptTCPConnection = { channel in
                         channel.eventLoop.makeCompletedFuture {
-                            try channel.pipeline.syncOperations.addHandler(PingAnswers(), position: .first)
+                            try channel.pipeline.syncOperations.addHandler(
+                                PingAnswers(to: .client), position: .first)
                         }
                     }
                 })

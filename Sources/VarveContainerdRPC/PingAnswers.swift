@@ -1,17 +1,26 @@
 #if Containerd
     import NIOCore
 
-    /// Answers the PING frames of HTTP/2 (RFC 9113, 6.7) that a client sends, in front of all else on a connection.
+    /// Answers the PING frames of HTTP/2 (RFC 9113, 6.7) that come from the other side, in front of all else on a connection.
     ///
-    /// Go's client pings each time it gets data, to find out how much it may ask for. NIO's HTTP/2 takes more than 200 control frames in 30
-    /// seconds for an attack and closes the connection. A containerd that imports a few images makes more calls than that; and its client makes
-    /// those anew that were under way, which then are made twice. So pings do not come as far as there.
+    /// Go's gRPC, as a client and as a server, pings when it gets data, to find out how much may be under way. NIO's HTTP/2 takes more than 200
+    /// control frames in 30 seconds for an attack and closes the connection. A containerd that imports a few images makes more calls than that;
+    /// and its client makes those anew that were under way, which then are made twice. One that gets a layer of 100 MB sends as many. So pings
+    /// do not come as far as there.
     final class PingAnswers: ChannelDuplexHandler {
         typealias InboundIn = ByteBuffer
         typealias InboundOut = ByteBuffer
         typealias OutboundIn = ByteBuffer
         typealias OutboundOut = ByteBuffer
 
+        /// Who is on the other side.
+        enum Peer {
+            case client
+            /// A containerd, which this process has sought out.
+            case server
+        }
+
+        private let peer: Peer
         /// The client's preface, before its first frame.
         private static let prefaceLength = 24
         private static let headerLength = 9
@@ -20,12 +29,17 @@
         private static let acknowledgement: UInt8 = 1
 
         /// Bytes to come that go on as they are.
-        private var passing = prefaceLength
+        private var passing: Int
         /// The beginning of a frame of which it cannot be told yet what it is.
         private var pending = ByteBuffer()
-        /// The server's first frame must be its settings, which are NIO's to send.
+        /// The first frame of each side must be its settings, which are NIO's to send.
         private var hasWritten = false
         private var hasAnswered = false
+
+        init(to peer: Peer) {
+            self.peer = peer
+            passing = peer == .client ? Self.prefaceLength : 0
+        }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
             var bytes = unwrapInboundIn(data)
@@ -46,9 +60,10 @@
                     pending = bytes
                     break
                 }
-                // A client that does not read its answers is NIO's to stop.
+                // A client that does not read its answers is NIO's to stop. To a server there may be much on the way.
                 guard frame.type == Self.pingType, frame.flags & Self.acknowledgement == 0,
-                    frame.length == Self.pingLength, hasWritten, context.channel.isWritable
+                    frame.length == Self.pingLength, hasWritten,
+                    peer == .server || context.channel.isWritable
                 else {
                     passing = Self.headerLength + frame.length
                     continue
