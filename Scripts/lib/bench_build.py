@@ -174,7 +174,7 @@ class Stage:
         part."""
         snapshots = [place(f"alone-{number}") for number in range(3)]
         varve("snapshot", "restore", "bench-base", self.alone)
-        source = os.open(os.path.join(self.alone, "rootfs"), os.O_RDONLY)
+        source = os.open(self.alone, os.O_RDONLY)
         parent = os.open(place("."), os.O_RDONLY)
         seconds = 0
         for path in snapshots:
