@@ -29,6 +29,22 @@ def host_program(path):
     return files
 
 
+def add_program(entries, program):
+    """A program of this host, and the libraries and directories that it needs, to the entries of a layer."""
+    path = subprocess.run(["sh", "-c", 'command -v "$1"', "sh", program], check=True, capture_output=True, text=True).stdout.strip()
+    seen = {name for name, _, _ in entries}
+    for file in host_program(path):
+        parts = file.strip("/").split("/")
+        for count in range(1, len(parts)):
+            directory = "/".join(parts[:count])
+            if directory not in seen:
+                seen.add(directory)
+                entries.append((directory, None, 0o755))
+        with open(file, "rb") as content:
+            entries.append(("/".join(parts), content.read(), 0o755))
+    return path
+
+
 def layer(layout, entries, comment):
     with LayerWriter(layout) as writer:
         for name, content, mode in entries:
@@ -96,17 +112,8 @@ def with_another_bottom(layout, text):
 
 def make_image(layout):
     oci_image.create_layout(layout)
-    program = subprocess.run(["sh", "-c", "command -v cat"], check=True, capture_output=True, text=True).stdout.strip()
-    base, seen = [], set()
-    for path in host_program(program):
-        parts = path.strip("/").split("/")
-        for count in range(1, len(parts)):
-            directory = "/".join(parts[:count])
-            if directory not in seen:
-                seen.add(directory)
-                base.append((directory, None, 0o755))
-        with open(path, "rb") as file:
-            base.append(("/".join(parts), file.read(), 0o755))
+    base = []
+    program = add_program(base, "cat")
     base += [("etc", None, 0o755), ("etc/one", b"one\n", 0o644)]
     layers = [
         layer(layout, base, "base"),

@@ -29,17 +29,7 @@ def make_base(layout, archive, busybox):
     bottom += [("tmp", None, 0o1777), ("root", None, 0o700)]
     bottom += [("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n", 0o644),
                ("etc/group", b"root:x:0:\nuser:x:1000:\n", 0o644)]
-    seen = {name for name, _, _ in bottom}
-    for path in containerd_image.host_program(subprocess.run(
-            ["sh", "-c", "command -v setfattr"], check=True, capture_output=True, text=True).stdout.strip()):
-        parts = path.strip("/").split("/")
-        for count in range(1, len(parts)):
-            directory = "/".join(parts[:count])
-            if directory not in seen:
-                seen.add(directory)
-                bottom.append((directory, None, 0o755))
-        with open(path, "rb") as file:
-            bottom.append(("/".join(parts), file.read(), 0o755))
+    containerd_image.add_program(bottom, "setfattr")
     links = [("bin/" + name, name) for name in programs if name not in ("busybox", "dpkg", "dpkg-deb", "rpm")]
     data = [("data", None, 0o755)]
     for folder in range(10):

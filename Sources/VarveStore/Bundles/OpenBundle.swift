@@ -259,20 +259,28 @@ package enum BundleRemoval {
     /// Has the program of a bundle of hooks give back what the bundle needs. It is asked only once nothing else forbids to delete the
     /// bundle but mounts, which may be the program's own.
     ///
-    /// - Returns: what keeps others out of the bundle meanwhile; nil if nobody is asked.
+    /// - Returns: what keeps others out of the bundle meanwhile; nil if nobody is asked, or what is open would keep a mount.
     private static func askHooks(
         _ path: BytePath, _ cancellation: Cancellation, _ hooks: () throws -> HooksDriver?
     ) throws -> BundleLock? {
-        guard let bundle = try? OpenBundle(path), bundle.kind == .hooks, let hooks = try hooks() else {
-            return nil
-        }
+        guard (try? OpenBundle(path).kind) == .hooks, let hooks = try hooks() else { return nil }
+        let lock = try lockedForRemoval(path)
+        try hooks.prepareRemoval(of: path, cancellation: cancellation)
+        return lock
+    }
+
+    private static func lockedForRemoval(_ path: BytePath) throws -> BundleLock? {
+        let bundle = try OpenBundle(path)
         let lock = try BundleLock(in: bundle.directory.fd, path)
         let (parent, _) = try place(of: bundle.directory.fd, path)
         let obstacle = RemovalObstacle(bundle.directory.fd, path)
         try obstacle.check(parent: parent.fd, path.directory)
         try obstacle.checkAllButMounts()
-        try hooks.prepareRemoval(of: path, cancellation: cancellation)
-        return lock
+        // A program that has mounted something at the bundle itself could not unmount it.
+        let isMount = try attempt("look at the mount of", path) { () throws(Errno) in
+            try bundle.directory.fd.mountID() != parent.fd.mountID()
+        }
+        return isMount ? nil : lock
     }
 
     private static func removeAny(
