@@ -51,7 +51,13 @@ class Campaign:
         return {**os.environ, "VARVE_STORE": store, "XDG_CONFIG_HOME": self.scratch}
 
     def mount(self, disk, place):
-        must(["mount", "-o", "loop,noatime,user_subvol_rm_allowed", disk, place])
+        mount = ["mount", "-o", "loop,noatime,user_subvol_rm_allowed", disk, place]
+        # Of two processes that take a loop device at the same moment, one may find the other's behind it.
+        for pause in (1, 2):
+            if run(mount).returncode == 0:
+                return
+            time.sleep(pause)
+        must(mount)
 
     def unmount(self, place):
         """Processes that were killed may still be on their way out."""

@@ -125,7 +125,13 @@ make_btrfs() {
     mkfs.btrfs --quiet "$1.img" >"$1.mkfs" 2>&1 || { cat "$1.mkfs" >&2; return 1; }
     rm "$1.mkfs"
     mkdir -p "$1"
-    mount --options loop,noatime,user_subvol_rm_allowed "$1.img" "$1"
+    # Of two processes that take a loop device at the same moment, one may find the other's behind it.
+    local try
+    for try in 1 2 3; do
+        mount --options loop,noatime,user_subvol_rm_allowed "$1.img" "$1" && return
+        sleep "$try"
+    done
+    return 1
 }
 
 # Ends the run unless this host mounts a btrfs on a loop device. Needs `scratch`.
