@@ -54,3 +54,21 @@ remove_groups() {
         find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
     done
 }
+
+# The directories that dockerd writes to whatever its options say, and others in $scratch/places to mount there where nobody else sees it.
+made_places=()
+make_docker_places() {
+    local place
+    for place in /etc/docker /run/docker; do
+        if [[ ! -e $place ]]; then
+            mkdir "$place"
+            made_places+=("$place")
+        fi
+        mkdir -p "$scratch/places$place"
+    done
+}
+remove_docker_places() {
+    findmnt /run/docker >/dev/null && umount --recursive --lazy /run/docker
+    findmnt /etc/docker >/dev/null && umount --recursive --lazy /etc/docker
+    ((${#made_places[@]} == 0)) || rmdir "${made_places[@]}"
+}
