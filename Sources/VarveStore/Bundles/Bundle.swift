@@ -32,8 +32,9 @@ extension SnapshotStore {
 
     /// What a bundle came from: the state that a refresh kept, else the chain that its attribute names for the image in
     /// its `umoci.json`, else, if it has no attribute, the chain that is its subvolume's parent.
-    func base(of bundle: ActiveTree) throws -> StillTree {
-        let metadata = try metadata(of: bundle)
+    ///
+    /// - Parameter metadata: what its `umoci.json` says; nil if it has none.
+    func base(of bundle: ActiveTree, _ metadata: BundleMetadata?) throws -> StillTree {
         let manifest = metadata?.path.last?.digest
         if let manifest, let kept = try refreshedDirectory.open(keptName(bundle, manifest)) {
             let info = try kept.fd.settledSubvolumeInfo()

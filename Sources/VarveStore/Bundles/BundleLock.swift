@@ -45,6 +45,14 @@ extension RepackContext {
         try BundleLock(refreshes ? .exclusive : .shared, in: directory, bundle)
     }
 
+    /// The same of a bundle that is known already: it may have been refreshed before it was locked.
+    func lock(_ bundle: OpenBundle) throws -> BundleLock {
+        let lock = try lock(bundle.directory.fd)
+        guard try OpenBundle(bundle.path).manifest == bundle.manifest else { throw wasRefreshed }
+        try checkImage(bundle.manifest)
+        return lock
+    }
+
     /// Throws if the bundle is of another image now than what is repacked: its delta would count from one image, and become a layer of the
     /// other.
     ///
@@ -54,7 +62,7 @@ extension RepackContext {
     }
 
     /// What is thrown where another command has refreshed the bundle since it was looked at.
-    var wasRefreshed: VarveError {
+    private var wasRefreshed: VarveError {
         VarveError(
             .failed, "another command has refreshed the bundle \"\(bundle)\" meanwhile; nothing was written",
             subject: bundle, remedy: .tryAgain)

@@ -21,9 +21,7 @@ final class CopiedFrozenBundle: FrozenBundle {
         self.context = context
         self.bundle = bundle
         self.manifest = manifest
-        lock = try context.lock(bundle.directory.fd)
-        guard try OpenBundle(bundle.path).manifest == manifest else { throw context.wasRefreshed }
-        try context.checkImage(manifest)
+        lock = try context.lock(bundle)
         root = try bundle.openRootfs()
         base = try store.base(ofCopy: bundle, of: manifest)
         store.logger.debug("\"\(bundle.path)\" is a copy of a bundle: it is compared with its chain, whole")

@@ -28,8 +28,9 @@ final class BtrfsFrozenBundle: FrozenBundle {
                 .current, in: store.refreshedDirectory.fd, store.path.appending(StoreLayout.refreshed))
         }
         lock = try context.lock(bundle.subvolume.fd)
-        try context.checkImage(store.metadata(of: bundle)?.path.last?.digest)
-        base = try store.base(of: bundle)
+        let metadata = try store.metadata(of: bundle)
+        try context.checkImage(metadata?.path.last?.digest)
+        base = try store.base(of: bundle, metadata)
         frozen = try bundle.freeze(in: store.work)
     }
 

@@ -30,7 +30,7 @@ struct RemovalObstacle {
     ///   directory: root can take away what forbids to list or delete a file, root of a user name space not that of users whom the
     ///   name space does not have.
     func check(walks: Bool) throws {
-        if let obstacle = mount() ?? swapFile() ?? defaultSubvolume() { throw obstacle }
+        if let obstacle = explanation() { throw obstacle }
         if walks, !Privileges.isRoot { try walk() }
     }
 

@@ -49,6 +49,7 @@ public struct ImageEditing: Sendable {
             self.tag = tag
         }
 
+        /// The tag and the digest of the manifest, and of a new layer its digest and its size in bytes.
         public var description: String {
             "\(tag): \(manifest.digest)" + (layer.map { ", layer \($0.digest) of \($0.size) bytes" } ?? "")
         }

@@ -25,10 +25,7 @@ final class DirectoryFrozenBundle: FrozenBundle {
             throw bundle.notABundle
         }
         directory = bundle.directory
-        lock = try context.lock(bundle.directory.fd)
-        // It may have been refreshed before it was locked.
-        guard try OpenBundle(context.bundle).manifest == manifest else { throw context.wasRefreshed }
-        try context.checkImage(manifest)
+        lock = try context.lock(bundle)
         self.manifest = manifest
         let path = context.bundle
         root = try bundle.openRootfs()
