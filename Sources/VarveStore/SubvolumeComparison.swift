@@ -156,10 +156,13 @@ package struct SubvolumeComparison: Sendable {
         /// Deleted with this value.
         private let snapshot: WorkSubvolume?
         /// Keeps others out of a bundle.
-        var lock: BundleLock?
+        private let lock: BundleLock?
 
-        init(_ side: Side, subvolume: SharedDescriptor, snapshot: consuming WorkSubvolume?) throws(VarveError)
-        {
+        init(
+            _ side: Side, subvolume: SharedDescriptor, snapshot: consuming WorkSubvolume?,
+            lock: BundleLock? = nil
+        ) throws(VarveError) {
+            self.lock = lock
             self.subvolume = subvolume
             state = if snapshot == nil { .unknown } else { .snapshot }
             self.snapshot = consume snapshot
@@ -192,8 +195,6 @@ package struct SubvolumeComparison: Sendable {
         let lock = side.hasRootfs ? try BundleLock(in: side.subvolume.fd, side.path) : nil
         let snapshot = try store.work.makeSnapshot(of: side.subvolume, readOnly: true, for: side.path)
         let opened = try snapshot.open(for: side.path)
-        let frozen = try FrozenSide(side, subvolume: opened, snapshot: snapshot)
-        frozen.lock = lock
-        return frozen
+        return try FrozenSide(side, subvolume: opened, snapshot: snapshot, lock: lock)
     }
 }
