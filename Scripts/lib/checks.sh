@@ -9,6 +9,8 @@ check() {
     shift
     if ! "$@"; then
         tail -n 30 "${logs[@]}" >&2
+        # A program of Swift's that crashed says why, and much more after that.
+        grep -h -A 60 -E 'Fatal error|\*\*\* Signal|Program crashed' "${logs[@]}" >&2 || true
         fail "$what: that is not so"
     fi
     checks=$((checks + 1))
@@ -25,4 +27,14 @@ within_seconds() {
         sleep 0.1
     done
     return 1
+}
+# fails_with TEXT COMMAND…: it must fail, and say that.
+fails_with() {
+    local text=$1 said
+    shift
+    if said=$("$@" 2>&1); then
+        printf 'it did not fail\n' >&2
+        return 1
+    fi
+    grep -qF -- "$text" <<<"$said" || { printf 'it said: %s\n' "$said" >&2; return 1; }
 }

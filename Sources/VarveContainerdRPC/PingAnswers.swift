@@ -92,11 +92,13 @@
         }
 
         func channelReadComplete(context: ChannelHandlerContext) {
+            // First NIO's own answers to what was read. A flush before that may make the connection writable again, and then NIO sends data
+            // while control frames wait that nobody has flushed, which it takes for a fault of its own.
+            context.fireChannelReadComplete()
             if hasAnswered {
                 hasAnswered = false
                 context.flush()
             }
-            context.fireChannelReadComplete()
         }
 
         func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
