@@ -4,6 +4,10 @@ package import VarveStore
 
 /// containerd's content store, as the differ uses it: one for each call, in the namespace of the call.
 package protocol ContentStore: BlobSource {
+    /// Says that blobs will be read soon, in this order. Those that lie on a disk may be brought into memory meanwhile; those that are not
+    /// there, or cannot be, are passed over. Returns at once.
+    func prefetch(_ blobs: [Digest])
+
     /// Begins to write a blob that nobody has named yet.
     ///
     /// - Parameter reference: the name of the upload; empty for one that nobody else uses.

@@ -9,12 +9,16 @@ import VarveSystem
 final class DeletionQueue: Sendable {
     enum Item: Sendable, Hashable {
         case tree(UInt64)
+        /// No tree: the record alone is to be gone from the disk.
+        case record
         /// Something beside the numbered trees.
         case leftover(BytePath)
     }
 
     private struct State {
         var items: [Item] = []
+        /// Taken out of `items`, and not deleted yet.
+        var underWay = 0
         var isRunning = false
         /// What could not be deleted; Cleanup tries it again.
         var failed: [Item] = []
@@ -60,9 +64,13 @@ final class DeletionQueue: Sendable {
                 return nil
             }
             defer { state.items = [] }
+            state.underWay = state.items.count
             return state.items
         }
     }
+
+    /// How many are still to be deleted.
+    var count: Int { state.withLock { $0.items.count + $0.underWay + $0.failed.count } }
 
     private func delete(_ items: [Item]) {
         do {
@@ -72,12 +80,15 @@ final class DeletionQueue: Sendable {
             logger.warning(
                 "cannot write out the removal of records, and so keep their trees until the next start: \(error)"
             )
+            state.withLock { $0.underWay = 0 }
             return
         }
         for item in items {
+            defer { state.withLock { $0.underWay -= 1 } }
             do {
                 switch item {
                 case .tree(let number): try trees.delete(number)
+                case .record: break
                 case .leftover(let name): try trees.delete(name)
                 }
             } catch {

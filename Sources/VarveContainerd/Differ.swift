@@ -17,6 +17,11 @@ package struct Differ: Sendable {
 
     /// The label of a compressed layer's blob that names its DiffID.
     package static let uncompressedLabel = "containerd.io/uncompressed"
+    /// The label of a snapshot that names the blobs of its layer and of those above it, with commas between them
+    /// (pkg/snapshotters/annotations.go of containerd).
+    package static let layersLabel = "containerd.io/snapshot/cri.image-layers"
+    /// Layers that are brought into memory while another is applied.
+    private static let prefetchLimit = 3
 
     package init(_ snapshotter: Snapshotter, logger: Logger) {
         self.snapshotter = snapshotter
@@ -39,6 +44,8 @@ package struct Differ: Sendable {
         from content: any ContentStore, memory: Int, _ cancellation: Cancellation
     ) throws -> Descriptor {
         let record = try check(layer, to: mounts, hasPayloads: hasPayloads)
+        let next = Self.layers(after: layer.digest, in: record.labels)
+        if !next.isEmpty { content.prefetch(next) }
         var applied: DaemonTrees.AppliedLayer?
         do {
             try snapshotter.changing(record.key) { record in
@@ -63,13 +70,27 @@ package struct Differ: Sendable {
         guard let applied else {
             throw ServiceError(.internalError, "the layer \(layer.digest) was not applied")
         }
+        snapshotter.metrics.count(applied, blobSize: layer.size)
         logger.debug(
-            applied.wasThere
-                ? "the store holds what the layer \(layer.digest) gives"
-                : "applied the layer \(layer.digest)",
+            Self.sentence(of: applied.source, layer.digest),
             metadata: ["chain": "\(applied.chain.map { "\($0)" } ?? "none")"])
         return Descriptor(
             mediaType: LayerCompression.none.mediaType, digest: applied.diffID.digest, size: applied.size)
+    }
+
+    /// The blobs of the layers above this one, the next first, as the client has named them to Prepare.
+    private static func layers(after layer: Digest, in labels: [String: String]) -> [Digest] {
+        let names = labels[layersLabel]?.split(atByte: ",") ?? []
+        guard let index = names.firstIndex(of: layer.description) else { return [] }
+        return names[(index + 1)...].prefix(prefetchLimit).compactMap { Digest($0) }
+    }
+
+    private static func sentence(of source: DaemonTrees.AppliedLayer.Source, _ layer: Digest) -> Logger.Message {
+        switch source {
+        case .built, .private: "applied the layer \(layer)"
+        case .found: "the store holds what the layer \(layer) gives"
+        case .adopted: "the layer \(layer) was written of a tree that is there"
+        }
     }
 
     /// The snapshot that the layer is to be applied to; throws if this is not for this differ.
@@ -94,13 +115,10 @@ package struct Differ: Sendable {
         return record
     }
 
-    /// The name space of containerd's to which a snapshot belongs, as far as its key tells: containerd 1.7 gives keys of the form
-    /// `NAMESPACE/NUMBER/NAME` to its plugins, and no name space. A wrong answer finds no blob, or no use: blobs go by their digests.
+    /// The name space of containerd's to which a snapshot belongs, as far as its key tells: containerd 1.7 gives its plugins none. A wrong answer finds no blob, or no use: blobs go by their digests.
     package func namespace(of mounts: [SnapshotMount]) -> String? {
         guard let record = try? own(mounts, for: "look at") else { return nil }
-        let parts = record.key.text.split(atByte: "/", maxSplits: 2)
-        guard parts.count == 3, !parts[0].isEmpty, UInt64(parts[1]) != nil else { return nil }
-        return String(parts[0])
+        return record.key.namespace
     }
 
     /// Nil if the snapshot is not a chain to which nobody has written.
@@ -156,10 +174,13 @@ package struct Differ: Sendable {
             var labels = labels
             if compression != .none { labels[Self.uncompressedLabel] = packed.diffID.description }
             try writer.commit(digest: sink.digest, size: sink.size, labels: labels)
+            snapshotter.metrics.count(packed, blobSize: sink.size)
+            let blob = Descriptor(mediaType: mediaType, digest: sink.digest, size: sink.size)
+            trees.remember(packed, blob)
             logger.debug(
                 "wrote the layer \(sink.digest)",
                 metadata: ["changes": "\(packed.changes)", "source": "\(packed.source.rawValue)"])
-            return Descriptor(mediaType: mediaType, digest: sink.digest, size: sink.size)
+            return blob
         } catch {
             throw ServiceError(error)
         }

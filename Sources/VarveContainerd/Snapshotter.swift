@@ -22,6 +22,7 @@ package final class Snapshotter: Sendable {
     package static let labelCountLimit = 1000
 
     package let trees: DaemonTrees
+    package let metrics = Metrics()
     private let records: RecordDirectory
     private let deletions: DeletionQueue
     private let logger: Logger
@@ -43,7 +44,7 @@ package final class Snapshotter: Sendable {
 
         mutating func insert(_ record: SnapshotRecord) {
             records[record.key] = record
-            keyOfTree[record.tree] = record.key
+            if !record.sharesTree { keyOfTree[record.tree] = record.key }
         }
 
         mutating func remove(_ record: SnapshotRecord) {
@@ -171,11 +172,17 @@ package final class Snapshotter: Sendable {
                 }
                 throw Skipped(chain: wanted)
             }
-            if let wanted, try trees.makeTree(number, from: wanted, readOnly: true) {
+            if let wanted, try makeTree(number, of: wanted, on: source?.chain) {
                 record.kind = .committed
                 record.chain = wanted
             } else if let source {
-                if let chain = source.chain, try trees.makeTree(number, from: chain, readOnly: kind == .view)
+                if kind == .view, key.namespace == source.key.namespace {
+                    // Nobody writes to either.
+                    try trees.check(source.tree)
+                    record.tree = source.tree
+                    record.chain = source.chain
+                    record.sharesTree = true
+                } else if let chain = source.chain, try trees.makeTree(number, from: chain, readOnly: kind == .view)
                 {
                     record.chain = chain
                 } else {
@@ -186,6 +193,7 @@ package final class Snapshotter: Sendable {
             }
             try write(record)
         } catch let skipped as Skipped {
+            metrics.countSkipped()
             throw Self.exists(skipped.chain)
         } catch {
             state.withLock { state in
@@ -199,8 +207,17 @@ package final class Snapshotter: Sendable {
             state.reserved.remove(key)
             state.insert(record)
         }
-        if kind == .active, record.kind == .committed, let wanted { throw Self.exists(wanted) }
-        return [.bind(trees.rootfs(of: number), readOnly: kind == .view)]
+        if kind == .active, record.kind == .committed, let wanted {
+            metrics.countSkipped()
+            throw Self.exists(wanted)
+        }
+        return [.bind(trees.rootfs(of: record.tree), readOnly: kind == .view)]
+    }
+
+    /// Makes a read-only tree of a chain that the store has, or can have at once.
+    private func makeTree(_ number: UInt64, of chain: ChainID, on base: ChainID?) throws -> Bool {
+        if try trees.makeTree(number, from: chain, readOnly: true) { return true }
+        return try trees.adopt(chain, on: base) && trees.makeTree(number, from: chain, readOnly: true)
     }
 
     /// The snapshot that was asked for is there.
@@ -222,7 +239,7 @@ package final class Snapshotter: Sendable {
 
     /// Commit: makes the active snapshot `key` a committed one called `name`, whose labels are `labels` alone.
     ///
-    /// Nothing is walked. A tree that is a chain is on disk already; another is snapshot, which writes out what is dirty in it.
+    /// Nothing is walked. A tree that is a chain is on disk already; of another a snapshot is made, which writes out what is dirty in it.
     ///
     /// - Parameter parent: must be that of the active snapshot, unless it is empty. containerd gives one for what it has prepared on nothing
     ///   to have it put on a parent now, where a snapshotter says that it can, which this one does not.
@@ -254,10 +271,7 @@ package final class Snapshotter: Sendable {
             tree: active.tree)
         record.committedFrom = active.tree
         do {
-            try trees.setReadOnly(active.tree, true)
-            if let chain = active.chain, try trees.isUnchanged(active.tree),
-                try trees.isSnapshot(active.tree, of: chain)
-            {
+            if let chain = active.chain, try isStill(chain, active.tree) {
                 record.chain = chain
             } else {
                 let origin = try trees.origin(of: active.tree)
@@ -289,6 +303,14 @@ package final class Snapshotter: Sendable {
             state.insert(record)
         }
         if record.tree != active.tree { deletions.add([.tree(active.tree)]) }
+    }
+
+    /// Whether an active snapshot's tree is as it was made of a chain. It is read-only then.
+    private func isStill(_ chain: ChainID, _ tree: UInt64) throws -> Bool {
+        // Of one that shows already that it was written to, nothing more need be asked: that saves a transaction.
+        if try trees.wasWritten(tree) { return false }
+        try trees.setReadOnly(tree, true)
+        return try trees.isUnchanged(tree) && trees.isSnapshot(tree, of: chain)
     }
 
     private static func active(_ key: SnapshotKey, for work: Work, in state: inout State) throws(ServiceError)
@@ -352,7 +374,7 @@ package final class Snapshotter: Sendable {
             state.remove(record)
             state.abandon(childOf: record.parent)
         }
-        deletions.add([.tree(record.tree)])
+        deletions.add([record.sharesTree ? .record : .tree(record.tree)])
     }
 
     /// Cleanup: returns when all trees are gone whose snapshots were removed.
@@ -423,6 +445,7 @@ package final class Snapshotter: Sendable {
     package func usage(_ key: SnapshotKey) throws -> SnapshotRecord.Usage {
         let record = try record(key)
         if let usage = record.usage { return usage }
+        if record.sharesTree { return SnapshotRecord.Usage(size: 0, inodes: 0) }
         do {
             var usage: SnapshotRecord.Usage?
             if record.kind == .committed, let chain = record.chain {
@@ -440,6 +463,16 @@ package final class Snapshotter: Sendable {
         } catch {
             throw ServiceError(error)
         }
+    }
+
+    /// What there is now, for the metrics. It waits for nothing.
+    package func present() -> Metrics.Present {
+        var present = Metrics.Present()
+        present.snapshots = state.withLock { state in
+            Dictionary(state.records.values.lazy.map { ($0.kind, 1) }, uniquingKeysWith: +)
+        }
+        present.treesToDelete = deletions.count
+        return present
     }
 
     // MARK: For the differ

@@ -3,6 +3,7 @@
 
     import ContainerdInterface
     import FoundationEssentials
+    import Glibc
     import GRPCCore
     import GRPCNIOTransportHTTP2Posix
     import Logging
@@ -91,6 +92,8 @@
         private let endings = Mutex<(isCancelled: Bool, endings: [@Sendable () -> Void])>((false, []))
         /// The type of containerd's content store among its plugins.
         private static let contentPlugin = "io.containerd.content.v1"
+        /// Bytes of the layers to come that are brought into memory at a time.
+        private static let prefetchSize: Int64 = 256 << 20
         /// Messages of a blob that wait to be read. containerd's have 1 MiB at most.
         private static let readAhead = 8
 
@@ -130,27 +133,52 @@
         /// space than containerd's. What is read from it is checked against the digest, like all that is read.
         private func file(of blob: Descriptor) throws -> SharedDescriptor? {
             let found = Outcome<(size: Int64, root: String?)>()
-            let task = Task { [content, introspection, metadata] in
-                do {
-                    let info = try await content.info(
-                        .with { $0.digest = blob.digest.description }, metadata: metadata)
-                    let plugins = try? await introspection.plugins(
-                        .with { $0.filters = ["type==\(Self.contentPlugin)"] })
-                    let root = plugins?.plugins.first { $0.type == Self.contentPlugin }?.exports["root"]
-                    found.set(.success((info.info.size, root)))
-                } catch {
+            let task = Task { [self] in
+                do { found.set(.success(try await place(of: blob.digest))) } catch {
                     found.set(.failure(Self.error(error, "find the blob \(blob.digest) in containerd")))
                 }
             }
             onCancel { task.cancel() }
             let (size, root) = try found.wait()
             // A blob of another size than it should have is for the reader to refuse.
-            guard let root, root.hasPrefix("/"), size == blob.size else { return nil }
-            let path = BytePath("\(root)/blobs/\(blob.digest.algorithm.rawValue)/\(blob.digest.hex)")
+            guard size == blob.size else { return nil }
+            return Self.file(of: blob.digest, root, size: size)
+        }
+
+        /// The size of a blob that the name space has, and the directory of containerd's content store.
+        private func place(of digest: Digest) async throws -> (size: Int64, root: String?) {
+            let info = try await content.info(.with { $0.digest = digest.description }, metadata: metadata)
+            let plugins = try? await introspection.plugins(
+                .with { $0.filters = ["type==\(Self.contentPlugin)"] })
+            return (info.info.size, plugins?.plugins.first { $0.type == Self.contentPlugin }?.exports["root"])
+        }
+
+        private static func file(of digest: Digest, _ root: String?, size: Int64) -> SharedDescriptor? {
+            guard let root, root.hasPrefix("/") else { return nil }
+            let path = BytePath("\(root)/blobs/\(digest.algorithm.rawValue)/\(digest.hex)")
             guard let file = try? SharedDescriptor(FileDescriptor.workingDirectory.openRegularFile(path)),
                 let status = try? file.fd.status(), status.size == size
             else { return nil }
             return file
+        }
+
+        /// Has the kernel read the files of blobs that the name space has, on a thread that nobody waits for.
+        func prefetch(_ blobs: [Digest]) {
+            let task = Task { [self] in
+                var room = Self.prefetchSize
+                for digest in blobs {
+                    guard room > 0, let (size, root) = try? await place(of: digest),
+                        let file = Self.file(of: digest, root, size: size)
+                    else { return }
+                    let count = min(size, room)
+                    room -= count
+                    _ = try? WorkerThread.detached(name: "varve-prefetch") {
+                        posix_fadvise(file.fd.rawValue, 0, off_t(count), POSIX_FADV_WILLNEED)
+                    }
+                    logger.debug("prefetches the blob \(digest)")
+                }
+            }
+            onCancel { task.cancel() }
         }
 
         func write(reference: String) throws -> any ContentWriter {

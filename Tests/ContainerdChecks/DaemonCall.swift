@@ -13,6 +13,8 @@ package enum DaemonCall: Sendable, Hashable, LosslessStringConvertible {
     case update(String, label: String)
     /// Applies a layer that is in the content store.
     case apply(String, layer: String)
+    /// Writes the layer of one committed snapshot on another, and applies it to an active one.
+    case republish(String, from: String, to: String)
     /// Mounts are not made: it writes to the tree.
     case write(String, name: String, content: String)
     case cleanUp
@@ -26,6 +28,7 @@ package enum DaemonCall: Sendable, Hashable, LosslessStringConvertible {
         case ("remove", 2): self = .remove(words[1])
         case ("update", 3): self = .update(words[1], label: words[2])
         case ("apply", 3): self = .apply(words[1], layer: words[2])
+        case ("republish", 4): self = .republish(words[1], from: words[2], to: words[3])
         case ("write", 4): self = .write(words[1], name: words[2], content: words[3])
         case ("cleanup", 1): self = .cleanUp
         default: return nil
@@ -41,6 +44,7 @@ package enum DaemonCall: Sendable, Hashable, LosslessStringConvertible {
             case .remove(let key): ["remove", key]
             case .update(let key, let label): ["update", key, label]
             case .apply(let key, let layer): ["apply", key, layer]
+            case .republish(let key, let old, let new): ["republish", key, old, new]
             case .write(let key, let name, let content): ["write", key, name, content]
             case .cleanUp: ["cleanup"]
             }
@@ -70,6 +74,20 @@ package enum DaemonCall: Sendable, Hashable, LosslessStringConvertible {
             _ = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
                 layer, to: snapshotter.mounts(SnapshotKey(key)), hasPayloads: false, synchronizes: true,
                 from: content, memory: 8 << 20, Cancellation())
+        case .republish(let key, let old, let new):
+            func mounts(_ key: String) throws -> [SnapshotMount] {
+                let path = snapshotter.trees.rootfs(of: try snapshotter.record(SnapshotKey(key)).tree)
+                return [SnapshotMount(type: "bind", source: "\(path)", options: ["ro", "rbind"])]
+            }
+            let differ = Differ(snapshotter, logger: DaemonRoom.quiet)
+            let reads = content.reads
+            let layer = try differ.diff(
+                from: mounts(old), to: mounts(new), mediaType: "", reference: "", labels: [:], latestTime: nil,
+                into: content, threads: 1, Cancellation())
+            _ = try differ.apply(
+                layer, to: snapshotter.mounts(SnapshotKey(key)), hasPayloads: false, synchronizes: true,
+                from: content, memory: 8 << 20, Cancellation())
+            guard content.reads == reads else { throw ServiceError(.internalError, "the layer was read") }
         case .write(let key, let name, let text):
             let root = try FileDescriptor.workingDirectory.openDirectory(
                 snapshotter.trees.rootfs(of: snapshotter.record(SnapshotKey(key)).tree))

@@ -29,6 +29,19 @@ package final class MemoryContent: ContentStore {
         blobs.withLock { $0[blob.digest]?.labels }
     }
 
+    /// A blob's bytes, which does not count as reading it.
+    package func copy(_ blob: Descriptor) throws -> [UInt8] {
+        guard let found = blobs.withLock({ $0[blob.digest] }) else {
+            throw ServiceError(.notFound, "there is no blob \(blob.digest)")
+        }
+        return found.bytes
+    }
+
+    private let announced = Mutex<[Digest]>([])
+    /// The blobs that were said to be read soon.
+    package var prefetched: [Digest] { announced.withLock { $0 } }
+    package func prefetch(_ blobs: [Digest]) { announced.withLock { $0 += blobs } }
+
     package func bytes(of blob: Descriptor) throws -> sending any ByteSource {
         counted.withLock { $0 += 1 }
         guard let found = blobs.withLock({ $0[blob.digest] }) else {

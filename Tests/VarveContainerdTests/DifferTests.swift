@@ -82,7 +82,7 @@ import SystemPackage
             .view, SnapshotKey("v"), parent: SnapshotKey("\(chains[1])"), labels: [:])
         try room.run("test \"$(ls etc)\" = \"$(printf 'b\\nc')\"; test \"$(cat etc/c)\" = three", in: view)
         snapshotter.cleanUp()
-        #expect(try room.trees().count == 4, "the empty tree, two layers and a view")
+        #expect(try room.trees().count == 3, "the empty tree and two layers, one of which the view shares")
         #expect(try snapshotter.usage(SnapshotKey("\(chains[0])")).inodes >= 4)
         #expect(try snapshotter.usage(SnapshotKey("\(chains[1])")).inodes < 4)
     }
@@ -178,6 +178,26 @@ import SystemPackage
                 try third.remove(record.key)
             }
             third.cleanUp()
+        }
+    }
+
+    /// The layers above the one that is applied are announced to the content store, where the client has named them.
+    @Test func prefetched() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let layer = try layers(room)[0]
+        let above = (0..<5).map { Digest(of: [$0]) }
+        let names = ([layer.digest] + above).map { "\($0)" }
+        for (number, label) in [
+            names.joined(separator: ","), "x,\(names[0]),no digest,\(names[1])", names[0],
+            names.dropFirst().joined(separator: ","), "",
+        ].enumerated() {
+            let before = room.content.prefetched.count
+            let mounts = try snapshotter.make(
+                .active, SnapshotKey("\(number)"), parent: SnapshotKey(""), labels: [Differ.layersLabel: label])
+            _ = try apply(layer, to: mounts, snapshotter, room)
+            let expected = number == 0 ? Array(above[..<3]) : number == 1 ? [above[0]] : []
+            #expect(Array(room.content.prefetched[before...]) == expected, "\(label)")
         }
     }
 
@@ -343,6 +363,111 @@ import SystemPackage
         let alone = try snapshotter.make(.active, SnapshotKey("alone"), parent: SnapshotKey(""), labels: [:])
         _ = try apply(whole, to: alone, snapshotter, room)
         try expectEqual(kept, alone)
+    }
+
+    /// A layer that was written of a tree is not read when it is applied: the tree becomes the chain.
+    @Test func adopted() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let chains = try unpack(try layers(room), snapshotter, room)
+        // As a build makes and exports them: two steps, then both layers, then what they give.
+        var parent = SnapshotKey("\(chains[1])")
+        for (step, script) in ["echo 1 >etc/one; rm etc/c; ln etc/one two", "mkdir d; mv two d; chmod 700 etc"]
+            .enumerated()
+        {
+            let mounts = try snapshotter.make(
+                .active, SnapshotKey("step \(step)"), parent: parent, labels: [:])
+            try room.run(script, in: mounts)
+            parent = SnapshotKey("step \(step) done")
+            try snapshotter.commit(parent, from: SnapshotKey("step \(step)"), labels: [:])
+        }
+        let base = try snapshotter.make(
+            .view, SnapshotKey("v"), parent: SnapshotKey("\(chains[1])"), labels: [:])
+        let first = try snapshotter.make(
+            .view, SnapshotKey("v0"), parent: SnapshotKey("step 0 done"), labels: [:])
+        let second = try snapshotter.make(
+            .view, SnapshotKey("v1"), parent: SnapshotKey("step 1 done"), labels: [:])
+        let upper = try diff(first, second, snapshotter, room)
+        let lower = try diff(base, first, snapshotter, room)
+
+        let reads = room.content.reads
+        let active = try snapshotter.make(
+            .active, SnapshotKey("a"), parent: SnapshotKey("\(chains[1])"), labels: [:])
+        let applied = try apply(lower, to: active, snapshotter, room)
+        let chain = chains[1].appending(DiffID(applied.digest))
+        try snapshotter.commit(SnapshotKey("\(chain)"), from: SnapshotKey("a"), labels: [:])
+        #expect(try snapshotter.record(SnapshotKey("\(chain)")).chain == chain)
+        // The next one by its name, as containerd asks for it.
+        let labels = try #require(room.content.labels(upper))
+        let diffID = try #require(labels[Differ.uncompressedLabel].flatMap { Digest($0) })
+        let top = chain.appending(DiffID(diffID))
+        #expect(
+            code {
+                _ = try snapshotter.make(
+                    .active, SnapshotKey("b"), parent: SnapshotKey("\(chain)"),
+                    labels: [Snapshotter.referenceLabel: "\(top)"])
+            } == .alreadyExists)
+        #expect(room.content.reads == reads, "no layer was read")
+        #expect(try StoreCheck(room.store).run().isEmpty)
+
+        // What the layers themselves give, in a store that knows of neither.
+        let other = try DaemonRoom()
+        let strange = try other.snapshotter()
+        for blob in try layers(room) + [lower, upper] { _ = other.content.add(try room.content.copy(blob), blob.mediaType) }
+        let built = try unpack(try layers(room) + [lower, upper], strange, other)
+        #expect(Array(built.suffix(2)) == [chain, top])
+        for (layer, name) in zip([chain, top], ["x", "y"]) {
+            let found = try snapshotter.make(
+                .active, SnapshotKey(name), parent: SnapshotKey(layer == top ? "b" : "\(chain)"), labels: [:])
+            let wanted = try strange.make(
+                .active, SnapshotKey(name), parent: SnapshotKey("\(layer)"), labels: [:])
+            try expectEqual(wanted, found)
+        }
+        // What a change on top of it is, is told as on any other chain.
+        let changed = try snapshotter.make(.active, SnapshotKey("z"), parent: SnapshotKey("b"), labels: [:])
+        try room.run("echo 2 >etc/one", in: changed)
+        let view = try snapshotter.make(.view, SnapshotKey("w"), parent: SnapshotKey("b"), labels: [:])
+        let blob = try diff(view, changed, snapshotter, room, mediaType: LayerCompression.none.mediaType)
+        let names = try runSuccessfully(["tar", "-t"], input: room.content.copy(blob)).outputText
+        #expect(names == "d/two\netc/one\n" || names == "etc/one\nd/two\n", "\(names)")
+    }
+
+    /// What a layer cannot carry must not get into a chain, and a tree that is gone or another cannot become one: then it is read.
+    @Test(arguments: [
+        Touch(name: "a flag", before: "touch f; chattr +A f"),
+        Touch(name: "a socket", before: "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"s\")'"),
+        Touch(name: "a subvolume", before: "echo x >x; btrfs -q subvolume create sub"),
+        Touch(name: "gone", before: "echo x >x", after: "remove"),
+        Touch(name: "written to", before: "echo x >x", after: "write"),
+    ])
+    func notAdopted(_ touch: Touch) throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        let chains = try unpack(try layers(room), snapshotter, room)
+        let parent = SnapshotKey("\(chains[1])")
+        let step = try snapshotter.make(.active, SnapshotKey("step"), parent: parent, labels: [:])
+        try room.run(touch.before, in: step)
+        try snapshotter.commit(SnapshotKey("done"), from: SnapshotKey("step"), labels: [:])
+        let base = try snapshotter.make(.view, SnapshotKey("v"), parent: parent, labels: [:])
+        let view = try snapshotter.make(.view, SnapshotKey("w"), parent: SnapshotKey("done"), labels: [:])
+        let layer = try diff(base, view, snapshotter, room)
+        if touch.after == "remove" {
+            try snapshotter.remove(SnapshotKey("w"))
+            try snapshotter.remove(SnapshotKey("done"))
+            snapshotter.cleanUp()
+        } else if touch.after == "write" {
+            try room.run(
+                "btrfs property set -f -t subvol .. ro false; echo evil >x; btrfs property set -t subvol .. ro true",
+                in: view)
+        }
+        let reads = room.content.reads
+        let active = try snapshotter.make(.active, SnapshotKey("a"), parent: parent, labels: [:])
+        let applied = try apply(layer, to: active, snapshotter, room)
+        #expect(room.content.reads == reads + 1)
+        try room.run("test ! -e x || test \"$(cat x)\" = x; test ! -e s; test -z \"$(lsattr -R . | grep A)\"", in: active)
+        try snapshotter.commit(SnapshotKey("c"), from: SnapshotKey("a"), labels: [:])
+        #expect(
+            try snapshotter.record(SnapshotKey("c")).chain == chains[1].appending(DiffID(applied.digest)))
     }
 
     private func expectEqual(_ left: [SnapshotMount], _ right: [SnapshotMount]) throws {

@@ -24,6 +24,10 @@ import VarveSystem
         let bare = SnapshotRecord(
             key: SnapshotKey("k"), kind: .active, parent: SnapshotKey(""), labels: [:], time: .epoch, tree: 1)
         #expect(try SnapshotRecord(parsing: bare.encoded) == bare)
+        var sharing = bare
+        sharing.kind = .view
+        sharing.sharesTree = true
+        #expect(try SnapshotRecord(parsing: sharing.encoded) == sharing)
     }
 
     /// Two keys that Unicode takes for one text are two keys, and two files.
@@ -59,6 +63,8 @@ import VarveSystem
         #"{"version":1,"key":"k","kind":"view","parent":"","labels":{},"created":[0,0],"updated":[0,0],"tree":-1}"#,
         #"{"version":1,"key":"k","kind":"view","parent":"","labels":{},"created":[0,0],"updated":[0,0],"tree":1,"chain":"x"}"#,
         #"{"version":1,"key":"k","kind":"view","parent":"","labels":{},"created":[0,0],"updated":[0,0],"tree":1,"usage":3}"#,
+        // The tree of another, which this one may write to.
+        #"{"version":2,"key":"k","kind":"active","parent":"p","labels":{},"created":[0,0],"updated":[0,0],"tree":1}"#,
     ])
     func refuses(_ text: String) {
         #expect(throws: RecordFault.self) { try SnapshotRecord(parsing: Array(text.utf8)) }

@@ -266,6 +266,31 @@ import SystemPackage
         #expect(try snapshotter.usage(SnapshotKey("v")) == .init(size: 0, inodes: 0))
     }
 
+    /// A view has the tree of its parent, which stays when the view goes; but not across name spaces, of which the tree of a mount tells
+    /// containerd 1.7's.
+    @Test func views() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        try committed("a/1/base", snapshotter, room)
+        let parent = SnapshotKey("a/1/base")
+        let (own, other) = (SnapshotKey("a/2/view"), SnapshotKey("b/3/view"))
+        let shared = try snapshotter.make(.view, own, parent: parent, labels: [:])
+        let apart = try snapshotter.make(.view, other, parent: parent, labels: [:])
+        #expect(try snapshotter.record(own).tree == snapshotter.record(parent).tree)
+        #expect(try snapshotter.record(other).tree != snapshotter.record(parent).tree)
+        let differ = Differ(snapshotter, logger: DaemonRoom.quiet)
+        #expect(differ.namespace(of: shared) == "a" && differ.namespace(of: apart) == "b")
+        #expect(shared.first?.options == ["ro", "rbind"])
+        try room.run("test \"$(cat a)\" = a; ! touch c 2>/dev/null", in: shared)
+        #expect(code { try snapshotter.remove(parent) } == .failedPrecondition)
+        try snapshotter.remove(own)
+        try snapshotter.remove(other)
+        snapshotter.cleanUp()
+        #expect(try room.trees().count == 2)
+        let active = try snapshotter.make(.active, SnapshotKey("a/4/k"), parent: parent, labels: [:])
+        try room.run("test \"$(cat a)\" = a", in: active)
+    }
+
     /// What the daemon has is neither collected nor complained about by the command.
     @Test func beside() throws {
         let room = try DaemonRoom()

@@ -72,6 +72,8 @@ public struct DeltaResult: Sendable {
     /// A new directory whose path is longer than a layer can hold. It is among the changes, and what is in it is not. Nil where all
     /// changes are there.
     package var tooDeep: BytePath?
+    /// The new tree is the old one and what was changed in this transaction or a later one. Nil where it does not descend from that.
+    package var since: UInt64?
 
     /// What a driver found.
     ///
@@ -165,6 +167,8 @@ package enum Delta {
         }
         try old.check(unchangedSince: oldInfo)
         try new.check(unchangedSince: newInfo)
-        return DeltaResult(changes, findings, source: choice.source, reason: choice.reason)
+        var result = DeltaResult(changes, findings, source: choice.source, reason: choice.reason)
+        if case .descends(let since) = lineage { result.since = since }
+        return result
     }
 }

@@ -1,3 +1,4 @@
+import Glibc
 import VarveBtrfs
 import Logging
 package import VarveLayers
@@ -39,13 +40,13 @@ package final class ChainBuilder {
     /// A tree that somebody else made, of which a chain is to be.
     package struct Original: Sendable {
         var subvolume: SharedDescriptor
-        /// The chain of which it is a snapshot by way of others, and the transaction since which it may differ from that; nil:
+        /// The chain on which it lies, and the transaction since which it may differ from that, in inodes that it has changed since; nil:
         /// whatever it is a snapshot of.
-        var below: (chain: SubvolumeUUID, since: UInt64)?
+        var below: (chain: OpenChain, since: UInt64)?
 
         package init(_ subvolume: SharedDescriptor) { self.subvolume = subvolume }
 
-        init(_ subvolume: SharedDescriptor, below: SubvolumeUUID?, since: UInt64) {
+        init(_ subvolume: SharedDescriptor, below: OpenChain?, since: UInt64) {
             self.subvolume = subvolume
             self.below = below.map { ($0, since) }
         }
@@ -109,6 +110,27 @@ package final class ChainBuilder {
             return try store.work.makeSnapshot(of: original.subvolume, readOnly: false, for: subject)
         }
         return try store.work.makeEmptyTree(for: subject, owners: owners)
+    }
+
+    /// Takes away what a chain does not have: the files and attributes that make a tree a bundle. False if there is something else.
+    func leaveOnlyRootfs() throws -> Bool {
+        let root = try subvolume()
+        return try attempt("empty a snapshot of", subject) { () throws(Errno) in
+            for entry in try root.fd.entries() where entry.name != StoreLayout.rootfs {
+                guard try root.fd.status(of: entry.name).isRegular else { return false }
+                try root.fd.unlink(entry.name)
+            }
+            // Chains are alike, whoever the bundle's directory was given to: its owner would own the bundles of others.
+            try root.fd.changeOwner(uid: geteuid(), gid: getegid())
+            try root.fd.changeMode(to: 0o755)
+            // Those of the chain below say what the new one was made on top of.
+            for attribute in try root.fd.extendedAttributeNames()
+            where !StoreLayout.chainAttributes.contains(attribute) {
+                guard StoreLayout.bundleAttributes.contains(attribute) else { return false }
+                try root.fd.removeExtendedAttribute(attribute)
+            }
+            return true
+        }
     }
 
     /// Takes the tree out of the builder, made now if there is none yet: it becomes a bundle.
@@ -198,7 +220,7 @@ package final class ChainBuilder {
                 remedy: .follow("do not delete chains by hand"))
         }
         if let below = original?.below {
-            store.chains.times.record(chain, below: below.chain, since: below.since)
+            store.chains.times.record(chain, below: below.chain.info.uuid, since: below.since)
         } else {
             let made = try source.fd.subvolumeInfo()
             store.chains.times.record(chain, below: made.parentUUID, since: made.originTransaction)
@@ -214,7 +236,8 @@ package final class ChainBuilder {
     private func recordPublication(of name: ChainName, _ layer: ChainLayer?, on source: FileDescriptor)
         throws
     {
-        let below = try PublicationRecord.read(from: source, name.path)?.name
+        let below =
+            try original?.below?.chain.name ?? PublicationRecord.read(from: source, name.path)?.name
         let record = PublicationRecord(
             name: name, source: try source.subvolumeInfo().uuid, below: below == name ? nil : below)
         try attempt("write what is published to", name.path) { () throws(Errno) in

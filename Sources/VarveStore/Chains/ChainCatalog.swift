@@ -151,13 +151,15 @@ package final class ChainCatalog: Sendable {
 
     // MARK: Snapshots of chains
 
-    /// Makes a writable snapshot of a chain: what it holds is what was published, or this fails.
+    /// Makes a snapshot of a chain, a writable one unless it is told otherwise: what it holds is what was published, or this fails.
     ///
     /// Root can make a chain writable, open a file and go on writing to it whatever becomes of the flag. The snapshot has
     /// its source's `ctransid` of the moment at which it was taken (`create_pending_snapshot`, fs/btrfs/transaction.c), and by
     /// then all data of the source was written out. So if that is the one that the chain was found unchanged with, the snapshot is.
-    func snapshot(of chain: OpenChain, to directory: FileDescriptor, _ name: BytePath) throws {
-        try chain.subvolume.fd.snapshot(to: directory, name, readOnly: false)
+    func snapshot(
+        of chain: OpenChain, to directory: FileDescriptor, _ name: BytePath, readOnly: Bool = false
+    ) throws {
+        try chain.subvolume.fd.snapshot(to: directory, name, readOnly: readOnly)
         let made = try attempt("open the snapshot of the chain", chain.name.path) { () throws(Errno) in
             try directory.openDirectory(name)
         }

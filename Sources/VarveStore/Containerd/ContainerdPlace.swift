@@ -134,6 +134,7 @@ package struct ContainerdPlace: Sendable {
         -> SnapshotRecord.Usage?
     {
         if let usage = record.usage { return usage }
+        if record.sharesTree { return SnapshotRecord.Usage(size: 0, inodes: 0) }
         if record.kind == .committed, let chain = record.chain,
             let found = try store.chains.find(ChainName(chain))
         {

@@ -1,3 +1,4 @@
+import VarveFormats
 import VarveOCI
 package import VarveSystem
 
@@ -10,6 +11,14 @@ package struct SnapshotKey: Hashable, Sendable, Comparable {
 
     package var text: String { String(decoding: bytes, as: UTF8.self) }
     package var isEmpty: Bool { bytes.isEmpty }
+
+    /// The name space of containerd's that it belongs to, as containerd names what it gives its plugins: `NAMESPACE/NUMBER/NAME`. Nil for
+    /// another form.
+    package var namespace: String? {
+        let parts = text.split(atByte: "/", maxSplits: 2)
+        guard parts.count == 3, !parts[0].isEmpty, UInt64(parts[1]) != nil else { return nil }
+        return parts[0]
+    }
 
     /// The name of its record: a key can be longer than a file name, and hold a slash.
     package var fileName: BytePath { BytePath(Digest(of: bytes).hex + SnapshotRecord.suffix) }

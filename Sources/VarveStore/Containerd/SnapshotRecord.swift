@@ -28,6 +28,8 @@ package struct SnapshotRecord: Sendable, Equatable {
     package var updated: Timestamp
     /// The number of its tree (`DaemonTrees`).
     package var tree: UInt64
+    /// Of a view: the tree is its parent's, which is not written to either, and not deleted with the view.
+    package var sharesTree = false
     /// The chain that the tree is a snapshot of. Nil for a tree that something else wrote, and for one that was made of nothing. Of an
     /// active snapshot it says what the tree was made of: whether it still is that is asked of btrfs.
     package var chain: ChainID?
@@ -75,6 +77,8 @@ package struct SnapshotRecord: Sendable, Equatable {
     /// Bytes of a record at most. Labels and keys have their own limits below that: a byte takes six in JSON at most.
     package static let limit = 32 << 20
     private static let version: Int64 = 1
+    /// Of a record that shares its tree: who does not know of that would delete it.
+    private static let sharingVersion: Int64 = 2
 
     /// A JSON object; Docs/on-disk-format.md.
     package var encoded: [UInt8] {
@@ -85,7 +89,7 @@ package struct SnapshotRecord: Sendable, Equatable {
         var labels = JSONMembers()
         for (key, value) in self.labels.sorted(by: { $0.key < $1.key }) { labels.set(key, .string(value)) }
         var object: JSONObject = [
-            "version": number(Self.version), "key": .string(key.text), "kind": .string(kind.rawValue),
+            "version": number(sharesTree ? Self.sharingVersion : Self.version), "key": .string(key.text), "kind": .string(kind.rawValue),
             "parent": .string(parent.text), "labels": .object(labels.object), "created": time(created),
             "updated": time(updated), "tree": number(tree),
         ]
@@ -107,7 +111,7 @@ package struct SnapshotRecord: Sendable, Equatable {
             throw RecordFault("it is not a JSON object")
         }
         guard let version = object["version"]?.int64 else { throw RecordFault("it names no version") }
-        guard version == Self.version else {
+        guard version == Self.version || version == Self.sharingVersion else {
             throw RecordFault("it has version \(version)", isOfOtherVersion: true)
         }
         func text(_ name: String) throws -> String {
@@ -124,6 +128,8 @@ package struct SnapshotRecord: Sendable, Equatable {
         guard !key.isEmpty else { throw RecordFault("its key is empty") }
         guard let kind = Kind(rawValue: try text("kind")) else { throw RecordFault("its kind is unknown") }
         self.kind = kind
+        sharesTree = version == Self.sharingVersion
+        guard !sharesTree || kind == .view else { throw RecordFault("it has the tree of another, and is no view") }
         parent = SnapshotKey(try text("parent"))
         guard let labels = object["labels"]?.object else { throw RecordFault("it has no labels") }
         self.labels = [:]

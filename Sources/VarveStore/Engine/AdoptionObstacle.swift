@@ -1,7 +1,10 @@
+import VarveBtrfs
 import VarveLayers
+import SystemPackage
+import VarveSystem
 
-/// Why the frozen tree of a bundle cannot become the chain of the new image itself, so that the new layer is read back and
-/// applied to the chain below.
+/// Why the tree that a layer was written of, a bundle's or one of containerd's, cannot become the chain that the layer gives, so that
+/// the layer is read back and applied to the chain below.
 ///
 /// The tree may be the chain where the layer holds exactly what the tree differs in from the chain below it, and the tree holds
 /// nothing that a layer cannot carry. Where that is not sure, there is an obstacle.
@@ -27,5 +30,30 @@ enum AdoptionObstacle: String, CustomStringConvertible, CaseIterable {
         if packed != delta.changes.count { return .masked }
         if !isPackedWhole { return .changedByPacking }
         return delta.source == .stream ? .fromSendStream : nil
+    }
+
+    /// Flags of linux/btrfs_tree.h that the kernel sets by itself and that mean nothing to who reads the file: NOCOMPRESS
+    /// (compressing it did not pay) and PREALLOC (it has or had room reserved).
+    private static let harmlessFlags: UInt64 = 1 << 3 | 1 << 4
+
+    /// What is wrong with a read-only tree that is another and what was changed in it from a transaction on; nil if it holds nothing
+    /// that a layer cannot carry.
+    static func ofTree(_ subvolume: FileDescriptor, since: UInt64) throws -> AdoptionObstacle? {
+        var search = TreeSearch(subvolume)
+        var isPlain = true
+        var hasSubvolumes = false
+        do throws(BtrfsError) {
+            // Of the tree itself: what it is a snapshot of may have had a nested subvolume at that moment alone, and an empty
+            // directory stands in the snapshot for it.
+            try search.forEachInode(changedSince: since, onSubvolume: { hasSubvolumes = true }) { inode in
+                // Sockets are in no delta and no layer.
+                if inode.flags & ~harmlessFlags != 0 || inode.type == .socket { isPlain = false }
+            }
+        } catch {
+            if error.errno == .notPermitted || error.errno == .permissionDenied { return .unsearchable }
+            throw error
+        }
+        if hasSubvolumes { return .nestedSubvolumes }
+        return isPlain ? nil : .uncarried
     }
 }

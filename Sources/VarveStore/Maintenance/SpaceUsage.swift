@@ -143,7 +143,8 @@ extension SnapshotStore {
         var trees: [(ContainerdPlace, UInt64, SnapshotRecord?, id: UInt64)] = []
         for place in try ContainerdFolder(of: self).places() {
             let state = try place.state()
-            let records = Dictionary(state.records.map { ($0.tree, $0) }) { first, _ in first }
+            let owners = state.records.lazy.filter { !$0.sharesTree }
+            let records = Dictionary(owners.map { ($0.tree, $0) }) { first, _ in first }
             for number in state.trees {
                 let record = records[number]
                 let isChain = record.map { $0.kind != .active && $0.chain != nil } ?? false

@@ -72,7 +72,8 @@ extension StoreCheck {
                 }
                 continue
             }
-            try checkTree(tree, of: record, path, isServed: lock == nil, &findings)
+            // That of one which shares it is looked at with its owner.
+            if !record.sharesTree { try checkTree(tree, of: record, path, isServed: lock == nil, &findings) }
         }
         if lock != nil { try checkLeftovers(state, place, base, &findings) }
         extendLifetime(lock)

@@ -25,11 +25,18 @@ package final class DaemonTrees: Sendable {
     /// The absolute path of the directory of the trees, without symbolic links.
     package let path: BytePath
     private let lock: HeldLock
+    /// Layers that were written of these trees.
+    let written = WrittenLayers()
+
+    /// Whether a layer that was written of a tree is taken from that when it is applied.
+    private let adopts: Bool
 
     /// Opens the trees of `id`, which are made if there are none.
     ///
+    /// - Parameter adopts: false to read each layer that is applied.
     /// - Throws: `VarveError`, also if another process has them.
-    package init(_ store: SnapshotStore, id: String) throws {
+    package init(_ store: SnapshotStore, id: String, adopts: Bool = true) throws {
+        self.adopts = adopts
         guard Self.isValid(id) else {
             throw VarveError(
                 .usage,
@@ -157,12 +164,11 @@ package final class DaemonTrees: Sendable {
         try opened.fd.snapshot(to: trees.fd, Self.name(number), readOnly: readOnly)
     }
 
-    /// Makes a read-only tree as a snapshot of one that is read-only for this, whatever was written to that before. On disk when
-    /// this returns.
+    /// Makes a read-only tree as a snapshot of one, whatever was written to that before. On disk when this returns.
     package func makeTree(_ number: UInt64, copying source: UInt64) throws {
         let opened = try open(source)
-        // What is read-only already is not written out by the snapshot.
-        _ = try opened.fd.settledSubvolumeInfo()
+        // What was made read-only meanwhile is not written out by the snapshot.
+        if try opened.fd.isReadOnlySubvolume() { _ = try opened.fd.settledSubvolumeInfo() }
         try trees.removeStub(Self.name(number))
         do throws(BtrfsError) {
             try opened.fd.snapshot(to: trees.fd, Self.name(number), readOnly: true)
@@ -175,12 +181,13 @@ package final class DaemonTrees: Sendable {
     package func makeTree(_ number: UInt64, from chain: ChainID, readOnly: Bool) throws -> Bool {
         guard let chain = try store.chains.find(ChainName(chain)) else { return false }
         try trees.removeStub(Self.name(number))
-        try store.chains.snapshot(of: chain, to: trees.fd, Self.name(number))
-        if readOnly { try setReadOnly(number, true) }
+        try store.chains.snapshot(of: chain, to: trees.fd, Self.name(number), readOnly: readOnly)
         return true
     }
 
     /// Throws if a tree that is read-only is not as it was made.
+    package func check(_ number: UInt64) throws { try check(open(number), number) }
+
     private func check(_ tree: SharedDescriptor, _ number: UInt64) throws {
         guard let fault = try store.chains.times.changeFault(tree.fd, tree.fd.settledSubvolumeInfo()) else {
             return
@@ -210,6 +217,14 @@ package final class DaemonTrees: Sendable {
         return try store.chains.times.changeFault(opened.fd, opened.fd.settledSubvolumeInfo()) == nil
     }
 
+    /// Whether a tree is known to have been written to since it was made. Of one that was, false may be answered for as long as that is in
+    /// memory alone.
+    package func wasWritten(_ number: UInt64) throws -> Bool {
+        let opened = try open(number)
+        let info = try opened.fd.subvolumeInfo()
+        return info.changeTransaction > info.originTransaction
+    }
+
     /// Whether this process sees a mount of the tree's root file system, or of something in it. What it takes for one may be a
     /// mount of another file system's directory of the same name.
     package func isMounted(_ number: UInt64) throws -> Bool {
@@ -231,7 +246,10 @@ package final class DaemonTrees: Sendable {
     }
 
     /// Deletes a tree, or something else that `all` lists. What is not there is no error.
-    package func delete(_ number: UInt64) throws { try delete(Self.name(number)) }
+    package func delete(_ number: UInt64) throws {
+        written.forget(number)
+        try delete(Self.name(number))
+    }
 
     package func delete(_ name: BytePath) throws { try trees.deleteEntry(name) }
 
@@ -293,16 +311,27 @@ package final class DaemonTrees: Sendable {
         package var size: Int64
         /// What the tree is a snapshot of now; nil if the layer was applied to a tree that is no chain.
         package var chain: ChainID?
-        /// The store held the chain that the blob gives, and the blob was not read.
-        package var wasThere = false
+        /// Where the tree that the layer gives came from.
+        package enum Source: String, Sendable, CaseIterable {
+            /// The blob was read, and became a chain.
+            case built
+            /// The blob was read, and went onto a tree that is no chain.
+            case `private`
+            /// The store held the chain.
+            case found
+            /// The layer was written of a tree that is still there.
+            case adopted
+        }
+
+        package var source: Source
     }
 
     /// Whether the store holds a chain, as it was published.
     package func holds(_ chain: ChainID) throws -> Bool { try store.chains.find(ChainName(chain)) != nil }
 
     /// Builds the chain that `layer` gives on top of `base`, as an unpack would, and makes `number` a writable snapshot of it. Of a chain
-    /// that the store holds, built of this very blob, nothing is read. The
-    /// tree that was there before is left under another name, which is returned: it is to be deleted.
+    /// that the store holds, built of this very blob, nothing is read, and of a layer that
+    /// was written of a tree that is still there neither. The tree that was there before is left under another name, which is returned: it is to be deleted.
     ///
     /// - Parameters:
     ///   - base: nil for nothing at all.
@@ -320,10 +349,17 @@ package final class DaemonTrees: Sendable {
         }
         let chain: OpenChain
         let known: ChainLayer
-        let found = try store.chains.find(layer, on: base)
-        if let found {
+        let source: AppliedLayer.Source
+        let match = written.find(layer, on: base)
+        if let found = try store.chains.find(layer, on: base) {
             (chain, known) = found
+            source = .found
+            if let match { written.isChain(match.entry.tree, chain.name.chainID, nil) }
+        } else if let match, let adopted = try adopt(match, on: below, in: store) {
+            (chain, known) = (adopted, match.entry.layer)
+            source = .adopted
         } else {
+            source = .built
             let builder = ChainBuilder(in: store, for: BytePath("\(layer.digest)"), on: below)
             let applied = try extract(
                 layer, from: blobs, to: builder.tree(), isBottom: base == nil, memory: memory, limits: limits,
@@ -347,8 +383,8 @@ package final class DaemonTrees: Sendable {
         }
         return (
             AppliedLayer(
-                diffID: known.diffID, size: known.archiveSize, chain: chain.name.chainID,
-                wasThere: found != nil), spare
+                diffID: known.diffID, size: known.archiveSize, chain: chain.name.chainID, source: source),
+            spare
         )
     }
 
@@ -360,7 +396,7 @@ package final class DaemonTrees: Sendable {
         let applied = try extract(
             layer, from: blobs, to: tree(number).rootfs(), isBottom: false, memory: memory, limits: limits,
             cancellation)
-        return AppliedLayer(diffID: applied.diffID, size: applied.size, chain: nil)
+        return AppliedLayer(diffID: applied.diffID, size: applied.size, chain: nil, source: .private)
     }
 
     private func extract(
@@ -420,6 +456,15 @@ package final class DaemonTrees: Sendable {
         package var changes: Int
         /// Where the changes were learnt from.
         package var source: DeltaSource
+        /// What it was written of, where that is exactly what the layer gives.
+        var origin: Origin?
+
+        struct Origin: Sendable {
+            var base: WrittenLayers.Base
+            var tree: UInt64
+            /// The transaction from which on the tree differs from its base.
+            var since: UInt64
+        }
     }
 
     /// Writes what `right` has and `left` has not as one layer.
@@ -436,12 +481,37 @@ package final class DaemonTrees: Sendable {
         let new = try still(right)
         let delta = try new.delta(from: old, logger: store.logger) { try cancellation.check() }.requireAll()
         let root = try new.rootfs(for: path)
+        var isWhole = false
         let (diffID, size) = try NewLayer.write(to: sink, compression, threads: threads) { archive in
-            try LayerPacker(root: root.fd, options: PackOptions(latestTime: latestTime)).pack(
+            isWhole = try LayerPacker(root: root.fd, options: PackOptions(latestTime: latestTime)).pack(
                 delta.changes, to: TarWriter(archive)
             ) { _ in try cancellation.check() }
         }
+        let origin = try origin(left, old, right, new, delta, isWhole: isWhole)
         extendLifetime(new)
-        return PackedLayer(diffID: diffID, size: size, changes: delta.changes.count, source: delta.source)
+        return PackedLayer(
+            diffID: diffID, size: size, changes: delta.changes.count, source: delta.source, origin: origin)
+    }
+
+    /// What a layer was written of, if that is exactly what the layer makes of what it was compared with, and is kept.
+    private func origin(
+        _ left: Side, _ old: StillTree, _ right: Side, _ tree: StillTree, _ delta: DeltaResult, isWhole: Bool
+    ) throws -> PackedLayer.Origin? {
+        guard adopts, case .frozen(let number, _) = right, let since = delta.since else { return nil }
+        let base: WrittenLayers.Base
+        switch left {
+        case .chain(let chain, _): base = .chain(chain, try old.subvolume.fd.subvolumeInfo().uuid)
+        case .frozen(let number, _): base = number == Self.emptyTree ? .nothing : .tree(number)
+        case .active: return nil
+        }
+        let obstacle =
+            try AdoptionObstacle.ofLayer(
+                isPackedWhole: isWhole, packed: delta.changes.count, of: delta)
+            ?? AdoptionObstacle.ofTree(tree.subvolume.fd, since: since)
+        if let obstacle {
+            store.logger.debug("the layer of the tree \(number) will be read where it is applied: \(obstacle)")
+            return nil
+        }
+        return PackedLayer.Origin(base: base, tree: number, since: since)
     }
 }
