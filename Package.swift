@@ -150,8 +150,10 @@ let package = Package(
                 "VarveContainerd", "ContainerdInterface", "VarveStore", "VarveOCI", "VarveArchive",
                 "VarveFormats", "VarveSystem",
                 logging, system,
-                .product(name: "NIOCore", package: "swift-nio", condition: .when(traits: ["Containerd"])),
-            ] + remoteCalls,
+            ] + remoteCalls
+                + ["NIOCore", "NIOHTTP1", "NIOPosix"].map {
+                    .product(name: $0, package: "swift-nio", condition: .when(traits: ["Containerd"]))
+                },
             swiftSettings: rules),
         .executableTarget(
             name: "varve-containerd",

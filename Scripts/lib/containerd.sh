@@ -85,10 +85,12 @@ make_loop_store() {
     "$varve" store init "$store" >&2
 }
 
-# start_daemon ID: in the background, with its log in $scratch/varve.log. Sets `daemon`, its process.
+# start_daemon ID [OPTION…]: in the background, with its log in $scratch/varve.log. Sets `daemon`, its process.
 start_daemon() {
-    "$daemon_program" --address "$scratch/daemon/varve.sock" --root "$store" --id "$1" --containerd "$scratch/containerd.sock" \
-        --log-level debug 2>>"$scratch/varve.log" &
+    local id=$1
+    shift
+    "$daemon_program" --address "$scratch/daemon/varve.sock" --root "$store" --id "$id" --containerd "$scratch/containerd.sock" \
+        --log-level debug "$@" 2>>"$scratch/varve.log" &
     daemon=$!
 }
 

@@ -14,6 +14,8 @@
         private static let lineLimit = 4096
 
         private let server: GRPCServer<HTTP2ServerTransport.Posix>
+        private let snapshotter: Snapshotter
+        private let workshops: [(kind: String, workshop: Workshop)]
 
         /// - Parameters:
         ///   - socket: the descriptor of a listening socket, which is the server's from now on.
@@ -23,10 +25,10 @@
             socket: Int32, snapshotter: Snapshotter, containerd: String, memory: Int, logger: Logger
         ) {
             // Short calls never wait behind long ones: containerd makes them under its locks.
-            let short = ServiceWork(
-                Workshop(Workshop.Limits(calls: 8, helpers: 0)), lineLimit: Self.lineLimit)
-            let long = ServiceWork(
-                Workshop(Workshop.Limits(calls: 4, memory: memory)), lineLimit: Self.lineLimit)
+            let short = Workshop(Workshop.Limits(calls: 8, helpers: 0))
+            let long = Workshop(Workshop.Limits(calls: 4, memory: memory))
+            self.snapshotter = snapshotter
+            workshops = [("short", short), ("long", long)]
             let transport = HTTP2ServerTransport.Posix(
                 listeningSocketDescriptor: Int(socket), transportSecurity: .plaintext,
                 config: .defaults {
@@ -41,17 +43,29 @@
             server = GRPCServer(
                 transport: transport,
                 services: [
-                    SnapshotsService(snapshotter: snapshotter, work: short),
+                    SnapshotsService(
+                        snapshotter: snapshotter, work: ServiceWork(short, lineLimit: Self.lineLimit)),
                     DiffService(
                         differ: Differ(snapshotter, logger: logger),
                         containerd: ContainerdClient(address: containerd, logger: logger),
-                        work: long),
+                        work: ServiceWork(long, lineLimit: Self.lineLimit)),
                     HealthService(),
-                ])
+                ],
+                interceptors: [CallCounter(metrics: snapshotter.metrics)])
         }
 
         /// Serves until `stop` is called and all calls have ended.
         package func serve() async throws { try await server.serve() }
+
+        /// What the daemon has counted, and what there is now, as Prometheus reads it.
+        package func metrics() -> String {
+            var present = snapshotter.present()
+            present.work = workshops.map { kind, workshop in
+                let load = workshop.load
+                return (kind, load.running, load.waiting)
+            }
+            return snapshotter.metrics.text(present)
+        }
 
         /// Takes no more calls. Those that run go on.
         package func stop() { server.beginGracefulShutdown() }

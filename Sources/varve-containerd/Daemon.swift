@@ -15,8 +15,8 @@
 
         init(_ options: DaemonOptions.Resolved) {
             self.options = options
-            let level = options.logLevel
-            logger = Logger(label: "varve-containerd") { _ in DaemonLog(level: level) }
+            let (level, format) = (options.logLevel, options.logFormat)
+            logger = Logger(label: "varve-containerd") { _ in DaemonLog(level: level, format) }
         }
 
         static func exit(_ status: Int32) -> Never { Glibc.exit(status) }
@@ -44,10 +44,11 @@
                     try await server.serve()
                     Self.exit(0)
                 } catch {
-                    DaemonLog.write("error", DaemonError.sentence(error))
+                    logger.error("\(DaemonError.sentence(error))")
                     Self.exit(1)
                 }
             }
+            if let address = options.metrics { try serveMetrics(of: server, at: address) }
             ServiceManager.notify("READY=1")
             logger.info(
                 "serves containerd",
@@ -59,6 +60,17 @@
             sleep(Self.secondsToEnd)
             logger.warning("ends without waiting any longer for the calls that still run")
             Self.exit(0)
+        }
+
+        private func serveMetrics(of server: DaemonServer, at address: (host: String, port: Int)) throws {
+            do {
+                let bound = try MetricsServer.start(at: address) { server.metrics() }
+                logger.info("serves metrics", metadata: ["address": "http://\(bound)/metrics"])
+            } catch {
+                throw DaemonError(
+                    "cannot serve the metrics at \(address.host), port \(address.port): \(error); name another address, or none"
+                )
+            }
         }
 
         /// `varve store check` keeps daemons out for a moment.

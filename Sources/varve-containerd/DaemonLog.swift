@@ -1,6 +1,7 @@
 #if Containerd
     import Logging
     import SystemPackage
+    import VarveFormats
     import VarveStore
     import VarveSystem
 
@@ -16,10 +17,23 @@
 
     /// Messages on standard error, a line each, as journald takes them.
     struct DaemonLog: LogHandler {
+        /// How a message is written.
+        enum Format: String, Sendable, CaseIterable {
+            /// `varve-containerd: LEVEL: MESSAGE key=value`
+            case text
+            /// A JSON object: `time` (RFC 3339, UTC), `level`, `msg`, and what else is known of it. The first three are what
+            /// containerd calls them in its own.
+            case json
+        }
+
         var metadata: Logger.Metadata = [:]
         var logLevel: Logger.Level
+        private let format: Format
 
-        init(level: Logger.Level) { logLevel = level }
+        init(level: Logger.Level, _ format: Format) {
+            logLevel = level
+            self.format = format
+        }
 
         subscript(metadataKey key: String) -> Logger.Metadata.Value? {
             get { metadata[key] }
@@ -27,15 +41,40 @@
         }
 
         func log(event: LogEvent) {
-            var text = "\(event.message)"
             let all = metadata.merging(event.metadata ?? [:]) { _, new in new }
-            for (key, value) in all.sorted(by: { $0.key < $1.key }) { text += " \(key)=\(value)" }
-            Self.write(event.level.rawValue, text)
+            Self.write(
+                event.level, "\(event.message)",
+                all.sorted { $0.key < $1.key }.map { ($0.key, "\($0.value)") }, format)
         }
 
-        static func write(_ level: String, _ text: String) {
-            let line = "varve-containerd: \(level): \(BytePath.excerpt(text.utf8, limit: 4096))\n"
-            _ = try? FileDescriptor.standardError.writeAll(line.utf8)
+        static func write(
+            _ level: Logger.Level, _ message: String, _ details: [(key: String, value: String)],
+            _ format: Format
+        ) {
+            let line: [UInt8]
+            switch format {
+            case .text:
+                var text = message
+                for (key, value) in details { text += " \(key)=\(value)" }
+                line = Array(
+                    "varve-containerd: \(level.rawValue): \(BytePath.excerpt(text.utf8, limit: limit))\n".utf8)
+            case .json:
+                var object: JSONObject = [
+                    "time": .string(RFC3339.format(Timestamp.now())), "level": .string(level.rawValue),
+                    "msg": .string(excerpt(message)),
+                ]
+                for (key, value) in details where object[key] == nil { object[key] = .string(excerpt(value)) }
+                line = JSONValue.object(object).serialized() + [0x0a]
+            }
+            _ = try? FileDescriptor.standardError.writeAll(line)
+        }
+
+        /// Bytes of a message, about.
+        private static let limit = 4096
+
+        /// What comes from a client may be of any length.
+        private static func excerpt(_ text: String) -> String {
+            text.utf8.count <= limit ? text : String(decoding: text.utf8.prefix(limit), as: UTF8.self) + "…"
         }
     }
 #endif

@@ -3,6 +3,7 @@
 
     import ArgumentParser
     import Logging
+    import VarveContainerdRPC
     import VarveStore
     import VarveSystem
 
@@ -31,6 +32,15 @@
             name: .customLong("log-level"),
             help: ArgumentHelp("trace, debug, info, notice, warning, error or critical.", valueName: "level"))
         var logLevel: String?
+        @Option(
+            name: .customLong("log-format"),
+            help: ArgumentHelp("text, or json for an object on each line.", valueName: "format"))
+        var logFormat: String?
+        @Option(
+            help: ArgumentHelp(
+                "Serve figures to Prometheus at this address: HOST:PORT, or PORT of this host's loopback.",
+                valueName: "address"))
+        var metrics: String?
 
         struct Resolved {
             var address = "/run/varve-containerd/varve-containerd.sock"
@@ -38,6 +48,9 @@
             var id = "default"
             var containerd = "/run/containerd/containerd.sock"
             var logLevel = Logger.Level.info
+            var logFormat = DaemonLog.Format.text
+            /// Nil for none.
+            var metrics: (host: String, port: Int)?
             /// Bytes for all layers that are inflated at the same time.
             var memory = 96 << 20
         }
@@ -64,6 +77,8 @@
                 }
                 result.logLevel = level
             }
+            if let logFormat { result.logFormat = try Self.format(logFormat) }
+            if let metrics { result.metrics = try Self.address(metrics) }
             for (name, path) in [
                 ("address", result.address), ("root", result.root), ("containerd", result.containerd),
             ]
@@ -71,6 +86,23 @@
                 throw DaemonError("\(name) must be an absolute path, and \"\(path)\" is not")
             }
             return result
+        }
+
+        fileprivate static func format(_ text: String) throws(DaemonError) -> DaemonLog.Format {
+            guard let format = DaemonLog.Format(rawValue: text) else {
+                throw DaemonError("\"\(text)\" is no format of logs; there are text and json")
+            }
+            return format
+        }
+
+        /// Nil for an empty text, by which a flag turns off what the configuration file turns on.
+        fileprivate static func address(_ text: String) throws(DaemonError) -> (host: String, port: Int)? {
+            if text.isEmpty { return nil }
+            guard let address = MetricsServer.address(text) else {
+                throw DaemonError(
+                    "\"\(text)\" is no address for the metrics; it takes HOST:PORT, as in 127.0.0.1:9464, or a port")
+            }
+            return address
         }
     }
 
@@ -97,6 +129,14 @@
                         throw wrong(member, "\"log-level\" is none of the levels")
                     }
                     logLevel = level
+                case "log-format":
+                    do throws(DaemonError) { logFormat = try DaemonOptions.format(text()) } catch {
+                        throw wrong(member, error.description)
+                    }
+                case "metrics":
+                    do throws(DaemonError) { metrics = try DaemonOptions.address(text()) } catch {
+                        throw wrong(member, error.description)
+                    }
                 case "memory":
                     guard case .integer(let mebibytes) = member.value, (32...65536).contains(mebibytes) else {
                         throw wrong(member, "\"memory\" is not a number of MiB from 32 to 65536")

@@ -1,13 +1,19 @@
 #if Containerd
     import ArgumentParser
+    import Logging
 
     @main
     struct Program {
         static func main() {
+            let options = DaemonOptions.parseOrExit()
+            // Before the configuration is read, the flag alone says how to write.
+            var format = options.logFormat.flatMap { DaemonLog.Format(rawValue: $0) } ?? .text
             do {
-                try Daemon(DaemonOptions.parseOrExit().resolved()).run()
+                let resolved = try options.resolved()
+                format = resolved.logFormat
+                try Daemon(resolved).run()
             } catch {
-                DaemonLog.write("error", DaemonError.sentence(error))
+                DaemonLog.write(.error, DaemonError.sentence(error), [], format)
                 Daemon.exit(1)
             }
         }
