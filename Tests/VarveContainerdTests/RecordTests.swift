@@ -30,6 +30,22 @@ import VarveSystem
         #expect(try SnapshotRecord(parsing: sharing.encoded) == sharing)
     }
 
+    /// Records as the first daemon wrote them, byte for byte: those who have them must not lose their snapshots by an upgrade. They stay as
+    /// they are for as long as version 1 is read; a new member gets a sample of its own.
+    static let older = [
+        #"{"version":1,"key":"k8s.io/3/extract-576830697-i9Is sha256:98","kind":"active","parent":"","labels":{},"created":[1796061557,576830697],"updated":[1796061558,0],"tree":2}"#,
+        #"{"version":1,"key":"default/4/view","kind":"view","parent":"default/1/base","labels":{"a":"b","containerd.io/gc.root":"2026-11-30T17:46:35Z"},"created":[0,0],"updated":[0,0],"tree":12,"chain":"sha256:982e3cc1977ac2452ca140096271d53f73a23c32e51845e01e5557c47ffe60aa"}"#,
+        #"{"version":1,"key":"default/1/base","kind":"committed","parent":"","labels":{"containerd.io/snapshot.ref":"sha256:982e3cc1977ac2452ca140096271d53f73a23c32e51845e01e5557c47ffe60aa"},"created":[0,0],"updated":[0,0],"tree":1,"chain":"sha256:982e3cc1977ac2452ca140096271d53f73a23c32e51845e01e5557c47ffe60aa","committedFrom":1}"#,
+        #"{"version":1,"key":"moby/7/own","kind":"committed","parent":"moby/1/base","labels":{},"created":[0,0],"updated":[0,0],"tree":7,"usage":{"size":16384,"inodes":3},"committedFrom":6,"origin":{"uuid":"7d2c8ae4-9f53-4f0e-8a8d-0c7d6e5f4a3b","parentUUID":"","transaction":58}}"#,
+    ]
+
+    @Test(arguments: older)
+    func readsOlder(_ text: String) throws {
+        let record = try SnapshotRecord(parsing: Array(text.utf8))
+        // A daemon before this one reads what this one writes, after a step back.
+        #expect(String(decoding: record.encoded, as: UTF8.self) == text + "\n")
+    }
+
     /// Two keys that Unicode takes for one text are two keys, and two files.
     @Test func keysAreBytes() {
         let composed = SnapshotKey("\u{e9}")

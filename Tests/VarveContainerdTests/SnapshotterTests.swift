@@ -190,6 +190,38 @@ import SystemPackage
         #expect(snapshotter.list([]).count == expected.count + 1)
     }
 
+    /// An upgrade with snapshots in use: records without the members that only speed things up are served, and so is a tree that somebody
+    /// has been writing to all the time.
+    @Test func olderRecords() throws {
+        let room = try DaemonRoom()
+        let active = SnapshotKey("a")
+        var mounts: [SnapshotMount] = []
+        do {
+            let snapshotter = try room.snapshotter()
+            try committed("base", snapshotter, room)
+            mounts = try snapshotter.make(.active, active, parent: SnapshotKey("base"), labels: [:])
+            try room.run("echo before >b", in: mounts)
+            _ = try snapshotter.make(.view, SnapshotKey("v"), parent: SnapshotKey("base"), labels: [:])
+            snapshotter.cleanUp()
+            let records = RecordDirectory(snapshotter.trees.records)
+            for var record in snapshotter.list([]) {
+                record.origin = nil
+                record.committedFrom = nil
+                try records.write(record)
+            }
+        }
+        try room.run("echo between >c", in: mounts)
+        let snapshotter = try room.snapshotter()
+        #expect(snapshotter.list([]).map(\.key.text) == ["a", "base", "v"])
+        #expect(try snapshotter.mounts(active) == mounts)
+        try room.run("test \"$(echo $(cat a b c))\" = 'a before between'", in: mounts)
+        #expect(try snapshotter.usage(SnapshotKey("base")).inodes > 0)
+        try snapshotter.commit(SnapshotKey("name"), from: active, labels: [:])
+        let above = try snapshotter.make(
+            .active, SnapshotKey("above"), parent: SnapshotKey("name"), labels: [:])
+        try room.run("test \"$(cat c)\" = between", in: above)
+    }
+
     /// A commit that ended between its two records, and one that ended before the first.
     @Test func interruptedCommit() throws {
         let room = try DaemonRoom()
