@@ -24,15 +24,20 @@ fetch_busybox() {
     with_aside bookworm -- unpack_aside "$aside_cache/busybox" busybox-static
 }
 
-# start_docker SNAPSHOTTER FOLDER NAMESPACE: a daemon in the background, with its data in FOLDER and its socket at
-# $scratch/SNAPSHOTTER.sock, on the containerd at $scratch/containerd.sock. Returns when it answers.
-start_docker() {
-    local try
-    cat >"$scratch/$1.json" <<END
+# docker_configuration SNAPSHOTTER FOLDER NAMESPACE: that of a daemon with its data in FOLDER and its socket at
+# $scratch/SNAPSHOTTER.sock, on the containerd at $scratch/containerd.sock.
+docker_configuration() {
+    cat <<END
 { "features": { "containerd-snapshotter": true }, "storage-driver": "$1", "iptables": false, "ip6tables": false, "bridge": "none",
   "data-root": "$2/docker", "exec-root": "/run/docker/$1", "pidfile": "$scratch/$1.pid", "hosts": ["unix://$scratch/$1.sock"],
   "containerd": "$scratch/containerd.sock", "containerd-namespace": "$3", "containerd-plugins-namespace": "$3-plugins" }
 END
+}
+
+# start_docker SNAPSHOTTER FOLDER NAMESPACE: such a daemon in the background. Returns when it answers.
+start_docker() {
+    local try
+    docker_configuration "$@" >"$scratch/$1.json"
     dockerd --config-file "$scratch/$1.json" >>"$scratch/docker.log" 2>&1 &
     dockers+=($!)
     for ((try = 0; try < 600; try++)); do
@@ -53,6 +58,26 @@ remove_groups() {
     for group in $(comm -13 <(printf '%s\n' "${groups_before:-}") <(control_groups)); do
         find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
     done
+}
+
+# own_mounts ARGUMENT…: runs the script anew, with these arguments, where nobody else sees what it mounts: dockerd writes to places that no
+# option moves.
+own_mounts() {
+    if [[ -z ${VARVE_OWN_MOUNTS:-} ]]; then
+        VARVE_OWN_MOUNTS=yes exec unshare --mount --propagation private "$0" "$@"
+    fi
+}
+
+# Puts Docker's programs and containerd's into $PATH, and makes the places that dockerd writes to.
+use_docker() {
+    export PATH=$docker_tree/usr/bin:$docker_tree/usr/sbin:$containerd_tree/usr/bin:$PATH
+    export DOCKER_BUILDKIT=1 HOME=$scratch/home
+    mkdir -p "$HOME/.docker/cli-plugins"
+    ln -s "$docker_tree"/usr/libexec/docker/cli-plugins/* "$HOME/.docker/cli-plugins/"
+    make_docker_places
+    local place
+    for place in /etc/docker /run/docker; do mount --bind "$scratch/places$place" "$place"; done
+    groups_before=$(control_groups)
 }
 
 # The directories that dockerd writes to whatever its options say, and others in $scratch/places to mount there where nobody else sees it.
