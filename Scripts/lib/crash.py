@@ -1,7 +1,5 @@
-"""The rounds of Scripts/crash: crash.py VARVE SCRATCH [--rounds N] [--seed S] [--verbose]"""
+"""The rounds of Scripts/crash: crash.py VARVE SCRATCH [--rounds N] [--seed S] [--no-points] [--verbose]"""
 
-import collections
-import fcntl
 import json
 import os
 import shutil
@@ -12,81 +10,36 @@ import time
 
 sys.dont_write_bytecode = True
 
-from campaign import Campaign
+from campaign import PowerCutCampaign
 from store_world import (Wrong, chain_names, check_layout, is_subvolume, make_layout, must, read_tree,
                          require_equal)
 
-FICLONE = 0x40049409
-# More points than this in one command are a loop that never ends.
-MOST_POINTS = 400
 
-
-class Crash(Campaign):
+class Crash(PowerCutCampaign):
     name = "crash"
-
-    @classmethod
-    def add_options(cls, parser):
-        parser.add_argument("--rounds", type=int, default=100)
 
     def __init__(self, options):
         super().__init__(options)
-        self.disk = f"{self.scratch}/outer/disk"
-        self.world = f"{self.scratch}/world"
-        self.store = f"{self.world}/store"
         self.layout = f"{self.world}/layout"
         self.work = f"{self.world}/work"
         self.user = f"{self.world}/user"
-        self.environment = self.environment_of(self.store)
-        self.environment.pop("VARVE_STOP_AT", None)
-        # Chain name to tree, of all that may be visible.
-        self.chains = {}
         self.sound = {}
-        # The next durability point of each command, and how many it was found to have.
-        self.point = collections.defaultdict(lambda: 1)
-        self.points = collections.Counter()
-        self.durations = collections.defaultdict(lambda: 0.3)
-        self.serial = 0
 
     # --- the world
 
     def make(self):
-        os.mkdir(self.world)
-        with open(self.disk, "wb") as file:
-            file.truncate(768 << 20)
-        must(["mkfs.btrfs", "--quiet", self.disk])
-        self.mount(self.disk, self.world)
+        self.make_disk(768 << 20)
         must([self.varve, "store", "init", self.store])
         self.a, self.b = make_layout(self.layout)
         for model in (self.a, self.b):
             self.chains.update(model.trees)
         # The user's bundle: of an image, edited, and none of any round's business.
         self.must("unpack", "--image", f"{self.layout}:a", self.user)
-        self.edit(self.user, b"of the user")
+        self.edit(f"{self.user}/rootfs", b"of the user")
+        must(["sync", "-f", self.user])
         self.user_tree = read_tree(self.user)
         self.must("unpack", "--image", f"{self.layout}:a", self.work)
         os.sync()
-
-    def must(self, *arguments):
-        return must([self.varve, "--log", "warn", *arguments], env=self.environment)
-
-    def edit(self, bundle, what):
-        """Changes that a repack finds: something new, changed, deleted and renamed."""
-        self.serial += 1
-        root = f"{bundle}/rootfs"
-        with open(f"{root}/etc/edited", "ab") as file:
-            file.write(what + b" %d\n" % self.serial)
-        os.makedirs(f"{root}/d{self.serial % 5}/below", exist_ok=True)
-        with open(f"{root}/d{self.serial % 5}/below/file", "wb") as file:
-            file.write(self.random.randbytes(self.random.choice((10, 5000, 100_000))))
-        old = f"{root}/d{(self.serial + 2) % 5}"
-        if os.path.isdir(old):
-            if self.random.random() < 0.5:
-                shutil.rmtree(old)
-            else:
-                os.rename(old, f"{root}/moved{self.serial}")
-                if self.serial > 6:
-                    shutil.rmtree(f"{root}/moved{self.serial}")
-        must(["sync", "-f", bundle])
 
     # --- the commands that are ended
 
@@ -104,7 +57,8 @@ class Crash(Campaign):
                 self.must("store", "gc", "-q")
             return ["unpack", "--image", f"{self.layout}:{'a' if operation == 'unpack' else 'b'}", new]
         if operation in ("repack", "refresh"):
-            self.edit(self.work, b"repacked")
+            self.edit(f"{self.work}/rootfs", b"repacked")
+            must(["sync", "-f", self.work])
             self.work_tree = read_tree(f"{self.work}/rootfs")
             options = ["--refresh-bundle"] if operation == "refresh" else []
             return ["repack", "--image", f"{self.layout}:r{self.serial % 4}", *options, self.work]
@@ -151,7 +105,7 @@ class Crash(Campaign):
         operation = self.random.choices(list(self.operations()), list(self.operations().values()))[0]
         arguments = self.prepare(operation)
         must(["sync", "-f", self.world])
-        at_point = self.random.random() < 0.5
+        at_point = self.draw_point()
         power = self.random.random() < 0.5
         environment = dict(self.environment)
         if at_point:
@@ -180,33 +134,18 @@ class Crash(Campaign):
         elif process.returncode:
             raise Wrong(f"it failed by itself with {process.returncode}: {process.stderr.read().decode()}")
         else:
-            self.durations[operation] = 0.5 * self.durations[operation] + 0.5 * (time.monotonic() - start)
+            self.took(operation, time.monotonic() - start)
         process.stderr.close()
         if at_point:
-            if stopped:
-                self.points[operation] = max(self.points[operation], self.point[operation])
-                self.point[operation] += 1
-                if self.point[operation] > MOST_POINTS:
-                    raise Wrong("it has more durability points than can be")
-            else:
-                self.point[operation] = 1
-        self.counts["ended in the middle" if stopped else "ended by themselves"] += 1
-        self.counts["power cuts" if power else "kills"] += 1
-        self.counts["at a durability point" if at_point and stopped else "at a random moment"] += 1
+            self.end_point(operation, stopped)
+        self.count(stopped, power, at_point)
         third = f"{self.world}/third"
         if power:
             while os.path.ismount(third):
                 must(["umount", third])
-            self.unmount(self.world)
-            os.rename(self.disk + ".clone", self.disk)
-            self.mount(self.disk, self.world)
+            self.cut()
         self.check(operation, not stopped and not power)
         self.tidy()
-
-    def clone(self):
-        """The disk at this instant: what was written to it so far, and nothing of what the kernel still holds back."""
-        with open(self.disk, "rb") as source, open(self.disk + ".clone", "wb") as target:
-            fcntl.ioctl(target, FICLONE, source.fileno())
 
     def tags(self):
         return check_layout(self.layout, self.sound)
@@ -214,7 +153,8 @@ class Crash(Campaign):
     def check(self, operation, is_whole):
         """is_whole: the command came to its end, and nothing was taken back."""
         # Before anything cleans up: what is visible is whole.
-        self.check_chains(operation)
+        is_new = self.work_tree.__eq__ if operation in ("repack", "refresh") else None
+        self.check_chains(is_new)
         require_equal("the bundle of the user", read_tree(self.user), self.user_tree)
         tags = self.tags()
         if not {"a", "b"} <= set(tags):
@@ -249,20 +189,7 @@ class Crash(Campaign):
         for place in ("work", "locks"):
             if left := os.listdir(f"{self.store}/{place}"):
                 raise Wrong(f"{place}/ has {left} left over")
-        self.check_chains(operation)
-
-    def check_chains(self, operation):
-        for name in os.listdir(f"{self.store}/chains"):
-            place = f"{self.store}/chains/{name}"
-            if os.listdir(place) != ["rootfs"] or not is_subvolume(place):
-                raise Wrong(f"the chain {name} holds {os.listdir(place)}")
-            tree = read_tree(f"{place}/rootfs")
-            if name not in self.chains:
-                if operation not in ("repack", "refresh"):
-                    raise Wrong(f"there is a chain {name} that nobody made")
-                self.chains[name] = self.work_tree
-            require_equal(f"the chain {name}", tree, self.chains[name])
-            self.counts["chains compared"] += 1
+        self.check_chains(is_new)
 
     def check_init(self, operation):
         second, third = f"{self.world}/second", f"{self.world}/third"
@@ -286,26 +213,13 @@ class Crash(Campaign):
         if found:
             raise Wrong(f"store check: {found}")
 
-    def run(self):
-        for done in range(self.options.rounds):
-            self.round()
-            if self.options.verbose:
-                print(f"{done}: {self.what}", file=sys.stderr, flush=True)
-            if done % 50 == 49:
-                self.deep()
-        self.deep()
-
     def clean(self):
         self.unmount_all(f"{self.world}/third")
-
-    def summary(self):
-        points = ", ".join(f"{name} {count}" for name, count in sorted(self.points.items()))
-        return (f"{self.options.rounds} rounds, {super().summary()}; durability points that commands were stopped at, the last of "
-                f"each: {points}")
 
     def deep(self):
         self.must("store", "check", "--deep", "--layout", self.layout)
         self.counts["deep checks"] += 1
 
 
-Crash.main()
+if __name__ == "__main__":
+    Crash.main()

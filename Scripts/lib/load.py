@@ -25,6 +25,8 @@ class Worker:
         self.bundle = f"{world}/bundles/{number}"
         self.layout = f"{world}/layout{number % 4}"
         self.environment = {**os.environ, "VARVE_STORE": f"{world}/store", "XDG_CONFIG_HOME": world}
+        # Seconds between two commands.
+        self.pause = 0
         self.tree = None
         self.edits = 0
         self.counts = collections.Counter()
@@ -94,6 +96,7 @@ class Worker:
         try:
             while time.monotonic() < end:
                 self.step()
+                time.sleep(self.pause)
         except (Wrong, OSError) as error:
             failure = f"process {self.number}: {error}"
         results.put((failure, self.counts))
@@ -114,15 +117,21 @@ class Load(Campaign):
 
     def make(self):
         must([self.varve, "store", "init", self.store])
+        self.make_images()
+
+    def make_images(self):
         os.mkdir(f"{self.world}/bundles")
         for number in range(4):
             self.models = make_layout(f"{self.world}/layout{number}")
+
+    def worker(self, number):
+        return Worker(number, self.options, self.world, self.models)
 
     def run(self):
         self.what = "working"
         results = multiprocessing.Queue()
         workers = [
-            multiprocessing.Process(target=Worker(number, self.options, self.world, self.models).run, args=(results,))
+            multiprocessing.Process(target=self.worker(number).run, args=(results,))
             for number in range(self.options.processes)]
         for worker in workers:
             worker.start()
@@ -136,6 +145,9 @@ class Load(Campaign):
             worker.join()
         if failures:
             raise Wrong("\n".join(failures))
+        self.check()
+
+    def check(self):
         self.what = "checking the store"
         for number in range(4):
             check_layout(f"{self.world}/layout{number}", {})
@@ -150,4 +162,5 @@ class Load(Campaign):
         return f"{self.options.processes} processes for {self.options.seconds} s, {super().summary()}"
 
 
-Load.main()
+if __name__ == "__main__":
+    Load.main()
