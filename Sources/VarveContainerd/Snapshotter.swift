@@ -25,6 +25,7 @@ package final class Snapshotter: Sendable {
     package let metrics = Metrics()
     private let records: RecordDirectory
     private let deletions: DeletionQueue
+    private let superseded: SupersededRecords
     private let logger: Logger
     private let state: Mutex<State>
 
@@ -74,6 +75,7 @@ package final class Snapshotter: Sendable {
         self.logger = logger
         records = RecordDirectory(trees.records)
         deletions = DeletionQueue(trees, records, logger: logger)
+        superseded = SupersededRecords(records, deletions, logger: logger)
         let read: (records: [SnapshotRecord], faults: [RecordDirectory.Fault])
         do throws(Errno) {
             read = try records.read(isOwner: true)
@@ -86,26 +88,59 @@ package final class Snapshotter: Sendable {
                 metadata: ["trees": "\(trees.path)"])
         }
         var state = State()
-        let (counting, superseded) = SnapshotRecord.split(read.records)
+        let (counting, sharing) = SnapshotRecord.split(read.records)
         for record in counting { state.insert(record) }
         for record in state.records.values { state.adopt(childOf: record.parent) }
         let found = try trees.all()
         state.nextTree = max(found.numbers.max() ?? 0, state.records.values.map(\.tree).max() ?? 0) + 1
         self.state = Mutex(state)
-        for record in superseded { try? records.remove(record.key) }
-        let used = Set(state.records.values.map(\.tree))
+        for record in sharing { keepBoth(record) }
+        let all = self.state.withLock { Array($0.records.values) }
+        let used = Set(all.map(\.tree))
         var leftovers: [DeletionQueue.Item] = found.others.map { .leftover($0) }
         if read.faults.isEmpty {
             leftovers += found.numbers.filter { $0 != DaemonTrees.emptyTree && !used.contains($0) }.map {
                 .tree($0)
             }
         }
-        for record in state.records.values where record.kind == .active {
+        for record in all where record.kind == .active {
             // A commit, or the application of a layer, was cut short.
             if (try? trees.isReadOnly(record.tree)) == true { try? trees.setReadOnly(record.tree, false) }
         }
         settleChains()
         deletions.add(leftovers)
+    }
+
+    deinit { superseded.removeAll() }
+
+    /// Before the end of the process: what a start would have to find out is written down.
+    package func end() { superseded.removeAll() }
+
+    /// A commit that the daemon before made, and of which containerd may not have heard (`SupersededRecords`). Both snapshots have the
+    /// same tree; the committed one gets another.
+    private func keepBoth(_ active: SnapshotRecord) {
+        let (committed, number) = state.withLock { state in
+            (state.keyOfTree[active.tree].flatMap { state.records[$0] }, state.newTree())
+        }
+        do {
+            guard var committed, let chain = committed.chain,
+                try trees.makeTree(number, from: chain, readOnly: true)
+            else {
+                try records.remove(active.key)
+                return
+            }
+            committed.tree = number
+            try write(committed)
+            state.withLock { state in
+                state.insert(committed)
+                state.insert(active)
+                state.adopt(childOf: active.parent)
+            }
+        } catch {
+            logger.warning("cannot keep the snapshot that another was committed from: \(error)")
+            try? records.remove(active.key)
+            deletions.add([.tree(number)])
+        }
     }
 
     /// An Apply that was cut short may have exchanged a tree before it wrote the record: the record says which chain the tree is a
@@ -136,6 +171,7 @@ package final class Snapshotter: Sendable {
     ) throws -> [SnapshotMount] {
         let labels = try Self.checked(labels)
         try Self.check(key)
+        superseded.remove(key)
         let wanted =
             kind == .active ? labels[Self.referenceLabel].flatMap { Digest($0) }.map { ChainID($0) } : nil
         let (number, source) = try state.withLock { state throws -> (UInt64, SnapshotRecord?) in
@@ -249,8 +285,11 @@ package final class Snapshotter: Sendable {
     ) throws {
         let labels = try Self.checked(labels)
         try Self.check(name)
-        let (active, number) = try state.withLock { state throws -> (SnapshotRecord, UInt64) in
-            guard state.records[name] == nil, !state.reserved.contains(name) else {
+        superseded.remove(name)
+        let (active, number, earlier) = try state.withLock {
+            state throws -> (SnapshotRecord, UInt64, SnapshotRecord?) in
+            let earlier = Self.earlier(name, from: key, in: state)
+            guard state.records[name] == nil || earlier != nil, !state.reserved.contains(name) else {
                 throw ServiceError(.alreadyExists, "there is a snapshot \(name.text.shown)")
             }
             if !parent.isEmpty, let record = state.records[key], record.kind == .active,
@@ -264,7 +303,7 @@ package final class Snapshotter: Sendable {
             }
             let active = try Self.active(key, for: .committing, in: &state)
             state.reserved.insert(name)
-            return (active, state.newTree())
+            return (active, state.newTree(), earlier)
         }
         var record = SnapshotRecord(
             key: name, kind: .committed, parent: active.parent, labels: labels, time: .now(),
@@ -290,19 +329,29 @@ package final class Snapshotter: Sendable {
             deletions.add([.tree(number)])
             throw ServiceError(error)
         }
-        do throws(Errno) {
-            try records.remove(key)
-        } catch {
-            // The next start does it: the new record says what it was made from.
-            logger.warning("cannot remove the record of a snapshot that is committed: \(error)")
-        }
         state.withLock { state in
             state.reserved.remove(name)
             state.busy[key] = nil
             state.remove(active)
+            if let earlier {
+                state.remove(earlier)
+                state.abandon(childOf: earlier.parent)
+            }
             state.insert(record)
         }
-        if record.tree != active.tree { deletions.add([.tree(active.tree)]) }
+        superseded.add(active, deletesTree: record.tree != active.tree)
+        if let earlier { deletions.add([.tree(earlier.tree)]) }
+    }
+
+    /// The snapshot that a commit has made of this one under this name before, without containerd's hearing of it.
+    private static func earlier(_ name: SnapshotKey, from key: SnapshotKey, in state: State)
+        -> SnapshotRecord?
+    {
+        guard let found = state.records[name], found.kind == .committed, let active = state.records[key],
+            active.kind == .active, found.committedFrom == active.tree, state.children[name] == nil,
+            state.busy[name] == nil
+        else { return nil }
+        return found
     }
 
     /// Whether an active snapshot's tree is as it was made of a chain. It is read-only then.
@@ -363,6 +412,7 @@ package final class Snapshotter: Sendable {
             state.busy[key] = .removing
             return record
         }
+        if let tree = record.committedFrom { superseded.remove(ofTree: tree) }
         do throws(Errno) {
             try records.remove(key)
         } catch {
@@ -378,7 +428,10 @@ package final class Snapshotter: Sendable {
     }
 
     /// Cleanup: returns when all trees are gone whose snapshots were removed.
-    package func cleanUp() { deletions.drain() }
+    package func cleanUp() {
+        superseded.removeAll()
+        deletions.drain()
+    }
 
     // MARK: Asking
 

@@ -42,6 +42,7 @@
             Task {
                 do {
                     try await server.serve()
+                    snapshotter.end()
                     Self.exit(0)
                 } catch {
                     logger.error("\(DaemonError.sentence(error))")

@@ -222,26 +222,89 @@ import SystemPackage
         try room.run("test \"$(cat c)\" = between", in: above)
     }
 
-    /// A commit that ended between its two records, and one that ended before the first.
-    @Test func interruptedCommit() throws {
+    /// A daemon that was killed before containerd wrote down a commit: containerd knows one of the two snapshots, and has the other removed.
+    /// Whichever it knows is there, as it was, and can be committed again, under that name or another.
+    @Test(arguments: [false, true], ["name", "other"])
+    func unheardCommit(isChain: Bool, again: String) throws {
         let room = try DaemonRoom()
-        let records = "\(room.path)/containerd/test/records"
         let key = SnapshotKey("k")
+        let layer = room.content.add(tarEntry("a", "0", "a\n") + endOfTar)
         do {
             let snapshotter = try room.snapshotter()
             let mounts = try snapshotter.make(.active, key, parent: Self.none, labels: [:])
-            try room.run("echo a >a", in: mounts)
-            try runSuccessfully(["cp", "\(records)/\(key.fileName)", "\(room.volume.path)/kept"])
+            if isChain {
+                _ = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
+                    layer, to: mounts, hasPayloads: false, synchronizes: false, from: room.content,
+                    memory: 8 << 20, Cancellation())
+            } else {
+                try room.run("echo a >a", in: mounts)
+            }
+            try runSuccessfully([
+                "cp", "-a", "\(room.path)/containerd/test/records", "\(room.volume.path)/kept",
+            ])
             try snapshotter.commit(SnapshotKey("name"), from: key, labels: [:])
-            // The old record was not removed yet.
-            try runSuccessfully(["cp", "\(room.volume.path)/kept", "\(records)/\(key.fileName)"])
+            // What is on disk now is what a kill would leave.
+            try runSuccessfully([
+                "cp", "\(room.path)/containerd/test/records/\(SnapshotKey("name").fileName)",
+                "\(room.volume.path)/kept/",
+            ])
+            #expect(
+                try runSuccessfully(["ls", "\(room.path)/containerd/test/records"]).outputText.split(
+                    separator: "\n"
+                )
+                .count == 2)
+            #expect(snapshotter.list([]).map(\.key.text) == ["name"])
+            #expect(try StoreCheck(room.store).run() == [])
+            if !isChain {
+                // The tree goes with the record.
+                try runSuccessfully([
+                    "btrfs", "-q", "subvolume", "snapshot", "\(room.path)/containerd/test/trees/1",
+                    "\(room.volume.path)/tree",
+                ])
+            }
         }
+        // Once all is deleted that the end has given up.
+        try room.snapshotter().cleanUp()
+        let place = "\(room.path)/containerd/test"
+        try runSuccessfully(["sh", "-euc", "cp \(room.volume.path)/kept/* \(place)/records/"])
+        if !isChain { try runSuccessfully(["mv", "\(room.volume.path)/tree", "\(place)/trees/1"]) }
         do {
             let snapshotter = try room.snapshotter()
-            #expect(snapshotter.list([]).map(\.key.text) == ["name"])
-            let active = try snapshotter.make(.active, key, parent: SnapshotKey("name"), labels: [:])
-            try room.run("test \"$(cat a)\" = a", in: active)
-            // It was made read-only, and no more.
+            #expect(snapshotter.list([]).map(\.key.text) == ["k", "name"])
+            #expect(snapshotter.list([]).map(\.kind) == [.active, .committed])
+            #expect(try StoreCheck(room.store).run() == [])
+            let above = try snapshotter.make(
+                .active, SnapshotKey("above"), parent: SnapshotKey("name"), labels: [:])
+            try room.run("test \"$(cat a)\" = a", in: above)
+            try snapshotter.remove(SnapshotKey("above"))
+            try room.run("test \"$(cat a)\" = a", in: snapshotter.mounts(key))
+        }
+        // Once more: what the start found out is on disk.
+        let snapshotter = try room.snapshotter()
+        #expect(snapshotter.list([]).map(\.key.text) == ["k", "name"])
+        try snapshotter.commit(SnapshotKey(again), from: key, labels: ["a": "b"])
+        let left = Set(["name", again])
+        #expect(Set(snapshotter.list([]).map(\.key.text)) == left)
+        #expect(try snapshotter.record(SnapshotKey(again)).labels == ["a": "b"])
+        #expect(try (snapshotter.record(SnapshotKey(again)).chain != nil) == isChain)
+        let above = try snapshotter.make(.active, key, parent: SnapshotKey(again), labels: [:])
+        try room.run("test \"$(cat a)\" = a; echo b >b", in: above)
+        snapshotter.cleanUp()
+        #expect(try room.trees().count == left.count + 2)
+        try snapshotter.remove(key)
+        for name in left { try snapshotter.remove(SnapshotKey(name)) }
+        snapshotter.cleanUp()
+        #expect(try room.trees() == ["0"])
+        #expect(try StoreCheck(room.store).run() == [])
+    }
+
+    /// A commit of which nothing but the read-only tree is there.
+    @Test func interruptedCommit() throws {
+        let room = try DaemonRoom()
+        let key = SnapshotKey("k")
+        do {
+            let snapshotter = try room.snapshotter()
+            _ = try snapshotter.make(.active, key, parent: Self.none, labels: [:])
             try snapshotter.trees.setReadOnly(snapshotter.record(key).tree, true)
         }
         let snapshotter = try room.snapshotter()

@@ -63,8 +63,6 @@ package struct ContainerdPlace: Sendable {
     package struct State: Sendable {
         /// The records that count, by key.
         package var records: [SnapshotRecord]
-        /// Those of active snapshots that were committed, which a crash left over.
-        package var superseded: [SnapshotRecord]
         /// Files that are no records.
         package var faults: [RecordDirectory.Fault]
         /// The numbers of the trees, in ascending order, without the empty one that others are made of.
@@ -84,10 +82,10 @@ package struct ContainerdPlace: Sendable {
             () throws(Errno) -> ([SnapshotRecord], [RecordDirectory.Fault]) in
             try records?.read(isOwner: false) ?? ([], [])
         }
-        let (counting, superseded) = SnapshotRecord.split(found)
+        let counting = SnapshotRecord.split(found).counting
         let (numbers, others) = DaemonTrees.split(try trees?.entries() ?? [])
         return State(
-            records: counting.sorted { $0.key < $1.key }, superseded: superseded,
+            records: counting.sorted { $0.key < $1.key },
             faults: faults.sorted { $0.name < $1.name },
             trees: numbers.filter { $0 != DaemonTrees.emptyTree }.sorted(), others: others.sorted())
     }

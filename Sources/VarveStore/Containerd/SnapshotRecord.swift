@@ -38,8 +38,8 @@ package struct SnapshotRecord: Sendable, Equatable {
     /// What the tree's own source was, which is deleted once a snapshot is committed: with it, a delta knows that a tree descends
     /// from its parent's.
     package var origin: DaemonTrees.Origin?
-    /// Of a committed snapshot: the tree of the active one that it was. The record of that is removed after this one is written,
-    /// and one that is still there after a crash does not count.
+    /// Of a committed snapshot: the tree of the active one that it was. The record of that is removed some time after this one is written,
+    /// and a start that finds both serves both.
     package var committedFrom: UInt64?
 
     package init(
@@ -59,12 +59,12 @@ package struct SnapshotRecord: Sendable, Equatable {
         self.origin = origin
     }
 
-    /// Which of these records count. A commit writes the new record before it removes the old one, so one of an active snapshot whose
-    /// tree another was committed from is what a crash left over.
+    /// Which of these records count. A commit keeps the record of the active snapshot for a while. Where the committed one has the same
+    /// tree, the other counts once a start has given them two.
     package static func split(_ records: [SnapshotRecord]) -> (
         counting: [SnapshotRecord], superseded: [SnapshotRecord]
     ) {
-        let committed = Set(records.filter { $0.kind == .committed }.compactMap(\.committedFrom))
+        let committed = Set(records.filter { $0.kind == .committed }.map(\.tree))
         func isSuperseded(_ record: SnapshotRecord) -> Bool {
             record.kind == .active && committed.contains(record.tree)
         }

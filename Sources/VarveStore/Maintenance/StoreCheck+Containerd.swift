@@ -114,17 +114,6 @@ extension StoreCheck {
         _ findings: inout [Finding]
     ) throws {
         let trees = place.trees?.name ?? base
-        for record in state.superseded {
-            let path = base.appending(StoreLayout.records).appending(record.key.fileName)
-            try findings.append(
-                Finding(
-                    path: path, problem: "it is the record of a snapshot that was committed",
-                    repair: repair("deleted it") {
-                        try attempt("remove", path) { () throws(Errno) in
-                            try place.records?.remove(record.key)
-                        }
-                    }))
-        }
         // The tree of a record that cannot be read is one of those that no record names.
         let isKept = state.faults.contains { fault in
             switch fault.cause {
