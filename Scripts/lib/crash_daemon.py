@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,10 @@ from store_world import Wrong, chain_names, make_layout, must, read_tree, requir
 LONGEST_CALL = 90
 # Bytes by which the volume may be fuller than in the beginning once all is removed: containerd's database, and btrfs's own trees.
 SLACK = 12 << 20
+
+# BuildKit does not know of a commit that containerd has made and written down, as containerd was killed before it answered. Until its cache
+# is pruned it tries it again, and containerd, which says this and has not the store's word for it, refuses.
+UNHEARD_COMMIT = re.compile(r"failed to stat active key during commit: snapshot \w+ does not exist")
 
 
 class Step:
@@ -351,10 +356,12 @@ class CrashDaemon(PowerCutCampaign):
         words = self.docker_words if is_right else ("rmi", "--force", image)
         end = time.monotonic() + LONGEST_CALL
         self.daemons.start_docker()
-        # Docker waits before it connects again to a containerd that was started anew.
         while (result := run(self.daemons.docker_command(*words), env=self.environment)).returncode:
             if time.monotonic() > end:
                 raise Wrong(f"docker {' '.join(words)} fails afterwards: {result.stderr}")
+            if UNHEARD_COMMIT.search(result.stderr):
+                self.daemons.docker("builder", "prune", "--all", "--force")
+                self.counts["commits that BuildKit had not heard of"] += 1
             time.sleep(0.2)
         if is_right:
             self.in_docker[image] = is_right

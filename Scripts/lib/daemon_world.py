@@ -191,7 +191,8 @@ class Daemons(Containerd):
                     ["dockerd", "--config-file", f"{self.scratch}/docker.json"], env=self.environment,
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + LONGEST_START
-        while (result := run(self.docker_command("version"), env=self.environment)).returncode:
+        # Which asks containerd: Docker waits before it connects again to one that was started anew.
+        while (result := run(self.docker_command("image", "ls"), env=self.environment)).returncode:
             if self.dockerd.poll() is not None or time.monotonic() > end:
                 raise Wrong(f"Docker does not serve: {result.stderr}")
             time.sleep(0.05)

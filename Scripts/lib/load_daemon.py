@@ -79,10 +79,9 @@ class ContainerdClient(Client):
             if name != self.top and name not in self.parents.values():
                 self.drop(name)
         elif what == "run":
-            output = self.ctr("run", "run", "--rm", "--snapshotter", "varve", "--runc-root", f"{self.scratch}/runc", BASE,
-                              self.new_name("r"), "cat", "/data/1/2")
-            if output != "1 2\n" * 50:
-                raise Wrong(f"a container printed {output[:100]!r}")
+            # By its exit code: ctr now and then loses what a container prints at its very end.
+            self.ctr("run", "run", "--rm", "--snapshotter", "varve", "--runc-root", f"{self.scratch}/runc", BASE,
+                     self.new_name("r"), "sh", "-c", 'test "$(grep -c "^1 2$" /data/1/2)" = 50')
         else:
             self.give_up()
 
@@ -168,7 +167,10 @@ class DockerClient(Client):
         self.text += "of a step\n"
         with open(f"{context}/Dockerfile", "w") as file:
             file.write(f"FROM {BASE}\nCOPY text /text\nRUN echo of a step >>/text && rm -r /data/{self.random.randrange(10)}\n")
-        self.docker("build", "build", "--quiet", "--network", "host", "--tag", self.image, context)
+        # A `builder prune` of another process may take what BuildKit needs, on overlayfs just as well. The next try gets it anew.
+        while self.docker("build", "build", "--quiet", "--network", "host", "--tag", self.image, context,
+                          allowed=("failed to solve: not found",)) is None:
+            pass
         self.read(self.image)
 
     def read(self, image):
