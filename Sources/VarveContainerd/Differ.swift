@@ -40,10 +40,10 @@ package struct Differ: Sendable {
     ///   - memory: bytes for the layer while it is inflated.
     /// - Returns: the uncompressed layer. Its digest is the DiffID.
     package func apply(
-        _ layer: Descriptor, to mounts: [SnapshotMount], hasPayloads: Bool, synchronizes: Bool,
+        _ layer: Descriptor, to mounts: [SnapshotMount], synchronizes: Bool,
         from content: any ContentStore, memory: Int, _ cancellation: Cancellation
     ) throws -> Descriptor {
-        let record = try check(layer, to: mounts, hasPayloads: hasPayloads)
+        let record = try check(layer, to: mounts)
         let next = Self.layers(after: layer.digest, in: record.labels)
         if !next.isEmpty { content.prefetch(next) }
         var applied: DaemonTrees.AppliedLayer?
@@ -94,14 +94,13 @@ package struct Differ: Sendable {
     }
 
     /// The snapshot that the layer is to be applied to; throws if this is not for this differ.
+    ///
+    /// The media type alone tells whether the layer has to go through a stream processor, such as one that decrypts. Payloads for
+    /// processors say nothing: CRI sends those for decryption with each layer, encrypted or not.
     @discardableResult
-    package func check(_ layer: Descriptor, to mounts: [SnapshotMount], hasPayloads: Bool)
-        throws(ServiceError)
+    package func check(_ layer: Descriptor, to mounts: [SnapshotMount]) throws(ServiceError)
         -> SnapshotRecord
     {
-        guard !hasPayloads else {
-            throw ServiceError(.unimplemented, "payloads of stream processors are not read here")
-        }
         guard (try? LayerMediaType(layer.mediaType)) != nil else {
             throw ServiceError(
                 .unimplemented, "blobs of the type \(layer.mediaType.shown) are not applied here")

@@ -29,16 +29,14 @@
             }
             let layer = Descriptor(mediaType: message.diff.mediaType, digest: digest, size: message.diff.size)
             let mounts = message.mounts.map { SnapshotMount($0) }
-            let hasPayloads = !message.payloads.isEmpty
-            try Self.status { try differ.check(layer, to: mounts, hasPayloads: hasPayloads) }
+            try Self.status { try differ.check(layer, to: mounts) }
             let synchronizes = message.syncFs
             let applied = try await containerd.withSession(
                 for: request.metadata, namespace: differ.namespace(of: mounts), leases: false
             ) { session in
                 try await work.run { [differ] place in
                     try differ.apply(
-                        layer, to: mounts, hasPayloads: hasPayloads, synchronizes: synchronizes,
-                        from: session,
+                        layer, to: mounts, synchronizes: synchronizes, from: session,
                         memory: place.memory(upTo: Self.memory), place.cancellation)
                 }
             }

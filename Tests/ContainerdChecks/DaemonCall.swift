@@ -72,7 +72,7 @@ package enum DaemonCall: Sendable, Hashable, LosslessStringConvertible {
                 throw ServiceError(.notFound, "there is no blob \(layer)")
             }
             _ = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
-                layer, to: snapshotter.mounts(SnapshotKey(key)), hasPayloads: false, synchronizes: true,
+                layer, to: snapshotter.mounts(SnapshotKey(key)), synchronizes: true,
                 from: content, memory: 8 << 20, Cancellation())
         case .republish(let key, let old, let new):
             func mounts(_ key: String) throws -> [SnapshotMount] {
@@ -85,7 +85,7 @@ package enum DaemonCall: Sendable, Hashable, LosslessStringConvertible {
                 from: mounts(old), to: mounts(new), mediaType: "", reference: "", labels: [:], latestTime: nil,
                 into: content, threads: 1, Cancellation())
             _ = try differ.apply(
-                layer, to: snapshotter.mounts(SnapshotKey(key)), hasPayloads: false, synchronizes: true,
+                layer, to: snapshotter.mounts(SnapshotKey(key)), synchronizes: true,
                 from: content, memory: 8 << 20, Cancellation())
             guard content.reads == reads else { throw ServiceError(.internalError, "the layer was read") }
         case .write(let key, let name, let text):

@@ -71,7 +71,7 @@ package final class DirectCalls: HistoryCalls {
 
     package func apply(_ layer: Descriptor, to key: String) throws {
         _ = try differ.apply(
-            layer, to: snapshotter.mounts(SnapshotKey(key)), hasPayloads: false, synchronizes: false,
+            layer, to: snapshotter.mounts(SnapshotKey(key)), synchronizes: false,
             from: content, memory: 8 << 20, Cancellation())
     }
 

@@ -59,7 +59,7 @@ import SystemPackage
             tarEntry("f", "0", String(repeating: "one", count: 4000)) + endOfTar)
         let mounts = try snapshotter.make(.active, SnapshotKey("k"), parent: Self.none, labels: [:])
         let applied = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
-            layer, to: mounts, hasPayloads: false, synchronizes: false, from: room.content, memory: 8 << 20,
+            layer, to: mounts, synchronizes: false, from: room.content, memory: 8 << 20,
             Cancellation())
         try snapshotter.commit(SnapshotKey("chain"), from: SnapshotKey("k"), labels: [:])
         let writable = try snapshotter.make(

@@ -64,7 +64,7 @@ import VarveSystem
         }
         func apply(to mounts: [SnapshotMount]) throws {
             _ = try differ.apply(
-                layer, to: mounts, hasPayloads: false, synchronizes: false, from: room.content, memory: 1 << 20,
+                layer, to: mounts, synchronizes: false, from: room.content, memory: 1 << 20,
                 Cancellation())
         }
         try apply(to: prepare("built"))

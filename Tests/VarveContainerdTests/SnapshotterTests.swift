@@ -393,7 +393,7 @@ import SystemPackage
         let layer = room.content.add(tarEntry("f", "0", "one") + endOfTar)
         let mounts = try snapshotter.make(.active, SnapshotKey("k"), parent: Self.none, labels: [:])
         let applied = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
-            layer, to: mounts, hasPayloads: false, synchronizes: false, from: room.content, memory: 8 << 20,
+            layer, to: mounts, synchronizes: false, from: room.content, memory: 8 << 20,
             Cancellation())
         try snapshotter.commit(SnapshotKey("name"), from: SnapshotKey("k"), labels: [:])
         snapshotter.cleanUp()
