@@ -20,13 +20,12 @@ check() {
 same() { [[ $1 == "$2" ]] || { printf 'expected: %s\nbut it is: %s\n' "$1" "$2" >&2; return 1; }; }
 # within_seconds N COMMAND…: until it succeeds.
 within_seconds() {
-    local try count=$(($1 * 10))
+    local end=$((SECONDS + $1))
     shift
-    for ((try = 0; try < count; try++)); do
-        "$@" && return
+    until "$@"; do
+        if ((SECONDS > end)); then return 1; fi
         sleep 0.1
     done
-    return 1
 }
 # fails_with TEXT COMMAND…: it must fail, and say that.
 fails_with() {

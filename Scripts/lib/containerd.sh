@@ -78,6 +78,13 @@ need_daemon() {
     daemon_program=$(swift build "${options[@]}" --show-bin-path)/varve-containerd
 }
 
+# Makes $scratch/certificate, with its key in it, for a registry on loopback: containerd 1.7 itself pulls from nothing but what speaks TLS.
+make_certificate() {
+    openssl req -x509 -newkey rsa:2048 -noenc -days 2 -subj /CN=registry -addext subjectAltName=IP:127.0.0.1 -keyout "$scratch/key" \
+        -out "$scratch/certificate" 2>/dev/null || fail 'openssl makes no certificate'
+    cat "$scratch/key" >>"$scratch/certificate"
+}
+
 # make_loop_store SIZE: a btrfs in memory or below $scratch, with a store: sets `volume` and `store`.
 make_loop_store() {
     volume=$scratch/volume store=$scratch/volume/store

@@ -2,6 +2,7 @@
 
     docker_images.py base LAYOUT ARCHIVE BUSYBOX    an image with a shell (BUSYBOX, a static one) and some files to change; ARCHIVE
                                                     holds it as example.org/base:latest
+    docker_images.py pause LAYOUT ARCHIVE BUSYBOX   an image that does nothing, for ever; ARCHIVE holds it as example.org/pause:latest
     docker_images.py contexts FOLDER COUNT SEED     COUNT folders with a Dockerfile and what it copies: the written ones first, then
                                                     random ones. A file `arguments` has the words that `docker build` gets for it
 """
@@ -49,6 +50,15 @@ def make_base(layout, archive, busybox):
     execution = {"Cmd": ["/bin/sh"], "Env": ["PATH=/usr/bin:/bin"]}
     oci_image.finish_layout(layout, "latest", layers, oci_image.native_architecture(), execution, 0)
     containerd_image.write_archive(layout, archive, BASE)
+
+
+def make_pause(layout, archive, busybox):
+    oci_image.create_layout(layout)
+    with open(busybox, "rb") as file:
+        layers = [containerd_image.layer(layout, [("busybox", file.read(), 0o755)], "pause")]
+    execution = {"Entrypoint": ["/busybox", "sleep", "1000000"]}
+    oci_image.finish_layout(layout, "latest", layers, oci_image.native_architecture(), execution, 0)
+    containerd_image.write_archive(layout, archive, "example.org/pause:latest")
 
 
 # --- Dockerfiles ----------------------------------------------------------------------------------------------------
@@ -216,6 +226,8 @@ def write_contexts(folder, count, seed):
 def main():
     if sys.argv[1] == "base":
         make_base(*sys.argv[2:])
+    elif sys.argv[1] == "pause":
+        make_pause(*sys.argv[2:])
     else:
         write_contexts(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
 

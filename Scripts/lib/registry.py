@@ -22,7 +22,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             file.write(f"{self.command} {self.path}\n")
         if self.path == "/v2/":
             return self.answer(200, b"{}", "application/json")
-        match = re.fullmatch(r"/v2/[a-z0-9/]+/(manifests|blobs)/([a-z0-9:]+)", self.path)
+        match = re.fullmatch(r"/v2/[a-z0-9/]+/(manifests|blobs)/([a-z0-9:]+)", self.path.partition("?")[0])
         if not match:
             return self.answer(404, b"{}", "application/json")
         kind, name = match.groups()
