@@ -234,7 +234,7 @@ import SystemPackage
             let mounts = try snapshotter.make(.active, key, parent: Self.none, labels: [:])
             if isChain {
                 _ = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
-                    layer, to: mounts, hasPayloads: false, synchronizes: false, from: room.content,
+                    layer, to: mounts, synchronizes: false, from: room.content,
                     memory: 8 << 20, Cancellation())
             } else {
                 try room.run("echo a >a", in: mounts)
