@@ -233,6 +233,7 @@ class PowerCutCampaign(Campaign):
         """Looks at all that there is, now and then and in the end."""
 
     def summary(self):
-        points = ", ".join(f"{name} {count}" for name, count in sorted(self.points.items()))
-        return (f"{self.options.rounds} rounds, {super().summary()}; durability points at which it was stopped, the last of each: "
-                f"{points}")
+        text = f"{self.options.rounds} rounds, {super().summary()}"
+        if self.points:
+            text += f"; durability points at which it was stopped, the last of each: {self.counted(self.points)}"
+        return text
