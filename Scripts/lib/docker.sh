@@ -50,8 +50,8 @@ start_docker() {
 }
 dockers=()
 
-# The control groups of dockerd, which it leaves.
-control_groups() { find /sys/fs/cgroup -maxdepth 2 -name docker 2>/dev/null | sort; }
+# The control groups of dockerd and buildkitd, which they leave.
+control_groups() { find /sys/fs/cgroup -maxdepth 2 '(' -name docker -o -name buildkit ')' 2>/dev/null | sort; }
 # remove_groups: those that were not in $groups_before.
 remove_groups() {
     local group
