@@ -182,8 +182,8 @@ need_varve() {
     # known when a file is compiled are made by calls: made by their names, which is shorter and the default, they ask the
     # runtime for each conformance, and it searches all that there are.
     local by_call=-disable-concrete-type-metadata-mangled-name-accessors
-    local options=(--package-path "$repository" --configuration release --static-swift-stdlib --product varve
-        -Xlinker --no-export-dynamic) cxx
+    release_options
+    local options=("${release_options[@]}" --product varve -Xlinker --no-export-dynamic) cxx
     cxx=$(clang --print-file-name=libstdc++.a 2>/dev/null) || cxx=""
     if [[ $cxx == /* ]]; then
         mkdir -p "$repository/.build/static"
@@ -200,6 +200,14 @@ need_varve() {
     fi
     swift build "${options[@]}" >&2 || fail "the release build failed; its messages are above"
     varve=$(swift build "${options[@]}" --show-bin-path)/varve
+}
+
+# Sets `release_options`, for a program that runs without a toolchain: the runtime of Swift is in it, it looks for no library beside
+# itself, and no path of this machine is in it.
+release_options() {
+    local prefix="$repository=/usr/src/varve"
+    release_options=(--package-path "$repository" --configuration release --static-swift-stdlib --disable-local-rpath
+        -Xswiftc -file-prefix-map -Xswiftc "$prefix" -Xcc "-ffile-prefix-map=$prefix" -Xcxx "-ffile-prefix-map=$prefix")
 }
 
 # has_glibc VERSION: this one or a later one.

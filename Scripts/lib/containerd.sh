@@ -72,8 +72,9 @@ need_daemon() {
             fail "\$VARVE_CONTAINERD names \"$VARVE_CONTAINERD\", which is no program; unset it to build one"
         return
     fi
-    local options=(--package-path "$repository" --scratch-path "$repository/.build-containerd" --configuration release
-        --static-swift-stdlib --traits Containerd --product varve-containerd)
+    release_options
+    local options=("${release_options[@]}" --scratch-path "$repository/.build-containerd" --traits Containerd
+        --product varve-containerd)
     swift build "${options[@]}" >&2 || fail "the release build of the daemon failed; its messages are above"
     daemon_program=$(swift build "${options[@]}" --show-bin-path)/varve-containerd
 }
@@ -118,13 +119,17 @@ start_containerd() {
 # The client of that containerd.
 ctr() { "$containerd_tree/usr/bin/ctr" --address "$scratch/containerd.sock" "$@"; }
 
-# documented_configuration VERSION: the configuration of containerd that Docs/containerd.md gives with `version = VERSION`, with the paths
-# of this run.
-documented_configuration() {
+# documented_configuration_text VERSION: the configuration of containerd that Docs/containerd.md gives with `version = VERSION`.
+documented_configuration_text() {
     awk -v version="version = $1" '
         /^```toml$/ { inside = 1; text = ""; next }
         /^```$/ { if (inside && index(text, version "\n") == 1) printf "%s", text; inside = 0 }
-        inside { text = text $0 "\n" }' "$repository/Docs/containerd.md" |
+        inside { text = text $0 "\n" }' "$repository/Docs/containerd.md"
+}
+
+# documented_configuration VERSION: the same with the paths of this run.
+documented_configuration() {
+    documented_configuration_text "$1" |
         sed -e "1a root = \"$volume/containerd\"\nstate = \"$scratch/state\"" \
             -e "s|/run/varve-containerd/varve-containerd.sock|$scratch/daemon/varve.sock|; s|/var/lib/varve|$store|"
     printf '[grpc]\n  address = "%s"\n' "$scratch/containerd.sock"

@@ -2,7 +2,7 @@
 
     varve --experimental-dump-help | python3 manual.py VERSION DIRECTORY
 
-Writes varve.1 and a page for each command into DIRECTORY, and prints their names. A group (varve store) has one page for
+Writes varve.1 (of varve-containerd: varve-containerd.8) and a page for each command into DIRECTORY, and prints their names. A group (varve store) has one page for
 all of its commands. The same command gives the same bytes.
 """
 
@@ -78,6 +78,54 @@ The store, where nothing else names one.
 """
 
 
+DAEMON_DESCRIPTION = r"""
+containerd reaches it as two proxy plugins, which its configuration names; examples for containerd 1.7 and 2 are in
+.IR /usr/share/doc/varve\-containerd/examples .
+Layers and the trees of containers lie in the store as btrfs snapshots, which the command
+.BR varve (1)
+shares.
+.PP
+With systemd,
+.B varve\-containerd.socket
+listens, and starts
+.B varve\-containerd.service
+at the first call:
+.PP
+.RS 4
+.nf
+varve store init
+systemctl enable \-\-now varve\-containerd.socket
+.fi
+.RE
+"""
+
+DAEMON_CONCLUSION = r"""
+.SH EXIT STATUS
+.TP
+.B 0
+It was asked to end (SIGTERM, SIGINT), and all calls were answered.
+.TP
+.B 1
+It cannot serve the store; standard error says why.
+.SH FILES
+.TP
+.I /etc/varve\-containerd/config.toml
+What the options say, as
+.BR address ", " root ", " id ", " containerd ", " log\-level
+and
+.BR memory ,
+the MiB for layers that are inflated. Options come first.
+.TP
+.I /run/varve\-containerd/varve\-containerd.sock
+The socket.
+.TP
+.I /var/lib/varve
+The store.
+.SH SEE ALSO
+\fBvarve\fR(1), \fBvarve\-containerd\fR(1), \fBcontainerd\fR(8)
+"""
+
+
 def text(plain):
     """Text for troff: what it would take for its own is escaped, also at the start of a line."""
     escaped = plain.replace("\\", r"\e").replace("-", r"\-").replace("^", r"\(ha").replace("~", r"\(ti")
@@ -150,12 +198,12 @@ def options(command, wanted=is_own):
     return out
 
 
-def page(words, version, command, body):
+def page(words, version, command, body, section=1):
     title = "-".join(words)
     aliases = command.get("aliases") or []
     names = ", ".join([title] + ["-".join(words[:-1] + [alias]) for alias in aliases])
     head = [
-        r".\" Made of the command's own help.", f'.TH {title.upper()} 1 "" "{version}" "Varve"',
+        r".\" Made of the command's own help.", f'.TH {title.upper()} {section} "" "{version}" "Varve"',
         ".SH NAME", text(names) + r" \- " + text(command["abstract"].rstrip(".")),
     ]
     return "\n".join(head + body).replace("\n\n", "\n") + "\n"
@@ -194,6 +242,14 @@ def command_page(words, version, command):
     return page(words, version, command, body)
 
 
+def daemon_page(version, command):
+    """A program with no commands: a daemon's page."""
+    body = [".SH SYNOPSIS", ".nh", ".ad l", *synopsis([command["commandName"]], command), ".ad b", ".hy", ".SH DESCRIPTION",
+            text(command["abstract"]), DAEMON_DESCRIPTION.strip("\n"), ".SH OPTIONS",
+            *options(command, shown), DAEMON_CONCLUSION.strip("\n")]
+    return page([command["commandName"]], version, command, body, section=8)
+
+
 def main_page(version, command, commands):
     name = command["commandName"]
     body = [".SH SYNOPSIS", *synopsis([name], command)[0:2], r"[\fIoptions\fR] \fIcommand\fR ..."]
@@ -209,6 +265,12 @@ def main_page(version, command, commands):
 def main():
     version, directory = sys.argv[1:]
     root = json.load(sys.stdin)["command"]
+    if "subcommands" not in root:
+        name = f"{root['commandName']}.8"
+        with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
+            file.write(daemon_page(version, root))
+        print(name)
+        return
     commands = [
         each for each in root["subcommands"] if each["commandName"] != "help" and each.get("shouldDisplay", True)]
     pages = {root["commandName"]: main_page(version, root, commands)}
