@@ -2,13 +2,50 @@
 
     varve --experimental-dump-help | python3 manual.py VERSION DIRECTORY
 
-Writes varve.1 (of varve-containerd: varve-containerd.8) and a page for each command into DIRECTORY, and prints their names. A group (varve store) has one page for
-all of its commands. The same command gives the same bytes.
+Writes varve.1 (of varve-containerd: varve-containerd.8) and a page for each command into DIRECTORY, and prints their names. A group
+(varve store) has a page with all of its commands, and each of these one of its own. The same command gives the same bytes.
 """
 
 import json
 import re
 import sys
+
+# What the page of each command says; varve.1 has all of it.
+EXIT_STATUS = r"""
+.SH EXIT STATUS
+0 if it did what it was asked, 2 for wrong usage, 130 if it was interrupted and has cleaned up, else one of the numbers that
+.BR varve (1)
+lists, by what kept it from that.
+"""
+
+# Those of a command's own, by its words.
+STATUS_OF = {
+    "run": {"N": "Any other: that of the command that it ran."},
+    "store check": {"1": "Something is wrong with the store, still."},
+    "store gc": {"7": "Less is free than was asked for, and nothing else can be deleted."},
+    "store resize": {"7": "What is in the store does not fit."},
+    "store destroy": {"1": "Something of the store is in use, or is not the store's."},
+    "containerd forget": {"1": "A daemon serves it, or a snapshot is mounted."},
+}
+
+COMMON = r"""
+.SH ENVIRONMENT
+.TP
+.B VARVE_STORE
+Where the store is, unless
+.B \-\-store
+says it.
+.PP
+.BR varve (1)
+has the others.
+.SH FILES
+.TP
+.IR ~/.config/varve/config.toml ", " /etc/varve/config.toml
+The configuration.
+.TP
+.I /var/lib/varve
+The store, where nothing else names one.
+"""
 
 # What no command's own help holds; it goes into varve.1.
 CONCLUSION = r"""
@@ -69,9 +106,22 @@ with the configuration is;
 by default.
 .SH FILES
 .TP
-.I ~/.config/varve/config.toml
+.IR ~/.config/varve/config.toml ", " /etc/varve/config.toml
+The configuration, of a user and of the host; the first comes before the second.
 .B store = \(dqPATH\(dq
-names the store.
+names the store, and the table
+.B [gc]
+says what
+.B varve store gc \-\-policy
+keeps:
+.BR older\-than ", " keep\-images ", " free .
+.TP
+.I /etc/systemd/system/*.mount
+What
+.B varve store init \-\-at\-boot
+makes, and
+.B varve store unmount \-\-forget
+takes away.
 .TP
 .I /var/lib/varve
 The store, where nothing else names one.
@@ -209,37 +259,61 @@ def page(words, version, command, body, section=1):
     return "\n".join(head + body).replace("\n\n", "\n") + "\n"
 
 
-def command_page(words, version, command):
-    nested = [each for each in command.get("subcommands", []) if each["commandName"] != "help"]
-    body = [".SH SYNOPSIS", ".nh", ".ad l"]
-    if nested:
-        for each in nested:
-            body += synopsis(words + [each["commandName"]], each)
-    else:
-        body += synopsis(words, command)
-    body += [".ad b", ".hy"]
-    if discussion := command.get("discussion"):
-        body += [".SH DESCRIPTION", *paragraphs(discussion)]
-    elif not nested:
-        body += [".SH DESCRIPTION", text(command["abstract"])]
+def split_examples(discussion):
+    """A command's text, and its examples, which have a section."""
+    before, _, after = discussion.partition("\n\nExamples:\n\n")
+    if not after and discussion.startswith("Examples:\n\n"):
+        before, after = "", discussion.removeprefix("Examples:\n\n")
+    lines = after.split("\n")
+    end = next((place for place, line in enumerate(lines) if line and not line.startswith("  ")), len(lines))
+    return "\n\n".join(filter(None, [before, "\n".join(lines[end:]).strip("\n")])), "\n".join(lines[:end]).strip("\n")
+
+
+def leaf_body(words, command):
+    """What is said of a command that has no others below it."""
+    text_alone, examples = split_examples(command.get("discussion", ""))
+    body = [".SH DESCRIPTION"]
+    body += paragraphs(text_alone) if text_alone else [text(command["abstract"])]
     if own := options(command):
         body += [".SH OPTIONS", *own]
-    if nested:
-        body += [".SH COMMANDS"]
+    body += [EXIT_STATUS.strip("\n")]
+    for code, meaning in STATUS_OF.get(" ".join(words[1:]), {}).items():
+        body += [".TP", f".B {code}", text(meaning)]
+    body += [COMMON.strip("\n")]
+    if examples:
+        body += [".SH EXAMPLES", *paragraphs(examples)[1:]]
+    return body
+
+
+def command_pages(words, version, command):
+    """The page of a command, and of those below it: (name, text)."""
+    nested = [each for each in command.get("subcommands", [])
+              if each["commandName"] != "help" and each.get("shouldDisplay", True)]
+    body = [".SH SYNOPSIS", ".nh", ".ad l"]
     for each in nested:
+        body += synopsis(words + [each["commandName"]], each)
+    if not nested:
+        body += synopsis(words, command)
+    body += [".ad b", ".hy"]
+    if not nested:
+        body += leaf_body(words, command)
+        body += [".SH SEE ALSO", r"\fBvarve\fR(1), for options, environment and exit status that all commands share"]
+        return [("-".join(words), page(words, version, command, body))]
+    if discussion := command.get("discussion"):
+        body += [".SH DESCRIPTION", *paragraphs(discussion)]
+    if own := options(command):
+        body += [".SH OPTIONS", *own]
+    body += [".SH COMMANDS"]
+    pages = []
+    for each in nested:
+        below = words + [each["commandName"]]
         names = [each["commandName"]] + (each.get("aliases") or [])
-        body += [".SS " + text(", ".join(" ".join(words + [name]) for name in names)), text(each["abstract"])]
-        if discussion := each.get("discussion"):
-            body += [".PP", *paragraphs(discussion)]
-        body += options(each)
-        if deeper := each.get("subcommands"):
-            for one in deeper:
-                if one["commandName"] == "help":
-                    continue
-                body += [".PP", r"\fB" + text(" ".join(words + [each["commandName"], one["commandName"]])) + r"\fR:",
-                         text(one["abstract"]), *options(one)]
+        body += [".TP", r"\fB" + text("-".join(below)) + r"\fR(1)", text(each["abstract"])]
+        if len(names) > 1:
+            body += ["Also: " + text(", ".join(names[1:])) + "."]
+        pages += command_pages(below, version, each)
     body += [".SH SEE ALSO", r"\fBvarve\fR(1), for options, environment and exit status that all commands share"]
-    return page(words, version, command, body)
+    return [("-".join(words), page(words, version, command, body)), *pages]
 
 
 def daemon_page(version, command):
@@ -265,7 +339,7 @@ def main_page(version, command, commands):
 def main():
     version, directory = sys.argv[1:]
     root = json.load(sys.stdin)["command"]
-    if "subcommands" not in root:
+    if all(each["commandName"] == "help" for each in root.get("subcommands", [])):
         name = f"{root['commandName']}.8"
         with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
             file.write(daemon_page(version, root))
@@ -276,7 +350,7 @@ def main():
     pages = {root["commandName"]: main_page(version, root, commands)}
     for each in commands:
         words = [root["commandName"], each["commandName"]]
-        pages["-".join(words)] = command_page(words, version, each)
+        pages |= dict(command_pages(words, version, each))
     for name, contents in sorted(pages.items()):
         with open(f"{directory}/{name}.1", "w", encoding="utf-8") as file:
             file.write(contents)
