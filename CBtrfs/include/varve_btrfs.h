@@ -14,6 +14,17 @@ int64_t varve_btrfs_node_size(int fd);
 /// has (BTRFS_IOC_DEV_INFO). Needs no privilege.
 int varve_btrfs_space(int fd, uint64_t *data_total, uint64_t *data_used, uint64_t *unallocated);
 
+/// How a btrfs is filled, in bytes: of its devices, of those that no block group has, of the block groups for data and for metadata, and of
+/// what the kernel keeps of the metadata for itself (BTRFS_IOC_SPACE_INFO, BTRFS_IOC_DEV_INFO). And how often a device failed
+/// (BTRFS_IOC_GET_DEV_STATS). Needs no privilege.
+struct varve_btrfs_usage {
+    uint64_t size, unallocated, data_total, data_used, metadata_total, metadata_used, reserve, devices, errors;
+};
+int varve_btrfs_usage(int fd, struct varve_btrfs_usage *usage);
+
+/// BTRFS_IOC_RESIZE of device 1.
+int varve_btrfs_resize(int fd, uint64_t bytes);
+
 /// What BTRFS_IOC_GET_SUBVOL_INFO says (struct btrfs_ioctl_get_subvol_info_args in linux/btrfs.h).
 struct varve_subvolume_info {
     uint64_t id, parent_id, directory, generation, flags;

@@ -61,6 +61,8 @@ int varve_loop_attach(int image, int read_only, int *number) {
     return -1;
 }
 
+int varve_loop_fit(int device) { return ioctl(device, LOOP_SET_CAPACITY, 0); }
+
 int varve_loop_clear(int device) { return ioctl(device, LOOP_CLR_FD, 0); }
 
 int varve_mount(const char *source, const char *target, const char *type, uint64_t flags, const char *options) {

@@ -11,6 +11,24 @@ package struct QuotaUsage: Hashable, Sendable {
 extension TreeSearch {
     private static let quotaTree: UInt64 = 8
 
+    /// Whether quota groups are on, of whatever kind.
+    package mutating func hasQuotaTree() throws(BtrfsError) -> Bool {
+        var isOn = false
+        let range = Range(
+            tree: Self.quotaTree, first: Key(object: 0, type: ItemType.quotaStatus, offset: 0),
+            last: Key(object: 0, type: ItemType.quotaStatus, offset: .max))
+        do throws(BtrfsError) {
+            try search(range) { item throws(BtrfsError) in
+                isOn = item.key.type == ItemType.quotaStatus
+                return false
+            }
+        } catch {
+            if error.errno == .noSuchFileOrDirectory { return false }
+            throw error
+        }
+        return isOn
+    }
+
     /// The level-0 quota groups by the id of their subvolume; nil where quotas are off, are being counted anew, are said to
     /// be wrong, or are simple ones (which count by who wrote, not by who shares; Linux 6.7). The figures are those of the
     /// last commit.

@@ -90,7 +90,12 @@ package enum VarveCommand {
 
     /// Nil if help or the like was asked for, and written.
     private static func parse(_ words: [String], _ output: ResultWriter) throws -> (any ExecutableCommand)? {
-        let named = NamedCommands(in: words)
+        var words = words
+        var named = NamedCommands(in: words)
+        if let type = named.executable {
+            words = type.respelled(words)
+            named = NamedCommands(in: words)
+        }
         if let type = named.executable,
             let command = type.parse(plain: named.rest) ?? type.parse(alone: named.rest)
         {

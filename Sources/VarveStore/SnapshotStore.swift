@@ -38,12 +38,15 @@ package final class SnapshotStore: Sendable {
 
     /// Makes a store in `path`: a directory on btrfs, or one that is yet to be made there. An existing store is left
     /// as it is. An error leaves nothing behind.
+    ///
+    /// - Parameter compression: what the file system is to be mounted with, for `LoopbackStore`.
     package static func initialize(
-        at path: BytePath, logger: Logger, cancellation: Cancellation = Cancellation()
+        at path: BytePath, compression: StoreCompression? = nil, logger: Logger,
+        cancellation: Cancellation = Cancellation()
     ) throws -> SnapshotStore {
         var made = MadeDirectories()
         do {
-            return try initialize(at: path, logger: logger, cancellation, &made)
+            return try initialize(at: path, compression, logger: logger, cancellation, &made)
         } catch {
             made.remove()
             throw error
@@ -51,7 +54,8 @@ package final class SnapshotStore: Sendable {
     }
 
     private static func initialize(
-        at path: BytePath, logger: Logger, _ cancellation: Cancellation, _ made: inout MadeDirectories
+        at path: BytePath, _ compression: StoreCompression?, logger: Logger, _ cancellation: Cancellation,
+        _ made: inout MadeDirectories
     ) throws -> SnapshotStore {
         let directory = try makeOwnDirectory(path, noting: &made)
         try requireBtrfs(directory.fd, path)
@@ -89,13 +93,14 @@ package final class SnapshotStore: Sendable {
                 try directory.fd.unlink(entry.name)
             }
         }
-        let description: JSONValue = [
+        var description: JSONObject = [
             "formatVersion": .number(JSONNumber(StoreLayout.formatVersion)),
             "uuid": .string(SubvolumeUUID.random().description),
         ]
+        if let compression { description["compression"] = .string(compression.description) }
         try attempt("write", path.appending(StoreLayout.description)) { () throws(Errno) in
             try directory.fd.writeFileDurably(
-                StoreLayout.description, description.serialized() + [0x0a], mode: 0o600)
+                StoreLayout.description, JSONValue.object(description).serialized() + [0x0a], mode: 0o600)
         }
         return try open(at: path, logger: logger, cancellation: cancellation)
     }

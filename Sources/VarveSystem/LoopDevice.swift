@@ -21,3 +21,40 @@ package struct LoopDevice: ~Copyable, Sendable {
         path = BytePath("/dev/loop\(number)")
     }
 }
+
+extension FileDescriptor {
+    /// Gives this loop device the size that its file has now (`LOOP_SET_CAPACITY`).
+    package func fitLoopDevice() throws(Errno) {
+        guard varve_loop_fit(rawValue) == 0 else { throw Errno(rawValue: errno) }
+    }
+}
+
+/// A loop device and its file, as the kernel shows them to everybody.
+package struct AttachedFile: Sendable {
+    /// `/dev/loopN`.
+    package var device: BytePath
+    /// `MAJOR:MINOR`.
+    package var number: String
+    /// Where the file is, in the mounts that its user saw; with " (deleted)" behind it where it has no name any more.
+    package var file: BytePath
+
+    /// All that there are (`/sys/block/loopN/loop/backing_file`). Empty where a container hides them.
+    package static func all() -> [AttachedFile] {
+        let here = FileDescriptor.workingDirectory
+        guard let blocks = try? here.openDirectory("/sys/block"), let entries = try? blocks.fd.entries()
+        else {
+            return []
+        }
+        return entries.compactMap { entry in
+            guard entry.name.hasPrefix(Array("loop".utf8)),
+                let name = try? blocks.fd.readFile(entry.name.appending("loop/backing_file"), limit: 1 << 16),
+                let number = try? blocks.fd.readFile(entry.name.appending("dev"), limit: 64)
+            else { return nil }
+            func line(_ bytes: [UInt8]) -> [UInt8] { Array(bytes.prefix { $0 != 0x0a }) }
+            guard let file = BytePath(line(name)) else { return nil }
+            return AttachedFile(
+                device: BytePath("/dev").appending(entry.name),
+                number: String(decoding: line(number), as: UTF8.self), file: file)
+        }
+    }
+}

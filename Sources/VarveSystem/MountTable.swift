@@ -12,6 +12,8 @@ package enum MountTable {
         package var point: BytePath
         /// What of the file system is mounted there: the path of its root directory in that.
         package var root: BytePath
+        /// What was mounted, such as the path of a device.
+        package var source: BytePath
         /// Those that hold for all mounts of the file system (the last field).
         package var fileSystemOptions: [String]
     }
@@ -23,10 +25,12 @@ package enum MountTable {
             let fields = line.split(separator: UInt8(ascii: " "))
             guard fields.count > 5, let id = UInt64(String(decoding: fields[0], as: UTF8.self)),
                 let root = BytePath(unescapingOctal: fields[3]),
-                let point = BytePath(unescapingOctal: fields[4]), let options = fields.last
+                let point = BytePath(unescapingOctal: fields[4]),
+                let source = BytePath(unescapingOctal: fields[fields.count - 2]), let options = fields.last
             else { return nil }
             return Mount(
                 id: id, device: String(decoding: fields[2], as: UTF8.self), point: point, root: root,
+                source: source,
                 fileSystemOptions: String(decoding: options, as: UTF8.self).split(separator: ",").map {
                     String($0)
                 })

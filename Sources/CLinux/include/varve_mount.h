@@ -17,6 +17,9 @@ static const int VARVE_MNT_DETACH = 2;
 /// kernel takes it apart when the last user closes it. Returns the device's descriptor, and its number.
 int varve_loop_attach(int image, int read_only, int *number);
 
+/// LOOP_SET_CAPACITY: the device gets the size that its file has now.
+int varve_loop_fit(int device);
+
 /// LOOP_CLR_FD: takes it apart now, or at the last close if it is in use.
 int varve_loop_clear(int device);
 

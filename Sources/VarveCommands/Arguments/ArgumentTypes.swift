@@ -49,7 +49,7 @@ struct TimeArgument: ExpressibleByArgument {
 }
 
 /// A number of bytes: `4294967296`, `4096M`, `4G`, `4GiB`; powers of 1024, or of 1000 for `KB` to `TB`.
-struct SizeArgument: ExpressibleByArgument {
+struct SizeArgument: ExpressibleByArgument, Equatable {
     let bytes: Int64
 
     init?(argument: String) {
@@ -74,6 +74,34 @@ struct SizeArgument: ExpressibleByArgument {
         guard !overflow else { return nil }
         self.bytes = bytes
     }
+}
+
+/// A size, `4G`, or what is to be more or less: `+4G`, `-4G`.
+struct NewSizeArgument: ExpressibleByArgument {
+    let size: LoopbackStore.NewSize
+
+    /// U+2212.
+    static let minus = "\u{2212}"
+
+    init?(argument: String) {
+        let sign: Int64 = argument.hasPrefix(Self.minus) ? -1 : 1
+        let isChange = sign < 0 || argument.hasPrefix("+")
+        guard let size = SizeArgument(argument: String(argument.dropFirst(isChange ? 1 : 0))) else {
+            return nil
+        }
+        self.size = isChange ? .by(sign * size.bytes) : .bytes(size.bytes)
+    }
+}
+
+/// `zstd`, `zstd:1` to `zstd:15`.
+struct StoreCompressionArgument: ExpressibleByArgument {
+    let compression: StoreCompression
+
+    init?(argument: String) {
+        guard let compression = StoreCompression(argument) else { return nil }
+        self.compression = compression
+    }
+
 }
 
 /// The permissions of a directory that its owner can use, in octal: `700` to `777`.

@@ -2,7 +2,7 @@ import ArgumentParser
 import VarveSystem
 
 /// A length of time: `90s`, `30m`, `12h`, `7d`, `4w`.
-struct DurationArgument: ExpressibleByArgument {
+struct DurationArgument: ExpressibleByArgument, Equatable {
     let seconds: Int64
 
     /// The time that is so long ago.

@@ -19,11 +19,7 @@ enum StoreLocation {
             if let store = StoreOfBundle.find(bundle, elsewhere: elsewhere) { return (store, true) }
         }
         if let variable = environment.path(variable) { return (variable, true) }
-        if let file = ConfigurationFile.path(environment),
-            let configuration = try ConfigurationFile.read(file), let store = configuration.store
-        {
-            return (store, true)
-        }
+        if let store = try ConfigurationFile.load(environment).store { return (store, true) }
         return (standard, false)
     }
 }

@@ -157,10 +157,16 @@ extension StoreCommands {
                 Kept are the chains that bundles and snapshots descend from, those that running commands work with, and \
                 those that the options name. Prints what was deleted. Other commands may use the store meanwhile.
 
+                With --free, chains go one after another, the oldest first, until that much is free in the store's file system: none \
+                where it is already. If all that nothing needs is not enough, the exit code is 7.
+
+                --policy takes from the table gc of config.toml what the options do not say, as varve-gc.timer does once a day.
+
                 Examples:
 
                   varve store gc --dry-run
                   varve store gc --keep-image ./images:debian --older-than 7d --sync
+                  varve store gc --free 20G
                 """)
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
@@ -173,6 +179,14 @@ extension StoreCommands {
         @Option(help: ArgumentHelp("Keep what is younger, such as 12h, 7d or 4w.", valueName: "age"))
         var olderThan: DurationArgument?
 
+        @Option(
+            help: ArgumentHelp(
+                "Delete the oldest only, until this many bytes are free, such as 20G.", valueName: "size"))
+        var free: SizeArgument?
+
+        @Flag(help: "Do what the configuration says.")
+        var policy = false
+
         @Flag(help: "Delete nothing; print what would be, and the bytes that it would free.")
         var dryRun = false
 
@@ -183,13 +197,15 @@ extension StoreCommands {
 
         func execute(_ context: CommandContext) throws {
             let store = try context.openStore()
+            let policy = try policy ? self.configured(context) : ConfigurationFile.CollectionPolicy()
             var options = GarbageCollection.Options()
-            for image in keepImage {
-                try ImageLayout.everyImage(of: image.path, context).forEach {
+            for image in keepImage.map(\.path) + policy.keptImages {
+                try ImageLayout.everyImage(of: image, context).forEach {
                     options.keptChains.formUnion($0.chainIDs)
                 }
             }
-            options.madeBefore = olderThan?.limit
+            options.madeBefore = (olderThan ?? policy.olderThan)?.limit
+            options.wantedFree = (free ?? policy.free)?.bytes
             options.isDryRun = dryRun
             options.waitsForSpace = sync
             let report = try GarbageCollection(store, options: options, cancellation: context.cancellation)
@@ -235,6 +251,20 @@ extension StoreCommands {
             for name in report.inUse {
                 context.logger.info("the chain \(name) is in use by another command, and was kept")
             }
+            if let wanted = options.wantedFree, let free = report.free, free < wanted {
+                throw VarveError(
+                    .noSpace,
+                    "\(binarySize(free)) \(dryRun ? "would be" : "are") free in the store \"\(store.path)\", and not \(binarySize(wanted)): nothing else can be deleted",
+                    subject: store.path, remedy: .freeSpace(on: report.mountPoint))
+            }
+        }
+
+        private func configured(_ context: CommandContext) throws -> ConfigurationFile.CollectionPolicy {
+            if let policy = try ConfigurationFile.load(context.environment).collection { return policy }
+            let file = context.environment.hostConfiguration ?? "config.toml"
+            throw CommandError(
+                "no configuration says what --policy is",
+                remedy: "write a table [gc] into \"\(file)\", for example with: older-than = \"7d\"")
         }
     }
 }

@@ -12,8 +12,8 @@ struct StoreCommands: ParsableCommand {
         commandName: "store",
         abstract: "Make and look after a store.",
         subcommands: [
-            Initialize.self, Mount.self, Unmount.self, List.self, Names.self, DiskUsage.self, Check.self,
-            Collect.self, Remove.self,
+            Initialize.self, Mount.self, Unmount.self, Status.self, List.self, Names.self, DiskUsage.self,
+            Check.self, Collect.self, Remove.self, Resize.self, Destroy.self,
         ])
 
     func run() throws { throw MissingCommand(command: Self.self) }
@@ -25,12 +25,14 @@ struct StoreCommands: ParsableCommand {
             discussion: """
                 PATH is a directory on btrfs, or one that is yet to be made there; by default it is where a store is \
                 looked for. With --loopback, the store lies in a btrfs of its own, in the image file PATH.btrfs, which \
-                is mounted at PATH: for hosts with no btrfs.
+                is mounted at PATH: for hosts with no btrfs. --at-boot brings that back after a reboot: by a mount unit, or \
+                on a host without systemd by a line in /etc/fstab. --compress has btrfs compress what is written to it.
 
                 Examples:
 
                   varve store init /srv/varve
-                  varve store init --loopback 20G
+                  varve store init --loopback 20G --at-boot
+                  varve store init --loopback 20G --compress zstd:1
                 """)
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
@@ -41,15 +43,37 @@ struct StoreCommands: ParsableCommand {
                 valueName: "size"))
         var loopback: SizeArgument?
 
+        @Flag(help: "Mount it at each boot; with --loopback.")
+        var atBoot = false
+
+        @Option(
+            help: ArgumentHelp(
+                "zstd, or zstd:1 to zstd:15: compress what is written to it; with --loopback.",
+                valueName: "method"))
+        var compress: StoreCompressionArgument?
+
         @Argument(help: ArgumentHelp("Where the store is to be.", valueName: "path"))
         var path: PathArgument?
+
+        func validate() throws {
+            if loopback != nil { return }
+            if atBoot {
+                throw ValidationError("--at-boot is for stores in an image file; give --loopback too")
+            }
+            if compress != nil {
+                throw ValidationError(
+                    "--compress is for stores in an image file, whose file system is their own; give --loopback too, or mount the btrfs with compress=zstd"
+                )
+            }
+        }
 
         func execute(_ context: CommandContext) throws {
             let path = try context.storePath(path)
             if let loopback {
                 _ = try LoopbackStore.create(
-                    at: path, size: loopback.bytes, logger: context.logger,
-                    cancellation: context.cancellation)
+                    at: path, size: loopback.bytes, compression: compress?.compression,
+                    logger: context.logger, cancellation: context.cancellation)
+                if atBoot { try BootMount(of: path, logger: context.logger).install() }
             } else {
                 try SnapshotStore.initialize(at: path, logger: context.logger).sweeper.sweep()
             }
@@ -59,29 +83,48 @@ struct StoreCommands: ParsableCommand {
 
     struct Mount: ExecutableCommand {
         static let about = CommandConfiguration(
-            commandName: "mount", abstract: "Bring a loopback store back after a reboot.")
+            commandName: "mount", abstract: "Bring a loopback store back after a reboot.",
+            discussion: "With --at-boot, every boot does that from now on.")
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
+
+        @Flag(help: "Mount it at each boot.")
+        var atBoot = false
 
         @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
         var path: PathArgument?
 
         func execute(_ context: CommandContext) throws {
-            try LoopbackStore.mount(at: try context.storePath(path))
+            let path = try context.storePath(path)
+            try LoopbackStore.mount(at: path)
+            if atBoot { try BootMount(of: path, logger: context.logger).install() }
         }
     }
 
     struct Unmount: ExecutableCommand {
         static let about = CommandConfiguration(
-            commandName: "unmount", abstract: "Unmount a loopback store; its image file stays.")
+            commandName: "unmount", abstract: "Unmount a loopback store; its image file stays.",
+            discussion: "With --forget, no boot brings it back any more, also where it is not mounted.")
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
+
+        @Flag(help: "Take away what --at-boot made.")
+        var forget = false
 
         @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
         var path: PathArgument?
 
         func execute(_ context: CommandContext) throws {
-            try LoopbackStore.unmount(try context.storePath(path))
+            let path = try context.storePath(path)
+            guard forget else { return try LoopbackStore.unmount(path) }
+            do {
+                try LoopbackStore.unmount(path)
+            } catch let error as VarveError where error.code == .notFound {
+                context.logger.info("\(error.reason)")
+            }
+            if try !BootMount(of: path, logger: context.logger).remove() {
+                context.logger.info("no boot would have brought the store \"\(path)\" back")
+            }
         }
     }
 

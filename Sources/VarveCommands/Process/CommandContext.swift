@@ -131,7 +131,7 @@ final class CommandContext {
     /// the configuration file.
     func writesMtreeAlways() throws -> Bool {
         if let choice = try environment.toggle("VARVE_UMOCI_MTREE") { return choice }
-        return try ConfigurationFile.path(environment).flatMap(ConfigurationFile.read)?.writesMtree ?? false
+        return try ConfigurationFile.load(environment).writesMtree ?? false
     }
 
     func showProgress(_ verb: String) -> ProgressHandler {

@@ -1,5 +1,5 @@
 import Glibc
-import VarveSystem
+package import VarveSystem
 
 /// What a command may ask for: environment variables, and somebody at a terminal.
 package struct CommandEnvironment: Sendable {
@@ -9,6 +9,9 @@ package struct CommandEnvironment: Sendable {
     package var readAnswer: @Sendable () -> String? = { nil }
     /// Whether somebody can be asked.
     package var canAsk = false
+
+    /// The configuration file for all users of the host.
+    package var hostConfiguration: BytePath?
 
     package init(_ lookUp: @escaping @Sendable (String) -> [UInt8]?) { self.lookUp = lookUp }
 
@@ -24,6 +27,7 @@ package struct CommandEnvironment: Sendable {
         }
         environment.canAsk = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
         environment.readAnswer = { readLine() }
+        environment.hostConfiguration = "/etc/varve/config.toml"
         return environment
     }
 

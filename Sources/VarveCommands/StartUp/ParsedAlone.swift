@@ -9,10 +9,14 @@ protocol ExecutableCommand: ParsableCommand {
     func execute(_ context: CommandContext) throws
     /// The command that `words` mean, if that can be told without the parser; see `PlainCommand`. Nil if it refuses them.
     static func parse(plain words: [String]) -> (any ExecutableCommand)?
+    /// The words of a command line as the parser takes them for what this command means by them.
+    static func respelled(_ words: [String]) -> [String]
 }
 
 extension ExecutableCommand {
     static func parse(plain words: [String]) -> (any ExecutableCommand)? { nil }
+
+    static func respelled(_ words: [String]) -> [String] { words }
 
     static var configuration: CommandConfiguration { ParsedAlone.configuration ?? about }
 

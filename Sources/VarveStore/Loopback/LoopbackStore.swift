@@ -26,9 +26,12 @@ package enum LoopbackStore {
     /// Makes the image file, formats it, mounts it at `path` and makes a store there. What an error leaves half done is
     /// taken away again.
     ///
-    /// - Parameter size: of the image, in bytes; blocks are taken from the host as they are used.
+    /// - Parameters:
+    ///   - size: of the image, in bytes; blocks are taken from the host as they are used.
+    ///   - compression: of what is written from now on.
     package static func create(
-        at path: BytePath, size: Int64, logger: Logger, cancellation: Cancellation = Cancellation()
+        at path: BytePath, size: Int64, compression: StoreCompression? = nil, logger: Logger,
+        cancellation: Cancellation = Cancellation()
     ) throws -> SnapshotStore {
         guard size >= minimumSize else {
             throw VarveError(
@@ -43,7 +46,7 @@ package enum LoopbackStore {
         }
         var made = MadeDirectories()
         do {
-            return try create(at: path, size: size, logger: logger, cancellation, &made)
+            return try create(at: path, size: size, compression, logger: logger, cancellation, &made)
         } catch {
             made.remove()
             throw error
@@ -51,8 +54,8 @@ package enum LoopbackStore {
     }
 
     private static func create(
-        at path: BytePath, size: Int64, logger: Logger, _ cancellation: Cancellation,
-        _ made: inout MadeDirectories
+        at path: BytePath, size: Int64, _ compression: StoreCompression?, logger: Logger,
+        _ cancellation: Cancellation, _ made: inout MadeDirectories
     ) throws -> SnapshotStore {
         do {
             // Not kept open: what an interrupted run has mounted there is unmounted next.
@@ -73,12 +76,13 @@ package enum LoopbackStore {
         try attempt("make the image file", unfinished.path) { () throws(Errno) in
             try unfinished.file.fd.setSize(size)
         }
-        try warnOfSize(size, of: unfinished, logger)
+        try warnOfSize(size, of: unfinished.file.fd, path, logger)
         try format(unfinished.path, cancellation)
         try mount(unfinished.path, at: path)
         do {
             let store = try SnapshotStore.initialize(
-                at: path, logger: logger, cancellation: cancellation)
+                at: path, compression: compression, logger: logger, cancellation: cancellation)
+            try applyCompression(to: path)
             try cancellation.check()
             try unfinished.finish()
             return store
@@ -89,18 +93,22 @@ package enum LoopbackStore {
     }
 
     /// The image is sparse. Where its file system fills up before it, the kernel can only answer writes in the store with EIO.
-    private static func warnOfSize(_ size: Int64, of image: UnfinishedImage, _ logger: Logger) throws {
-        let free = try attempt("look at the file system of", image.path) { () throws(Errno) in
-            try image.file.fd.freeBytes()
+    static func warnOfSize(_ size: Int64, of image: FileDescriptor, _ store: BytePath, _ logger: Logger)
+        throws
+    {
+        let path = LoopbackStore.image(of: store)
+        let (free, taken) = try attempt("look at the file system of", path) {
+            () throws(Errno) -> (Int64, Int64) in
+            (try image.freeBytes(), try image.status().blocks * 512)
         }
-        guard size > free else { return }
+        guard size - taken > free else { return }
         logger.warning(
-            "the store may grow to \(byteCount(size)), but the file system of its image file \"\(LoopbackStore.image(of: image.store))\" has \(byteCount(free)) free: once that is full, writing in the store fails with I/O errors; keep room there, or make a smaller store"
+            "the store may grow to \(byteCount(size)), but the file system of its image file \"\(path)\" has \(byteCount(free)) free: once that is full, writing in the store fails with I/O errors; keep room there, or make a smaller store"
         )
     }
 
     /// For people: in GiB or MiB, to one digit.
-    private static func byteCount(_ bytes: Int64) -> String {
+    static func byteCount(_ bytes: Int64) -> String {
         let (unit, name): (Int64, String) = bytes >= 1 << 30 ? (1 << 30, "GiB") : (1 << 20, "MiB")
         let tenths = bytes / (unit / 10)
         return tenths % 10 == 0 ? "\(tenths / 10) \(name)" : "\(tenths / 10).\(tenths % 10) \(name)"
@@ -181,13 +189,30 @@ package enum LoopbackStore {
     }
 
     /// Mounts an existing loopback store, `noatime`. Does nothing if it is mounted.
-    package static func mount(at path: BytePath) throws { try mount(image(of: path), at: path) }
+    package static func mount(at path: BytePath) throws {
+        try mount(image(of: path), at: path)
+        try applyCompression(to: path)
+    }
 
-    private static func mount(_ image: BytePath, at path: BytePath) throws {
-        let file: OwnedDescriptor
+    /// What every mount of a store has. The kernel takes the device apart when it is unmounted: it is attached with autoclear.
+    static let mountOptions = "user_subvol_rm_allowed"
+
+    /// The store says how what is written to it is compressed, and can be read only once it is mounted.
+    private static func applyCompression(to path: BytePath) throws {
+        guard let compression = try StoreCompression.of(path) else { return }
+        try attempt("mount the store with compression at", path) { () throws(Errno) in
+            try VarveSystem.mount(
+                "none", at: path, type: "btrfs", flags: [.remount, .noAccessTime],
+                options: mountOptions + "," + compression.mountOption)
+        }
+    }
+
+    /// The image file of the store at `path`, which nobody else can change, open.
+    static func openImage(of path: BytePath) throws(VarveError) -> SharedDescriptor {
+        let image = image(of: path)
         do throws(PlaceError) {
             // Whoever could write to it could put any file system there.
-            file = try Place.ownFile(image, [.readWrite])
+            return SharedDescriptor(try Place.ownFile(image, [.readWrite]))
         } catch {
             guard let errno = error.errno else {
                 throw VarveError(error, "the store at \"\(path)\" is not safe to mount")
@@ -201,6 +226,17 @@ package enum LoopbackStore {
                 remedy: .createLoopbackStore(path, otherwise: false)
             )
         }
+    }
+
+    private static func mount(_ image: BytePath, at path: BytePath) throws {
+        let file: SharedDescriptor
+        if image == Self.image(of: path) {
+            file = try openImage(of: path)
+        } else {
+            do throws(PlaceError) { file = SharedDescriptor(try Place.ownFile(image, [.readWrite])) } catch {
+                throw VarveError(error, "the store at \"\(path)\" is not safe to mount")
+            }
+        }
         var made = MadeDirectories()
         let directory = try SnapshotStore.makeOwnDirectory(path, noting: &made)
         let isBtrfs = try attempt("look at", path) { () throws(Errno) in try directory.fd.fileSystem().isBtrfs
@@ -208,9 +244,8 @@ package enum LoopbackStore {
         if isBtrfs, try isMountPoint(path) { return }
         do throws(Errno) {
             let device = try LoopDevice(image: file.fd)
-            // The kernel takes the device apart when it is unmounted: it is attached with autoclear.
             try VarveSystem.mount(
-                device.path, at: path, type: "btrfs", flags: .noAccessTime, options: "user_subvol_rm_allowed")
+                device.path, at: path, type: "btrfs", flags: .noAccessTime, options: mountOptions)
             extendLifetime(device)
         } catch .notPermitted {
             throw VarveError(
@@ -255,7 +290,7 @@ package enum LoopbackStore {
         }
     }
 
-    private static func isMountPoint(_ path: BytePath) throws(VarveError) -> Bool {
+    static func isMountPoint(_ path: BytePath) throws(VarveError) -> Bool {
         let here = FileDescriptor.workingDirectory
         return try attempt("look at", path) { () throws(Errno) in
             let directory = try here.open(path, [.directory, .path])

@@ -16,6 +16,8 @@ public struct GarbageCollection: Sendable {
         package var isDryRun = false
         /// Wait until the file system has given the space back.
         package var waitsForSpace = false
+        /// Delete only until so many bytes are free on the file system: the oldest chains first. Nil: all that nothing needs.
+        package var wantedFree: Int64?
         package init() {}
     }
 
@@ -36,6 +38,10 @@ public struct GarbageCollection: Sendable {
         package var blobs = CollectionReport()
         /// False if the space was waited for and has not all come back.
         public var isSpaceBack = true
+        /// What was free on the file system at the end, if that was asked; a dry run counts what it would free.
+        package var free: Int64?
+        /// Of that file system.
+        package var mountPoint: BytePath?
         package init() {}
     }
 
@@ -67,6 +73,7 @@ public struct GarbageCollection: Sendable {
             // What a comparison of images left that was killed.
             WorkDirectory.clean(in: store.path.appending(StoreLayout.bundles), store.locks.cancellation)
         }
+        if let wanted = options.wantedFree { return try run(until: wanted) }
         var deleted: [UInt64] = []
         var report = try collect(&deleted)
         // Not before all that was open of the chains is closed: the cleaner leaves alone what somebody holds.
@@ -74,7 +81,48 @@ public struct GarbageCollection: Sendable {
         return report
     }
 
-    private func collect(_ deleted: inout [UInt64]) throws -> Report {
+    /// A round deletes as many chains as should do, by their data on disk, and looks what is free then: metadata is not counted before, and
+    /// some of them may be in use.
+    private func run(until wanted: Int64) throws -> Report {
+        func free() throws(VarveError) -> Int64 {
+            try attempt("look at the file system of", store.path) { () throws(Errno) in
+                try store.directory.fd.freeBytes()
+            }
+        }
+        var total = Report()
+        var now = try free()
+        var isFirst = true
+        var inUse: Set<ChainName> = []
+        // Where there is room enough nothing is looked at, however much nothing needs.
+        while now < wanted {
+            var deleted: [UInt64] = []
+            let report = try collect(&deleted, missing: UInt64(wanted - now), keeping: inUse)
+            total.add(report, isFirst: isFirst)
+            inUse.formUnion(report.inUse)
+            total.inUse = inUse.sorted { $0.description < $1.description }
+            isFirst = false
+            if options.isDryRun {
+                now += Int64(clamping: report.exclusiveBytes ?? 0)
+                break
+            }
+            total.isSpaceBack = try waitForCleaner(deleted) && total.isSpaceBack
+            // What the cleaner has freed is free after the next commit.
+            try store.directory.fd.commitTransaction()
+            now = try free()
+            if report.chains.isEmpty, report.inUse.isEmpty { break }
+        }
+        if options.isDryRun, isFirst { total.exclusiveBytes = 0 }
+        total.free = now
+        total.mountPoint = (try? store.directory.fd.path()).flatMap { MountTable.point(near: $0) }
+        return total
+    }
+
+    /// - Parameters:
+    ///   - missing: bytes on disk that are to be freed; nil for all that can be.
+    ///   - names: chains that stay.
+    private func collect(
+        _ deleted: inout [UInt64], missing: UInt64? = nil, keeping names: Set<ChainName> = []
+    ) throws -> Report {
         let images = try PulledImages(of: store)
         let all = try store.chains.all().map { chain in
             Candidate(
@@ -84,17 +132,18 @@ public struct GarbageCollection: Sendable {
         let users = try ChainUsers(of: store, besides: all.map(\.chain))
         var kept = Set(
             all.filter {
-                isKept($0.chain) || users.contains($0.chain)
+                isKept($0.chain) || users.contains($0.chain) || names.contains($0.chain.name)
                     || images.keptChains.contains($0.chain.name.chainID)
             }.map(\.chain.name))
         close(&kept, all)
-        let unneeded = all.filter { !kept.contains($0.chain.name) }
-        var report = Report()
-        report.kept = kept.count
+        var unneeded = inOrder(all.filter { !kept.contains($0.chain.name) })
         let orphans = users.orphans
+        if let missing { unneeded = try enough(unneeded, besides: orphans.map(\.id), toFree: missing) }
+        var report = Report()
+        report.kept = all.count - unneeded.count
 
         if options.isDryRun {
-            report.chains = inOrder(unneeded, all).map(\.chain.name)
+            report.chains = unneeded.map(\.chain.name)
             report.refreshed = orphans.map(\.name)
             let ids = unneeded.map(\.chain.info.id) + orphans.map(\.id)
             report.exclusiveBytes = try SpaceUsage(store.directory.fd, store.locks.cancellation).exclusive(
@@ -129,30 +178,53 @@ public struct GarbageCollection: Sendable {
         }
     }
 
-    /// Children before parents: a run that is cut short leaves prefixes, which are of use, and no gaps.
-    private func inOrder(_ some: [Candidate], _ all: [Candidate]) -> [Candidate] {
-        let below = Dictionary(all.map { ($0.chain.name, $0.below) }) { first, _ in first }
-        // Of each chain once: many may lie on each other.
-        var depths: [ChainName: Int] = [:]
-        func depth(_ candidate: Candidate) -> Int {
-            var way = [candidate.chain.name]
-            var seen = Set(way)
-            var next = candidate.below
-            // What is damaged may go round in circles.
-            while let current = next, depths[current] == nil, seen.insert(current).inserted {
-                way.append(current)
-                next = below[current] ?? nil
-            }
-            var depth = next.flatMap { depths[$0] }.map { $0 + 1 } ?? 0
-            for name in way.reversed() {
-                if depths[name] == nil { depths[name] = depth }
-                depth += 1
-            }
-            return depths[candidate.chain.name] ?? 0
+    /// Those made on top of others before those, for a run that is cut short leaves prefixes, which are of use, and no gaps; and of those
+    /// that nothing lies on any more, the oldest first.
+    private func inOrder(_ some: [Candidate]) -> [Candidate] {
+        let byName = Dictionary(some.map { ($0.chain.name, $0) }) { first, _ in first }
+        var above: [ChainName: Int] = [:]
+        for candidate in some {
+            if let below = candidate.below, below != candidate.chain.name { above[below, default: 0] += 1 }
         }
-        return some.map { ($0, depth($0)) }.sorted {
-            ($1.1, $0.0.chain.name.description) < ($0.1, $1.0.chain.name.description)
-        }.map(\.0)
+        func isEarlier(_ one: Candidate, _ other: Candidate) -> Bool {
+            (one.chain.info.originTime, one.chain.name.description)
+                < (other.chain.info.originTime, other.chain.name.description)
+        }
+        var ready = Heap(some.filter { above[$0.chain.name, default: 0] == 0 }, isEarlier)
+        var result: [Candidate] = []
+        result.reserveCapacity(some.count)
+        while let next = ready.popFirst() {
+            result.append(next)
+            guard let below = next.below, let left = above[below], let candidate = byName[below] else {
+                continue
+            }
+            above[below] = left - 1
+            if left == 1 { ready.insert(candidate) }
+        }
+        // What is damaged may go round in circles, and is never ready.
+        if result.count < some.count {
+            let done = Set(result.map(\.chain.name))
+            result += some.filter { !done.contains($0.chain.name) }
+        }
+        return result
+    }
+
+    /// The first of them that together free so many bytes; all where that is not enough.
+    ///
+    /// - Parameters:
+    ///   - chains: in the order in which they are deleted.
+    ///   - others: what goes before them.
+    private func enough(_ chains: [Candidate], besides others: [UInt64], toFree missing: UInt64) throws
+        -> [Candidate]
+    {
+        let freed = try SpaceUsage(store.directory.fd, store.locks.cancellation).freed(
+            inOrder: [others] + chains.map { [$0.chain.info.id] })
+        var sum: UInt64 = 0
+        for (index, bytes) in freed.enumerated() {
+            sum += bytes
+            if sum >= missing { return Array(chains.prefix(index)) }
+        }
+        return chains
     }
 
     /// Locks and leases first, then another look at who needs what: a bundle may have been made meanwhile. From then on
@@ -181,7 +253,7 @@ public struct GarbageCollection: Sendable {
         report.kept += kept.count
         for name in kept { held[name] = nil }
         var deleted: [UInt64] = []
-        for candidate in inOrder(unneeded, all) where held[candidate.chain.name] != nil {
+        for candidate in unneeded where held[candidate.chain.name] != nil {
             try cancellation.check()
             let name = candidate.chain.name
             deleted += try store.chains.directory.delete(name.path)
@@ -236,6 +308,58 @@ public struct GarbageCollection: Sendable {
             guard let subvolume = try store.chains.unleased(name) else { return nil }
             self.lock = lock
             self.subvolume = subvolume
+        }
+    }
+}
+
+extension GarbageCollection.Report {
+    /// What a further round did.
+    fileprivate mutating func add(_ other: Self, isFirst: Bool) {
+        chains += other.chains
+        refreshed += other.refreshed
+        images = Set(images + other.images).sorted()
+        kept = other.kept
+        if let bytes = other.exclusiveBytes { exclusiveBytes = (exclusiveBytes ?? 0) + bytes }
+        if isFirst {
+            blobs = other.blobs
+        } else {
+            blobs.removed += other.blobs.removed
+        }
+    }
+}
+
+/// A binary heap: the first of its elements at any time, in the order given.
+private struct Heap<Element> {
+    private var elements: [Element] = []
+    private let isBefore: (Element, Element) -> Bool
+
+    init(_ elements: [Element], _ isBefore: @escaping (Element, Element) -> Bool) {
+        self.isBefore = isBefore
+        // In order already is a heap too.
+        self.elements = elements.sorted(by: isBefore)
+    }
+
+    mutating func insert(_ element: Element) {
+        elements.append(element)
+        var child = elements.count - 1
+        while child > 0, isBefore(elements[child], elements[(child - 1) / 2]) {
+            elements.swapAt(child, (child - 1) / 2)
+            child = (child - 1) / 2
+        }
+    }
+
+    mutating func popFirst() -> Element? {
+        guard let first = elements.first, let last = elements.popLast() else { return nil }
+        guard !elements.isEmpty else { return first }
+        elements[0] = last
+        var parent = 0
+        while true {
+            let children = [2 * parent + 1, 2 * parent + 2].filter { $0 < elements.count }
+            guard let least = children.min(by: { isBefore(elements[$0], elements[$1]) }),
+                isBefore(elements[least], elements[parent])
+            else { return first }
+            elements.swapAt(parent, least)
+            parent = least
         }
     }
 }

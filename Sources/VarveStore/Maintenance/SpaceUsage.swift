@@ -49,6 +49,32 @@ struct SpaceUsage {
         return try figures(ofGroups: [ids], &search)[0].exclusive
     }
 
+    /// Bytes of extents that are freed when groups of subvolumes are deleted one after another: by each of them, after those before it.
+    func freed(inOrder groups: [[UInt64]]) throws -> [UInt64] {
+        if groups.allSatisfy(\.isEmpty) { return groups.map { _ in 0 } }
+        try fileSystem.commitTransaction()
+        var search = TreeSearch(fileSystem)
+        // The length of each, and the last group that refers to it: with that it goes.
+        var extents: [UInt64: (length: UInt64, last: Int)] = [:]
+        func forEachExtent(of id: UInt64, _ body: (_ start: UInt64, _ length: UInt64) -> Void) throws {
+            try search.forEachDataExtent(ofSubvolume: id) { start, length throws(BtrfsError) in
+                if cancellation.isCancelled { throw BtrfsError(.search, path: .empty, errno: .canceled) }
+                body(start, length)
+            }
+        }
+        for (index, ids) in groups.enumerated() {
+            for id in ids { try forEachExtent(of: id) { extents[$0] = ($1, index) } }
+        }
+        let own = Set(groups.joined())
+        let others = [5] + (try search.subvolumes()).filter { !$0.isDeleted }.map(\.id)
+        for id in others where !own.contains(id) {
+            try forEachExtent(of: id) { start, _ in extents[start] = nil }
+        }
+        var freed = [UInt64](repeating: 0, count: groups.count)
+        for extent in extents.values { freed[extent.last] += extent.length }
+        return freed
+    }
+
     private struct Extent {
         var length: UInt64
         /// The group that refers to it; -1 for several, or one and another subvolume.

@@ -35,6 +35,16 @@ import Testing
         Case("store = \"/a\"\nstore = \"/b\"", wrong: "line 2 of \"c\" is wrong: \"store\" is set twice"),
         // A key that is spelled wrong must not make another store be used.
         Case("stor = \"/a\"", wrong: "the key \"stor\" is not known"),
+        Case("[gc]\nolder-than = \"7d\"\nfree = \"2G\"\nkeep-images = [\"/l:a\"]\n", store: nil),
+        Case("gc = 1", wrong: "gc is no table"),
+        Case(
+            "[gc]\nolder-than = 7", wrong: "line 2 of \"c\" is wrong: the value of older-than is not a string"
+        ),
+        Case("[gc]\nolder-than = \"7\"", wrong: "\"7\" is no age, such as \"7d\""),
+        Case("[gc]\nfree = \"much\"", wrong: "\"much\" is no size"),
+        Case("[gc]\nkeep-images = \"/l:a\"", wrong: "the value of keep-images is no array"),
+        Case("[gc]\nkeep-images = [\"l:a\"]", wrong: "an image to keep must be an absolute path"),
+        Case("[gc]\nolder = \"7d\"", wrong: "the key \"older\" is not known"),
         Case("[store]", wrong: "the value is not a string in quotes"),
         Case("store", wrong: "it is not key = value"),
     ])
@@ -67,6 +77,15 @@ import Testing
         #expect(try find(nil, ["HOME": "/nowhere", "XDG_CONFIG_HOME": "\(home.path)/xdg"]) == "/from-xdg")
         // A relative one is not valid (XDG Base Directory Specification).
         #expect(try find(nil, ["HOME": "\(home.path)", "XDG_CONFIG_HOME": "xdg"]) == "/from-home")
+        // The host's file is asked where the user's says nothing.
+        var environment = CommandEnvironment(["HOME": "/nowhere"])
+        environment.hostConfiguration = home.path.appending("xdg/varve/config.toml")
+        #expect(
+            try StoreLocation.find(option: nil, bundles: [], environment: environment).path == "/from-xdg")
+        environment = CommandEnvironment(["HOME": "\(home.path)"])
+        environment.hostConfiguration = home.path.appending("xdg/varve/config.toml")
+        #expect(
+            try StoreLocation.find(option: nil, bundles: [], environment: environment).path == "/from-home")
         #expect(try find(nil, ["HOME": "/nowhere"]) == "/var/lib/varve")
         #expect(try find(nil, [:]) == "/var/lib/varve")
     }

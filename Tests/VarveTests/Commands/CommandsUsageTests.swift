@@ -63,6 +63,11 @@ import Testing
             "store", "init", "--loopback", "1M", "/nowhere",
             says: "varve: a loopback store needs at least 256 MiB"),
         Wrong(
+            "store", "init", "--at-boot", "/nowhere", says: "varve: --at-boot is for stores in an image file"),
+        Wrong(
+            "store", "init", "--compress", "zstd", "/nowhere", says: "varve: --compress is for stores in an"),
+        Wrong("store", "resize", "-5X", says: "varve: the value '−5X' is invalid for '<size>'"),
+        Wrong(
             "store", "rm", "foo",
             says: "varve: \"foo\" is not the name of a chain; varve store ls lists them\n"),
         // A tag that can never be one.

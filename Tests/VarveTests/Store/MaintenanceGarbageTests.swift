@@ -217,4 +217,78 @@ import Testing
         #expect(figures.first == found[names[1]]?.referenced)
         #expect((found[names[1]]?.exclusive ?? 0) >= 2 << 20)
     }
+
+    /// Three images of one chain each, with 24 MiB that nothing else has, the oldest first, and their chains. Nothing needs them.
+    private static func unneeded() throws -> (world: StoreWorld, chains: [String]) {
+        let world = try StoreWorld(size: 512 << 20)
+        var noise = SystemRandomNumberGenerator()
+        var chains: [String] = []
+        for name in ["old", "middle", "young"] {
+            let bytes = (0..<(3 << 20)).map { _ in UInt64.random(in: .min ... .max, using: &noise) }
+            let layer = try StoreLayer(
+                [.bytes(BytePath(name), unsafe bytes.withUnsafeBytes { unsafe Array($0) })], .none)
+            try world.addImage(name, [layer])
+            try world.unpack(name, name)
+            chains += try world.chainNames([layer])
+        }
+        try world.shell(
+            "rm -r layout; btrfs -q subvolume delete old middle young; btrfs subvolume sync .; sync -f .")
+        return (world, chains)
+    }
+
+    @Test("--free deletes the oldest until that much is free, and nothing where it is")
+    func untilFree() throws {
+        let (world, chains) = try Self.unneeded()
+        func free() throws -> Int64 { try world.volume.root.freeBytes() }
+        let before = try free()
+        #expect(try Self.collect(world) { $0.wantedFree = before - (1 << 20) }.chains.isEmpty)
+        let dry = try Self.collect(world) {
+            $0.wantedFree = before + (30 << 20)
+            $0.isDryRun = true
+        }
+        #expect(
+            dry.chains.map(\.description) == Array(chains[..<2])
+                && (48 << 20..<49 << 20).contains(dry.exclusiveBytes ?? 0))
+        #expect(try world.chains.count == 3)
+        // One in use is passed over.
+        let first = try #require(ChainName(chains[0]))
+        do {
+            let lease = try #require(try world.store().chains.find(first))
+            let report = try Self.collect(world) { $0.wantedFree = before + (20 << 20) }
+            #expect(report.chains.map(\.description) == [chains[1]] && report.inUse.count == 1)
+            extendLifetime(lease)
+        }
+        #expect(try free() >= before + (20 << 20))
+        let rest = try Self.collect(world) { $0.wantedFree = 1 << 40 }
+        #expect(rest.chains.map(\.description) == [chains[0], chains[2]] && rest.isSpaceBack)
+        #expect(try rest.free == free() && free() >= before + (70 << 20))
+        try world.expectClean()
+    }
+
+    @Test("The configuration says what gc --policy keeps, and what the options say comes first")
+    func policy() throws {
+        let (world, chains) = try Self.unneeded()
+        let home = try TemporaryDirectory()
+        func gc(_ table: String, _ words: BytePath...) throws -> CommandRun {
+            try TestSupport.runSuccessfully(
+                ["sh", "-c", "mkdir -p '\(home.path)/varve'; cat >'\(home.path)/varve/config.toml'"],
+                input: Array(table.utf8))
+            return varve(
+                ["store", "gc", "--policy"] + words,
+                variables: ["XDG_CONFIG_HOME": "\(home.path)", "VARVE_STORE": "\(world.storePath)"])
+        }
+        #expect(try gc("").code == 2)
+        #expect(try gc("[gc]\nolder-than = \"1h\"").text == "")
+        let more = try gc("[gc]\nfree = \"1P\"")
+        #expect(more.code == 2 && more.errorText.contains("is no size"), "\(more)")
+        let free = try world.volume.root.freeBytes()
+        let first = try gc("[gc]\nfree = \"\(free + (1 << 20))\"")
+        #expect(first.code == 0 && first.text == chains[0] + "\n" && first.errors.isEmpty, "\(first)")
+        let short = try gc("[gc]\nolder-than = \"1h\"\nfree = \"1T\"")
+        #expect(
+            short.code == 7 && short.text == "" && short.errorText.contains("nothing else can be deleted"),
+            "\(short)")
+        let all = try gc("[gc]\nolder-than = \"1h\"", "--older-than", "0s")
+        #expect(all.text.split(separator: "\n").map(String.init).sorted() == chains[1...].sorted(), "\(all)")
+    }
 }
