@@ -173,6 +173,24 @@ extension FileDescriptor {
     /// fchown(2).
     package func changeOwner(uid: UInt32, gid: UInt32) throws(Errno) { try check(fchown(rawValue, uid, gid)) }
 
+    /// Takes the access control lists of a file or directory away, such as it inherits from where it is made.
+    package func removeAccessControlLists() throws(Errno) {
+        for name: BytePath in ["system.posix_acl_access", "system.posix_acl_default"] {
+            do throws(Errno) {
+                // What is not there is not taken away: that would be a change too.
+                if try extendedAttribute(name) != nil { try removeExtendedAttribute(name) }
+            } catch .notSupported {
+            }
+        }
+    }
+
+    /// Gives the file to the caller, if it is another's.
+    package func makeOwn() throws(Errno) {
+        let status = try status()
+        if status.uid == geteuid(), status.gid == getegid() { return }
+        try changeOwner(uid: geteuid(), gid: getegid())
+    }
+
     /// fchmodat(3) with AT_SYMLINK_NOFOLLOW. EOPNOTSUPP for a symbolic link, whose mode means nothing on Linux.
     package func changeMode(of name: BytePath, to permissions: UInt32) throws(Errno) {
         try unsafe check(name.withCString { unsafe fchmodat(rawValue, $0, permissions, AT_SYMLINK_NOFOLLOW) })
@@ -219,40 +237,49 @@ extension FileDescriptor {
     /// syncfs(2): the whole file system is on disk when it returns.
     package func synchronizeFileSystem() throws(Errno) { try check(varve_syncfs(rawValue)) }
 
-    /// Copies what is left of a file from its offset on to the offset of this one, by copy_file_range(2), which shares blocks where both lie
-    /// on one btrfs, else by reading and writing.
+    /// Copies the content of a file to this one, which is empty, by copy_file_range(2), which shares blocks where both lie on one btrfs, else by
+    /// reading and writing. A hole stays one: it cost whoever made it nothing.
     ///
     /// - Parameter check: asked after each piece, which has at most 64 MiB.
-    package func append(contentsOf source: FileDescriptor, check: () throws(Errno) -> Void) throws(Errno) {
-        while true {
-            try check()
-            let copied = varve_copy_file_range(source.rawValue, rawValue, 64 << 20)
-            if copied == 0 { return }
-            if copied > 0 { continue }
-            switch Errno(rawValue: errno) {
-            case .interrupted: continue
-            case .improperLink, .invalidArgument, .noFunction, .notSupportedOnSocket: break
-            case let error: throw error
+    package func copy(contentsOf source: FileDescriptor, check: () throws(Errno) -> Void) throws(Errno) {
+        var offset: Int64 = 0
+        while let start = try source.nextData(from: offset) {
+            // SEEK_HOLE of linux/fs.h. There is one at the end of each file; where the file system cannot tell, all is data.
+            let hole = Glibc.lseek(source.rawValue, Int(start), 4)
+            let end = hole >= 0 ? Int64(hole) : .max
+            offset = start
+            while offset < end {
+                try check()
+                let count = try copyPiece(of: source, at: offset, Int(min(end - offset, 64 << 20)))
+                if count == 0 { return try setSize(max(offset, source.status().size)) }
+                offset += Int64(count)
             }
-            return try write(contentsOf: source, check)
         }
+        try setSize(max(offset, source.status().size))
     }
 
-    private func write(contentsOf source: FileDescriptor, _ check: () throws(Errno) -> Void) throws(Errno) {
-        var piece = [UInt8](repeating: 0, count: 1 << 20)
-        while true {
-            try check()
-            let result = unsafe piece.withUnsafeMutableBytes { buffer -> Result<Int, Errno> in
-                do throws(Errno) {
-                    let count = try unsafe source.readFull(into: buffer)
-                    try unsafe writeFull(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
-                    return .success(count)
-                } catch {
-                    return .failure(error)
-                }
-            }
-            if try result.get() == 0 { return }
+    /// - Returns: the bytes that were copied; 0 at the end of the file.
+    private func copyPiece(of source: FileDescriptor, at offset: Int64, _ count: Int) throws(Errno) -> Int {
+        for fd in [source.rawValue, rawValue] where Glibc.lseek(fd, Int(offset), SEEK_SET) < 0 {
+            throw Errno(rawValue: errno)
         }
+        let copied = varve_copy_file_range(source.rawValue, rawValue, count)
+        if copied >= 0 { return copied }
+        switch Errno(rawValue: errno) {
+        case .interrupted, .improperLink, .invalidArgument, .noFunction, .notSupportedOnSocket: break
+        case let error: throw error
+        }
+        var piece = [UInt8](repeating: 0, count: min(count, 1 << 20))
+        let result = unsafe piece.withUnsafeMutableBytes { buffer -> Result<Int, Errno> in
+            do throws(Errno) {
+                let count = try unsafe source.readFull(into: buffer, at: offset)
+                try unsafe writeFull(UnsafeRawBufferPointer(rebasing: buffer[..<count]), at: offset)
+                return .success(count)
+            } catch {
+                return .failure(error)
+            }
+        }
+        return try result.get()
     }
 
     /// posix_fallocate(3) of the first `bytes`: they take room from now on, and what they hold stays.

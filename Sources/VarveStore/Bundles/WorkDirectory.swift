@@ -58,10 +58,11 @@ struct WorkDirectory: ~Copyable {
         try attempt("find the path of", "a work directory") { () throws(Errno) in try opened.fd.path() }
     }
 
-    /// Makes a directory in it, whatever the umask is.
+    /// Makes a directory in it, whatever the umask is, and whatever access control list the directory beside has for what is made there.
     func makeDirectory(_ name: BytePath, mode: UInt32) throws(Errno) -> SharedDescriptor {
         try opened.fd.makeDirectory(name, mode: mode)
         let made = SharedDescriptor(try opened.fd.openDirectory(name))
+        try made.fd.removeAccessControlLists()
         try made.fd.changeMode(to: mode)
         return made
     }

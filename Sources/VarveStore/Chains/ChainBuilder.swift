@@ -1,4 +1,3 @@
-import Glibc
 import VarveBtrfs
 import Logging
 package import VarveLayers
@@ -120,8 +119,8 @@ package final class ChainBuilder {
                 guard try root.fd.status(of: entry.name).isRegular else { return false }
                 try root.fd.unlink(entry.name)
             }
-            // Chains are alike, whoever the bundle's directory was given to: its owner would own the bundles of others.
-            try root.fd.changeOwner(uid: geteuid(), gid: getegid())
+            // Chains are alike, whoever the bundle was given to, and whatever its permissions are.
+            try root.fd.makeOwn()
             try root.fd.changeMode(to: 0o755)
             // Those of the chain below say what the new one was made on top of.
             for attribute in try root.fd.extendedAttributeNames()

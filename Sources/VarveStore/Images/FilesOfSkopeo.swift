@@ -86,7 +86,7 @@ extension FileDescriptor {
     ) throws {
         try attempt("write", shown) { () throws(Errno) in
             let file = try open(name, [.writeOnly, .create, .exclusive], mode: 0o600)
-            try file.fd.append(contentsOf: source) { () throws(Errno) in
+            try file.fd.copy(contentsOf: source) { () throws(Errno) in
                 if cancellation.isCancelled { throw .canceled }
             }
             let permissions = if let mode { mode } else { try source.status().permissions }

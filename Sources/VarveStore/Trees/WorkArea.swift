@@ -233,11 +233,13 @@ struct WorkSubvolume: ~Copyable {
         isDone = true
     }
 
-    /// Sets the permissions of the subvolume's root directory, and takes away the flags of chattr(1) that it has from what it is a
-    /// snapshot of: with them it could not be moved.
+    /// Makes the subvolume's root directory the caller's and sets its permissions, and takes away what else it has from what it is a
+    /// snapshot of: flags of chattr(1), with which it could not be moved, and access control lists. Who owns it decides what lies in it.
     func changeMode(to mode: UInt32) throws(Errno) {
         let opened = try directory.fd.openDirectory(name)
         _ = try? opened.fd.clearProtection()
+        try opened.fd.makeOwn()
+        try opened.fd.removeAccessControlLists()
         try opened.fd.changeMode(to: mode)
     }
 
@@ -276,6 +278,9 @@ extension FileDescriptor {
     /// the caller are: mode 0755, dated at the epoch, owned by the image's root (nil: the caller).
     func makeRootfs(owner: (uid: UInt32, gid: UInt32)?) throws(Errno) {
         try makeDirectory(StoreLayout.rootfs, mode: 0o755)
+        // The directory in which a bundle is made may hand some down.
+        let made = try openDirectory(StoreLayout.rootfs)
+        try made.fd.removeAccessControlLists()
         if let owner { try changeOwner(of: StoreLayout.rootfs, uid: owner.uid, gid: owner.gid) }
         try changeMode(of: StoreLayout.rootfs, to: 0o755)
         try setTimes(of: StoreLayout.rootfs, access: .epoch, modification: .epoch)
