@@ -171,9 +171,16 @@ extension SnapshotStore {
     ///
     /// A wish to stop (`locks.cancellation`) ends it with the bundle as it was, or, once subvolumes nested in it are being deleted, with
     /// the bundle out of sight: the next command that opens the store goes on with it.
-    package func removeBundle(_ path: BytePath) throws {
+    ///
+    /// - Parameter isLocked: by the caller, for itself alone.
+    package func removeBundle(_ path: BytePath, isLocked: Bool = false) throws {
         let bundle = try openBundle(path)
-        let lock = try BundleLock(in: bundle.subvolume.fd, path)
+        // Whoever compares it has a snapshot, unless no snapshot of it can be taken here, or it is to be compared as another kind.
+        let isFrozen =
+            (try? OpenBundle(path).kind) == .btrfs && (try? holds(bundle.subvolume.fd, path)) == true
+        let lock =
+            isLocked
+            ? nil : try BundleLock(isFrozen ? .shared : .exclusive, in: bundle.subvolume.fd, path)
         defer { extendLifetime(lock) }
         let (parent, name) = try BundleRemoval.place(of: bundle.subvolume.fd, path)
         if let kind = try Self.kindOfOwn(in: parent.fd) {

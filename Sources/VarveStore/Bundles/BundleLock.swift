@@ -3,12 +3,14 @@ import VarveOCI
 import VarveSystem
 
 /// Keeps others out of a bundle for as long as this value lives. `varve run` holds it exclusively: the mount points of a run are no changes of
-/// the bundle, and whoever runs there needs it. So does whoever writes what its deltas count from; all others share it.
+/// the bundle, and whoever runs there needs it. So does whoever writes what its deltas count from, or deletes a plain directory; all others share
+/// it.
 struct BundleLock {
     enum Mode {
-        /// For what looks at the bundle, keeps it or deletes it.
+        /// For what looks at the bundle or keeps it, and for what deletes one that others compare as a snapshot.
         case shared
-        /// For what writes what later deltas count from: `repack --refresh-bundle`.
+        /// For what writes what later deltas count from, `repack --refresh-bundle`, and for what deletes a bundle that others compare where it
+        /// lies: to them, what is deleted just now was deleted in the bundle.
         case exclusive
     }
 

@@ -103,7 +103,7 @@ extension SnapshotStore {
     }
 
     /// Whether an open file lies on the file system that holds the store.
-    fileprivate func holds(_ fd: FileDescriptor, _ path: BytePath) throws -> Bool {
+    func holds(_ fd: FileDescriptor, _ path: BytePath) throws -> Bool {
         let isBtrfs = try attempt("look at", path) { () throws(Errno) in try fd.fileSystem().isBtrfs }
         return try isBtrfs && fd.fileSystemUUID() == directory.fd.fileSystemUUID()
     }

@@ -113,9 +113,11 @@ struct OpenBundle {
 
     /// Deletes a bundle that is a plain directory.
     ///
-    /// - Parameter cancellation: ends it where it is. What is left of the bundle is in a work directory then, and goes with the
-    ///   next command that makes one there.
-    static func remove(_ path: BytePath, cancellation: Cancellation) throws {
+    /// - Parameters:
+    ///   - isLocked: by the caller, for itself alone.
+    ///   - cancellation: ends it where it is. What is left of the bundle is in a work directory then, and goes with the
+    ///     next command that makes one there.
+    static func remove(_ path: BytePath, isLocked: Bool, cancellation: Cancellation) throws {
         let bundle = try OpenBundle(path)
         // The roots of all subvolumes have one inode number, by which nothing can be told from another.
         guard bundle.manifest != nil, bundle.kind != .btrfs, bundle.kind != nil,
@@ -123,7 +125,7 @@ struct OpenBundle {
         else {
             throw bundle.notABundle
         }
-        let lock = try BundleLock(in: bundle.directory.fd, path)
+        let lock = isLocked ? nil : try BundleLock(.exclusive, in: bundle.directory.fd, path)
         defer { extendLifetime(lock) }
         let (parent, name) = try BundleRemoval.place(of: bundle.directory.fd, path)
         let obstacle = RemovalObstacle(bundle.directory.fd, path)
@@ -251,7 +253,7 @@ package enum BundleRemoval {
     ) throws {
         try FullFileSystem.naming(path, "delete") {
             let lock = try askHooks(path, cancellation, hooks)
-            try removeAny(path, cancellation, store: store)
+            try removeAny(path, isLocked: lock != nil, cancellation, store: store)
             extendLifetime(lock)
         }
     }
@@ -271,7 +273,7 @@ package enum BundleRemoval {
 
     private static func lockedForRemoval(_ path: BytePath) throws -> BundleLock? {
         let bundle = try OpenBundle(path)
-        let lock = try BundleLock(in: bundle.directory.fd, path)
+        let lock = try BundleLock(.exclusive, in: bundle.directory.fd, path)
         let (parent, _) = try place(of: bundle.directory.fd, path)
         let obstacle = RemovalObstacle(bundle.directory.fd, path)
         try obstacle.check(parent: parent.fd, path.directory)
@@ -284,7 +286,7 @@ package enum BundleRemoval {
     }
 
     private static func removeAny(
-        _ path: BytePath, _ cancellation: Cancellation, store: () throws -> SnapshotStore
+        _ path: BytePath, isLocked: Bool, _ cancellation: Cancellation, store: () throws -> SnapshotStore
     ) throws {
         let directory: SharedDescriptor
         do throws(PlaceError) { directory = SharedDescriptor(try Place.directory(path, .safeLinks)) } catch {
@@ -306,8 +308,8 @@ package enum BundleRemoval {
                     remedy: [.current, ".."].contains(path.lastComponent)
                         ? nil : .follow("delete it with: btrfs subvolume delete \(path.shellWord)"))
             }
-            return try store().removeBundle(path)
+            return try store().removeBundle(path, isLocked: isLocked)
         }
-        try OpenBundle.remove(path, cancellation: cancellation)
+        try OpenBundle.remove(path, isLocked: isLocked, cancellation: cancellation)
     }
 }
