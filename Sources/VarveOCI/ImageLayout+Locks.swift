@@ -1,6 +1,6 @@
 import VarveFormats
 internal import Synchronization
-internal import VarveSystem
+package import VarveSystem
 internal import SystemPackage
 
 /// Locks keep processes that work on one layout apart.
@@ -14,8 +14,11 @@ extension ImageLayout {
 
     /// Takes the shared lock, waiting for a garbage collection to end. It is held by this value and by
     /// whoever keeps the result.
+    ///
+    /// Whoever makes a new image of another one takes it before that is looked at: until the new one has a tag, nothing else says that the
+    /// blobs below are needed.
     @discardableResult
-    func beginWriting() throws(OCIError) -> HeldLock {
+    package func beginWriting() throws(OCIError) -> HeldLock {
         let outcome: Result<HeldLock, OCIError> = writing.withLock { held in
             if let held { return .success(held) }
             return Result { () throws(OCIError) in
@@ -30,6 +33,15 @@ extension ImageLayout {
             }
         }
         return try outcome.get()
+    }
+
+    /// Keeps garbage collections away from who reads, for as long as the result is kept. Nil where one is at work just now, or where there are no
+    /// such locks: it is not waited for, as anybody who may read the layout can have the lock.
+    package func beginReading() -> HeldLock? {
+        guard let opened = try? openForLocking(), (try? opened.fd.tryLock(.shared)) == true else {
+            return nil
+        }
+        return HeldLock(on: opened)
     }
 
     /// A new open description of the layout's directory: one and the same has one lock.
@@ -112,6 +124,8 @@ extension ImageLayout {
         throws(OCIError)
     {
         try ImageReference.checkTag(name)
+        try beginWriting()
+        try requireHeld(descriptor)
         try updateIndex { (index) throws(OCIError) in
             if let old, !index.holds(old.digest, tagged: name) {
                 throw OCIError(
@@ -121,6 +135,15 @@ extension ImageLayout {
             }
             try requireWhole(descriptor, for: index)
             index.tag(name, descriptor)
+        }
+    }
+
+    /// Throws if a garbage collection has taken an image away since it was looked at. While this value writes, none does.
+    package func requireHeld(_ image: Descriptor) throws(OCIError) {
+        guard holdsBlob(image.digest) else {
+            throw OCIError(
+                .notFound, "the image layout \(path) does not hold \(image.digest) (any more)",
+                subject: BytePath("\(image.digest)"), remedy: .copyImageAgain)
         }
     }
 

@@ -233,13 +233,21 @@ extension ImageLayout {
         }
     }
 
-    /// Copies all that a descriptor leads to, as far as `other` holds it, and at last the document itself.
+    /// Copies all that a descriptor leads to, and at last the document itself. What may not be distributed is copied as far as `other` holds it.
     ///
     /// - Parameter onRead: gets the number of bytes that were read, and throws to give up.
     package func adoptAll(
         below descriptor: Descriptor, from other: ImageLayout, onRead: (Int) throws -> Void
     ) throws {
-        for blob in try other.blobs(below: descriptor) where other.holdsBlob(blob.digest) {
+        let reading = other.beginReading()
+        defer { extendLifetime(reading) }
+        for blob in try other.blobs(below: descriptor) {
+            racePoint("adopt-blob")
+            guard other.holdsBlob(blob.digest) else {
+                // It may have been collected since the caller looked: without it, this here would not be the image.
+                if other.isMissing(blob) { try other.requireHeld(blob) }
+                continue
+            }
             try adopt(blob, from: other, onRead: onRead)
         }
     }

@@ -79,6 +79,8 @@ public struct ImageEditing: Sendable {
         let newTag = options.tag ?? tag
         try ImageReference.checkTag(newTag)
         return try image.layout.change { layout in
+            try layout.beginWriting()
+            try layout.requireHeld(image.manifestDescriptor)
             var mutation = try ImageMutation(image)
             let added = try change(image.within(layout), &mutation)
             let created = options.history?.created ?? options.sourceDate ?? options.now ?? .now()

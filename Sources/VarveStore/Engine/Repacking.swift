@@ -95,7 +95,11 @@ public struct Repacking: Sendable {
     /// An error leaves the layout as it was, unless the image was tagged already.
     package func repack(_ bundle: BytePath, into layout: ImageLayout, tag: String) throws -> Result {
         try FullFileSystem.naming(bundle, "repack") {
-            try layout.change { layout in try repack(bundle, with: layout, tag: tag) }
+            try layout.change { layout in
+                // Nobody collects what the image of the bundle has until the new one has its tag.
+                try layout.beginWriting()
+                return try repack(bundle, with: layout, tag: tag)
+            }
         }
     }
 
@@ -154,10 +158,18 @@ public struct Repacking: Sendable {
             )
         }
         let original = try layout.image(at: metadata.path)
+        racePoint("bundle-metadata")
         let frozen = try driver.freeze(
             RepackContext(
                 bundle: bundle, image: original, tag: tag, source: options.source, readsAll: options.readsAll,
                 refreshes: options.refreshesBundle, cancellation: cancellation))
+        // It is locked now. How its owners are mapped was read before: another bundle may have got its path since.
+        guard try Self.metadata(of: bundle).encoded == metadata.encoded else {
+            throw VarveError(
+                .failed,
+                "another command has changed the bundle \"\(bundle)\" meanwhile; nothing was written",
+                subject: bundle, remedy: .tryAgain)
+        }
         return Frozen(
             bundle: frozen, metadata: metadata, image: try layout.whole(original), layout: layout, tag: tag,
             created: options.history?.created ?? options.sourceDate ?? options.now ?? .now())
@@ -186,7 +198,8 @@ public struct Repacking: Sendable {
             manifest = try mutation.commit(to: frozen.layout)
         }
         try frozen.layout.tag(frozen.tag, manifest)
-        if options.isAsUmoci, options.refreshesBundle {
+        // What was masked is a change all the same, and is to count no more.
+        if options.refreshesBundle, options.isAsUmoci || !delta.changes.isEmpty {
             try refresh(frozen, manifest, frozen.image.chainIDs.last)
         }
         try frozen.bundle.didRepack(manifest, tag: frozen.tag)

@@ -78,6 +78,9 @@ public struct Unpacking: Sendable {
         _ image: ResolvedImage, into bundle: BytePath, _ fetch: (() throws -> ResolvedImage)?
     ) throws -> Result {
         try options.apply.owners.check()
+        // Until the bundle is there, nothing else says that its image is needed to repack it.
+        let reading = image.layout.beginReading()
+        defer { extendLifetime(reading) }
         typealias Begun = (context: UnpackContext, transaction: UnpackTransaction)
         func begin(_ image: ResolvedImage) throws -> Begun {
             let context = UnpackContext(
