@@ -50,6 +50,18 @@ enum StoreLayout {
 
     static let directories = [chains, snapshots, work, locks, refreshed]
 
+    /// What nobody but the store puts anything into.
+    private static let closed = directories + [published, pins, images, containerd]
+
+    /// The name of a store's own directory that this one is, in which nothing of a user's is safe; nil for any other.
+    static func ownDirectory(_ directory: FileDescriptor) -> BytePath? {
+        // Where it cannot be told, nothing is known of a store.
+        guard (try? directory.statusIfPresent(of: BytePath("..").appending(description))) != nil,
+            let name = try? directory.path().lastComponent, closed.contains(name)
+        else { return nil }
+        return name
+    }
+
     /// Raised when what older versions would do with a store were wrong.
     static let formatVersion: Int64 = 1
 
@@ -63,10 +75,14 @@ enum StoreLayout {
     static let labelsAttribute: BytePath = "user.varve.labels"
 
     /// On the directory of a bundle and of a snapshot: what it was made of (`BundleAncestors`).
-    static let ancestorsAttribute: BytePath = "user.varve.ancestors"
+    static let ancestorsAttribute: BytePath = "trusted.varve.ancestors"
+    /// The same where the caller may not write that.
+    static let ownAncestorsAttribute: BytePath = "user.varve.ancestors"
 
     /// What a bundle's directory bears and a chain's does not.
-    static let bundleAttributes = [chainAttribute, storeAttribute, ancestorsAttribute]
+    static let bundleAttributes = [
+        chainAttribute, storeAttribute, ancestorsAttribute, ownAncestorsAttribute,
+    ]
 
     /// On a chain's directory: what it was published as (`PublicationRecord`).
     static let publicationAttribute: BytePath = "user.varve.published"

@@ -65,6 +65,13 @@ struct NewPlace {
             made.remove()
             throw VarveError(error, "\"\(path)\" cannot be a \(noun)")
         }
+        if let own = StoreLayout.ownDirectory(parent.fd) {
+            made.remove()
+            throw VarveError(
+                .usage,
+                "\"\(path)\" cannot be a \(noun): it would lie in \(own)/ of a store, which is for the store alone",
+                subject: path, remedy: .name("another \(noun)"))
+        }
         // What is made is moved to its name at the end, and what it was made in is taken away there.
         if let file = ProtectedFile(.current, in: parent.fd, path: path.directory)
             ?? ProtectedFile(name, in: parent.fd, path: path)

@@ -2,12 +2,13 @@ import VarveBtrfs
 import VarveSystem
 import SystemPackage
 
-/// What a bundle's attribute `user.varve.ancestors` says: whose snapshot the bundle was, and since when, and the same of each subvolume on
+/// What a bundle's attribute `trusted.varve.ancestors` says: whose snapshot the bundle was, and since when, and the same of each subvolume on
 /// the way from its chain. Whoever deletes one of them, as a build does with the bundles of its steps, does not take away what the delta of
 /// the others counts from. One line each, `UUID PARENT-UUID TRANSACTION`, the youngest first.
 ///
 /// btrfs never changes these three, and gives no UUID twice. A line is looked at only where the parent UUIDs of btrfs itself lead to its
-/// UUID, so lines that came along with a copy say nothing.
+/// UUID, so lines that came along with a copy say nothing. Whoever may write to a bundle's directory could write false ones: only root can write
+/// this attribute. Others have it as `user.varve.ancestors`, of which root believes nothing.
 struct BundleAncestors {
     /// Lines at most: the attribute fits a block of metadata. A bundle that is further away from its chain is compared whole.
     private static let limit = 32
@@ -27,7 +28,13 @@ struct BundleAncestors {
 
     /// Those of a bundle, or of a snapshot of one.
     init(of subvolume: FileDescriptor) throws(Errno) {
-        self.init(try subvolume.extendedAttribute(StoreLayout.ancestorsAttribute) ?? [])
+        if let attribute = try subvolume.extendedAttribute(StoreLayout.ancestorsAttribute) {
+            self.init(attribute)
+        } else {
+            self.init(
+                Privileges.isRoot
+                    ? [] : try subvolume.extendedAttribute(StoreLayout.ownAncestorsAttribute) ?? [])
+        }
     }
 
     /// Writes them to a new bundle, before those that came along from what it is a snapshot of.
@@ -38,8 +45,13 @@ struct BundleAncestors {
         var ancestors = try BundleAncestors(of: bundle)
         ancestors.infos.insert(contentsOf: origins.filter { $0.parentUUID != nil }, at: 0)
         guard !ancestors.infos.isEmpty else { return }
-        try bundle.setExtendedAttribute(
-            ExtendedAttribute(name: StoreLayout.ancestorsAttribute, value: ancestors.encoded))
+        do throws(Errno) {
+            try bundle.setExtendedAttribute(
+                ExtendedAttribute(name: StoreLayout.ancestorsAttribute, value: ancestors.encoded))
+        } catch .notPermitted {
+            try bundle.setExtendedAttribute(
+                ExtendedAttribute(name: StoreLayout.ownAncestorsAttribute, value: ancestors.encoded))
+        }
     }
 
     private var encoded: [UInt8] {

@@ -81,7 +81,7 @@ import Testing
                 bundleDiffers: true),
             Case(
                 testDescription: "a bundle that does not say what it was made of",
-                script: "\(Self.restoring); setfattr -x user.varve.ancestors bundle"),
+                script: "\(Self.restoring); setfattr -x trusted.varve.ancestors bundle"),
         ])
     func adoption(_ one: Case) throws {
         let world = try EngineRepackTests.world()

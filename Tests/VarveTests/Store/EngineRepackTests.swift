@@ -308,7 +308,7 @@ import Testing
 
         // Without the attribute, and with one that says nothing, all is compared.
         for value in ["", "x", "a b c"] {
-            try world.shell("setfattr -n user.varve.ancestors -v '\(value)' bundle")
+            try world.shell("setfattr -n trusted.varve.ancestors -v '\(value)' bundle")
             #expect(try world.delta("bundle").source == .walk)
             #expect(try world.diff("bundle") == world.diff("copy"))
         }
