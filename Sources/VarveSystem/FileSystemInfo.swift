@@ -10,6 +10,11 @@ package struct FileSystemInfo: Sendable {
     package var flags: UInt64
 
     package var isBtrfs: Bool { magic == VARVE_BTRFS_SUPER_MAGIC }
+    /// Whether what is written to a mapped file gives it a change time again once its pages were written out: nothing is written out on tmpfs and
+    /// ramfs (linux/magic.h), and overlayfs may lie on them.
+    package var datesMappedWrites: Bool {
+        ![0x0102_1994, 0x8584_58f6, 0x794c_7630].contains(magic)
+    }
     /// Where pipes without a name lie (PIPEFS_MAGIC, linux/magic.h).
     package var isOfPipes: Bool { magic == 0x5049_5045 }
     /// ST_RDONLY: of the mount. A subvolume of btrfs may be read-only without it.

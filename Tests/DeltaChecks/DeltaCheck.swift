@@ -42,7 +42,8 @@ package final class DeltaCheck {
             let result: DeltaResult
             do {
                 result = try Delta.compute(
-                    old: DeltaTree(subvolume: old, root: old), new: DeltaTree(subvolume: new, root: new),
+                    old: DeltaTree(subvolume: old, root: old, isUndisturbed: true),
+                    new: DeltaTree(subvolume: new, root: new),
                     source: source)
             } catch LayerError.sourceUnusable(_, let reason) {
                 // The kernel's stream may be wrong; the search never is, where the lineage is known.

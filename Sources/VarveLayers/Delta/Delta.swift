@@ -25,13 +25,21 @@ package struct DeltaTree: Sendable {
     /// The stubs of nested subvolumes are taken for the empty directories as which users see them. No image has such.
     package var seesSubvolumes: Bool
 
+    /// Nobody can have worked in what it is a snapshot of. Else a page of a mapped file may have been written to after it was flushed for the
+    /// snapshot, and before that was committed: the snapshot has the file with its new change time and its old content, and what is written
+    /// to the page later gives it no other.
+    package var isUndisturbed: Bool
+
     package init(
-        subvolume: FileDescriptor, root: FileDescriptor, state: State = .unknown, seesSubvolumes: Bool = false
+        subvolume: FileDescriptor, root: FileDescriptor, state: State = .unknown,
+        seesSubvolumes: Bool = false,
+        isUndisturbed: Bool = false
     ) {
         self.subvolume = subvolume
         self.root = root
         self.state = state
         self.seesSubvolumes = seesSubvolumes
+        self.isUndisturbed = isUndisturbed
     }
 
     /// The info with everything in it that was written before this call.
@@ -137,7 +145,7 @@ package enum Delta {
         let oldTree = try ComparedTree(root: old.root)
         let newTree = try ComparedTree(root: new.root, seesSubvolumes: new.seesSubvolumes)
         var trust = InodeTrust.none
-        if case .descends = lineage {
+        if case .descends = lineage, old.isUndisturbed {
             // The clock of change times has ticks of up to 10 ms (CONFIG_HZ=100): what was changed just before
             // the snapshot may have been changed again just after it, and bear the same time.
             trust = .unchangedBefore(

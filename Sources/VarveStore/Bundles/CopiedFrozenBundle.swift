@@ -45,7 +45,9 @@ final class CopiedFrozenBundle: FrozenBundle {
     /// From now on it is a bundle of the directory driver.
     func refresh(manifest new: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         let cancellation = context.cancellation
+        let settled = try FileSystemClock.settle(bundle.directory.fd, path: bundle.path)
         try RecordedTree.scan(root.fd, onEntry: { try cancellation.check() }).keep(
-            in: bundle.directory, path: bundle.path, of: new, before: manifest, files: files)
+            in: bundle.directory, path: bundle.path, of: new, before: manifest, settled: settled, files: files
+        )
     }
 }

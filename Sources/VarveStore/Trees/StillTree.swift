@@ -15,22 +15,27 @@ package struct StillTree {
     private let known: [SubvolumeInfo]
     /// What makes that it does not change, or go away.
     private let holder: AnyObject?
+    /// As of `DeltaTree`.
+    private let isUndisturbed: Bool
 
     private init(
         _ subvolume: SharedDescriptor, at path: BytePath?, state: DeltaTree.State,
         known: [SubvolumeInfo] = [],
-        holder: AnyObject? = nil
+        holder: AnyObject? = nil, isUndisturbed: Bool = false
     ) {
         self.path = path
         self.subvolume = subvolume
         self.state = state
         self.known = known
         self.holder = holder
+        self.isUndisturbed = isUndisturbed
     }
 
     /// A chain, which is what was published, and is not removed while it is open.
     package init(_ chain: OpenChain) {
-        self.init(chain.subvolume, at: nil, state: .proven(chain.info), holder: chain.subvolume)
+        self.init(
+            chain.subvolume, at: nil, state: .proven(chain.info), holder: chain.subvolume,
+            isUndisturbed: true)
     }
 
     /// Any other subvolume with `rootfs/` in it, which nobody changes.
@@ -76,7 +81,9 @@ package struct StillTree {
         let oldRoot = try old.rootfs(for: subject)
         let root = try rootfs(for: subject)
         return try Delta.compute(
-            old: DeltaTree(subvolume: old.subvolume.fd, root: oldRoot.fd, state: old.state),
+            old: DeltaTree(
+                subvolume: old.subvolume.fd, root: oldRoot.fd, state: old.state,
+                isUndisturbed: old.isUndisturbed),
             new: DeltaTree(subvolume: subvolume.fd, root: root.fd, state: state), source: source,
             known: old.known + known, logger: logger, onEntry: onEntry)
     }

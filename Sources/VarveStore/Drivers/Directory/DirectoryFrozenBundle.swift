@@ -77,9 +77,11 @@ final class DirectoryFrozenBundle: FrozenBundle {
     /// before leaves a record that nobody looks at.
     func refresh(manifest new: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         let cancellation = context.cancellation
+        let settled = try FileSystemClock.settle(directory.fd, path: context.bundle)
         let now = try RecordedTree.scan(
             root.fd, known: record.digestOfUnchanged(), onEntry: { try cancellation.check() })
-        try now.keep(in: directory, path: context.bundle, of: new, before: manifest, files: files)
+        try now.keep(
+            in: directory, path: context.bundle, of: new, before: manifest, settled: settled, files: files)
     }
 }
 
@@ -102,13 +104,14 @@ extension RecordedTree {
     ///
     /// - Parameters:
     ///   - manifest: the image that the tree is now; `old` is the one that it was.
+    ///   - settled: of before the scan (`FileSystemClock.settle`): only older change times are believed, as somebody may have files of the bundle
+    ///     mapped.
     func keep(
         in directory: SharedDescriptor, path: BytePath, of manifest: Digest, before old: Digest,
-        files: [BundleFile]
+        settled: Timestamp?, files: [BundleFile]
     ) throws {
         var now = self
-        now.trustChangeTimes(
-            before: try FileSystemClock.pass(now.latestChange, in: directory.fd, path: path))
+        if let settled { now.trustChangeTimes(before: settled) }
         var added = [BundleFile(name: BundleMetadata.recordName(manifest), contents: now.encoded)]
         let state = try BundleState(of: directory.fd, path: path)
         if state.isSharedWithUmoci(before: old) {
