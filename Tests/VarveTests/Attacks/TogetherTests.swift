@@ -4,6 +4,15 @@ import VarveSystem
 
 /// Commands that are at work on one thing at the same time, and what another has changed since it was looked at.
 @Suite struct TogetherTests {
+    /// `stop POINT COMMAND…` begins a command that stops itself at a `racePoint`, and `go NAME` lets it go on to its end and prints its status.
+    private static let stops = """
+        stop() {
+            VARVE_STOP_AT=$1 "${@:2}" & process=$!
+            while state=$(cut -d' ' -f3 /proc/$process/stat) && [ "$state" != T ] && [ "$state" != Z ]; do sleep 0.01; done
+        }
+        go() { while [ "$(cut -d' ' -f3 /proc/$process/stat)" != Z ] && kill -CONT $process; do sleep 0.01; done; wait $process; echo "$1 $?"; }
+        """
+
     /// Runs a script in a world with a store, a layout `L` with the images `empty`, `one` and `two`, and the command as `$V`.
     ///
     /// - Returns: what it printed, on both.
@@ -11,7 +20,9 @@ import VarveSystem
         try runCommand(
             [
                 "env", "VARVE_STORE=\(market.store)", "V=\(try builtProgram("varve"))", "HOME=\(market.path)",
-            ] + market.registry.variables + ["/bin/bash", "-c", "cd '\(market.path)'; exec 2>&1\n\(script)"]
+            ] + market.registry.variables + [
+                "/bin/bash", "-c", "cd '\(market.path)'; exec 2>&1\n\(stops)\n\(script)",
+            ]
         ).outputText
     }
 
@@ -147,7 +158,118 @@ import VarveSystem
             wanted: ["before 4", "after 0", "work", "same"]),
     ]
 
-    @Test(arguments: cases) func together(_ wanted: Case) throws {
+    /// What an eighth reading found.
+    static let later = [
+        Case(
+            testDescription: "what a removal deletes just now is no change of the bundle",
+            script: """
+                $V unpack --driver directory --image L:two D; echo new > D/rootfs/new
+                stop enter-directory $V repack --image L:n D; $V bundle rm D; echo "rm $?"; go repack
+                $V raw unpack --image L:n r && diff -r r D/rootfs && echo same; $V bundle rm D; echo "then $?"
+                """,
+            wanted: ["another command is at work in the bundle", "rm 1", "repack 0", "same", "then 0"]),
+        Case(
+            testDescription:
+                "nothing of the image of a bundle is collected while a command makes another of it",
+            script: """
+                $V unpack --driver directory --image L:two D; echo new > D/rootfs/new
+                stop enter-directory $V repack --image L:n D; $V rm --image L:two; $V gc --layout L; echo "gc $?"; go repack
+                $V raw unpack --image L:n r; echo "whole $?"; cat r/new
+                """,
+            wanted: ["another process writes into", "gc 1", "repack 0", "whole 0", "new"]),
+        Case(
+            testDescription:
+                "nothing of an image is collected while it is unpacked, or copied to another layout",
+            script: """
+                stop work-directory $V unpack --driver directory --image L:two D; $V rm --image L:two; $V gc --layout L; echo "unpacked $?"; go unpack
+                stop adopt-blob $V push L:one oci:$PWD/M:one; $V rm --image L:one; $V gc --layout L; echo "copied $?"; go push
+                $V raw unpack --image M:one r; echo "whole $?"
+                """,
+            wanted: ["unpacked 1", "unpack 0", "copied 1", "push 0", "whole 0"]),
+        Case(
+            testDescription: "a copy in which something is missing gets no name",
+            script: """
+                stop adopt-blob $V push L:two oci:$PWD/M:two; rm L/blobs/sha256/*; go push; $V ls --layout M
+                """,
+            wanted: ["(any more)", "push 4"], unwanted: ["push 0"]),
+        Case(
+            testDescription: "a refresh counts from what it froze, also if all that had changed was masked",
+            script: """
+                for driver in btrfs directory; do
+                    $V unpack --driver $driver --image L:one $driver; mkdir -p $driver/rootfs/srv/secret; echo password > $driver/rootfs/srv/secret/key
+                    $V repack --refresh-bundle --mask-path /srv --image L:a $driver; echo "masked $?: $($V diff $driver)"
+                    echo work > $driver/rootfs/work; $V repack --image L:b $driver; $V layer ls L:b 2
+                done
+                """,
+            wanted: ["masked 0: \n", "work"], unwanted: ["secret"]),
+        Case(
+            testDescription: "whoever a bundle was given to, what is made of it is the caller's",
+            script: """
+                $V unpack --image L:one B; chown 1234:1234 B; echo new > B/rootfs/new; $V --log debug repack --image L:n B
+                stat -c 'chain of %u:%g' $VARVE_STORE/chains/*; $V unpack --image L:n C; stat -c 'bundle of %u:%g %a' C
+                setfacl -m u:1234:rwx B; $V snapshot create B s; $V snapshot restore --bundle-mode 750 s R; stat -c 'restored %u:%g' R; getfacl -c R
+                """,
+            wanted: ["published the chain", "chain of 0:0", "bundle of 0:0 700", "restored 0:0"],
+            unwanted: ["of 1234", "user:1234"]),
+        Case(
+            testDescription: "no access control list of the host gets into a tree",
+            script: """
+                mkdir p; setfacl -d -m u:1234:rwx p; $V unpack --driver directory --image L:one p/D; $V raw unpack --image L:one p/r
+                $V unpack --image L:one p/B; getfacl -c p/D p/D/rootfs p/r p/B p/B/rootfs; mkdir p/D/rootfs/made; getfacl -c p/D/rootfs/made; echo "looked $?"
+                """,
+            wanted: ["looked 0"], unwanted: ["1234"]),
+        Case(
+            testDescription: "nothing of a user's lies in a store's own directories",
+            script: """
+                for name in chains snapshots work locks refreshed; do $V unpack --image L:one $VARVE_STORE/$name/B; echo "$name $?"; done
+                $V raw unpack --image L:one $VARVE_STORE/work/r; echo "raw $?"; mkdir -p work; $V unpack --image L:one work/B; echo "other $?"
+                $V unpack --image L:one $VARVE_STORE/bundles/B; echo "bundles $?"
+                """,
+            wanted: [
+                "chains 2", "snapshots 2", "work 2", "locks 2", "refreshed 2", "raw 2", "other 0",
+                "bundles 0",
+            ]),
+        Case(
+            testDescription:
+                "what others can write to a bundle's directory does not say what its delta counts from",
+            script: """
+                $V unpack --image L:one B; $V snapshot create B s; $V snapshot restore s R; $V bundle rm B; echo new > R/rootfs/new
+                said=$(getfattr --only-values -n trusted.varve.ancestors R || getfattr --only-values -n user.varve.ancestors R)
+                setfattr -n user.varve.ancestors -v "$(sed 's/ [0-9]*$/ 99999999/' <<< "$said")" R; $V --log debug diff R
+                $V --log debug repack --image L:n R; $V store check --deep --image L:n; echo "check $?"
+                """,
+            wanted: ["delta source: search", "A new", "published the chain", "check 0"]),
+        Case(
+            testDescription:
+                "a bundle that has got another owner map since it was looked at is not packed by the old one",
+            script: """
+                $V unpack --image L:one B; echo new > B/rootfs/new; stop bundle-metadata $V repack --image L:n B; $V bundle rm B
+                $V unpack --uid-map 0:100000:65536 --gid-map 0:100000:65536 --image L:one B; go repack; $V repack --image L:n B; echo "then $?"
+                """,
+            wanted: ["meanwhile; nothing was written", "repack 1", "then 0"]),
+        Case(
+            testDescription: "what is written to a mapped file after a refresh is a change",
+            script: """
+                d=$(mktemp -d /dev/shm/varve-mapped-XXXXXX); $V unpack --driver directory --image L:one $d/D; mkfifo go on
+                python3 -c '
+                import mmap, sys
+                with open(sys.argv[1], "w+b") as f:
+                    f.write(bytes(4096)); f.flush(); m = mmap.mmap(f.fileno(), 4096); m[0] = 1
+                    open("go", "w").close(); open("on").close(); m[0] = 2
+                ' $d/D/rootfs/mapped & cat go; $V repack --refresh-bundle --image L:n $d/D; echo "refreshed: $($V diff $d/D)"; : > on; wait
+                $V diff $d/D; rm -rf $d
+                """,
+            wanted: ["refreshed: \n", "M mapped"]),
+        Case(
+            testDescription: "a hole in another user's archive costs as little here",
+            script: """
+                d=$(mktemp -d /dev/shm/varve-hole-XXXXXX); $V push L:one oci-archive:$PWD/a.tar; cp a.tar $d; truncate -s 4T $d/a.tar; chown -R 1234 $d
+                TMPDIR=$PWD timeout 60 $V pull oci-archive:$d/a.tar P:one; echo "pull $?"; rm -rf $d
+                """,
+            wanted: ["pull 0"]),
+    ]
+
+    @Test(arguments: cases + later) func together(_ wanted: Case) throws {
         let market = try TransferTests.Market()
         let said = try Self.play(wanted.script, in: market)
         for text in wanted.wanted { #expect(said.contains(text), "\(text): \(said)") }
