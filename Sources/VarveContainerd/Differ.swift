@@ -85,7 +85,9 @@ package struct Differ: Sendable {
         return names[(index + 1)...].prefix(prefetchLimit).compactMap { Digest($0) }
     }
 
-    private static func sentence(of source: DaemonTrees.AppliedLayer.Source, _ layer: Digest) -> Logger.Message {
+    private static func sentence(of source: DaemonTrees.AppliedLayer.Source, _ layer: Digest)
+        -> Logger.Message
+    {
         switch source {
         case .built, .private: "applied the layer \(layer)"
         case .found: "the store holds what the layer \(layer) gives"

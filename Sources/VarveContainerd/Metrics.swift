@@ -129,7 +129,8 @@ package final class Metrics: Sendable {
         text.family("varve_calls_running", .gauge, "Calls that are at work.") { family in
             for work in present.work { family.add([("kind", work.kind)], work.running) }
         }
-        text.family("varve_calls_waiting", .gauge, "Calls that wait in line for others of their kind.") { family in
+        text.family("varve_calls_waiting", .gauge, "Calls that wait in line for others of their kind.") {
+            family in
             for work in present.work { family.add([("kind", work.kind)], work.waiting) }
         }
         text.family(

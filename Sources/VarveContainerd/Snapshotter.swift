@@ -218,7 +218,8 @@ package final class Snapshotter: Sendable {
                     record.tree = source.tree
                     record.chain = source.chain
                     record.sharesTree = true
-                } else if let chain = source.chain, try trees.makeTree(number, from: chain, readOnly: kind == .view)
+                } else if let chain = source.chain,
+                    try trees.makeTree(number, from: chain, readOnly: kind == .view)
                 {
                     record.chain = chain
                 } else {

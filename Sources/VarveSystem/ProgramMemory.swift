@@ -13,7 +13,9 @@ package enum ProgramMemory {
         guard let bytes = try? FileDescriptor.workingDirectory.readFile("/proc/self/statm", limit: 4096)
         else { return nil }
         let fields = bytes.split(separator: UInt8(ascii: " "))
-        guard fields.count > 1, let pages = Int(String(decoding: fields[1], as: UTF8.self)) else { return nil }
+        guard fields.count > 1, let pages = Int(String(decoding: fields[1], as: UTF8.self)) else {
+            return nil
+        }
         return pages * Int(getpagesize())
     }
 }

@@ -57,7 +57,8 @@
                 var text = message
                 for (key, value) in details { text += " \(key)=\(value)" }
                 line = Array(
-                    "varve-containerd: \(level.rawValue): \(BytePath.excerpt(text.utf8, limit: limit))\n".utf8)
+                    "varve-containerd: \(level.rawValue): \(BytePath.excerpt(text.utf8, limit: limit))\n".utf8
+                )
             case .json:
                 var object: JSONObject = [
                     "time": .string(RFC3339.format(Timestamp.now())), "level": .string(level.rawValue),

@@ -100,7 +100,8 @@
             if text.isEmpty { return nil }
             guard let address = MetricsServer.address(text) else {
                 throw DaemonError(
-                    "\"\(text)\" is no address for the metrics; it takes HOST:PORT, as in 127.0.0.1:9464, or a port")
+                    "\"\(text)\" is no address for the metrics; it takes HOST:PORT, as in 127.0.0.1:9464, or a port"
+                )
             }
             return address
         }

@@ -82,7 +82,8 @@ package enum DaemonCall: Sendable, Hashable, LosslessStringConvertible {
             let differ = Differ(snapshotter, logger: DaemonRoom.quiet)
             let reads = content.reads
             let layer = try differ.diff(
-                from: mounts(old), to: mounts(new), mediaType: "", reference: "", labels: [:], latestTime: nil,
+                from: mounts(old), to: mounts(new), mediaType: "", reference: "", labels: [:],
+                latestTime: nil,
                 into: content, threads: 1, Cancellation())
             _ = try differ.apply(
                 layer, to: snapshotter.mounts(SnapshotKey(key)), synchronizes: true,

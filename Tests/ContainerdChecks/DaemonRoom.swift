@@ -23,7 +23,9 @@ package struct DaemonRoom: ~Copyable {
     package var store: SnapshotStore { get throws { try SnapshotStore.open(at: path, logger: Self.quiet) } }
 
     /// The snapshots as a daemon that starts finds them. The one before must be let go: what it still deletes is waited for.
-    package func snapshotter(_ id: String = "test", waits: Bool = true, adopts: Bool = true) throws -> Snapshotter {
+    package func snapshotter(_ id: String = "test", waits: Bool = true, adopts: Bool = true) throws
+        -> Snapshotter
+    {
         while true {
             do {
                 return try Snapshotter(DaemonTrees(store, id: id, adopts: adopts), logger: Self.quiet)

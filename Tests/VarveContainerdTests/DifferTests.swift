@@ -191,7 +191,8 @@ import SystemPackage
         ].enumerated() {
             let before = room.content.prefetched.count
             let mounts = try snapshotter.make(
-                .active, SnapshotKey("\(number)"), parent: SnapshotKey(""), labels: [Differ.layersLabel: label])
+                .active, SnapshotKey("\(number)"), parent: SnapshotKey(""),
+                labels: [Differ.layersLabel: label])
             _ = try apply(layer, to: mounts, snapshotter, room)
             let expected = number == 0 ? Array(above[..<3]) : number == 1 ? [above[0]] : []
             #expect(Array(room.content.prefetched[before...]) == expected, "\(label)")
@@ -371,9 +372,10 @@ import SystemPackage
         let chains = try unpack(try layers(room), snapshotter, room)
         // As a build makes and exports them: two steps, then both layers, then what they give.
         var parent = SnapshotKey("\(chains[1])")
-        for (step, script) in ["echo 1 >etc/one; rm etc/c; ln etc/one two", "mkdir d; mv two d; chmod 700 etc"]
-            .enumerated()
-        {
+        for (step, script) in [
+            "echo 1 >etc/one; rm etc/c; ln etc/one two", "mkdir d; mv two d; chmod 700 etc",
+        ]
+        .enumerated() {
             let mounts = try snapshotter.make(
                 .active, SnapshotKey("step \(step)"), parent: parent, labels: [:])
             try room.run(script, in: mounts)
@@ -412,7 +414,9 @@ import SystemPackage
         // What the layers themselves give, in a store that knows of neither.
         let other = try DaemonRoom()
         let strange = try other.snapshotter()
-        for blob in try layers(room) + [lower, upper] { _ = other.content.add(try room.content.copy(blob), blob.mediaType) }
+        for blob in try layers(room) + [lower, upper] {
+            _ = other.content.add(try room.content.copy(blob), blob.mediaType)
+        }
         let built = try unpack(try layers(room) + [lower, upper], strange, other)
         #expect(Array(built.suffix(2)) == [chain, top])
         for (layer, name) in zip([chain, top], ["x", "y"]) {
@@ -434,7 +438,8 @@ import SystemPackage
     /// What a layer cannot carry must not get into a chain, and a tree that is gone or another cannot become one: then it is read.
     @Test(arguments: [
         Touch(name: "a flag", before: "touch f; chattr +A f"),
-        Touch(name: "a socket", before: "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"s\")'"),
+        Touch(
+            name: "a socket", before: "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"s\")'"),
         Touch(name: "a subvolume", before: "echo x >x; btrfs -q subvolume create sub"),
         Touch(name: "gone", before: "echo x >x", after: "remove"),
         Touch(name: "written to", before: "echo x >x", after: "write"),
@@ -463,7 +468,9 @@ import SystemPackage
         let active = try snapshotter.make(.active, SnapshotKey("a"), parent: parent, labels: [:])
         let applied = try apply(layer, to: active, snapshotter, room)
         #expect(room.content.reads == reads + 1)
-        try room.run("test ! -e x || test \"$(cat x)\" = x; test ! -e s; test -z \"$(lsattr -R . | grep A)\"", in: active)
+        try room.run(
+            "test ! -e x || test \"$(cat x)\" = x; test ! -e s; test -z \"$(lsattr -R . | grep A)\"",
+            in: active)
         try snapshotter.commit(SnapshotKey("c"), from: SnapshotKey("a"), labels: [:])
         #expect(
             try snapshotter.record(SnapshotKey("c")).chain == chains[1].appending(DiffID(applied.digest)))

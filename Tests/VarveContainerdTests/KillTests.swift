@@ -73,7 +73,8 @@ import SystemPackage
             "Apply to a private tree", .apply("b", layer: digest), undo: .remove("b"), makeB[0], makeB[1],
             touches: "b"),
         Case(
-            "Apply of what was written of a tree", .republish("a", from: "base", to: "own"), undo: .remove("a"),
+            "Apply of what was written of a tree", .republish("a", from: "base", to: "own"),
+            undo: .remove("a"),
             .prepare("a", parent: "base")),
     ]
 

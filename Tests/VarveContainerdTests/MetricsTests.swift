@@ -9,7 +9,9 @@ import VarveSystem
 
 /// What the daemon tells Prometheus.
 @Suite struct MetricsTests {
-    private func figures(_ metrics: Metrics, _ present: Metrics.Present = Metrics.Present()) -> [String: String] {
+    private func figures(_ metrics: Metrics, _ present: Metrics.Present = Metrics.Present()) -> [String:
+        String]
+    {
         var result: [String: String] = [:]
         for line in metrics.text(present).split(separator: "\n") where !line.hasPrefix("#") {
             let end = line.lastIndex(of: " ") ?? line.endIndex
@@ -32,7 +34,8 @@ import VarveSystem
             #expect(found["\(name)_bucket{\(labels),le=\"\(end)\"}"] == "\(count)", "\(end)")
         }
         #expect(found["\(name)_count{\(labels)}"] == "5")
-        #expect(found["\(name)_sum{\(labels)}"].flatMap { Double($0) }.map { abs($0 - 1000.0415) < 1e-6 } == true)
+        #expect(
+            found["\(name)_sum{\(labels)}"].flatMap { Double($0) }.map { abs($0 - 1000.0415) < 1e-6 } == true)
     }
 
     @Test func format() {
@@ -84,7 +87,9 @@ import VarveSystem
         #expect(found["varve_applied_bytes_total"] == "\(2 * layer.size)")
         #expect(found["varve_read_bytes_total"] == "\(2 * layer.size)")
         #expect(found["varve_written_bytes_total"] == "\(blob.size)")
-        #expect(found["varve_diffs_total{source=\"search\"}"] == "1" || found["varve_diffs_total{source=\"walk\"}"] == "1")
+        #expect(
+            found["varve_diffs_total{source=\"search\"}"] == "1"
+                || found["varve_diffs_total{source=\"walk\"}"] == "1")
         #expect(found["varve_snapshots{kind=\"active\"}"] == "3")
         #expect(found["varve_snapshots{kind=\"committed\"}"] == "1")
         #expect(found["varve_snapshots{kind=\"view\"}"] == "0")

@@ -31,7 +31,9 @@ extension DaemonTrees {
     }
 
     /// The tree as a chain; nil if it is not as it was, or not there. It is copied (a snapshot), and stays what it is.
-    func adopt(_ match: WrittenLayers.Match, on below: OpenChain?, in store: SnapshotStore) throws -> OpenChain? {
+    func adopt(_ match: WrittenLayers.Match, on below: OpenChain?, in store: SnapshotStore) throws
+        -> OpenChain?
+    {
         let entry = match.entry
         guard let tree = try unchanged(entry.tree) else {
             written.forget(entry.tree)

@@ -89,7 +89,8 @@ package struct SnapshotRecord: Sendable, Equatable {
         var labels = JSONMembers()
         for (key, value) in self.labels.sorted(by: { $0.key < $1.key }) { labels.set(key, .string(value)) }
         var object: JSONObject = [
-            "version": number(sharesTree ? Self.sharingVersion : Self.version), "key": .string(key.text), "kind": .string(kind.rawValue),
+            "version": number(sharesTree ? Self.sharingVersion : Self.version), "key": .string(key.text),
+            "kind": .string(kind.rawValue),
             "parent": .string(parent.text), "labels": .object(labels.object), "created": time(created),
             "updated": time(updated), "tree": number(tree),
         ]
@@ -129,7 +130,9 @@ package struct SnapshotRecord: Sendable, Equatable {
         guard let kind = Kind(rawValue: try text("kind")) else { throw RecordFault("its kind is unknown") }
         self.kind = kind
         sharesTree = version == Self.sharingVersion
-        guard !sharesTree || kind == .view else { throw RecordFault("it has the tree of another, and is no view") }
+        guard !sharesTree || kind == .view else {
+            throw RecordFault("it has the tree of another, and is no view")
+        }
         parent = SnapshotKey(try text("parent"))
         guard let labels = object["labels"]?.object else { throw RecordFault("it has no labels") }
         self.labels = [:]

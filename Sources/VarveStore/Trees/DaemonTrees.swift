@@ -509,7 +509,8 @@ package final class DaemonTrees: Sendable {
                 isPackedWhole: isWhole, packed: delta.changes.count, of: delta)
             ?? AdoptionObstacle.ofTree(tree.subvolume.fd, since: since)
         if let obstacle {
-            store.logger.debug("the layer of the tree \(number) will be read where it is applied: \(obstacle)")
+            store.logger.debug(
+                "the layer of the tree \(number) will be read where it is applied: \(obstacle)")
             return nil
         }
         return PackedLayer.Origin(base: base, tree: number, since: since)
