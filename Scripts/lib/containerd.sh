@@ -134,3 +134,16 @@ documented_configuration() {
             -e "s|/run/varve-containerd/varve-containerd.sock|$scratch/daemon/varve.sock|; s|/var/lib/varve|$store|"
     printf '[grpc]\n  address = "%s"\n' "$scratch/containerd.sock"
 }
+
+# end_pods GROUP: what is left of pods if a check fails, as containerd's shims and the containers outlive it: those of this run's containerd,
+# and all in the control group.
+end_pods() {
+    local id directory
+    for id in $(pgrep -f -- "-address $scratch/containerd.sock"); do kill -KILL "$id"; done
+    for directory in /sys/fs/cgroup/{,*/}"$1"; do
+        if [[ ! -d $directory ]]; then continue; fi
+        while read -r id; do kill -KILL "$id"; done < <(find "$directory" -name cgroup.procs -exec cat {} +)
+        within_seconds 5 remove_group "$directory"
+    done
+}
+remove_group() { find "$1" -depth -type d -exec rmdir {} + 2>/dev/null; }
