@@ -1,4 +1,5 @@
 #if Containerd
+    import Glibc
     import Logging
     import SystemPackage
     import VarveFormats
@@ -67,7 +68,30 @@
                 for (key, value) in details where object[key] == nil { object[key] = .string(excerpt(value)) }
                 line = JSONValue.object(object).serialized() + [0x0a]
             }
-            _ = try? FileDescriptor.standardError.writeAll(line)
+            let mark = isJournal ? Array("<\(priority(of: level))>".utf8) : []
+            _ = try? FileDescriptor.standardError.writeAll(mark + line)
+        }
+
+        /// Whether standard error leads to systemd's journal (systemd.exec(5), $JOURNAL_STREAM), which then takes a level from the beginning
+        /// of each line (sd-daemon(3)).
+        private static let isJournal: Bool = {
+            var status = stat()
+            guard let stream = ListeningSocket.variable("JOURNAL_STREAM"),
+                unsafe fstat(STDERR_FILENO, &status) == 0
+            else { return false }
+            return stream == "\(status.st_dev):\(status.st_ino)"
+        }()
+
+        /// As syslog(3) counts them.
+        private static func priority(of level: Logger.Level) -> Int {
+            switch level {
+            case .trace, .debug: 7
+            case .info: 6
+            case .notice: 5
+            case .warning: 4
+            case .error: 3
+            case .critical: 2
+            }
         }
 
         /// Bytes of a message, about.
