@@ -48,6 +48,7 @@ int varve_btrfs_usage(int fd, struct varve_btrfs_usage *usage) {
     memset(&info, 0, sizeof(info));
     if (ioctl(fd, BTRFS_IOC_FS_INFO, &info) != 0) return -1;
     usage->devices = info.num_devices;
+    // The numbers of devices have gaps where some were removed.
     for (uint64_t device = 1; device <= info.max_id; device++) {
         struct btrfs_ioctl_dev_info_args one;
         memset(&one, 0, sizeof(one));
@@ -71,34 +72,4 @@ int varve_btrfs_resize(int fd, uint64_t bytes) {
     // Device 1: a file system that was made on one has no other.
     snprintf(args.name, sizeof(args.name), "1:%llu", (unsigned long long)bytes);
     return ioctl(fd, BTRFS_IOC_RESIZE, &args);
-}
-
-int varve_btrfs_space(int fd, uint64_t *data_total, uint64_t *data_used, uint64_t *unallocated) {
-    enum { SLOTS = 64 };
-    union {
-        struct btrfs_ioctl_space_args args;
-        uint8_t room[sizeof(struct btrfs_ioctl_space_args) + SLOTS * sizeof(struct btrfs_ioctl_space_info)];
-    } request;
-    memset(&request, 0, sizeof(request));
-    request.args.space_slots = SLOTS;
-    if (ioctl(fd, BTRFS_IOC_SPACE_INFO, &request.args) != 0) return -1;
-    *data_total = *data_used = *unallocated = 0;
-    uint64_t count = request.args.total_spaces < SLOTS ? request.args.total_spaces : SLOTS;
-    for (uint64_t index = 0; index < count; index++) {
-        if (!(request.args.spaces[index].flags & BTRFS_BLOCK_GROUP_DATA)) continue;
-        *data_total += request.args.spaces[index].total_bytes;
-        *data_used += request.args.spaces[index].used_bytes;
-    }
-    struct btrfs_ioctl_fs_info_args info;
-    memset(&info, 0, sizeof(info));
-    if (ioctl(fd, BTRFS_IOC_FS_INFO, &info) != 0) return -1;
-    // The numbers of devices have gaps where some were removed.
-    for (uint64_t device = 1; device <= info.max_id; device++) {
-        struct btrfs_ioctl_dev_info_args one;
-        memset(&one, 0, sizeof(one));
-        one.devid = device;
-        if (ioctl(fd, BTRFS_IOC_DEV_INFO, &one) != 0) continue;
-        if (one.total_bytes > one.bytes_used) *unallocated += one.total_bytes - one.bytes_used;
-    }
-    return 0;
 }

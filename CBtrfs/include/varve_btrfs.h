@@ -10,10 +10,6 @@ int varve_btrfs_filesystem_uuid(int fd, uint8_t *uuid);
 /// The same call: bytes of a node or leaf of its trees.
 int64_t varve_btrfs_node_size(int fd);
 
-/// Bytes of the block groups for data and how many of them are used (BTRFS_IOC_SPACE_INFO), and bytes of all devices that no block group
-/// has (BTRFS_IOC_DEV_INFO). Needs no privilege.
-int varve_btrfs_space(int fd, uint64_t *data_total, uint64_t *data_used, uint64_t *unallocated);
-
 /// How a btrfs is filled, in bytes: of its devices, of those that no block group has, of the block groups for data and for metadata, and of
 /// what the kernel keeps of the metadata for itself (BTRFS_IOC_SPACE_INFO, BTRFS_IOC_DEV_INFO). And how often a device failed
 /// (BTRFS_IOC_GET_DEV_STATS). Needs no privilege.

@@ -30,11 +30,8 @@ extension FileDescriptor {
     /// Whether the btrfs of this descriptor has room for data, so that it is metadata where something is full: its block groups for data
     /// have 16 MiB free. Space that no block group has is left for either.
     package func hasRoomForDataAlone() throws(BtrfsError) -> Bool {
-        var (total, used, unallocated): (UInt64, UInt64, UInt64) = (0, 0, 0)
-        guard unsafe varve_btrfs_space(rawValue, &total, &used, &unallocated) == 0 else {
-            throw BtrfsError(.identify, self, errno: Errno(rawValue: errno))
-        }
+        let usage = try fileSystemUsage()
         let least: UInt64 = 16 << 20
-        return unallocated < least && total > used && total - used >= least
+        return usage.unallocated < least && usage.data.free >= least
     }
 }

@@ -59,6 +59,24 @@ package struct ContainerdPlace: Sendable {
         get throws { try lock() == nil }
     }
 
+    /// The same for what is to be deleted.
+    ///
+    /// - Throws: `VarveError`, `failed` while a daemon serves it, or a tree is mounted where this process sees it.
+    func lockUnused() throws -> HeldLock {
+        guard let lock = try lock() else {
+            throw VarveError(
+                .failed, "a daemon serves the containerd \"\(id)\" from the store \"\(store.path)\"",
+                subject: path, remedy: .endDaemon(id))
+        }
+        if let point = try mounts().values.joined().min() {
+            throw VarveError(
+                .failed,
+                "the snapshots of the containerd \"\(id)\" are in use: one of them is mounted at \"\(point)\"",
+                subject: path, remedy: .unmount(point, recursively: false))
+        }
+        return lock
+    }
+
     /// What was found there.
     package struct State: Sendable {
         /// The records that count, by key.
@@ -177,18 +195,8 @@ package struct ContainerdPlace: Sendable {
     /// - Throws: `VarveError`, `failed` while a daemon serves it, or a tree is mounted where this process sees it.
     @discardableResult
     package func forget(_ cancellation: Cancellation) throws -> Int {
-        guard let lock = try lock() else {
-            throw VarveError(
-                .failed, "a daemon serves the containerd \"\(id)\" from the store \"\(store.path)\"",
-                subject: path, remedy: .endDaemon(id))
-        }
+        let lock = try lockUnused()
         let state = try state()
-        if let point = try mounts().values.joined().min() {
-            throw VarveError(
-                .failed,
-                "the snapshots of the containerd \"\(id)\" are in use: one of them is mounted at \"\(point)\"",
-                subject: path, remedy: .unmount(point, recursively: false))
-        }
         try attempt("delete the records in", path) { () throws(Errno) in
             // Of a call that was cut short.
             if try directory.fd.statusIfPresent(of: Self.forgotten) == nil, records != nil {

@@ -59,7 +59,7 @@ extension DaemonTrees {
 
     /// A tree that is read-only, and as it was made; nil if it is not, or not there.
     private func unchanged(_ number: UInt64) throws -> SharedDescriptor? {
-        guard let tree = try? open(number), try tree.fd.isReadOnlySubvolume(), try isUnchanged(number) else {
+        guard let tree = try? open(number), try tree.fd.isReadOnlySubvolume(), try isUnchanged(tree) else {
             return nil
         }
         return tree

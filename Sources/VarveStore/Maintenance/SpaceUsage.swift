@@ -38,15 +38,12 @@ struct SpaceUsage {
                 }, true
             )
         }
-        return (try figures(ofGroups: ids.map { [$0] }, &search), false)
+        return (try figures(of: ids, &search), false)
     }
 
     /// The bytes of extents that nothing but these subvolumes refers to.
     func exclusive(together ids: [UInt64]) throws -> UInt64 {
-        if ids.isEmpty { return 0 }
-        try fileSystem.commitTransaction()
-        var search = TreeSearch(fileSystem)
-        return try figures(ofGroups: [ids], &search)[0].exclusive
+        try freed(inOrder: [ids])[0]
     }
 
     /// Bytes of extents that are freed when groups of subvolumes are deleted one after another: by each of them, after those before it.
@@ -56,19 +53,11 @@ struct SpaceUsage {
         var search = TreeSearch(fileSystem)
         // The length of each, and the last group that refers to it: with that it goes.
         var extents: [UInt64: (length: UInt64, last: Int)] = [:]
-        func forEachExtent(of id: UInt64, _ body: (_ start: UInt64, _ length: UInt64) -> Void) throws {
-            try search.forEachDataExtent(ofSubvolume: id) { start, length throws(BtrfsError) in
-                if cancellation.isCancelled { throw BtrfsError(.search, path: .empty, errno: .canceled) }
-                body(start, length)
-            }
-        }
         for (index, ids) in groups.enumerated() {
-            for id in ids { try forEachExtent(of: id) { extents[$0] = ($1, index) } }
+            for id in ids { try forEachExtent(of: id, &search) { extents[$0] = ($1, index) } }
         }
-        let own = Set(groups.joined())
-        let others = [5] + (try search.subvolumes()).filter { !$0.isDeleted }.map(\.id)
-        for id in others where !own.contains(id) {
-            try forEachExtent(of: id) { start, _ in extents[start] = nil }
+        for id in try subvolumes(besides: Array(groups.joined()), &search) {
+            try forEachExtent(of: id, &search) { start, _ in extents[start] = nil }
         }
         var freed = [UInt64](repeating: 0, count: groups.count)
         for extent in extents.values { freed[extent.last] += extent.length }
@@ -77,48 +66,54 @@ struct SpaceUsage {
 
     private struct Extent {
         var length: UInt64
-        /// The group that refers to it; -1 for several, or one and another subvolume.
+        /// The subvolume that refers to it, by its place among those asked for; -1 for several, or one and another.
         var owner: Int32
-        /// The last group that was found to refer to it.
+        /// The last one that was found to refer to it.
         var seen: Int32
     }
 
-    private func figures(ofGroups groups: [[UInt64]], _ search: inout TreeSearch) throws -> [Figures] {
+    private func figures(of ids: [UInt64], _ search: inout TreeSearch) throws -> [Figures] {
         var extents: [UInt64: Extent] = [:]
-        var figures = [Figures](repeating: Figures(), count: groups.count)
-        func forEachExtent(of id: UInt64, _ body: (_ start: UInt64, _ length: UInt64) -> Void) throws {
-            try search.forEachDataExtent(ofSubvolume: id) { start, length throws(BtrfsError) in
-                if cancellation.isCancelled { throw BtrfsError(.search, path: .empty, errno: .canceled) }
-                body(start, length)
-            }
-        }
-        for (index, ids) in groups.enumerated() {
-            let group = Int32(index)
-            for id in ids {
-                try forEachExtent(of: id) { start, length in
-                    guard var extent = extents[start] else {
-                        extents[start] = Extent(length: length, owner: group, seen: group)
-                        figures[index].referenced += length
-                        return
-                    }
-                    if extent.seen == group { return }
+        var figures = [Figures](repeating: Figures(), count: ids.count)
+        for (index, id) in ids.enumerated() {
+            let own = Int32(index)
+            try forEachExtent(of: id, &search) { start, length in
+                guard var extent = extents[start] else {
+                    extents[start] = Extent(length: length, owner: own, seen: own)
                     figures[index].referenced += length
-                    extent.seen = group
-                    extent.owner = -1
-                    extents[start] = extent
+                    return
                 }
+                if extent.seen == own { return }
+                figures[index].referenced += length
+                extent.seen = own
+                extent.owner = -1
+                extents[start] = extent
             }
         }
-        let own = Set(groups.joined())
-        // The top level is no entry of the tree of roots like the others.
-        let others = [5] + (try search.subvolumes()).filter { !$0.isDeleted }.map(\.id)
-        for id in others where !own.contains(id) {
-            try forEachExtent(of: id) { start, _ in extents[start]?.owner = -1 }
+        for id in try subvolumes(besides: ids, &search) {
+            try forEachExtent(of: id, &search) { start, _ in extents[start]?.owner = -1 }
         }
         for extent in extents.values where extent.owner >= 0 {
             figures[Int(extent.owner)].exclusive += extent.length
         }
         return figures
+    }
+
+    private func forEachExtent(
+        of id: UInt64, _ search: inout TreeSearch, _ body: (_ start: UInt64, _ length: UInt64) -> Void
+    ) throws {
+        try search.forEachDataExtent(ofSubvolume: id) { start, length throws(BtrfsError) in
+            if cancellation.isCancelled { throw BtrfsError(.search, path: .empty, errno: .canceled) }
+            body(start, length)
+        }
+    }
+
+    /// All others of the file system.
+    private func subvolumes(besides own: [UInt64], _ search: inout TreeSearch) throws -> [UInt64] {
+        let own = Set(own)
+        // The top level is no entry of the tree of roots like the others.
+        let all = [5] + (try search.subvolumes()).filter { !$0.isDeleted }.map(\.id)
+        return all.filter { !own.contains($0) }
     }
 }
 

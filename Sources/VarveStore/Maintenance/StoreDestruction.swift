@@ -94,27 +94,8 @@ package struct StoreDestruction {
                 subject: store.path.appending(other),
                 remedy: .moveAway)
         }
-        let isFree = try attempt("lock", StoreLayout.locks) { () throws(Errno) in
-            try store.locks.tryLockEverything() != nil
-        }
-        guard isFree else {
-            throw VarveError(
-                .failed, "another command works with the store \"\(path)\"", subject: path,
-                remedy: .tryAgainLater)
-        }
-        for place in try ContainerdFolder(of: store).places() {
-            if try place.isServed {
-                throw VarveError(
-                    .failed, "a daemon serves the containerd \"\(place.id)\" from the store \"\(path)\"",
-                    subject: place.path, remedy: .endDaemon(place.id))
-            }
-            if let point = try place.mounts().values.joined().min() {
-                throw VarveError(
-                    .failed,
-                    "the snapshots of the containerd \"\(place.id)\" are in use: one of them is mounted at \"\(point)\"",
-                    subject: path, remedy: .unmount(point, recursively: false))
-            }
-        }
+        _ = try lockEverything(of: store)
+        for place in try ContainerdFolder(of: store).places() { _ = try place.lockUnused() }
         for name in try Self.bundles(of: store) {
             let bundle = store.path.appending(StoreLayout.bundles).appending(name)
             let opened: OwnedDescriptor
@@ -134,6 +115,18 @@ package struct StoreDestruction {
                 .failed, "something is mounted at \"\(point)\"", subject: point,
                 remedy: .unmount(path, recursively: true))
         }
+    }
+
+    private func lockEverything(of store: SnapshotStore) throws -> HeldLock {
+        let everything = try attempt("lock", StoreLayout.locks) { () throws(Errno) in
+            try store.locks.tryLockEverything()
+        }
+        guard let everything else {
+            throw VarveError(
+                .failed, "another command works with the store \"\(path)\"", subject: path,
+                remedy: .tryAgainLater)
+        }
+        return everything
     }
 
     /// The first that is in the store's directory and not of its making.
@@ -205,14 +198,7 @@ package struct StoreDestruction {
         }
         for place in try ContainerdFolder(of: store).places() { try place.forget(cancellation) }
         // Nobody takes a lock from now on.
-        let everything = try attempt("lock", StoreLayout.locks) { () throws(Errno) in
-            try store.locks.tryLockEverything()
-        }
-        guard let everything else {
-            throw VarveError(
-                .failed, "another command works with the store \"\(path)\"", subject: path,
-                remedy: .tryAgainLater)
-        }
+        let everything = try lockEverything(of: store)
         let directories = [
             store.chains.directory, store.snapshotsDirectory, store.refreshedDirectory, store.work.directory,
         ]

@@ -213,8 +213,11 @@ package final class DaemonTrees: Sendable {
     /// Whether nobody wrote to a tree since it was made. It must be read-only: what was written before is settled then
     /// without a synchronization of the whole file system.
     package func isUnchanged(_ number: UInt64) throws -> Bool {
-        let opened = try open(number)
-        return try store.chains.times.changeFault(opened.fd, opened.fd.settledSubvolumeInfo()) == nil
+        try isUnchanged(open(number))
+    }
+
+    func isUnchanged(_ tree: SharedDescriptor) throws -> Bool {
+        try store.chains.times.changeFault(tree.fd, tree.fd.settledSubvolumeInfo()) == nil
     }
 
     /// Whether a tree is known to have been written to since it was made. Of one that was, false may be answered for as long as that is in
