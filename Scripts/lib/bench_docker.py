@@ -1,7 +1,7 @@
 """Scripts/bench docker: a Docker with its containerd image store, on Varve, on overlayfs, and on containerd's own btrfs.
 
 Three daemons of Docker on one containerd, each with a snapshotter and a name space of its own, work in turn. Where what lies is as in
-Scripts/bench containerd. What writes ends with a sync of both file systems, which counts.
+Scripts/bench containerd, and the databases of all three dockerd lie on the ext4. What writes ends with a sync of both file systems, which counts.
 """
 
 import json
@@ -27,7 +27,8 @@ class Docker:
         os.makedirs(self.folder, exist_ok=True)
         self.program = tools.options.docker + "/usr/bin/docker"
         self.socket = self.folder + "/socket"
-        data = os.path.join(tools.volume if snapshotter != "overlayfs" else tools.volume + "-ext4", "docker-" + snapshotter)
+        # Its databases, BuildKit's among them; no trees.
+        data = os.path.join(world.disk, "docker-" + snapshotter)
         configuration = {
             "features": {"containerd-snapshotter": True}, "storage-driver": snapshotter, "iptables": False, "ip6tables": False,
             "bridge": "none", "data-root": data, "exec-root": "/run/docker/" + snapshotter, "pidfile": self.folder + "/pid",
