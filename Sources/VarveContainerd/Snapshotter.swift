@@ -117,28 +117,33 @@ package final class Snapshotter: Sendable {
     package func end() { superseded.removeAll() }
 
     /// A commit that the daemon before made, and of which containerd may not have heard (`SupersededRecords`). Both snapshots have the
-    /// same tree; the committed one gets another.
-    private func keepBoth(_ active: SnapshotRecord) {
-        let (committed, number) = state.withLock { state in
-            (state.keyOfTree[active.tree].flatMap { state.records[$0] }, state.newTree())
+    /// same tree. The committed one keeps it, as its views have it too; the active one gets another.
+    private func keepBoth(_ superseded: SnapshotRecord) {
+        let (found, number) = state.withLock { state in
+            (state.keyOfTree[superseded.tree].flatMap { state.records[$0] }, state.newTree())
         }
         do {
-            guard var committed, let chain = committed.chain,
-                try trees.makeTree(number, from: chain, readOnly: true)
-            else {
-                try records.remove(active.key)
-                return
+            guard var committed = found else { return try records.remove(superseded.key) }
+            var active = superseded
+            active.chain = nil
+            if let chain = committed.chain, try trees.makeTree(number, from: chain, readOnly: false) {
+                active.chain = chain
+            } else {
+                try trees.makeTree(number, from: committed.tree, readOnly: false)
             }
-            committed.tree = number
+            active.tree = number
+            // While the other record has the old tree still, the next start begins anew.
+            committed.committedFrom = number
             try write(committed)
-            state.withLock { state in
+            try write(active)
+            state.withLock { [committed, active] state in
                 state.insert(committed)
                 state.insert(active)
                 state.adopt(childOf: active.parent)
             }
         } catch {
             logger.warning("cannot keep the snapshot that another was committed from: \(error)")
-            try? records.remove(active.key)
+            try? records.remove(superseded.key)
             deletions.add([.tree(number)])
         }
     }
@@ -171,7 +176,6 @@ package final class Snapshotter: Sendable {
     ) throws -> [SnapshotMount] {
         let labels = try Self.checked(labels)
         try Self.check(key)
-        superseded.remove(key)
         let wanted =
             kind == .active ? labels[Self.referenceLabel].flatMap { Digest($0) }.map { ChainID($0) } : nil
         let (number, source) = try state.withLock { state throws -> (UInt64, SnapshotRecord?) in
@@ -184,6 +188,13 @@ package final class Snapshotter: Sendable {
                     throw ServiceError(
                         .invalidArgument, "the parent \(parent.text.shown) is not a committed snapshot")
                 }
+                // It may be gone, or be another one, before this snapshot is there.
+                guard state.busy[parent] != .removing, !state.reserved.contains(parent) else {
+                    throw ServiceError(
+                        .failedPrecondition,
+                        "the parent \(parent.text.shown) is just being removed or committed; wait for the end of that"
+                    )
+                }
                 source = found
             }
             guard state.records[key] == nil, !state.reserved.contains(key) else {
@@ -193,6 +204,8 @@ package final class Snapshotter: Sendable {
             state.adopt(childOf: parent)
             return (state.newTree(), source)
         }
+        // Once the key is taken: a commit that gives it up has entered its record there before.
+        superseded.remove(key)
         var record = SnapshotRecord(
             key: key, kind: kind, parent: parent, labels: labels, time: .now(), tree: number)
         do {
@@ -286,7 +299,6 @@ package final class Snapshotter: Sendable {
     ) throws {
         let labels = try Self.checked(labels)
         try Self.check(name)
-        superseded.remove(name)
         let (active, number, earlier) = try state.withLock {
             state throws -> (SnapshotRecord, UInt64, SnapshotRecord?) in
             let earlier = Self.earlier(name, from: key, in: state)
@@ -306,6 +318,7 @@ package final class Snapshotter: Sendable {
             state.reserved.insert(name)
             return (active, state.newTree(), earlier)
         }
+        superseded.remove(name)
         var record = SnapshotRecord(
             key: name, kind: .committed, parent: active.parent, labels: labels, time: .now(),
             tree: active.tree)
@@ -330,6 +343,7 @@ package final class Snapshotter: Sendable {
             deletions.add([.tree(number)])
             throw ServiceError(error)
         }
+        superseded.add(active, deletesTree: record.tree != active.tree)
         state.withLock { state in
             state.reserved.remove(name)
             state.busy[key] = nil
@@ -340,7 +354,6 @@ package final class Snapshotter: Sendable {
             }
             state.insert(record)
         }
-        superseded.add(active, deletesTree: record.tree != active.tree)
         if let earlier { deletions.add([.tree(earlier.tree)]) }
     }
 

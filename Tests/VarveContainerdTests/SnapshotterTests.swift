@@ -298,6 +298,69 @@ import SystemPackage
         #expect(try StoreCheck(room.store).run() == [])
     }
 
+    /// After such an end, a view of the new snapshot shows it as it was, whatever is written to the other, and goes on when that is removed.
+    @Test func viewOfAnUnheardCommit() throws {
+        let room = try DaemonRoom()
+        let key = SnapshotKey("k")
+        let layer = room.content.add(tarEntry("a", "0", "a\n") + endOfTar)
+        do {
+            let snapshotter = try room.snapshotter()
+            let mounts = try snapshotter.make(.active, key, parent: Self.none, labels: [:])
+            _ = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
+                layer, to: mounts, synchronizes: false, from: room.content, memory: 8 << 20, Cancellation())
+            try snapshotter.commit(SnapshotKey("n"), from: key, labels: [:])
+            _ = try snapshotter.make(.view, SnapshotKey("v"), parent: SnapshotKey("n"), labels: [:])
+            // What is on disk now is what a kill would leave.
+            try runSuccessfully([
+                "cp", "-a", "\(room.path)/containerd/test/records", "\(room.volume.path)/kept",
+            ])
+        }
+        try runSuccessfully([
+            "sh", "-euc", "cp \(room.volume.path)/kept/* \(room.path)/containerd/test/records/",
+        ])
+        do {
+            let snapshotter = try room.snapshotter()
+            #expect(snapshotter.list([]).map(\.key.text) == ["k", "n", "v"])
+            let view = try snapshotter.mounts(SnapshotKey("v"))
+            try room.run("test \"$(cat a)\" = a; echo b >b", in: snapshotter.mounts(key))
+            try room.run("test \"$(ls)\" = a", in: view)
+            try snapshotter.remove(key)
+            snapshotter.cleanUp()
+            try room.run("test \"$(ls)\" = a; ! touch b", in: view)
+            #expect(try StoreCheck(room.store).run() == [])
+        }
+        let snapshotter = try room.snapshotter()
+        try room.run("test \"$(ls)\" = a", in: snapshotter.mounts(SnapshotKey("v")))
+    }
+
+    /// A snapshot that is just being removed becomes nobody's parent.
+    @Test func parentThatGoes() throws {
+        let room = try DaemonRoom()
+        let snapshotter = try room.snapshotter()
+        for round in 0..<200 {
+            let parent = SnapshotKey("n \(round)")
+            let making = SnapshotKey("making \(round)")
+            _ = try snapshotter.make(.active, making, parent: Self.none, labels: [:])
+            try snapshotter.commit(parent, from: making, labels: [:])
+            let views = (0..<3).map { SnapshotKey("v \(round) \($0)") }
+            let threads = try views.map { view in
+                try WorkerThread(name: "view") {
+                    _ = try? snapshotter.make(.view, view, parent: parent, labels: [:])
+                }
+            }
+            try? snapshotter.remove(parent)
+            for thread in threads { thread.join() }
+            for view in views {
+                guard let record = try? snapshotter.record(view) else { continue }
+                #expect((try? snapshotter.record(record.parent)) != nil, "round \(round): the parent is gone")
+                try snapshotter.remove(view)
+            }
+            try? snapshotter.remove(parent)
+        }
+        snapshotter.cleanUp()
+        #expect(try room.trees() == ["0"])
+    }
+
     /// A commit of which nothing but the read-only tree is there.
     @Test func interruptedCommit() throws {
         let room = try DaemonRoom()
