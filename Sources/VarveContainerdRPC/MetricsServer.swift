@@ -8,7 +8,7 @@
     /// Answers `GET /metrics` on a TCP address, for Prometheus.
     ///
     /// A connection has one request, a few seconds, and as few bytes as NIO's decoder takes for a head; what comes after the head is
-    /// not kept.
+    /// not kept. Of too many at a time the oldest is closed: whoever only holds them open keeps nobody away.
     package enum MetricsServer {
         /// The address of this host alone, where no other is given.
         package static let defaultHost = "127.0.0.1"
@@ -42,14 +42,13 @@
         package static func start(
             at address: (host: String, port: Int), _ text: @escaping @Sendable () -> String
         ) throws -> String {
-            let connections = OpenConnections()
+            let connections = OpenConnections(limit: connectionLimit)
             let channel = try ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
                 .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
                 .childChannelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
-                        connections.opened()
-                        channel.closeFuture.whenComplete { _ in connections.closed() }
-                        guard connections.count <= connectionLimit else { throw TooManyConnections() }
+                        connections.opened(channel)?.close(promise: nil)
+                        channel.closeFuture.whenComplete { _ in connections.closed(channel) }
                         let pipeline = channel.pipeline.syncOperations
                         try pipeline.configureHTTPServerPipeline()
                         try pipeline.addHandler(MetricsHandler(text))
@@ -61,15 +60,26 @@
                 "\(address.ipAddress ?? "?"):\(address.port ?? 0)"
             } ?? ""
         }
-
-        private struct TooManyConnections: Error {}
     }
 
     private final class OpenConnections: Sendable {
-        private let number = Atomic<Int>(0)
-        var count: Int { number.load(ordering: .relaxed) }
-        func opened() { number.add(1, ordering: .relaxed) }
-        func closed() { number.subtract(1, ordering: .relaxed) }
+        private let limit: Int
+        /// The oldest first.
+        private let channels = Mutex<[any Channel]>([])
+
+        init(limit: Int) { self.limit = limit }
+
+        /// The one that has to go for it, if there are too many.
+        func opened(_ channel: any Channel) -> (any Channel)? {
+            channels.withLock { channels in
+                channels.append(channel)
+                return channels.count > limit ? channels.removeFirst() : nil
+            }
+        }
+
+        func closed(_ channel: any Channel) {
+            channels.withLock { channels in channels.removeAll { $0 === channel } }
+        }
     }
 
     /// One request of one connection.
