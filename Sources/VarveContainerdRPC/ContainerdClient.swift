@@ -29,7 +29,7 @@
         /// How long a lease holds what was written: until whoever asked for it has named it.
         private static let leaseSeconds: Int64 = 3600
 
-        /// Runs `body` with a connection.
+        /// Runs `body` with a connection, which is made when the first call needs it.
         ///
         /// - Parameters:
         ///   - metadata: of the call that this is for. It names the name space, if it comes from containerd 2.
@@ -57,37 +57,77 @@
                         }
                     }
                 })
-            return try await withGRPCClient(transport: transport) { [own] client in
-                var own = own
-                if leases {
-                    let lease = try await Containerd_Services_Leases_V1_Leases.Client(wrapping: client)
-                        .create(
-                            .with {
-                                $0.labels = [
-                                    "containerd.io/gc.expire": RFC3339.format(
-                                        Timestamp(seconds: Timestamp.now().seconds + Self.leaseSeconds))
-                                ]
-                            }, metadata: own)
-                    own.addString(lease.lease.id, forKey: Self.leaseHeader)
-                }
-                let session = ContentSession(client, own, logger)
-                // Whoever waits for containerd looks at nothing else.
-                return try await withRPCCancellationHandler {
-                    try await body(session)
-                } onCancelRPC: {
-                    session.cancel()
-                }
+            let connection = ContainerdConnection(transport)
+            let result: Result<R, any Error>
+            do {
+                result = .success(try await withLease(on: connection, &own, takes: leases, body))
+            } catch {
+                result = .failure(error)
             }
+            await connection.end()
+            return try result.get()
+        }
+
+        private func withLease<R: Sendable>(
+            on connection: ContainerdConnection, _ own: inout Metadata, takes leases: Bool,
+            _ body: @Sendable (ContentSession) async throws -> R
+        ) async throws -> R {
+            if leases {
+                let lease = try await Containerd_Services_Leases_V1_Leases.Client(wrapping: connection.client)
+                    .create(
+                        .with {
+                            $0.labels = [
+                                "containerd.io/gc.expire": RFC3339.format(
+                                    Timestamp(seconds: Timestamp.now().seconds + Self.leaseSeconds))
+                            ]
+                        }, metadata: own)
+                own.addString(lease.lease.id, forKey: Self.leaseHeader)
+            }
+            let session = ContentSession(connection, own, logger)
+            // Whoever waits for containerd looks at nothing else.
+            return try await withRPCCancellationHandler {
+                try await body(session)
+            } onCancelRPC: {
+                session.cancel()
+            }
+        }
+    }
+
+    /// A connection that is made when it is used first: a layer that the store holds needs none.
+    private final class ContainerdConnection: Sendable {
+        typealias Client = GRPCClient<ContentSession.Transport>
+        private let unused: Client
+        private let running = Mutex<Task<Void, Never>?>(nil)
+
+        init(_ transport: ContentSession.Transport) { unused = GRPCClient(transport: transport) }
+
+        var client: Client {
+            running.withLock { running in
+                if running == nil { running = Task { [unused] in try? await unused.runConnections() } }
+            }
+            return unused
+        }
+
+        /// Returns when all calls have ended.
+        func end() async {
+            guard let task = running.withLock({ $0 }) else { return }
+            unused.beginGracefulShutdown()
+            await task.value
         }
     }
 
     /// containerd's content store, for one call.
     final class ContentSession: ContentStore {
         typealias Transport = HTTP2ClientTransport.Posix
-        private let content: Containerd_Services_Content_V1_Content.Client<Transport>
-        private let introspection: Containerd_Services_Introspection_V1_Introspection.Client<Transport>
+        private let connection: ContainerdConnection
         private let metadata: Metadata
         private let logger: Logger
+        private var content: Containerd_Services_Content_V1_Content.Client<Transport> {
+            .init(wrapping: connection.client)
+        }
+        private var introspection: Containerd_Services_Introspection_V1_Introspection.Client<Transport> {
+            .init(wrapping: connection.client)
+        }
         /// Ends what is under way.
         private let endings = Mutex<(isCancelled: Bool, endings: [@Sendable () -> Void])>((false, []))
         /// The type of containerd's content store among its plugins.
@@ -97,10 +137,9 @@
         /// Messages of a blob that wait to be read. containerd's have 1 MiB at most.
         private static let readAhead = 8
 
-        init(_ client: GRPCClient<Transport>, _ metadata: Metadata, _ logger: Logger) {
+        fileprivate init(_ connection: ContainerdConnection, _ metadata: Metadata, _ logger: Logger) {
+            self.connection = connection
             self.logger = logger
-            content = Containerd_Services_Content_V1_Content.Client(wrapping: client)
-            introspection = Containerd_Services_Introspection_V1_Introspection.Client(wrapping: client)
             self.metadata = metadata
         }
 

@@ -2,6 +2,7 @@
     import GRPCCore
     import GRPCNIOTransportHTTP2Posix
     import NIOCore
+    import NIOPosix
     package import Logging
     package import VarveContainerd
     import VarveStore
@@ -14,6 +15,8 @@
         private static let lineLimit = 4096
 
         private let server: GRPCServer<HTTP2ServerTransport.Posix>
+        /// One thread for all connections: what takes long is on the threads of the workshops.
+        private let loops: MultiThreadedEventLoopGroup
         private let snapshotter: Snapshotter
         private let workshops: [(kind: String, workshop: Workshop)]
 
@@ -29,24 +32,28 @@
             let long = Workshop(Workshop.Limits(calls: 4, memory: memory))
             self.snapshotter = snapshotter
             workshops = [("short", short), ("long", long)]
+            loops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
             let transport = HTTP2ServerTransport.Posix(
                 listeningSocketDescriptor: Int(socket), transportSecurity: .plaintext,
                 config: .defaults {
                     $0.rpc.maxRequestPayloadSize = Self.requestLimit
+                    // Else each answer waits for 100 µs for others to come.
+                    $0.connection.flushCoalescing = nil
                     $0.channelDebuggingCallbacks.onAcceptTCPConnection = { channel in
                         channel.eventLoop.makeCompletedFuture {
                             try channel.pipeline.syncOperations.addHandler(
                                 PingAnswers(to: .client), position: .first)
                         }
                     }
-                })
+                },
+                eventLoopGroup: loops)
             server = GRPCServer(
                 transport: transport,
                 services: [
                     SnapshotsService(
                         snapshotter: snapshotter, work: ServiceWork(short, lineLimit: Self.lineLimit)),
                     DiffService(
-                        differ: Differ(snapshotter, logger: logger),
+                        differ: Differ(snapshotter, logger: logger, adoptsAhead: true),
                         containerd: ContainerdClient(address: containerd, logger: logger),
                         work: ServiceWork(long, lineLimit: Self.lineLimit)),
                     HealthService(),
@@ -55,7 +62,19 @@
         }
 
         /// Serves until `stop` is called and all calls have ended.
-        package func serve() async throws { try await server.serve() }
+        package func serve() async throws {
+            let served: Result<Void, any Error>
+            do {
+                try await withTaskExecutorPreference(EventLoopTaskExecutor(loops.next())) {
+                    try await server.serve()
+                }
+                served = .success(())
+            } catch {
+                served = .failure(error)
+            }
+            try? await loops.shutdownGracefully()
+            try served.get()
+        }
 
         /// What the daemon has counted, and what there is now, as Prometheus reads it.
         package func metrics() -> String {

@@ -7,6 +7,9 @@
     /// control frames in 30 seconds for an attack and closes the connection. A containerd that imports a few images makes more calls than that;
     /// and its client makes those anew that were under way, which then are made twice. One that gets a layer of 100 MB sends as many. So pings
     /// do not come as far as there.
+    ///
+    /// A client is not answered at once: Go's has one such ping under way, and sends the next with the first data after the answer. Answered at
+    /// once, each short call costs both processes a second exchange.
     final class PingAnswers: ChannelDuplexHandler {
         typealias InboundIn = ByteBuffer
         typealias InboundOut = ByteBuffer
@@ -27,6 +30,10 @@
         private static let pingType: UInt8 = 6
         private static let pingLength = 8
         private static let acknowledgement: UInt8 = 1
+        /// How long an answer to a client waits for others.
+        private static let delay = TimeAmount.milliseconds(10)
+        /// Answers that wait.
+        private static let heldLimit = 16
 
         /// Bytes to come that go on as they are.
         private var passing: Int
@@ -35,6 +42,9 @@
         /// The first frame of each side must be its settings, which are NIO's to send.
         private var hasWritten = false
         private var hasAnswered = false
+        /// Answers that wait for `sending`.
+        private var held = ByteBuffer()
+        private var sending: Scheduled<Void>?
 
         init(to peer: Peer) {
             self.peer = peer
@@ -75,10 +85,35 @@
                 guard var answer = bytes.readSlice(length: Self.headerLength + Self.pingLength) else { break }
                 // The same frame, with the flag ACK.
                 answer.setInteger(Self.acknowledgement, at: answer.readerIndex + 4)
-                context.write(wrapOutboundOut(answer), promise: nil)
-                hasAnswered = true
+                switch peer {
+                case .client: hold(&answer, context)
+                case .server:
+                    context.write(wrapOutboundOut(answer), promise: nil)
+                    hasAnswered = true
+                }
             }
             if onward.readableBytes > 0 { context.fireChannelRead(wrapInboundOut(onward)) }
+        }
+
+        private func hold(_ answer: inout ByteBuffer, _ context: ChannelHandlerContext) {
+            held.writeBuffer(&answer)
+            if held.readableBytes >= Self.heldLimit * (Self.headerLength + Self.pingLength) {
+                context.write(wrapOutboundOut(held), promise: nil)
+                held = ByteBuffer()
+                hasAnswered = true
+            } else if sending == nil {
+                sending = context.eventLoop.assumeIsolated().scheduleTask(in: Self.delay) { [self] in
+                    sending = nil
+                    guard held.readableBytes > 0 else { return }
+                    context.writeAndFlush(wrapOutboundOut(held), promise: nil)
+                    held = ByteBuffer()
+                }
+            }
+        }
+
+        func handlerRemoved(context: ChannelHandlerContext) {
+            sending?.cancel()
+            sending = nil
         }
 
         /// Nil if there are too few bytes for one.

@@ -354,7 +354,10 @@ package final class DaemonTrees: Sendable {
         let known: ChainLayer
         let source: AppliedLayer.Source
         let match = written.find(layer, on: base)
-        if let found = try store.chains.find(layer, on: base) {
+        if let match, let copy = try copy(match, on: base, in: store) {
+            (chain, known) = (copy, match.entry.layer)
+            source = .adopted
+        } else if let found = try store.chains.find(layer, on: base) {
             (chain, known) = found
             source = .found
             if let match { written.isChain(match.entry.tree, chain.name.chainID, nil) }
