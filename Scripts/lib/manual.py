@@ -49,6 +49,28 @@ The store, where nothing else names one.
 
 # What no command's own help holds; it goes into varve.1.
 CONCLUSION = r"""
+.SH MESSAGES
+Standard error gets messages, as
+.B varve: LEVEL: MESSAGE
+or, for an error, as one sentence. Where it leads to the journal of systemd, each line has its level there.
+.PP
+With
+.B \-\-log\-format json
+it holds an object on each line:
+.B time
+(RFC 3339, UTC),
+.B level
+.RB ( error ", " warning ", " notice ", " info ", " debug ),
+.BR msg ,
+and what else is known. An error also has
+.BR code ", " subject ", " reason ", " remedy
+and
+.BR exitCode .
+Progress is a message of level
+.B info
+each second, where
+.B \-\-log info
+asks for that level.
 .SH EXIT STATUS
 .TP
 .B 0

@@ -26,6 +26,7 @@ package enum VarveCommand {
             arguments: Array(arguments.dropFirst()),
             standardOutput: .descriptor(.standardOutput, Interruption.cancellation),
             standardError: .descriptor(.standardError, Interruption.cancellation), isTerminal: isatty(2) == 1,
+            isJournal: LogLine.isJournal,
             cancellation: Interruption.cancellation)
         exit(Interruption.exitCode(code))
     }
@@ -35,16 +36,20 @@ package enum VarveCommand {
     /// - Parameters:
     ///   - program: whose command line it is.
     ///   - arguments: without the name of the program.
-    ///   - isTerminal: of standard error; nothing else decides whether progress is shown.
+    ///   - isTerminal: of standard error; nothing else decides whether a line of progress is shown.
+    ///   - isJournal: standard error leads to systemd's journal.
     package static func run(
         as program: Program = .varve, arguments: [BytePath], standardOutput: OutputSink,
-        standardError: OutputSink, isTerminal: Bool = false,
+        standardError: OutputSink, isTerminal: Bool = false, isJournal: Bool = false,
         environment: CommandEnvironment = .process, cancellation: Cancellation = Cancellation()
     ) -> Int32 {
         let output = ResultWriter(standardOutput)
         let diagnostics = Diagnostics(
-            standardError, program: program, isTerminal: isTerminal,
-            errorFormat: program == .varve ? ErrorFormatArgument(in: arguments) : .text)
+            standardError, program: program, isTerminal: isTerminal, isJournal: isJournal,
+            format: program == .varve
+                ? LogFormatArgument.asked("--log-format", in: arguments)?.format ?? .text : .text,
+            errorFormat: program == .varve
+                ? ErrorFormatArgument.asked("--error-format", in: arguments) ?? .text : .text)
         do {
             try execute(program, arguments, output, diagnostics, environment, cancellation)
             try output.flush()

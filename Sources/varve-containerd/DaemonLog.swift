@@ -18,20 +18,11 @@
 
     /// Messages on standard error, a line each, as journald takes them.
     struct DaemonLog: LogHandler {
-        /// How a message is written.
-        enum Format: String, Sendable, CaseIterable {
-            /// `varve-containerd: LEVEL: MESSAGE key=value`
-            case text
-            /// A JSON object: `time` (RFC 3339, UTC), `level`, `msg`, and what else is known of it. The first three are what
-            /// containerd calls them in its own.
-            case json
-        }
-
         var metadata: Logger.Metadata = [:]
         var logLevel: Logger.Level
-        private let format: Format
+        private let format: LogLine.Format
 
-        init(level: Logger.Level, _ format: Format) {
+        init(level: Logger.Level, _ format: LogLine.Format) {
             logLevel = level
             self.format = format
         }
@@ -50,7 +41,7 @@
 
         static func write(
             _ level: Logger.Level, _ message: String, _ details: [(key: String, value: String)],
-            _ format: Format
+            _ format: LogLine.Format
         ) {
             let line: [UInt8]
             switch format {
@@ -61,37 +52,12 @@
                     "varve-containerd: \(level.rawValue): \(BytePath.excerpt(text.utf8, limit: limit))\n".utf8
                 )
             case .json:
-                var object: JSONObject = [
-                    "time": .string(RFC3339.format(Timestamp.now())), "level": .string(level.rawValue),
-                    "msg": .string(excerpt(message)),
-                ]
-                for (key, value) in details where object[key] == nil { object[key] = .string(excerpt(value)) }
-                line = JSONValue.object(object).serialized() + [0x0a]
+                var object = JSONObject()
+                for (key, value) in details { object[key] = .string(excerpt(value)) }
+                line = LogLine.json(level, excerpt(message), object)
             }
-            let mark = isJournal ? Array("<\(priority(of: level))>".utf8) : []
-            _ = try? FileDescriptor.standardError.writeAll(mark + line)
-        }
-
-        /// Whether standard error leads to systemd's journal (systemd.exec(5), $JOURNAL_STREAM), which then takes a level from the beginning
-        /// of each line (sd-daemon(3)).
-        private static let isJournal: Bool = {
-            var status = stat()
-            guard let stream = ListeningSocket.variable("JOURNAL_STREAM"),
-                unsafe fstat(STDERR_FILENO, &status) == 0
-            else { return false }
-            return stream == "\(status.st_dev):\(status.st_ino)"
-        }()
-
-        /// As syslog(3) counts them.
-        private static func priority(of level: Logger.Level) -> Int {
-            switch level {
-            case .trace, .debug: 7
-            case .info: 6
-            case .notice: 5
-            case .warning: 4
-            case .error: 3
-            case .critical: 2
-            }
+            _ = try? FileDescriptor.standardError.writeAll(
+                LogLine.isJournal ? LogLine.marked(line, level) : line)
         }
 
         /// Bytes of a message, about.

@@ -48,7 +48,7 @@
             var id = "default"
             var containerd = "/run/containerd/containerd.sock"
             var logLevel = Logger.Level.info
-            var logFormat = DaemonLog.Format.text
+            var logFormat = LogLine.Format.text
             /// Nil for none.
             var metrics: (host: String, port: Int)?
             /// Bytes for all layers that are inflated at the same time.
@@ -88,8 +88,8 @@
             return result
         }
 
-        fileprivate static func format(_ text: String) throws(DaemonError) -> DaemonLog.Format {
-            guard let format = DaemonLog.Format(rawValue: text) else {
+        fileprivate static func format(_ text: String) throws(DaemonError) -> LogLine.Format {
+            guard let format = LogLine.Format(rawValue: text) else {
                 throw DaemonError("\"\(text)\" is no format of logs; there are text and json")
             }
             return format

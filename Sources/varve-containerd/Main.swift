@@ -1,13 +1,14 @@
 #if Containerd
     import ArgumentParser
     import Logging
+    import VarveStore
 
     @main
     struct Program {
         static func main() {
             let options = DaemonOptions.parseOrExit()
             // Before the configuration is read, the flag alone says how to write.
-            var format = options.logFormat.flatMap { DaemonLog.Format(rawValue: $0) } ?? .text
+            var format = options.logFormat.flatMap { LogLine.Format(rawValue: $0) } ?? .text
             do {
                 let resolved = try options.resolved()
                 format = resolved.logFormat

@@ -179,20 +179,16 @@ enum SourceArgument: String, ChoiceArgument {
 /// `--error-format`: how the command says why it failed.
 enum ErrorFormatArgument: String, ChoiceArgument {
     case text, json
+}
 
-    /// What the command line asks for, as far as that shows before it is parsed: it may be what cannot be parsed.
-    init(in words: [BytePath]) {
-        let option = BytePath("--error-format")
-        self = .text
-        var words = words.prefix { $0 != "--" }
-        while let word = words.popFirst() {
-            var value: BytePath?
-            if word == option {
-                value = words.first
-            } else if word.hasPrefix(option.appendingBytes("=").bytes) {
-                value = word.dropFirst(option.count + 1)
-            }
-            if let format = value?.string.flatMap(Self.init(rawValue:)) { self = format }
+/// `--log-format`.
+enum LogFormatArgument: String, ChoiceArgument {
+    case text, json
+
+    var format: LogLine.Format {
+        switch self {
+        case .text: .text
+        case .json: .json
         }
     }
 }

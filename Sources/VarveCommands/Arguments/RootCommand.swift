@@ -101,6 +101,7 @@ struct RootCommand: ParsableCommand {
 protocol GlobalChoices {
     var store: PathArgument? { get }
     var log: LogLevelArgument? { get }
+    var logFormat: LogFormatArgument? { get }
     var errorFormat: ErrorFormatArgument? { get }
     var noProgress: Bool { get }
 }
@@ -112,11 +113,17 @@ struct GlobalOptions: ParsableArguments, GlobalChoices {
     @Option(help: .log())
     var log: LogLevelArgument?
 
+    @Option(help: .logFormat())
+    var logFormat: LogFormatArgument?
+
     @Option(help: .errorFormat())
     var errorFormat: ErrorFormatArgument?
 
     @Flag(help: .noProgress())
     var noProgress = false
+
+    /// Those that are followed by a value.
+    static let withValue = ["--store", "--log", "--log-format", "--error-format"]
 }
 
 extension ArgumentHelp {
@@ -127,6 +134,12 @@ extension ArgumentHelp {
     static func log(_ visibility: ArgumentVisibility = .default) -> ArgumentHelp {
         ArgumentHelp(
             "What is told on standard error; warn by default.", valueName: "level", visibility: visibility)
+    }
+
+    static func logFormat(_ visibility: ArgumentVisibility = .default) -> ArgumentHelp {
+        ArgumentHelp(
+            "How standard error tells it; text by default. json is an object on each line: time, level, msg, and of an error what --error-format json says.",
+            valueName: "format", visibility: visibility)
     }
 
     static func errorFormat(_ visibility: ArgumentVisibility = .default) -> ArgumentHelp {

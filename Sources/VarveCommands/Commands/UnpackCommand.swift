@@ -27,6 +27,7 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
 
     @Option(help: .store(.private)) var store: PathArgument?
     @Option(help: .log(.private)) var log: LogLevelArgument?
+    @Option(help: .logFormat(.private)) var logFormat: LogFormatArgument?
     @Option(help: .errorFormat(.private)) var errorFormat: ErrorFormatArgument?
     @Flag(help: .noProgress(.private)) var noProgress = false
     var global: Self { self }
@@ -149,6 +150,7 @@ extension UnpackCommand {
     mutating func take(_ words: inout PlainWords) throws {
         store = try words.value(of: "--store")
         log = try words.value(of: "--log")
+        logFormat = try words.value(of: "--log-format")
         errorFormat = try words.value(of: "--error-format")
         noProgress = try words.has("--no-progress")
         image = try words.value(of: "--image") ?? { throw PlainWords.NotPlain() }()

@@ -44,8 +44,11 @@ struct ErrorReport {
 
     static let interrupted = ErrorReport(VarveError.cancelled)
 
-    /// The sentence for a person.
-    var text: String { lines ?? remedy.map { "\(reason); \($0)" } ?? reason }
+    /// What is wrong and what helps, on one line.
+    var sentence: String { remedy.map { "\(reason); \($0)" } ?? reason }
+
+    /// For a person.
+    var text: String { lines ?? sentence }
 
     /// One object: `code`, `subject` (`subjectBase64` if it is not UTF-8), `reason`, `remedy`, `exitCode`.
     func json(exitCode: Int32) -> JSONObject {

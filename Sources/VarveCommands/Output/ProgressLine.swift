@@ -1,10 +1,9 @@
-import Glibc
 import VarveStore
 import VarveSystem
 import Synchronization
 
 /// How far an operation is, as one line on a terminal: drawn ten times a second at most, and not at all for what is
-/// done in a moment.
+/// done in a moment. With `--log-format json` a message now and then.
 final class ProgressLine: Sendable {
     private struct State {
         var layers = 0
@@ -19,23 +18,26 @@ final class ProgressLine: Sendable {
         var start: Double
     }
 
-    private static let interval = 0.1
     private static let delay = 0.25
+    private let interval: Double
     private let verb: String
     private let diagnostics: Diagnostics
     private let clock: @Sendable () -> Double
     private let state: Mutex<State>
 
-    /// - Parameter clock: seconds of any monotonic clock.
+    /// - Parameters:
+    ///   - interval: seconds between two drawings.
+    ///   - clock: seconds of any monotonic clock.
     init(
-        _ verb: String, on diagnostics: Diagnostics,
+        _ verb: String, on diagnostics: Diagnostics, every interval: Double,
         clock: @escaping @Sendable () -> Double = { monotonicSeconds() }
     ) {
         self.verb = verb
         self.diagnostics = diagnostics
         self.clock = clock
+        self.interval = interval
         let start = clock()
-        state = Mutex(State(nextDrawing: start + Self.delay, start: start))
+        state = Mutex(State(nextDrawing: start + max(Self.delay, interval), start: start))
     }
 
     var handler: ProgressHandler { { self.update($0) } }
@@ -61,11 +63,11 @@ final class ProgressLine: Sendable {
                 state.items = (done, count)
             }
             guard now >= state.nextDrawing else { return nil }
-            state.nextDrawing = now + Self.interval
+            state.nextDrawing = now + interval
             return text(state, seconds: now - state.start)
         }
         guard let line else { return }
-        diagnostics.showProgress(String(line.prefix(terminalColumns() - 1)))
+        diagnostics.showProgress(line)
     }
 
     private func text(_ state: State, seconds: Double) -> String {
@@ -98,11 +100,4 @@ final class ProgressLine: Sendable {
         let (minutes, rest) = (whole / 60, whole % 60)
         return minutes < 60 ? "\(minutes) min \(rest) s" : "\(minutes / 60) h \(minutes % 60) min"
     }
-}
-
-/// Columns of the terminal that standard error is; 80 where it does not say.
-private func terminalColumns() -> Int {
-    var size = winsize()
-    guard unsafe ioctl(2, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 1 else { return 80 }
-    return Int(size.ws_col)
 }

@@ -135,8 +135,10 @@ final class CommandContext {
     }
 
     func showProgress(_ verb: String) -> ProgressHandler {
-        guard diagnostics.showsProgress, !options.noProgress else { return { _ in } }
-        return ProgressLine(verb, on: diagnostics).handler
+        guard !options.noProgress, let interval = diagnostics.progressInterval(logger.logLevel) else {
+            return { _ in }
+        }
+        return ProgressLine(verb, on: diagnostics, every: interval).handler
     }
 }
 

@@ -20,7 +20,7 @@ struct NamedCommands {
             }
             if isValue || word.hasPrefix("-") {
                 if !isValue, word == "--" { return }
-                isValue = !isValue && ["--store", "--log", "--error-format"].contains(word)
+                isValue = !isValue && GlobalOptions.withValue.contains(word)
                 rest.append(word)
                 continue
             }

@@ -108,6 +108,7 @@ extension GlobalOptions: PlainArguments {
     mutating func take(_ words: inout PlainWords) throws(PlainWords.NotPlain) {
         store = try words.value(of: "--store")
         log = try words.value(of: "--log")
+        logFormat = try words.value(of: "--log-format")
         errorFormat = try words.value(of: "--error-format")
         noProgress = try words.has("--no-progress")
     }

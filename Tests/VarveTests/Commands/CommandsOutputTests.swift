@@ -1,3 +1,4 @@
+import Logging
 import VarveFormats
 import Glibc
 import VarveLayers
@@ -157,7 +158,7 @@ import Testing
     @Test func progressLines() {
         let (collected, clock) = (Collected(), Clock())
         let diagnostics = Diagnostics(collected.sink, isTerminal: true)
-        let line = ProgressLine("unpacking", on: diagnostics, clock: clock.now)
+        let line = ProgressLine("unpacking", on: diagnostics, every: 0.1, clock: clock.now)
         line.update(.planned(layersInPlace: 2, layers: 7, bytes: 100 << 20))
         line.update(.read(bytes: 1))
         #expect(collected.all.isEmpty, "what is done in a moment shows nothing")
@@ -182,13 +183,32 @@ import Testing
     }
 
     @Test func noProgressWhereThereIsNoTerminal() {
+        let collected = Collected()
+        #expect(Diagnostics(collected.sink, isTerminal: false).progressInterval(.debug) == nil)
+        #expect(Diagnostics(collected.sink, isTerminal: true).progressInterval(.error) == 0.1)
+        #expect(
+            Diagnostics(collected.sink, isTerminal: true, format: .json).progressInterval(.warning) == nil)
+    }
+
+    @Test(
+        "With --log-format json, progress is messages of their own, at a terminal too, and --log info asks for them"
+    )
+    func progressAsObjects() throws {
         let (collected, clock) = (Collected(), Clock())
-        let line = ProgressLine(
-            "unpacking", on: Diagnostics(collected.sink, isTerminal: false), clock: clock.now)
-        for _ in 0..<10 {
-            clock.advance(1)
-            line.update(.read(bytes: 1))
+        let diagnostics = Diagnostics(collected.sink, isTerminal: true, format: .json)
+        let interval = try #require(diagnostics.progressInterval(.info))
+        let line = ProgressLine("unpacking", on: diagnostics, every: interval, clock: clock.now)
+        for _ in 0..<30 {
+            clock.advance(0.1)
+            line.update(.layer(index: 3, isWaiting: true))
         }
-        #expect(collected.all.isEmpty)
+        diagnostics.clearProgress()
+        let objects = try LogFormatTests.objects(collected.all)
+        #expect((2...3).contains(objects.count))
+        for object in objects {
+            #expect(object["level"]?.string == "info")
+            #expect(
+                object["msg"]?.string == "unpacking: waiting for another process that unpacks the same layer")
+        }
     }
 }

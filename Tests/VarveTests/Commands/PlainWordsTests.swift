@@ -21,7 +21,7 @@ import Testing
     private static let pieces: [[String]] =
         [
             ("--store", ["s", "", "-s"]), ("--log", ["warn", "debug", "loud"]),
-            ("--error-format", ["json", "x"]),
+            ("--error-format", ["json", "x"]), ("--log-format", ["json", "x"]),
             ("--image", ["l:t", "l@sha256:0", "", "--mtree"]), ("--platform", ["linux/arm64", "linux"]),
             ("--driver", ["auto", "btrfs", "hooks:x", "zfs"]), ("--uid-map", ["0:1:2", "0"]),
             ("--gid-map", ["0:1:2"]), ("--chains", ["all", "some"]), ("--memory", ["64M", "x"]),
