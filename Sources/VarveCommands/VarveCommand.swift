@@ -85,6 +85,9 @@ package enum VarveCommand {
             case .text(let text): return try output.show(text)
             }
         }
+        if program == .varve, let said = ShellCompletion.output(for: arguments, environment) {
+            return try output.write(said)
+        }
         guard let command = try parse(words.map(ArgumentText.marked), output) else { return }
         let context = CommandContext(
             program: program, options: command.global, environment: environment, output: output,

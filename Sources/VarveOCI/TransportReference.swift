@@ -14,6 +14,9 @@ package struct TransportReference: Hashable, Sendable, CustomStringConvertible {
         case oci
         case dir
 
+        /// What an image of it begins with: `docker://`.
+        package var prefix: String { rawValue + separator }
+
         /// What stands between its name and that of the image.
         fileprivate var separator: String { self == .docker ? "://" : ":" }
     }

@@ -73,7 +73,9 @@ extension HistoryOptions: PlainArguments {
 
 /// An image that a command makes of another, and the tag that it gets.
 struct ChangedImageOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    @Option(
+        help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"),
+        completion: .names(.image))
     var image: PathArgument
 
     @Option(

@@ -107,7 +107,7 @@ protocol GlobalChoices {
 }
 
 struct GlobalOptions: ParsableArguments, GlobalChoices {
-    @Option(help: .store())
+    @Option(help: .store(), completion: .directory)
     var store: PathArgument?
 
     @Option(help: .log())

@@ -73,7 +73,9 @@ struct BundleCommands: ParsableCommand {
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
-        @Argument(help: ArgumentHelp("The bundle; several may be given.", valueName: "bundle"))
+        @Argument(
+            help: ArgumentHelp("The bundle; several may be given.", valueName: "bundle"),
+            completion: .names(.bundle))
         var bundles: [PathArgument]
 
         func execute(_ context: CommandContext) throws {

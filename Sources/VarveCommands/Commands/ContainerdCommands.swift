@@ -36,7 +36,9 @@ struct ContainerdCommands: ParsableCommand {
 
         @OptionGroup var truncation: TruncationOptions
 
-        @Argument(help: ArgumentHelp("The ID of one containerd; all by default.", valueName: "id"))
+        @Argument(
+            help: ArgumentHelp("The ID of one containerd; all by default.", valueName: "id"),
+            completion: .names(.containerd))
         var id: TextArgument?
 
         func execute(_ context: CommandContext) throws {
@@ -135,7 +137,9 @@ struct ContainerdCommands: ParsableCommand {
         @Flag(help: "Do not ask.")
         var yes = false
 
-        @Argument(help: ArgumentHelp("The ID, as varve containerd ls shows it.", valueName: "id"))
+        @Argument(
+            help: ArgumentHelp("The ID, as varve containerd ls shows it.", valueName: "id"),
+            completion: .names(.containerd))
         var id: TextArgument
 
         func execute(_ context: CommandContext) throws {

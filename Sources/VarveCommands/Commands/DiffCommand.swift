@@ -53,7 +53,8 @@ struct DiffCommand: PlainCommand {
     @Flag(help: "Of a bundle that is a plain directory, read every file.")
     var paranoid = false
 
-    @Argument(help: ArgumentHelp("A bundle, or two subvolumes.", valueName: "tree"))
+    @Argument(
+        help: ArgumentHelp("A bundle, or two subvolumes.", valueName: "tree"), completion: .names(.tree))
     var trees: [PathArgument]
 
     func validate() throws {

@@ -20,10 +20,10 @@ struct HookCommand: ExecutableCommand {
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
-    @Argument(help: ArgumentHelp("The name of the hook.", valueName: "name"))
+    @Argument(help: ArgumentHelp("The name of the hook.", valueName: "name"), completion: .names(.hook))
     var name: TextArgument
 
-    @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
+    @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"), completion: .directory)
     var bundle: PathArgument
 
     func execute(_ context: CommandContext) throws {

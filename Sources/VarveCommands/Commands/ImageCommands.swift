@@ -13,7 +13,7 @@ struct InitCommand: ExecutableCommand {
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
-    @Option(help: ArgumentHelp("The directory to make.", valueName: "path"))
+    @Option(help: ArgumentHelp("The directory to make.", valueName: "path"), completion: .directory)
     var layout: PathArgument
 
     func execute(_ context: CommandContext) throws {
@@ -36,7 +36,9 @@ struct NewCommand: ExecutableCommand {
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
-    @Option(help: ArgumentHelp("PATH[:TAG], the layout and the tag of the new image.", valueName: "image"))
+    @Option(
+        help: ArgumentHelp("PATH[:TAG], the layout and the tag of the new image.", valueName: "image"),
+        completion: .names(.image))
     var image: PathArgument
 
     func execute(_ context: CommandContext) throws {
@@ -61,7 +63,9 @@ struct TagCommand: ExecutableCommand {
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
-    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    @Option(
+        help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"),
+        completion: .names(.image))
     var image: PathArgument
 
     @Argument(help: ArgumentHelp("The new tag.", valueName: "new-tag"))
@@ -87,7 +91,9 @@ struct RemoveTagCommand: ExecutableCommand {
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
-    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    @Option(
+        help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"),
+        completion: .names(.image))
     var image: PathArgument
 
     func execute(_ context: CommandContext) throws {
@@ -108,7 +114,7 @@ struct ListTagsCommand: ExecutableCommand {
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
-    @Option(help: ArgumentHelp("The image layout.", valueName: "path"))
+    @Option(help: ArgumentHelp("The image layout.", valueName: "path"), completion: .directory)
     var layout: PathArgument
 
     @OptionGroup var listing: ListingOptions
@@ -133,7 +139,9 @@ struct StatCommand: ExecutableCommand {
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
-    @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    @Option(
+        help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"),
+        completion: .names(.image))
     var image: PathArgument
 
     @Flag(help: "As one JSON document; the same as --format json.")
@@ -162,7 +170,7 @@ struct CollectCommand: ExecutableCommand {
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
-    @Option(help: ArgumentHelp("The image layout.", valueName: "path"))
+    @Option(help: ArgumentHelp("The image layout.", valueName: "path"), completion: .directory)
     var layout: PathArgument
 
     func execute(_ context: CommandContext) throws {

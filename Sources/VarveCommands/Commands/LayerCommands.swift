@@ -39,7 +39,9 @@ struct LayerCommands: ParsableCommand {
 
         @OptionGroup var truncation: TruncationOptions
 
-        @Argument(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+        @Argument(
+            help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"),
+            completion: .names(.image))
         var image: PathArgument
 
         @Argument(help: ArgumentHelp("Which layer; 1 is the bottom one.", valueName: "n"))

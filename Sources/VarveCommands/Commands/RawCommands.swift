@@ -21,7 +21,9 @@ struct RawCommands: ParsableCommand {
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
-        @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+        @Option(
+            help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"),
+            completion: .names(.image))
         var image: PathArgument
 
         @Option(
@@ -43,7 +45,7 @@ struct RawCommands: ParsableCommand {
         @Option(help: .maxEntries)
         var maxEntries: CountArgument?
 
-        @Argument(help: ArgumentHelp("The directory to make.", valueName: "rootfs"))
+        @Argument(help: ArgumentHelp("The directory to make.", valueName: "rootfs"), completion: .directory)
         var rootfs: PathArgument
 
         func execute(_ context: CommandContext) throws {
@@ -125,7 +127,9 @@ struct RawCommands: ParsableCommand {
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
-        @Option(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+        @Option(
+            help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"),
+            completion: .names(.image))
         var image: PathArgument
 
         @Option(help: ArgumentHelp("The root file system that the container is to have.", valueName: "path"))

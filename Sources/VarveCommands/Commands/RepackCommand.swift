@@ -23,7 +23,9 @@ struct RepackCommand: PlainCommand {
 
     @OptionGroup(visibility: .private) var global: GlobalOptions
 
-    @Option(help: ArgumentHelp("PATH[:TAG], the layout and the tag of the new image.", valueName: "image"))
+    @Option(
+        help: ArgumentHelp("PATH[:TAG], the layout and the tag of the new image.", valueName: "image"),
+        completion: .names(.image))
     var image: PathArgument
 
     @Option(help: ArgumentHelp("Leave out this path and all below it; may be repeated.", valueName: "path"))
@@ -49,7 +51,7 @@ struct RepackCommand: PlainCommand {
     @Flag(help: "Of a bundle that is a plain directory, read every file.")
     var paranoid = false
 
-    @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
+    @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"), completion: .names(.bundle))
     var bundle: PathArgument
 
     func execute(_ context: CommandContext) throws {

@@ -59,7 +59,7 @@ struct RunCommand: ExecutableCommand {
     @Option(help: ArgumentHelp("A capability less, or ALL. May be repeated.", valueName: "capability"))
     var capDrop: [TextArgument] = []
 
-    @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
+    @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"), completion: .names(.bundle))
     var bundle: PathArgument
 
     @Argument(parsing: .captureForPassthrough, help: ArgumentHelp("The command.", valueName: "command"))

@@ -31,10 +31,11 @@ struct SnapshotCommands: ParsableCommand {
         @Option(help: ArgumentHelp("KEY=VALUE, said of the snapshot; may be repeated.", valueName: "label"))
         var label: [TextArgument] = []
 
-        @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"))
+        @Argument(help: ArgumentHelp("The bundle.", valueName: "bundle"), completion: .names(.bundle))
         var bundle: PathArgument
 
-        @Argument(help: ArgumentHelp("The name of the snapshot.", valueName: "name"))
+        @Argument(
+            help: ArgumentHelp("The name of the snapshot.", valueName: "name"), completion: .names(.snapshot))
         var name: TextArgument
 
         func execute(_ context: CommandContext) throws {
@@ -102,13 +103,14 @@ struct SnapshotCommands: ParsableCommand {
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
-        @Argument(help: ArgumentHelp("The name of the snapshot.", valueName: "name"))
+        @Argument(
+            help: ArgumentHelp("The name of the snapshot.", valueName: "name"), completion: .names(.snapshot))
         var name: TextArgument
 
         @Option(help: .bundleMode)
         var bundleMode: ModeArgument?
 
-        @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))
+        @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"), completion: .directory)
         var bundle: PathArgument
 
         func execute(_ context: CommandContext) throws {
@@ -134,7 +136,9 @@ struct SnapshotCommands: ParsableCommand {
         @Option(help: ArgumentHelp("Those that were made earlier, such as 12h, 7d or 4w.", valueName: "age"))
         var olderThan: DurationArgument?
 
-        @Argument(help: ArgumentHelp("The name of a snapshot; several may be given.", valueName: "name"))
+        @Argument(
+            help: ArgumentHelp("The name of a snapshot; several may be given.", valueName: "name"),
+            completion: .names(.snapshot))
         var names: [TextArgument] = []
 
         func validate() throws {

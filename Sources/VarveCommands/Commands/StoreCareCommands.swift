@@ -80,12 +80,14 @@ extension StoreCommands {
 
         @Option(
             help: ArgumentHelp(
-                "PATH[:TAG], an image whose chains are compared; may be repeated.", valueName: "image"))
+                "PATH[:TAG], an image whose chains are compared; may be repeated.", valueName: "image"),
+            completion: .names(.image))
         var image: [PathArgument] = []
 
         @Option(
             help: ArgumentHelp(
-                "An OCI image layout whose images are all compared; may be repeated.", valueName: "path"))
+                "An OCI image layout whose images are all compared; may be repeated.", valueName: "path"),
+            completion: .directory)
         var layout: [PathArgument] = []
 
         @Flag(help: "Remove what is wrong and of the store's making.")
@@ -173,7 +175,8 @@ extension StoreCommands {
 
         @Option(
             help: ArgumentHelp(
-                "PATH[:TAG], an image whose chains stay; may be repeated.", valueName: "image"))
+                "PATH[:TAG], an image whose chains stay; may be repeated.", valueName: "image"),
+            completion: .names(.image))
         var keepImage: [PathArgument] = []
 
         @Option(help: ArgumentHelp("Keep what is younger, such as 12h, 7d or 4w.", valueName: "age"))

@@ -52,7 +52,7 @@ struct StoreCommands: ParsableCommand {
                 valueName: "method"))
         var compress: StoreCompressionArgument?
 
-        @Argument(help: ArgumentHelp("Where the store is to be.", valueName: "path"))
+        @Argument(help: ArgumentHelp("Where the store is to be.", valueName: "path"), completion: .directory)
         var path: PathArgument?
 
         func validate() throws {
@@ -91,7 +91,7 @@ struct StoreCommands: ParsableCommand {
         @Flag(help: "Mount it at each boot.")
         var atBoot = false
 
-        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
+        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"), completion: .directory)
         var path: PathArgument?
 
         func execute(_ context: CommandContext) throws {
@@ -111,7 +111,7 @@ struct StoreCommands: ParsableCommand {
         @Flag(help: "Take away what --at-boot made.")
         var forget = false
 
-        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
+        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"), completion: .directory)
         var path: PathArgument?
 
         func execute(_ context: CommandContext) throws {
@@ -215,7 +215,7 @@ struct StoreCommands: ParsableCommand {
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
-        @Argument(help: ArgumentHelp("The chain, as varve store ls names it.", valueName: "chain"))
+        @Argument(help: ArgumentHelp("The chain, as varve store ls names it.", valueName: "chain"), completion: .names(.chain))
         var chain: TextArgument
 
         func execute(_ context: CommandContext) throws {

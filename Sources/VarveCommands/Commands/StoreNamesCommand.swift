@@ -23,7 +23,8 @@ extension StoreCommands {
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
         @Option(
-            help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+            help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"),
+            completion: .names(.image))
         var image: PathArgument
 
         @Option(
@@ -31,7 +32,9 @@ extension StoreCommands {
                 "OS/ARCH[/VARIANT] of an image for several; this host's by default.", valueName: "platform"))
         var platform: PlatformArgument?
 
-        @Option(help: ArgumentHelp("The directory where stacker keeps its trees.", valueName: "path"))
+        @Option(
+            help: ArgumentHelp("The directory where stacker keeps its trees.", valueName: "path"),
+            completion: .directory)
         var stacker: PathArgument?
 
         @OptionGroup var listing: ListingOptions

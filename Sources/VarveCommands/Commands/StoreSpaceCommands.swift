@@ -26,7 +26,7 @@ extension StoreCommands {
         @Option(help: "How it is shown.")
         var format = Format.text
 
-        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
+        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"), completion: .directory)
         var path: PathArgument?
 
         func execute(_ context: CommandContext) throws {
@@ -166,7 +166,7 @@ extension StoreCommands {
         @Argument(help: ArgumentHelp("The new size, or +SIZE or -SIZE.", valueName: "size"))
         var size: NewSizeArgument
 
-        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
+        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"), completion: .directory)
         var path: PathArgument?
 
         func execute(_ context: CommandContext) throws {
@@ -190,7 +190,7 @@ extension StoreCommands {
         @Flag(help: "Do not ask.")
         var yes = false
 
-        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"))
+        @Argument(help: ArgumentHelp("Where the store is.", valueName: "path"), completion: .directory)
         var path: PathArgument?
 
         func execute(_ context: CommandContext) throws {

@@ -26,10 +26,14 @@ struct PullCommand: ExecutableCommand {
     @Option(help: .platform)
     var platform: PlatformArgument?
 
-    @Argument(help: ArgumentHelp("The image, with its transport.", valueName: "ref"))
+    @Argument(
+        help: ArgumentHelp("The image, with its transport.", valueName: "ref"), completion: .names(.transport)
+    )
     var source: PathArgument
 
-    @Argument(help: ArgumentHelp("PATH[:TAG], an image layout and the tag of the image.", valueName: "image"))
+    @Argument(
+        help: ArgumentHelp("PATH[:TAG], an image layout and the tag of the image.", valueName: "image"),
+        completion: .names(.image))
     var image: PathArgument?
 
     func execute(_ context: CommandContext) throws {
@@ -70,10 +74,14 @@ struct PushCommand: ExecutableCommand {
         help: ArgumentHelp("OS/ARCH[/VARIANT], the only image of several to copy.", valueName: "platform"))
     var platform: PlatformArgument?
 
-    @Argument(help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"))
+    @Argument(
+        help: ArgumentHelp("PATH[:TAG], an OCI image layout and a tag in it.", valueName: "image"),
+        completion: .names(.image))
     var image: PathArgument
 
-    @Argument(help: ArgumentHelp("Where the image goes, with the transport.", valueName: "ref"))
+    @Argument(
+        help: ArgumentHelp("Where the image goes, with the transport.", valueName: "ref"),
+        completion: .names(.transport))
     var destination: PathArgument
 
     func execute(_ context: CommandContext) throws {

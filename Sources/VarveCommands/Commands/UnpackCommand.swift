@@ -25,7 +25,7 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
               varve --store ~/store unpack --image ./debian:12 --rootless ~/bundles/web
             """)
 
-    @Option(help: .store(.private)) var store: PathArgument?
+    @Option(help: .store(.private), completion: .directory) var store: PathArgument?
     @Option(help: .log(.private)) var log: LogLevelArgument?
     @Option(help: .logFormat(.private)) var logFormat: LogFormatArgument?
     @Option(help: .errorFormat(.private)) var errorFormat: ErrorFormatArgument?
@@ -35,7 +35,7 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
     @Option(
         help: ArgumentHelp(
             "PATH[:TAG], an OCI image layout and a tag in it; or an image elsewhere, as for varve pull: docker://NAME, an archive.",
-            valueName: "image"))
+            valueName: "image"), completion: .names(.anyImage))
     var image: PathArgument
 
     @Option(
@@ -84,7 +84,7 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
     @Option(help: .maxEntries)
     var maxEntries: CountArgument?
 
-    @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"))
+    @Argument(help: ArgumentHelp("The bundle to make.", valueName: "bundle"), completion: .directory)
     var bundle: PathArgument
 
     func execute(_ context: CommandContext) throws {

@@ -63,39 +63,22 @@ import Testing
         #expect(try script("install", "--prefix", "relative").status == 2)
     }
 
-    /// Each shell takes its script, and finds commands and options by it.
+    /// Each shell takes its script. What it finds by it Scripts/completion-test tries, at a terminal.
     private func completes(_ prefix: String) throws {
-        let bash = try runSuccessfully([
-            "bash", "-c",
-            """
-            . "$1/share/bash-completion/completions/varve"
-            complete() { COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
-              COMPREPLY=(); _varve varve "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"; echo "${COMPREPLY[@]}"; }
-            complete varve unp; complete varve unpack --key; complete varve unpack --roo; complete varve store in
-            complete varve repack --compress z
-            """, "bash", prefix,
-        ]).outputText
-        #expect(bash.split(separator: "\n").map { $0.filter { $0 != " " } }.contains("unpack"), "\(bash)")
-        for word in ["--rootless", "init", "zstd"] { #expect(bash.contains(word), "\(word) in \(bash)") }
-
-        let fish = try runSuccessfully([
-            "env", "HOME=\(prefix)", "fish", "--no-config", "-c",
-            """
-            set PATH '\(prefix)/bin' $PATH; source '\(prefix)/share/fish/vendor_completions.d/varve.fish'
-            complete -C 'varve unp'; complete -C 'varve unpack --roo'; complete -C 'varve store ini'
-            """,
-        ]).outputText
-        for word in ["unpack\t", "--rootless\t", "init\t"] {
-            #expect(fish.contains(word), "\(word) in \(fish)")
+        let folders = [
+            "bash": "bash-completion/completions/varve", "zsh": "zsh/site-functions/_varve",
+            "fish": "fish/vendor_completions.d/varve.fish",
+        ]
+        for (shell, path) in folders {
+            let file = "\(prefix)/share/\(path)"
+            try runSuccessfully(["env", "HOME=/nonexistent", shell, "-n", file])
+            let printed = try runSuccessfully(["\(prefix)/bin/varve", "--generate-completion-script", shell])
+            #expect(
+                try printed.output == FileDescriptor.workingDirectory.readFile(BytePath(file), limit: 1 << 20)
+            )
         }
-        try shell("rm -rf \"$1/.config\" \"$1/.local\" \"$1/.cache\"", BytePath(prefix))
-
-        try runSuccessfully(["zsh", "-f", "-n", "\(prefix)/share/zsh/site-functions/_varve"])
-        let zsh = try runSuccessfully([
-            "zsh", "-f", "-c",
-            "fpath=('\(prefix)/share/zsh/site-functions' $fpath); autoload -Uz _varve compinit; compinit -D -u; whence -w _varve; echo $_comps[varve]",
-        ]).outputText
-        #expect(zsh == "_varve: function\n_varve\n")
+        let wrong = try runCommand(["\(prefix)/bin/varve", "--generate-completion-script", "csh"])
+        #expect(wrong.status == 2 && wrong.errorText.contains("csh"), "\(wrong.errorText)")
     }
 
     /// Every command has a page, and every page is one.
