@@ -144,7 +144,11 @@ extension FileDescriptor {
     /// The subvolumes that lie directly in the one of which this descriptor is the root, not those nested deeper
     /// (`BTRFS_IOC_GET_SUBVOL_ROOTREF`, `BTRFS_IOC_INO_LOOKUP_USER`; Linux 4.18). Needs no privilege, but search
     /// permission on the way to each. EINVAL if it is not the root.
-    package func nestedSubvolumes() throws(BtrfsError) -> [NestedSubvolume] {
+    ///
+    /// - Parameter passesOverClosed: those to which the caller may not find the way are left out; else they are an error (EACCES).
+    package func nestedSubvolumes(passingOverClosed passesOverClosed: Bool = false) throws(BtrfsError)
+        -> [NestedSubvolume]
+    {
         guard try isSubvolume() else { throw BtrfsError(.listSubvolumes, self, errno: .invalidArgument) }
         var result = [NestedSubvolume]()
         var ids = [UInt64](repeating: 0, count: Int(VARVE_ROOTREFS))
@@ -161,7 +165,7 @@ extension FileDescriptor {
                     rawValue, ids[index], directories[index], &nameBuffer, &pathBuffer)
                 guard found == 0 else {
                     // Deleted since.
-                    if errno == ENOENT { continue }
+                    if errno == ENOENT || passesOverClosed && errno == EACCES { continue }
                     throw BtrfsError(.listSubvolumes, self, errno: Errno(rawValue: errno))
                 }
                 var directory = pathBuffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }

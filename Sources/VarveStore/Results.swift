@@ -30,8 +30,8 @@ extension ChainUsage: CustomStringConvertible {
 extension GarbageCollection.Report: CustomStringConvertible {
     public var description: String {
         let what = "\(chains.count) \(chains.count == 1 ? "chain" : "chains"), \(kept) kept"
-        guard let exclusiveBytes else { return "deleted " + what }
-        return "would delete \(what), and free \(exclusiveBytes) bytes"
+        guard isDryRun else { return "deleted " + what }
+        return "would delete \(what)" + (exclusiveBytes.map { ", and free \($0) bytes" } ?? "")
     }
 }
 

@@ -227,8 +227,12 @@ package final class SnapshotStore: Sendable {
                 remedy: .createLoopbackStore(path, otherwise: true)
             )
         }
-        guard !Privileges.isRoot else { return }
-        // btrfs(5): without it, only root may delete subvolumes, and what is half done could not be taken away.
+        if !Privileges.isRoot { try requireRemovableSubvolumes(fd, path) }
+    }
+
+    /// Throws unless others than root may delete subvolumes there that are their own.
+    static func requireRemovableSubvolumes(_ fd: FileDescriptor, _ path: BytePath) throws(VarveError) {
+        // btrfs(5): without it, what is half done could not be taken away.
         let options = try attempt("look at the mount of", path) { () throws(Errno) in
             try fd.fileSystemOptions()
         }

@@ -235,8 +235,7 @@ extension StoreCommands {
                     ]).serialized() + [UInt8(ascii: "\n")])
             } else {
                 try Listing(header: nil, items: items).write(listing, to: context.output)
-                if dryRun, !listing.quiet {
-                    let bytes = Int64(clamping: report.exclusiveBytes ?? 0)
+                if dryRun, !listing.quiet, let bytes = report.exclusiveBytes.map({ Int64(clamping: $0) }) {
                     try context.output.write("would free \(bytes) bytes (\(binarySize(bytes)))\n")
                 }
             }

@@ -2,6 +2,7 @@ import VarveFormats
 import ArgumentParser
 import VarveBtrfs
 import BtrfsSendStream
+import SystemPackage
 import Logging
 import VarveOCI
 import VarveStore
@@ -28,9 +29,13 @@ struct StoreCommands: ParsableCommand {
                 is mounted at PATH: for hosts with no btrfs. --at-boot brings that back after a reboot: by a mount unit, or \
                 on a host without systemd by a line in /etc/fstab. --compress has btrfs compress what is written to it.
 
+                With --for, root makes the store of another user, who needs no privileges to use it: on a btrfs that is mounted with \
+                user_subvol_rm_allowed.
+
                 Examples:
 
                   varve store init /srv/varve
+                  varve store init --for alice /srv/varve/alice
                   varve store init --loopback 20G --at-boot
                   varve store init --loopback 20G --compress zstd:1
                 """)
@@ -52,10 +57,23 @@ struct StoreCommands: ParsableCommand {
                 valueName: "method"))
         var compress: StoreCompressionArgument?
 
+        @Option(
+            name: .customLong("for"),
+            help: ArgumentHelp("Whose store it is to be; for root.", valueName: "user"))
+        var owner: TextArgument?
+
         @Argument(help: ArgumentHelp("Where the store is to be.", valueName: "path"), completion: .directory)
         var path: PathArgument?
 
         func validate() throws {
+            if owner != nil, path == nil {
+                throw ValidationError("--for needs the path of the user's store")
+            }
+            if loopback != nil, owner != nil {
+                throw ValidationError(
+                    "--for is for a directory on a btrfs that is there, and --loopback for a file system of root's; give one of them"
+                )
+            }
             if loopback != nil { return }
             if atBoot {
                 throw ValidationError("--at-boot is for stores in an image file; give --loopback too")
@@ -69,7 +87,9 @@ struct StoreCommands: ParsableCommand {
 
         func execute(_ context: CommandContext) throws {
             let path = try context.storePath(path)
-            if let loopback {
+            if let owner {
+                try SnapshotStore.initialize(at: path, for: try account(owner.text), logger: context.logger)
+            } else if let loopback {
                 _ = try LoopbackStore.create(
                     at: path, size: loopback.bytes, compression: compress?.compression,
                     logger: context.logger, cancellation: context.cancellation)
@@ -78,6 +98,19 @@ struct StoreCommands: ParsableCommand {
                 try SnapshotStore.initialize(at: path, logger: context.logger).sweeper.sweep()
             }
             context.logger.info("the store is in \"\(path)\"")
+        }
+
+        private func account(_ name: String) throws -> HostAccount {
+            let found: HostAccount?
+            do throws(Errno) { found = try HostAccount.find(name) } catch {
+                throw VarveError(.failed, "cannot look up the user \"\(name)\": \(error)")
+            }
+            guard let found else {
+                throw VarveError(
+                    .notFound, "this host has no user \"\(BytePath.escape(name.utf8))\"",
+                    subject: BytePath(name), remedy: .name("one that it has"))
+            }
+            return found
         }
     }
 
@@ -215,7 +248,9 @@ struct StoreCommands: ParsableCommand {
 
         @OptionGroup(visibility: .private) var global: GlobalOptions
 
-        @Argument(help: ArgumentHelp("The chain, as varve store ls names it.", valueName: "chain"), completion: .names(.chain))
+        @Argument(
+            help: ArgumentHelp("The chain, as varve store ls names it.", valueName: "chain"),
+            completion: .names(.chain))
         var chain: TextArgument
 
         func execute(_ context: CommandContext) throws {

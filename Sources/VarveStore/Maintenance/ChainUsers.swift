@@ -3,7 +3,8 @@ import VarveSystem
 import SystemPackage
 
 /// Which chains something that exists descends from: every bundle, snapshot and work subvolume, wherever it lies on the
-/// file system and whether or not it can be reached through a mount.
+/// file system and whether or not it can be reached through a mount. For others than root, who may not search the trees: what lies
+/// below the mount that holds the store, and may be read.
 struct ChainUsers {
     /// What has a subvolume made from it that is no chain.
     private var parents: Set<SubvolumeUUID> = []
@@ -15,20 +16,63 @@ struct ChainUsers {
 
     /// - Parameter chains: the subvolumes that are chains, which do not count as users of each other here.
     init(of store: SnapshotStore, besides chains: [OpenChain]) throws {
+        names.formUnion(try store.pins.all().map(\.chain))
+        let unasked = Set(chains.map(\.info.id))
+        if try store.maySearchTrees() {
+            try addAll(of: store, besides: unasked)
+        } else {
+            // What is not seen may be a bundle all the same, so of no state of one can be said that nothing needs it: no orphans.
+            try addVisible(of: store, besides: unasked)
+        }
+    }
+
+    private mutating func addAll(of store: SnapshotStore, besides chains: Set<UInt64>) throws {
         let fileSystem = store.directory.fd
         // A subvolume that was deleted is so in the tree of roots only after the next commit.
         try fileSystem.commitTransaction()
         var search = TreeSearch(fileSystem)
         let alive = try search.subvolumes().filter { !$0.isDeleted }
         orphans = try Self.orphans(of: store, Set(alive.map(\.uuid)))
-        names.formUnion(try store.pins.all().map(\.chain))
-        let unasked = Set(chains.map(\.info.id) + orphans.map(\.id))
+        let unasked = chains.union(orphans.map(\.id))
         for root in alive where !unasked.contains(root.id) {
             if let parent = root.parentUUID { parents.insert(parent) }
             if let attribute = try search.rootAttribute(StoreLayout.chainAttribute, ofSubvolume: root.id) {
                 names.formUnion(ChainRecords(attribute).chains)
             }
         }
+    }
+
+    private mutating func addVisible(of store: SnapshotStore, besides chains: Set<UInt64>) throws {
+        var (parents, names) = (parents, names)
+        let look = { (root: FileDescriptor, info: SubvolumeInfo) throws(BtrfsError) -> Void in
+            if chains.contains(info.id) { return }
+            if let parent = info.parentUUID { parents.insert(parent) }
+            if let attribute = (try? root.extendedAttribute(StoreLayout.chainAttribute)) ?? nil {
+                names.formUnion(ChainRecords(attribute).chains)
+            }
+        }
+        let above = try attempt("look above", store.path) { () throws(Errno) in
+            try store.directory.fd.outermostSubvolume()
+        }
+        if let above {
+            try above.fd.forEachVisibleSubvolume { (found, info) throws(BtrfsError) in
+                try look(found.fd, info)
+            }
+        }
+        // These are the store's, also where the mount begins in the middle of a subvolume.
+        for name in [StoreLayout.snapshots, StoreLayout.refreshed, StoreLayout.work, StoreLayout.bundles] {
+            guard let opened = try? store.directory.fd.openDirectory(name) else { continue }
+            let entries = try attempt("list", store.path.appending(name)) { () throws(Errno) in
+                try opened.fd.entries()
+            }
+            for entry in entries {
+                guard let found = try? opened.fd.openDirectory(entry.name),
+                    let info = try found.fd.subvolumeInfoIfPresent()
+                else { continue }
+                try look(found.fd, info)
+            }
+        }
+        (self.parents, self.names) = (parents, names)
     }
 
     private static func orphans(of store: SnapshotStore, _ alive: Set<SubvolumeUUID>) throws -> [(

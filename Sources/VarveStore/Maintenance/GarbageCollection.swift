@@ -31,7 +31,7 @@ public struct GarbageCollection: Sendable {
         public var inUse: [ChainName] = []
         /// How many chains stay.
         public var kept = 0
-        /// What a dry run would free, in bytes on disk; nil where it was not asked.
+        /// What a dry run would free, in bytes on disk; nil where it was not asked, and for others than root.
         public var exclusiveBytes: UInt64?
         /// What images came from that are no longer kept in the store's own layout, and the blobs that went with them.
         package var images: [String] = []
@@ -42,6 +42,8 @@ public struct GarbageCollection: Sendable {
         package var free: Int64?
         /// Of that file system.
         package var mountPoint: BytePath?
+        /// Nothing was deleted.
+        package var isDryRun = false
         package init() {}
     }
 
@@ -68,7 +70,10 @@ public struct GarbageCollection: Sendable {
     }
 
     package func run() throws -> Report {
-        try store.requireTreeSearch("collect garbage in")
+        // Others than root collect what they see to be needed by nothing; what it takes, and when it is free, the trees alone say.
+        if options.wantedFree != nil || options.waitsForSpace {
+            try store.requireTreeSearch("measure what is free after garbage is collected in")
+        }
         if !options.isDryRun {
             // What a comparison of images left that was killed.
             WorkDirectory.clean(in: store.path.appending(StoreLayout.bundles), store.locks.cancellation)
@@ -141,13 +146,16 @@ public struct GarbageCollection: Sendable {
         if let missing { unneeded = try enough(unneeded, besides: orphans.map(\.id), toFree: missing) }
         var report = Report()
         report.kept = all.count - unneeded.count
+        report.isDryRun = options.isDryRun
 
         if options.isDryRun {
             report.chains = unneeded.map(\.chain.name)
             report.refreshed = orphans.map(\.name)
             let ids = unneeded.map(\.chain.info.id) + orphans.map(\.id)
-            report.exclusiveBytes = try SpaceUsage(store.directory.fd, store.locks.cancellation).exclusive(
-                together: ids)
+            if try store.maySearchTrees() {
+                report.exclusiveBytes = try SpaceUsage(store.directory.fd, store.locks.cancellation)
+                    .exclusive(together: ids)
+            }
             try images.collect(options, into: &report)
             return report
         }
@@ -365,13 +373,21 @@ private struct Heap<Element> {
 }
 
 extension SnapshotStore {
-    /// Throws unless the trees of btrfs may be searched.
-    func requireTreeSearch(_ operation: String) throws {
+    /// Whether the trees of btrfs may be searched.
+    func maySearchTrees() throws(BtrfsError) -> Bool {
         var search = TreeSearch(directory.fd, bufferSize: 0)
         do throws(BtrfsError) {
             _ = try search.inodeItem(TreeSearch.firstInode)
+            return true
         } catch {
             guard error.errno == .notPermitted else { throw error }
+            return false
+        }
+    }
+
+    /// Throws unless they may.
+    func requireTreeSearch(_ operation: String) throws {
+        guard try maySearchTrees() else {
             throw VarveError(
                 .unsupported,
                 "cannot \(operation) \"\(path)\": only root may see all subvolumes of a file system",

@@ -66,6 +66,13 @@ import Testing
             "store", "init", "--at-boot", "/nowhere", says: "varve: --at-boot is for stores in an image file"),
         Wrong(
             "store", "init", "--compress", "zstd", "/nowhere", says: "varve: --compress is for stores in an"),
+        Wrong("store", "init", "--for", "daemon", says: "varve: --for needs the path of the user's store"),
+        Wrong(
+            "store", "init", "--for", "daemon", "--loopback", "1G", "/nowhere",
+            says: "varve: --for is for a directory on a btrfs that is there"),
+        Wrong(
+            "--log-format", "xml", "ls", "--layout", "L", says: "the value 'xml' is invalid for '--log-format"
+        ),
         Wrong("store", "resize", "-5X", says: "varve: the value '−5X' is invalid for '<size>'"),
         Wrong(
             "store", "rm", "foo",
