@@ -1,5 +1,4 @@
 #if Containerd
-    import Glibc
     import Logging
     import SystemPackage
     import VarveFormats

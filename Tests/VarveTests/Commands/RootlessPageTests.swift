@@ -179,7 +179,7 @@ import VarveSystem
         { $0.hasPrefix("sha256-") }
         try user.text("varve bundle rm four")
         let dry = try user.text("varve store gc --dry-run")
-        #expect(dry == "\(needed ?? "?")-rootless\n", "\(dry)")
+        #expect(dry.hasPrefix("\(needed ?? "?")-rootless") && dry.split(separator: "\n").count == 1, "\(dry)")
         #expect(try user.text("varve store gc -q") == dry)
         #expect(try user.text("varve store ls -q").split(separator: "\n").count == all - 1)
         for bundle in ["kept", "store/bundles/one", "sub/deep/two"] {
