@@ -93,7 +93,11 @@ package final class BlobWriter {
             let folder = try layout.makeBlobFolder(descriptor.digest.algorithm)
             var isNew = presence == .absent
             do throws(Errno) {
-                try root.rename(temporary, to: folder.fd, name, replacing: !isNew)
+                if isNew {
+                    try root.rename(temporary, to: folder.fd, name, replacing: false)
+                } else {
+                    try layout.replaceBlob(by: temporary, in: folder.fd, name)
+                }
             } catch .fileExists where isNew {
                 // Somebody else stored it just now.
                 continue
@@ -130,6 +134,7 @@ struct TemporaryFile {
             if isLocked, let status = try? file.fd.status(), status.linkCount > 0 {
                 return (name, TemporaryFile(descriptor: file, lock: HeldLock(on: file)))
             }
+            try? directory.unlink(name)
         }
     }
 }

@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Synchronization
 internal import VarveSystem
 internal import SystemPackage
@@ -5,7 +6,8 @@ internal import SystemPackage
 /// A blob that a value works with: it wrote it, or found it where it wanted to write it.
 ///
 /// Every such blob's file is locked shared (flock(2)), from before it has its name or was found to be right, until the
-/// `ImageLayout` goes away. Only who gets the exclusive lock of a blob's file takes the blob away.
+/// `ImageLayout` goes away. Only who gets the exclusive lock of a blob's file takes the blob away. Anybody who may read the blob could keep
+/// that lock for ever: it is not waited for any longer than a command needs it, and then the blob is written again.
 struct HeldBlob {
     let digest: Digest
     let inode: UInt64
@@ -41,32 +43,87 @@ extension ImageLayout {
             held = []
             return new
         }
-        var locked: [(digest: Digest, folder: SharedDescriptor, lock: HeldLock)] = []
+        var locked: [LockedBlob] = []
         for (digest, inode) in new {
             guard let opened = try? openBlobFolder(digest.algorithm, for: .writing) else { continue }
             let folder = SharedDescriptor(opened)
             guard let lock = Self.lockFile(BytePath(digest.hex), in: folder.fd, inode: inode) else {
                 continue
             }
-            locked.append((digest, folder, lock))
+            locked.append(LockedBlob(digest: digest, inode: inode, folder: folder, lock: lock))
         }
         // Where there is more to read than this, they stay for a collection.
         guard !locked.isEmpty, let reachable = try? reachableBlobs(nil, limit: 16 << 20) else { return }
         racePoint("remove-blobs")
         // The last first: what refers to others goes before them.
-        for (digest, folder, lock) in locked.reversed() where !reachable.contains(digest) {
-            try? folder.fd.unlink(BytePath(digest.hex))
-            extendLifetime(lock)
+        remove(locked.reversed().filter { !reachable.contains($0.digest) })
+    }
+
+    /// A blob that nobody else works with.
+    private struct LockedBlob {
+        var digest: Digest
+        var inode: UInt64
+        var folder: SharedDescriptor
+        var lock: HeldLock
+    }
+
+    private func remove(_ locked: [LockedBlob]) {
+        // Whoever does not get the lock of a blob puts another in its place while they have that of the index.
+        let index = lockIndexToRemove()
+        for blob in locked {
+            let name = BytePath(blob.digest.hex)
+            guard (try? blob.folder.fd.status(of: name).inode) == blob.inode else { continue }
+            try? blob.folder.fd.unlink(name)
         }
+        extendLifetime(index)
+        extendLifetime(locked)
+    }
+
+    /// Nil where there is no room for the lock, or somebody has it for long. It is waited for after a wish to stop as well.
+    private func lockIndexToRemove() -> FileLock? {
+        for _ in 0..<200 {
+            do throws(Errno) {
+                if let lock = try lockIndexIfFree() { return lock }
+            } catch {
+                return nil
+            }
+            usleep(10_000)
+        }
+        return nil
     }
 
     /// How a blob that is to be written is found.
     enum Presence {
         case absent
-        /// Its content is not what its name says, or it is no file.
+        /// Its content is not what its name says, it is no file, or somebody keeps a lock on it: it is to be replaced (`replaceBlob`).
         case damaged
         /// It is right, and stays for as long as this value lives.
         case held
+    }
+
+    /// Milliseconds for which a lock on a blob is waited for. Whoever takes blobs away that are new has it for no longer, or lets another be put in
+    /// its place.
+    private static let patience = 2_000
+
+    /// Gives a blob that is damaged another file.
+    func replaceBlob(by temporary: BytePath, in folder: FileDescriptor, _ name: BytePath) throws(Errno) {
+        let lock = try lockIndex()
+        try directory.fd.rename(temporary, to: folder, name)
+        extendLifetime(lock)
+    }
+
+    /// Takes the shared lock of a blob; false if somebody keeps it from being had.
+    private func lockBlob(_ file: SharedDescriptor) throws(Errno) -> Bool {
+        while try !file.fd.tryLock(.shared) {
+            let isOver = waited.withLock { waited in
+                waited += 2
+                return waited > Self.patience
+            }
+            if isOver { return false }
+            if cancellation.isCancelled { throw .canceled }
+            usleep(2_000)
+        }
+        return true
     }
 
     /// Looks for a blob that is about to be written, and waits while somebody is about to take it away.
@@ -80,7 +137,7 @@ extension ImageLayout {
             let file = SharedDescriptor(opened)
             var lock: HeldLock?
             do throws(Errno) {
-                try file.fd.lock(.shared, cancellation)
+                guard try lockBlob(file) else { return .damaged }
                 lock = HeldLock(on: file)
             } catch .canceled {
                 throw .canceled

@@ -5,11 +5,13 @@ internal import SystemPackage
 
 /// Locks keep processes that work on one layout apart.
 ///
-/// The layout's directory is locked shared (flock(2)) by whoever writes blobs, from its first blob until its
+/// The layout's directory is locked shared (`DirectoryLock`) by whoever writes blobs, from its first blob until its
 /// `ImageLayout` goes away, and exclusively by garbage collection: a blob that no tag leads to yet is never
 /// collected. A lock file of its own guards each change of `index.json`. What a command that failed takes away again is
 /// guarded by locks on the blobs themselves (`change`).
 extension ImageLayout {
+    /// Is there while somebody writes into a layout that others may read.
+    static let writersLock = BytePath(".varve-layout.lock")
     private static let indexLock = BytePath(".varve-index.lock")
 
     /// Takes the shared lock, waiting for a garbage collection to end. It is held by this value and by
@@ -23,10 +25,9 @@ extension ImageLayout {
             if let held { return .success(held) }
             return Result { () throws(OCIError) in
                 let opened = try openForLocking()
-                try attempt("lock the image layout", path) { () throws(Errno) in
-                    try opened.fd.lock(.shared, cancellation)
+                let lock = try attempt("lock the image layout", path) { () throws(Errno) in
+                    try DirectoryLock.wait(.shared, on: opened, file: Self.writersLock, cancellation)
                 }
-                let lock = HeldLock(on: opened)
                 held = lock
                 removeDeadTemporaries()
                 return lock
@@ -57,17 +58,19 @@ extension ImageLayout {
     func exclusively<T>(_ body: () throws(OCIError) -> T) throws(OCIError) -> T {
         writing.withLock { $0 = nil }
         let opened = try openForLocking()
-        guard
-            try attempt(
-                "lock the image layout", path, { () throws(Errno) in try opened.fd.tryLock(.exclusive) })
-        else {
+        // Whoever reads the layout, and need not be able to write to it, has the directory's own lock.
+        let lock = try attempt("lock the image layout", path) { () throws(Errno) in
+            try DirectoryLock.attempt(.exclusive, on: opened, file: Self.writersLock, ownLock: .needed)
+        }
+        guard let lock else {
+            let holders = LockHolders.described(of: opened.fd)
             throw OCIError(
                 .inUse,
-                "another process writes into the image layout \(path), so nothing in it can be collected now",
+                "another process writes into the image layout \(path) or reads it, so nothing in it can be collected now"
+                    + (holders.isEmpty ? "" : " (its lock is held by \(holders))"),
                 subject: path, remedy: .tryAgainLater
             )
         }
-        let lock = HeldLock(on: opened)
         defer { extendLifetime(lock) }
         return try body()
     }
@@ -82,10 +85,19 @@ extension ImageLayout {
     /// Runs `body` while nobody else changes `index.json`.
     func whileIndexIsLocked<T>(_ body: () throws(OCIError) -> T) throws(OCIError) -> T {
         let lock = try attempt("lock", path.appending(Self.indexLock)) { () throws(Errno) in
-            try FileLock.exclusive(Self.indexLock, in: directory, cancellation)
+            try lockIndex()
         }
         defer { extendLifetime(lock) }
         return try body()
+    }
+
+    func lockIndex() throws(Errno) -> FileLock {
+        try FileLock.exclusive(Self.indexLock, in: directory, isForWriters: true, cancellation)
+    }
+
+    /// Nil if somebody has it.
+    func lockIndexIfFree() throws(Errno) -> FileLock? {
+        try FileLock.tryExclusive(Self.indexLock, in: directory, isForWriters: true)
     }
 
     private func updateLockedIndex<T>(

@@ -27,6 +27,8 @@ package final class ImageLayout: Sendable {
     /// The shared lock that keeps garbage collection away while this value writes; taken with the first
     /// write.
     let writing = Mutex<HeldLock?>(nil)
+    /// Milliseconds for which this value has waited for locks of blobs.
+    let waited = Mutex<Int>(0)
     /// What this value wrote, or found where it wanted to write it.
     let blobs = Mutex<[HeldBlob]>([])
 
@@ -97,14 +99,7 @@ package final class ImageLayout: Sendable {
             let opened = try attempt(doing, path) { () throws(Errno) in
                 SharedDescriptor(try directory.fd.open(.current, [.directory]))
             }
-            // On file systems without such locks nobody can be told.
-            guard (try? opened.fd.tryLock(.exclusive)) ?? true else {
-                throw OCIError(
-                    .inUse, "cannot make an image layout at \(path): another process works in it",
-                    subject: path,
-                    remedy: .tryAgainLater)
-            }
-            let lock = HeldLock(on: opened)
+            let lock = try Self.lockToMake(opened, path)
             defer { extendLifetime(lock) }
             guard try attempt(doing, path, { () throws(Errno) in try isEmptyOrUnfinished(directory.fd) })
             else {
@@ -119,6 +114,23 @@ package final class ImageLayout: Sendable {
             made.remove()
             throw error
         }
+    }
+
+    /// Nil on file systems without such locks: there nobody can be told.
+    private static func lockToMake(_ opened: SharedDescriptor, _ path: BytePath) throws(OCIError) -> HeldLock?
+    {
+        let lock: HeldLock?
+        do throws(Errno) {
+            lock = try DirectoryLock.attempt(.exclusive, on: opened, file: writersLock)
+        } catch {
+            return nil
+        }
+        guard let lock else {
+            throw OCIError(
+                .inUse, "cannot make an image layout at \(path): another process works in it", subject: path,
+                remedy: .tryAgainLater)
+        }
+        return lock
     }
 
     private static let emptyIndex = JSONValue.object(ImageIndex().json).serialized()
@@ -144,7 +156,7 @@ package final class ImageLayout: Sendable {
                 guard status.size == emptyIndex.count,
                     try directory.readFile(indexName, limit: emptyIndex.count) == emptyIndex
                 else { return false }
-            } else if !isTemporary(entry.name) || !status.isRegular {
+            } else if !isTemporary(entry.name) && entry.name != writersLock || !status.isRegular {
                 return false
             }
         }

@@ -5,11 +5,25 @@ package import SystemPackage
 /// process that was forked a moment ago has the descriptor until it executes its program.
 package final class HeldLock: Sendable {
     private let descriptor: SharedDescriptor
+    /// What goes with the last lock of a directory (`DirectoryLock`).
+    private let file: DirectoryLock.File?
+    private let beside: HeldLock?
 
     /// The descriptor has the lock already.
-    package init(on descriptor: SharedDescriptor) { self.descriptor = descriptor }
+    package convenience init(on descriptor: SharedDescriptor) {
+        self.init(on: descriptor, of: nil, beside: nil)
+    }
 
-    deinit { _ = flock(descriptor.fd.rawValue, LOCK_UN) }
+    init(on descriptor: SharedDescriptor, of file: DirectoryLock.File?, beside: HeldLock?) {
+        self.descriptor = descriptor
+        self.file = file
+        self.beside = beside
+    }
+
+    deinit {
+        file?.removeIfLast(descriptor.fd)
+        _ = flock(descriptor.fd.rawValue, LOCK_UN)
+    }
 }
 
 /// flock(2) on what is open already: the lock goes with the last descriptor of the open file, and with the process.

@@ -23,17 +23,21 @@ package struct FileLock: ~Copyable {
 
     /// Takes the exclusive lock `name` in `directory`, making its file if there is none; nil when somebody holds it.
     ///
-    /// - Parameter isShared: nil also when somebody holds `everything` in `directory`.
+    /// - Parameters:
+    ///   - isShared: nil also when somebody holds `everything` in `directory`.
+    ///   - isForWriters: whoever may write to `directory` may take the lock after this one, also if it belongs to another user, and this process
+    ///     is killed.
     package static func tryExclusive(
-        _ name: BytePath, in directory: SharedDescriptor, isShared: Bool = false
+        _ name: BytePath, in directory: SharedDescriptor, isShared: Bool = false, isForWriters: Bool = false
     ) throws(Errno) -> FileLock? {
         var shared: HeldLock?
         if isShared {
             shared = try lock(directory, .shared)
             if shared == nil { return nil }
         }
+        let owner = isForWriters ? try directory.fd.status() : nil
         while true {
-            let file = try directory.fd.openToLock(name)
+            let file = try directory.fd.openToLock(name, of: owner)
             if flock(file.fd.rawValue, LOCK_EX | LOCK_NB) != 0 {
                 guard errno == EWOULDBLOCK || errno == EINTR else { throw Errno(rawValue: errno) }
                 return nil
@@ -62,10 +66,11 @@ package struct FileLock: ~Copyable {
     /// Takes the exclusive lock, waiting for as long as it takes.
     /// - Throws: `Errno.canceled` if the wait was given up.
     package static func exclusive(
-        _ name: BytePath, in directory: SharedDescriptor, _ cancellation: Cancellation
+        _ name: BytePath, in directory: SharedDescriptor, isForWriters: Bool = false,
+        _ cancellation: Cancellation
     ) throws(Errno) -> FileLock {
         while true {
-            if let lock = try tryExclusive(name, in: directory) { return lock }
+            if let lock = try tryExclusive(name, in: directory, isForWriters: isForWriters) { return lock }
             try cancellation.pause(microseconds: 5_000)
         }
     }
@@ -100,18 +105,30 @@ extension FileDescriptor {
     /// and the open alone of a device does something to some, that of a FIFO waits. Nor is a file that has another name, which may
     /// be a lock of somebody else's.
     ///
+    /// - Parameter directory: what this directory is, to make a file that whoever may write to it can open, and nobody else; nil for one that only
+    ///   the caller can open.
     /// - Throws: `notRegularFile`, `hasOtherNames`.
-    fileprivate func openToLock(_ name: BytePath) throws(Errno) -> OwnedDescriptor {
+    func openToLock(_ name: BytePath, of directory: FileStatus? = nil) throws(Errno) -> OwnedDescriptor {
         while true {
             let found: OwnedDescriptor
             do throws(Errno) {
                 found = try open(name, [.path, .noFollow])
             } catch .noSuchFileOrDirectory {
+                let made: OwnedDescriptor
                 do throws(Errno) {
-                    return try open(name, [.readWrite, .create, .exclusive, .noFollow], mode: 0o600)
+                    made = try open(name, [.readWrite, .create, .exclusive, .noFollow], mode: 0o600)
                 } catch .fileExists {
                     continue
                 }
+                guard let directory else { return made }
+                if geteuid() == 0, directory.uid != 0 || directory.gid != getegid() {
+                    // Root of a user name space may not give it to everybody.
+                    try? made.fd.changeOwner(uid: directory.uid, gid: directory.gid)
+                }
+                // Whatever the umask is.
+                let writers = directory.mode & 0o222
+                try made.fd.changeMode(to: writers | writers << 1)
+                return made
             }
             let status = try found.fd.status()
             guard status.isRegular else { throw .notRegularFile }

@@ -12,7 +12,12 @@ struct BundleLock {
         /// For what writes what later deltas count from, `repack --refresh-bundle`, and for what deletes a bundle that others compare where it
         /// lies: to them, what is deleted just now was deleted in the bundle.
         case exclusive
+        /// For a run: the mount points that it made go at its end, and with them what another run has mounted there.
+        case run
     }
+
+    /// Is there while somebody is at work in a bundle that others may read.
+    private static let file: BytePath = ".varve-bundle.lock"
 
     private let lock: HeldLock
 
@@ -22,20 +27,31 @@ struct BundleLock {
         let opened = try attempt("open the bundle", path) { () throws(Errno) in
             SharedDescriptor(try directory.open(.current, [.directory]))
         }
-        guard
-            try attempt(
-                "lock", path,
-                { () throws(Errno) in try opened.fd.tryLock(mode == .shared ? .shared : .exclusive) })
-        else {
-            throw VarveError(
+        let lock = try attempt("lock", path) { () throws(Errno) in
+            try DirectoryLock.attempt(
+                mode == .shared ? .shared : .exclusive, on: opened, file: Self.file)
+        }
+        guard let lock else { throw mode.refusal(path) }
+        self.lock = lock
+    }
+}
+
+extension BundleLock.Mode {
+    fileprivate func refusal(_ path: BytePath) -> VarveError {
+        switch self {
+        case .run:
+            VarveError(
+                .failed, "another command runs in the bundle \"\(path)\"", subject: path,
+                remedy: .follow("wait until it has ended, or run in a bundle of its own"))
+        case .shared, .exclusive:
+            VarveError(
                 .failed,
-                mode == .shared
+                self == .shared
                     ? "a command runs in the bundle \"\(path)\", or refreshes it"
                     : "another command is at work in the bundle \"\(path)\"",
                 subject: path,
                 remedy: .follow("wait until it has ended"))
         }
-        lock = HeldLock(on: opened)
     }
 }
 

@@ -40,15 +40,8 @@ package struct BundleRun: Sendable {
     ) throws -> Int32 {
         let opened = try OpenBundle(bundle)
         // The mount points that a run made go at its end, and with them what another run has mounted there.
-        let isAlone = try attempt("lock", bundle) { () throws(Errno) in
-            try opened.directory.fd.tryLock(.exclusive)
-        }
-        guard isAlone else {
-            throw VarveError(
-                .failed, "another command runs in the bundle \"\(bundle)\"", subject: bundle,
-                remedy: .follow("wait until it has ended, or run in a bundle of its own"))
-        }
-        defer { extendLifetime(opened) }
+        let lock = try BundleLock(.run, in: opened.directory.fd, bundle)
+        defer { extendLifetime(lock) }
         let root = try opened.openRootfs()
         let document = try runtimeConfiguration()
         func account(_ name: BytePath) -> [UInt8]? {

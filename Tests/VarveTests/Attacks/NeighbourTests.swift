@@ -130,7 +130,9 @@ import Testing
     @Test(
         "SIGTERM ends a wait for a lock that somebody else holds",
         arguments: [
-            Waiting(testDescription: "a layout", words: "new --image layout:new", held: "-x layout"),
+            Waiting(
+                testDescription: "a layout", words: "new --image layout:new",
+                held: "-x layout/.varve-layout.lock"),
             Waiting(
                 testDescription: "its index", words: "tag --image layout:a b",
                 held: "-x layout/.varve-index.lock"),

@@ -5,7 +5,7 @@ import VarveSystem
 /// Commands that are at work on one thing at the same time, and what another has changed since it was looked at.
 @Suite struct TogetherTests {
     /// `stop POINT COMMAND…` begins a command that stops itself at a `racePoint`, and `go NAME` lets it go on to its end and prints its status.
-    private static let stops = """
+    static let stops = """
         stop() {
             VARVE_STOP_AT=$1 "${@:2}" & process=$!
             while state=$(cut -d' ' -f3 /proc/$process/stat) && [ "$state" != T ] && [ "$state" != Z ]; do sleep 0.01; done
@@ -269,7 +269,98 @@ import VarveSystem
             wanted: ["pull 0"]),
     ]
 
-    @Test(arguments: cases + later) func together(_ wanted: Case) throws {
+    /// What was known to be open after it.
+    static let known = [
+        Case(
+            testDescription: "who may only read a bundle keeps nobody out of it",
+            script: """
+                for driver in btrfs directory; do
+                    $V unpack --driver $driver --bundle-mode 755 --image L:one $driver; echo new > $driver/rootfs/new
+                    flock -x $driver $V diff $driver; echo "$driver diff $?"
+                    flock -s $driver $V repack --refresh-bundle --image L:$driver $driver; echo "$driver refresh $?"
+                done
+                stop enter-directory $V repack --image L:n directory; $V bundle rm directory; echo "rm $?"
+                stat -c 'lock of %u %a' directory/.varve-bundle.lock; go repack; ls -A btrfs directory | grep -c lock
+                flock -x directory $V bundle rm directory; echo "then $?"
+                """,
+            wanted: [
+                "btrfs diff 0", "btrfs refresh 0", "directory diff 0", "directory refresh 0", "rm 1",
+                "lock of 0 600", "repack 0\n0\n", "then 0",
+            ]),
+        Case(
+            testDescription: "who may only read a layout keeps nobody from writing to it",
+            script: """
+                stat -c 'layout %a' L; flock -x L timeout 60 $V tag --image L:one again; echo "tag $?"; ls -A L | grep -c lock
+                $V push L:one oci:$PWD/M:one; for blob in M/blobs/sha256/*; do exec {fd}< $blob; flock -x $fd; done
+                timeout 100 $V push L:one oci:$PWD/M:two; echo "push $?"; $V raw unpack --image M:two r; echo "whole $?"
+                mkdir P; flock -x P timeout 60 $V init --layout P; echo "init $?"
+                flock -s L sh -c 'echo $$ > holder; exec sleep 60' & while [ ! -s holder ]; do sleep 0.05; done
+                $V gc --layout L; echo "gc $?"; kill $(cat holder); wait
+                """,
+            wanted: [
+                "layout 755", "tag 0\n0\n", "push 0", "whole 0", "init 0", "gc 1", "held by process",
+            ]),
+        Case(
+            testDescription: "what a killed command of root's leaves of a lock locks nobody out",
+            script: """
+                d=$(mktemp -d /dev/shm/varve-locks-XXXXXX); $V push L:one oci:$d/M:one; chown -R 1234:1234 $d
+                stop 1 $V tag --image $d/M:one a; kill -9 $process; wait $process; stat -c 'left for %u %a' $d/M/.varve*
+                setpriv --reuid 1234 --regid 1234 --clear-groups $V tag --image $d/M:one b; echo "tag $?"; rm -rf $d
+                """,
+            wanted: ["left for 1234 600", "tag 0"]),
+        Case(
+            testDescription: "nothing at all of a user's lies in a store's own directories",
+            script: """
+                for name in chains work locks images/blobs pins; do
+                    $V init --layout $VARVE_STORE/$name/M; echo "init $name $?"; $V push L:one oci:$VARVE_STORE/$name/M:x; echo "push $name $?"
+                    $V unpack --image L:one $VARVE_STORE/$name/a/b/B; echo "unpack $name $?"; $V store init $VARVE_STORE/$name/s; echo "store $name $?"
+                done
+                $V unpack --image L:one $VARVE_STORE/pins; echo "itself $?"; find $VARVE_STORE -name a -o -name pins -o -name M -o -name s | wc -l
+                $V init --layout $VARVE_STORE/bundles/M; echo "bundles $?"; $V init --layout $VARVE_STORE/images; echo "images $?"
+                """,
+            wanted: ["chains", "work", "locks", "images/blobs", "pins"].flatMap { name in
+                ["init", "push", "unpack", "store"].map { "\($0) \(name) 2" }
+            } + ["itself 2\n0\n", "bundles 0", "images 0"]),
+        Case(
+            testDescription:
+                "whoever may write to a bundle's directory does not say which chain it came from",
+            script: """
+                $V unpack --image L:two C; echo secret > C/rootfs/secret; $V repack --image L:secret C; $V unpack --image L:secret S
+                $V unpack --image L:one B; $V snapshot create B s; $V snapshot restore --bundle-mode 770 s R; chgrp 1234 R; echo new > R/rootfs/new
+                $V diff R; echo "own $?"; chain=$(getfattr --only-values -n user.varve.chain S | cut -d' ' -f2)
+                manifest=$(getfattr --only-values -n user.varve.chain R | cut -d' ' -f1); setfattr -n user.varve.chain -v "$manifest $chain" R
+                $V diff R; echo "open $?"; cp -a R K; $V diff K; echo "copy $?"; chmod 700 R; $V diff R > /dev/null; echo "closed $?"
+                """,
+            wanted: ["A new\nown 0", "others may write to the bundle", "open 1", "copy 1", "closed 0"],
+            unwanted: ["D secret"]),
+        Case(
+            testDescription: "two commands that make one store make one",
+            script: """
+                stop 1 $V store init s; (timeout 60 $V store init s; echo "other $?") & sleep 0.5; go first; wait
+                timeout 60 $V --store s store check; echo "check $?"; ls -A s | tr '\\n' ' '
+                """,
+            wanted: ["first 0", "other 0", "check 0", "chains locks refreshed snapshots store.json work"]),
+        Case(
+            testDescription: "a chain that a collection deletes is no fault of the store",
+            script: """
+                $V unpack --image L:one B; $V bundle rm B; for chain in $VARVE_STORE/chains/*; do
+                    btrfs property set -f $chain ro false; touch $chain/rootfs/changed; btrfs property set $chain ro true; done
+                stop repair-chain $V store check --repair; $V store gc > /dev/null; echo "gc $?"; go check; $V store check; echo "then $?"
+                """,
+            wanted: ["deleted it", "gc 0", "check 0", "then 0"]),
+        Case(
+            testDescription:
+                "a collection deletes nothing in a directory of root's that got the name of the blobs",
+            script: """
+                d=$(mktemp -d /dev/shm/varve-blobs-XXXXXX); $V push L:one oci:$d/M:one; chown -R 1234:1234 $d; $V tag --image $d/M:one b; $V rm --image $d/M:b
+                $V gc --layout $d/M; echo "before $?"; name=$(printf 'a%.0s' {1..64}); mkdir -p $d/box/sha256; echo kept > $d/box/sha256/$name
+                $V rm --image $d/M:one; mv $d/M/blobs $d/old; mv $d/box $d/M/blobs; $V gc --layout $d/M; echo "gc $?"; cat $d/M/blobs/sha256/$name
+                chown -R --reference=$d/M $d/M/blobs/sha256; $V gc --layout $d/M; echo "then $?"; rm -rf $d
+                """,
+            wanted: ["before 0", "does not belong to the owner of the layout", "gc 1", "kept", "then 0"]),
+    ]
+
+    @Test(arguments: cases + later + known) func together(_ wanted: Case) throws {
         let market = try TransferTests.Market()
         let said = try Self.play(wanted.script, in: market)
         for text in wanted.wanted { #expect(said.contains(text), "\(text): \(said)") }
