@@ -63,6 +63,14 @@ int varve_loop_attach(int image, int read_only, int *number) {
 
 int varve_loop_fit(int device) { return ioctl(device, LOOP_SET_CAPACITY, 0); }
 
+int varve_loop_file(int device, uint64_t *file_device, uint64_t *inode) {
+    struct loop_info64 info;
+    if (ioctl(device, LOOP_GET_STATUS64, &info) != 0) return -1;
+    *file_device = info.lo_device;
+    *inode = info.lo_inode;
+    return 0;
+}
+
 int varve_loop_clear(int device) { return ioctl(device, LOOP_CLR_FD, 0); }
 
 int varve_mount(const char *source, const char *target, const char *type, uint64_t flags, const char *options) {

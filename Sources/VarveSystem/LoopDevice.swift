@@ -20,6 +20,44 @@ package struct LoopDevice: ~Copyable, Sendable {
         device = OwnedDescriptor(owning: FileDescriptor(rawValue: fd))
         path = BytePath("/dev/loop\(number)")
     }
+
+    /// The one device that shows `image`: one that does already, or a new one.
+    package static func showing(_ image: FileDescriptor) throws(Errno) -> LoopDevice {
+        if let attached = try attached(to: image) { return attached }
+        return try LoopDevice(image: image)
+    }
+
+    fileprivate init(_ device: consuming OwnedDescriptor, _ path: BytePath) {
+        self.device = device
+        self.path = path
+    }
+
+    /// The device that shows `image` already, for whichever mount name space; nil if none does. It is open, so that it goes on showing that.
+    package static func attached(to image: FileDescriptor) throws(Errno) -> LoopDevice? {
+        let status = try image.status()
+        let path = try? image.path()
+        for attached in AttachedFile.all() {
+            if let device = try attached.device(if: status, at: path) { return device }
+        }
+        return nil
+    }
+}
+
+extension AttachedFile {
+    /// The device, open, if it shows this very file.
+    fileprivate func device(if image: FileStatus, at path: BytePath?) throws(Errno) -> LoopDevice? {
+        let opened: OwnedDescriptor
+        do throws(Errno) { opened = try FileDescriptor.workingDirectory.open(device, [.readOnly]) } catch {
+            // Another file's may be taken apart just now; one that a container hides cannot be used.
+            if file == path { throw error }
+            return nil
+        }
+        var (number, inode): (UInt64, UInt64) = (0, 0)
+        guard unsafe varve_loop_file(opened.fd.rawValue, &number, &inode) == 0, number == image.device,
+            inode == image.inode
+        else { return nil }
+        return LoopDevice(opened, device)
+    }
 }
 
 extension FileDescriptor {

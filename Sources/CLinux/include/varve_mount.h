@@ -20,6 +20,9 @@ int varve_loop_attach(int image, int read_only, int *number);
 /// LOOP_SET_CAPACITY: the device gets the size that its file has now.
 int varve_loop_fit(int device);
 
+/// LOOP_GET_STATUS64: the file that the device shows, as stat(2) names it.
+int varve_loop_file(int device, uint64_t *file_device, uint64_t *inode);
+
 /// LOOP_CLR_FD: takes it apart now, or at the last close if it is in use.
 int varve_loop_clear(int device);
 

@@ -157,6 +157,8 @@ package struct BootMount {
 
     // MARK: fstab
 
+    /// Is in its directory while a command changes the table.
+    private static let tableLock: BytePath = ".varve-fstab.lock"
     private var table: BytePath { root.appending("etc/fstab") }
 
     /// fstab(5): blanks and backslashes as octal numbers.
@@ -190,7 +192,11 @@ package struct BootMount {
     {
         let table = table
         return try attempt("change", table) { () throws(Errno) -> Bool in
-            let directory = try FileDescriptor.workingDirectory.openDirectory(table.parent)
+            let directory = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(table.parent))
+            // Two that read it before either writes it would lose a line.
+            let lock = try DirectoryLock.wait(
+                .exclusive, on: directory, file: Self.tableLock, Cancellation())
+            defer { extendLifetime(lock) }
             let status = try directory.fd.statusIfPresent(of: table.lastComponent)
             // A symbolic link is somebody's arrangement, which a new file would end.
             if let status, !status.isRegular { throw .fileExists }

@@ -44,8 +44,11 @@ extension LoopbackStore {
         }
         let name = image(of: path)
         let file = try openImage(of: path)
+        let lock = try lockImage(file.fd, path)
+        defer { extendLifetime(lock) }
         let device = try device(of: path, image: file.fd)
         let old = try attempt("look at", name) { () throws(Errno) in try file.fd.status().size }
+        racePoint("resize-store")
         // In whole blocks of btrfs, as its file system counts.
         let wanted = try newSize(size, from: old, path) / 4096 * 4096
         guard wanted >= minimumSize else {

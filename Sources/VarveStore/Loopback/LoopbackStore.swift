@@ -63,8 +63,22 @@ package enum LoopbackStore {
             try SnapshotStore.requireOwn(directory.fd, path)
         }
         let unfinished = try UnfinishedImage(of: path)
+        if unfinished.holdsStore {
+            logger.info(
+                "the store at \"\(path)\" was made by a command that was ended just before it was done")
+            let store = try SnapshotStore.open(at: path, logger: logger, cancellation: cancellation)
+            try applyCompression(to: path)
+            try unfinished.finish()
+            return store
+        }
         let directory = try SnapshotStore.makeOwnDirectory(path, noting: &made)
         try SnapshotStore.requireOwn(directory.fd, path)
+        if try isMountPoint(path) {
+            throw VarveError(
+                .failed, "\"\(path)\" cannot become a loopback store: something is mounted there",
+                subject: path,
+                remedy: .unmount(path, recursively: false))
+        }
         let entries = try attempt("list the directory", path) { () throws(Errno) in try directory.fd.entries()
         }
         guard entries.isEmpty else {
@@ -128,6 +142,8 @@ package enum LoopbackStore {
         /// Whether the file is this value's to delete.
         private var isOwn = false
         private var isFinished = false
+        /// An interrupted run got as far as that the store is whole. It is mounted.
+        private(set) var holdsStore = false
 
         init(of store: BytePath) throws {
             self.store = store
@@ -167,14 +183,49 @@ package enum LoopbackStore {
                 try directory.fd.statusIfPresent(of: path.lastComponent)
             }
             guard current?.inode == status.inode else { throw exists }
+            // Of an interrupted run. It may have got as far as to make the store, in which somebody may have worked since.
+            if status.size > 0 { holdsStore = try Self.findStore(in: file, path, at: store) }
+            if holdsStore { return }
             isOwn = true
-            // Of an interrupted run: it may have got as far as to mount it.
-            if status.size > 0, try isMountPoint(store) { try unmount(store) }
             try attempt("empty", path) { [file] () throws(Errno) in try file.fd.setSize(0) }
+        }
+
+        /// Whether there is a whole store in the image of an interrupted run, which is mounted then; else it is mounted nowhere.
+        private static func findStore(in file: SharedDescriptor, _ image: BytePath, at store: BytePath) throws
+            -> Bool
+        {
+            let description = store.appending(StoreLayout.description)
+            if try isMountPoint(store) {
+                _ = try LoopbackStore.device(of: store, image: file.fd)
+            } else {
+                // What is no file system is nobody's.
+                do { try LoopbackStore.mount(image, at: store) } catch { return try isNowhere(file, image) }
+            }
+            let isWhole = try attempt("look at", description) { () throws(Errno) in
+                try FileDescriptor.workingDirectory.statusIfPresent(of: description) != nil
+            }
+            if isWhole { return true }
+            try unmount(store)
+            return try isNowhere(file, image)
+        }
+
+        /// False; throws if the image is still mounted, where this process does not see it.
+        private static func isNowhere(_ file: SharedDescriptor, _ image: BytePath) throws -> Bool {
+            for _ in 0..<40 {
+                let device = try attempt("look at", image) { () throws(Errno) in
+                    try LoopDevice.attached(to: file.fd) != nil
+                }
+                if !device { return false }
+                usleep(50_000)
+            }
+            throw VarveError(
+                .failed, "the image file \"\(image)\" is in use: it is mounted elsewhere", subject: image,
+                remedy: .follow("end what uses it"))
         }
 
         /// The image gets its name, and is on disk with it.
         func finish() throws {
+            racePoint("finish-image")
             try attempt("put in place", path) { () throws(Errno) in
                 try file.fd.synchronize()
                 try directory.fd.rename(name, to: directory.fd, finished.lastComponent, replacing: false)
@@ -228,10 +279,46 @@ package enum LoopbackStore {
         }
     }
 
+    /// Keeps all other commands from mounting, resizing and removing the image for as long as the result is there.
+    ///
+    /// - Parameter file: the image, opened before.
+    static func lockImage(_ file: FileDescriptor, _ path: BytePath) throws(VarveError) -> HeldLock {
+        let image = image(of: path)
+        // The loop device goes on using what it is given, with its locks.
+        let opened = try attempt("open the image file", image) { () throws(Errno) in
+            SharedDescriptor(try file.reopened([.readOnly]))
+        }
+        for _ in 0..<200 {
+            let isLocked = try attempt("lock the image file", image) { () throws(Errno) in
+                try opened.fd.tryLock(.exclusive)
+            }
+            guard isLocked else {
+                usleep(50_000)
+                continue
+            }
+            let lock = HeldLock(on: opened)
+            let names = try attempt("look at", image) { () throws(Errno) in try opened.fd.status().linkCount }
+            if names > 0 { return lock }
+            throw VarveError(
+                .notFound, "there is no loopback store at \"\(path)\" (any more)", subject: path,
+                remedy: .createLoopbackStore(path, otherwise: false))
+        }
+        throw VarveError(
+            .failed, "another command makes, mounts or resizes the store \"\(path)\" just now", subject: path,
+            remedy: .tryAgainLater)
+    }
+
+    /// The image of a store that is being made is locked by who makes it.
+    ///
+    /// One that is mounted already, in another mount name space such as a container's, is mounted from the same loop device: two devices that
+    /// show one file would each write it as if it were alone.
     private static func mount(_ image: BytePath, at path: BytePath) throws {
         let file: SharedDescriptor
+        var lock: HeldLock?
+        defer { extendLifetime(lock) }
         if image == Self.image(of: path) {
             file = try openImage(of: path)
+            lock = try lockImage(file.fd, path)
         } else {
             do throws(PlaceError) { file = SharedDescriptor(try Place.ownFile(image, [.readWrite])) } catch {
                 throw VarveError(error, "the store at \"\(path)\" is not safe to mount")
@@ -241,9 +328,13 @@ package enum LoopbackStore {
         let directory = try SnapshotStore.makeOwnDirectory(path, noting: &made)
         let isBtrfs = try attempt("look at", path) { () throws(Errno) in try directory.fd.fileSystem().isBtrfs
         }
-        if isBtrfs, try isMountPoint(path) { return }
+        if isBtrfs, try isMountPoint(path) {
+            // A container may hide which devices there are.
+            if !AttachedFile.all().isEmpty { _ = try device(of: path, image: file.fd) }
+            return
+        }
         do throws(Errno) {
-            let device = try LoopDevice(image: file.fd)
+            let device = try LoopDevice.showing(file.fd)
             try VarveSystem.mount(
                 device.path, at: path, type: "btrfs", flags: .noAccessTime, options: mountOptions)
             extendLifetime(device)

@@ -81,6 +81,9 @@ package struct StoreDestruction {
     /// False for a store that is not mounted. Nothing of it is open when this returns.
     private func isUnused() throws -> Bool {
         guard let store = try open() else { return false }
+        // What is mounted there may be another than what the image file has.
+        let image = try LoopbackStore.openImage(of: path)
+        _ = try LoopbackStore.device(of: path, image: image.fd)
         try check(store)
         return true
     }
@@ -148,9 +151,11 @@ package struct StoreDestruction {
         let image = LoopbackStore.image(of: path)
         let boot = try BootMount(of: path, logger: logger)
         let file = try LoopbackStore.openImage(of: path)
-        let place = try attempt("look at", image) { () throws(Errno) in try file.fd.path() }
-        if isMounted { try unmount(place) }
-        guard try isReleased(place) else {
+        if isMounted { try unmount(file.fd, image) }
+        // Nobody mounts it from now on.
+        let lock = try LoopbackStore.lockImage(file.fd, path)
+        defer { extendLifetime(lock) }
+        guard try isReleased(file.fd, image) else {
             throw VarveError(
                 .failed, "the image file \"\(image)\" is in use: it is mounted elsewhere",
                 subject: image, remedy: .endUsers(of: path))
@@ -165,19 +170,22 @@ package struct StoreDestruction {
         }
     }
 
-    private func unmount(_ image: BytePath) throws {
+    private func unmount(_ file: FileDescriptor, _ image: BytePath) throws {
         try LoopbackStore.unmount(path)
         // The kernel takes the device apart with the last user, who may be in another mount name space.
-        if try isReleased(image) { return }
+        if try isReleased(file, image) { return }
         try LoopbackStore.mount(at: path)
         throw VarveError(
             .failed, "\"\(path)\" is in use: another mount name space, such as a container's, has it mounted",
             subject: path, remedy: .endUsers(of: path))
     }
 
-    private func isReleased(_ image: BytePath) throws -> Bool {
+    private func isReleased(_ file: FileDescriptor, _ image: BytePath) throws -> Bool {
         for _ in 0..<40 {
-            if !AttachedFile.all().contains(where: { $0.file == image }) { return true }
+            let isShown = try attempt("look at", image) { () throws(Errno) in
+                try LoopDevice.attached(to: file) != nil
+            }
+            if !isShown { return true }
             try cancellation.check()
             usleep(50_000)
         }

@@ -280,6 +280,119 @@ import Testing
         #expect(try shell(asText: "btrfs subvolume list -o \"$1\" | wc -l", shop.volume.path) == "1\n")
     }
 
+    @Test("What is mounted there and does not lie in the image file is not what is destroyed")
+    func destroyAnother() throws {
+        let place = try Place()
+        #expect(varve("store", "unmount", place.store).code == 0)
+        try shell(
+            "truncate -s 300M \"$1.disk\"; mkfs.btrfs -q \"$1.disk\"; mount -o loop,noatime \"$1.disk\" \"$1\"; rm \"$1.disk\"",
+            place.store)
+        #expect(varve("store", "init", place.store).code == 0)
+        let run = varve("store", "destroy", "--yes", place.store)
+        #expect(run.code == 5 && run.errorText.contains("does not lie in its image file"), "\(run)")
+        #expect(varve("store", "stat", place.store).code == 0)
+        #expect(try place.imageSize() == 300 << 20)
+        let mount = varve("store", "mount", place.store)
+        #expect(mount.code == 5 && mount.errorText.contains("does not lie in its image file"), "\(mount)")
+    }
+
+    // MARK: Two at once
+
+    /// Runs a script with the store as `$S` and the command as `$V`; see `TogetherTests` for `stop` and `go`.
+    private func play(_ script: String, _ place: borrowing Place) throws -> String {
+        try runCommand(
+            [
+                "env", "V=\(try builtProgram("varve"))", "S=\(place.store)", "/bin/bash", "-c",
+                "exec 2>&1\n\(TogetherTests.stops)\n\(script)",
+            ]
+        ).outputText
+    }
+
+    @Test("An image file is shown by one loop device, whoever has it mounted")
+    func mountedTwice() throws {
+        let place = try Place()
+        let said = try play(
+            """
+            unshare --mount --propagation private sleep 60 & other=$!
+            until [ "$(readlink /proc/$other/ns/mnt)" != "$(readlink /proc/self/ns/mnt)" ]; do sleep 0.05; done
+            $V store unmount $S; $V store mount $S; echo "mount $?"; losetup -j $S.btrfs | wc -l
+            $V store stat $S > /dev/null; echo "stat $?"; $V store unmount $S; kill $other; wait
+            while [ "$(losetup -j $S.btrfs)" ]; do sleep 0.05; done
+            for i in $(seq 10); do
+                for j in 1 2 3; do ($V store mount $S || echo failed) & done; wait
+                [ "$(losetup -j $S.btrfs | wc -l)" = 1 ] && [ "$(grep -c " $S " /proc/self/mountinfo)" = 1 ] || echo twice
+                $V store unmount $S; while [ "$(losetup -j $S.btrfs)" ]; do sleep 0.05; done
+            done
+            """, place)
+        #expect(said.contains("mount 0\n1\nstat 0"), "\(said)")
+        #expect(!said.contains("twice") && !said.contains("failed"), "\(said)")
+    }
+
+    @Test("Two that change the size of a store do so one after the other")
+    func resizedTwice() throws {
+        let place = try Place()
+        let said = try play(
+            """
+            stop resize-store $V store resize +300M $S; $V store resize +800M $S & other=$!; sleep 0.5; go first; wait $other; echo "other $?"
+            """, place)
+        #expect(said.contains("first 0") && said.contains("other 0"), "\(said)")
+        #expect(try place.imageSize() == 1400 << 20 && place.fileSystemSize() == 1400 << 20)
+    }
+
+    @Test(
+        "A store that was whole when its making was ended is kept by the next try", arguments: [true, false])
+    func endedAtTheLast(isMounted: Bool) throws {
+        let place = try Place()
+        let said = try play(
+            """
+            $V store destroy --yes $S; stop finish-image $V store init --loopback 300M $S; kill -9 $process; wait $process
+            mkdir $S/bundles; echo kept > $S/bundles/work; \(isMounted ? ":" : "umount $S")
+            $V store init --loopback 300M $S; echo "init $?"; cat $S/bundles/work; ls -d $S.*; $V --store $S store check; echo "check $?"
+            """, place)
+        #expect(said.contains("init 0\nkept\n\(place.store).btrfs\ncheck 0\n"), "\(said)")
+    }
+
+    @Test("A store that is destroyed while it is mounted goes, or stays with its image file")
+    func destroyedAndMounted() throws {
+        let place = try Place()
+        let said = try play(
+            """
+            for i in $(seq 12); do
+                $V store unmount $S; $V store destroy --yes $S > d 2>&1 & sleep 0.0$i; $V store mount $S > m 2>&1; wait
+                if mountpoint -q $S && [ ! -e $S.btrfs ]; then echo "lost in round $i"; fi
+                if [ ! -e $S.btrfs ]; then $V store init --loopback 300M $S; elif ! mountpoint -q $S; then $V store mount $S; fi
+            done; rm -f d m
+            """, place)
+        #expect(!said.contains("lost"), "\(said)")
+    }
+
+    @Test("Two that want a line in fstab each get one")
+    func twoLines() async throws {
+        let root = try host(systemd: false)
+        let table = root.path.appending("etc/fstab")
+        func install(_ name: BytePath, _ path: BytePath, _ root: BytePath) throws {
+            try BootMount(of: path.appending(name), root: root, logger: Logger(label: "test")).install()
+        }
+        let (base, place) = (root.path, root.path)
+        try shell("cd \"$1\"; for i in $(seq 0 39); do mkdir a$i b$i; done", place)
+        for round in 0..<40 {
+            async let first: Void = install(BytePath("a\(round)"), place, base)
+            async let second: Void = install(BytePath("b\(round)"), place, base)
+            _ = try await (first, second)
+        }
+        let text = try shell(asText: "grep -c x-varve.store \"$1\"; ls -A \"$2/etc\"", table, root.path)
+        #expect(text.hasPrefix("80\n") && !text.contains("lock"), "\(text)")
+    }
+
+    @Test("No image file is made for a place where something is mounted")
+    func initOnMounted() throws {
+        let volume = try LoopVolume(size: 256 << 20)
+        let run = varve("store", "init", "--loopback", "300M", volume.path)
+        #expect(run.code == 1 && run.errorText.contains("something is mounted there"), "\(run)")
+        #expect(try shell(asText: "ls -d \"$1\".* 2>/dev/null || ls -A \"$1\"", volume.path) == "")
+        extendLifetime(volume)
+    }
+
     // MARK: How it is
 
     @Test("stat shows where a store lies, how full it is, and what helps")
