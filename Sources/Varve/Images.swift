@@ -37,7 +37,10 @@ public struct Images: Sendable {
     /// - Parameter path: a directory that is empty, or yet to be made.
     /// - Throws: `VarveError`: `failed` if there is something in it.
     public func createLayout(_ path: BytePath) async throws {
-        try await workshop.run { _ in _ = try ImageLayout.create(at: path) }
+        try await workshop.run { _ in
+            try StoreGround.checkLayout(path)
+            _ = try ImageLayout.create(at: path)
+        }
     }
 
     /// Makes an image with no layers, and tags it.

@@ -50,18 +50,6 @@ enum StoreLayout {
 
     static let directories = [chains, snapshots, work, locks, refreshed]
 
-    /// What nobody but the store puts anything into.
-    private static let closed = directories + [published, pins, images, containerd]
-
-    /// The name of a store's own directory that this one is, in which nothing of a user's is safe; nil for any other.
-    static func ownDirectory(_ directory: FileDescriptor) -> BytePath? {
-        // Where it cannot be told, nothing is known of a store.
-        guard (try? directory.statusIfPresent(of: BytePath("..").appending(description))) != nil,
-            let name = try? directory.path().lastComponent, closed.contains(name)
-        else { return nil }
-        return name
-    }
-
     /// Raised when what older versions would do with a store were wrong.
     static let formatVersion: Int64 = 1
 

@@ -65,12 +65,9 @@ struct NewPlace {
             made.remove()
             throw VarveError(error, "\"\(path)\" cannot be a \(noun)")
         }
-        if let own = StoreLayout.ownDirectory(parent.fd) {
+        if let own = StoreGround.name(of: [name], in: parent.fd) {
             made.remove()
-            throw VarveError(
-                .usage,
-                "\"\(path)\" cannot be a \(noun): it would lie in \(own)/ of a store, which is for the store alone",
-                subject: path, remedy: .name("another \(noun)"))
+            throw StoreGround.refusal(path, as: "a \(noun)", own)
         }
         // What is made is moved to its name at the end, and what it was made in is taken away there.
         if let file = ProtectedFile(.current, in: parent.fd, path: path.directory)
@@ -170,6 +167,9 @@ extension SnapshotStore {
             directory = SharedDescriptor(try Place.makeDirectory(path, .own, noting: &made))
         } catch {
             throw VarveError(error, "\"\(path)\" cannot be a store")
+        }
+        if let own = StoreGround.name(of: [], in: directory.fd) {
+            throw StoreGround.refusal(path, as: "a store", own)
         }
         return directory
     }

@@ -24,6 +24,7 @@ struct InitCommand: ExecutableCommand {
             throw VarveError(
                 .failed, "cannot make an image layout at \(layout.path): the path exists already")
         }
+        try StoreGround.checkLayout(layout.path)
         _ = try ImageLayout.create(at: layout.path)
         context.inform(
             "made the image layout \(layout.path)", umoci: ["created new OCI image: \(layout.path)"])

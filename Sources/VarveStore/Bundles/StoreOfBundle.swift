@@ -19,7 +19,7 @@ package enum StoreOfBundle {
         guard let opened = try? here.open(bundle, [.directory]),
             let attribute = (try? opened.fd.extendedAttribute(StoreLayout.storeAttribute)) ?? nil,
             let path = BytePath(attribute), path.isAbsolute,
-            let store = try? here.open(path, [.directory]), isStore(store.fd)
+            let store = try? here.open(path, [.directory]), StoreGround.isStore(store.fd)
         else { return nil }
         if elsewhere { return path }
         let uuids = try? (opened.fd.fileSystemUUID(), store.fd.fileSystemUUID())
@@ -47,7 +47,7 @@ package enum StoreOfBundle {
             path = path.parent
         }
         while true {
-            if isStore(opened.fd) { return try? opened.fd.path() }
+            if StoreGround.isStore(opened.fd) { return try? opened.fd.path() }
             guard let status = try? opened.fd.status(),
                 let next = try? opened.fd.open("..", [.directory, .path]),
                 let above = try? next.fd.status(),
@@ -55,14 +55,5 @@ package enum StoreOfBundle {
             else { return nil }
             opened = next
         }
-    }
-
-    private static func isStore(_ directory: FileDescriptor) -> Bool {
-        // Anybody can make what looks like a store of a directory such as /tmp: what others have put there is passed over.
-        guard let description = try? directory.status(of: StoreLayout.description), description.isRegular,
-            description.uid == 0 || description.uid == geteuid(),
-            let chains = try? directory.status(of: StoreLayout.chains)
-        else { return false }
-        return chains.isDirectory
     }
 }

@@ -102,6 +102,7 @@ package struct ImagePush {
     private func copy(_ pushed: Descriptor, of layout: ImageLayout, named reference: ImageReference) throws {
         let name = try ImageReference.locating(BytePath(destination.name))
         let tag = try name.tagToChange()
+        try StoreGround.checkLayout(name.path)
         try ImageLayout.changeOrCreate(at: name.path, cancellation) { other in
             try other.adoptAll(below: pushed, from: layout) { _ in try cancellation.check() }
             try other.tag(tag, pushed)

@@ -37,6 +37,7 @@ extension ImageTransfer {
         if let layout = try ImageLayout.openIfPresent(name.path, cancellation) {
             return (try pull(into: layout, tag: tag), name)
         }
+        try StoreGround.checkLayout(name.path)
         // The layout is made when the image is there: nothing is left of it if that cannot be had, and nothing of others is in it.
         let outline = try outline(known: nil)
         let place = try TransferPlace(near: name.path.directory, cancellation: cancellation)
