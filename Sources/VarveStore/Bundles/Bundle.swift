@@ -49,8 +49,7 @@ extension SnapshotStore {
         case .empty: return try emptyBase(metadata?.apply.owners ?? OwnerMapping())
         case .chain(let name):
             if let chain = try chains.find(name) {
-                // Nobody can take a snapshot of what is not theirs.
-                if bundle.info.parentUUID != chain.info.uuid {
+                if try !isKnown(bundle, toDescendFrom: chain) {
                     try requireTrusted(bundle.subvolume.fd, bundle.path)
                 }
                 return StillTree(chain)
@@ -94,18 +93,44 @@ extension SnapshotStore {
             subject: bundle.path, remedy: .nameStoreOfBundle)
     }
 
-    /// Throws if a user who may not read this store has written what a bundle came from: its delta would say what is in the chain that they
-    /// named.
-    private func requireTrusted(_ bundle: FileDescriptor, _ path: BytePath) throws {
-        let (owner, keeper) = try attempt("look at", path) { () throws(Errno) in
-            (try bundle.status().uid, try directory.fd.status().uid)
+    /// Whether a bundle comes from a chain by snapshots, as btrfs and what root alone can write say: nobody can take a snapshot of what is not theirs.
+    private func isKnown(_ bundle: ActiveTree, toDescendFrom chain: OpenChain) throws(VarveError) -> Bool {
+        if bundle.info.parentUUID == chain.info.uuid { return true }
+        let known = try attempt("read the attributes of", bundle.path) { () throws(Errno) in
+            try BundleAncestors(writtenByRootTo: bundle.subvolume.fd).infos
         }
-        if owner == 0 || owner == geteuid() || owner == keeper { return }
-        throw VarveError(
-            .failed,
-            "the bundle \"\(path)\" belongs to \(AnotherUser(owner)), and is no snapshot of the chain that it names",
-            subject: path,
-            remedy: .changeOwner(path))
+        var parents = Dictionary(
+            known.map { ($0.uuid, $0.parentUUID) }, uniquingKeysWith: { first, _ in first })
+        var next = bundle.info.parentUUID
+        while let uuid = next {
+            if uuid == chain.info.uuid { return true }
+            next = parents.removeValue(forKey: uuid) ?? nil
+        }
+        return false
+    }
+
+    /// Throws if a user who may not read this store can have written what a bundle came from: its delta would say what is in the chain that they
+    /// named.
+    private func requireTrusted(_ bundle: FileDescriptor, _ path: BytePath) throws(VarveError) {
+        let (status, keeper) = try attempt("look at", path) { () throws(Errno) in
+            (try bundle.status(), try directory.fd.status().uid)
+        }
+        guard status.uid == 0 || status.uid == geteuid() || status.uid == keeper else {
+            throw VarveError(
+                .failed,
+                "the bundle \"\(path)\" belongs to \(AnotherUser(status.uid)), and is no snapshot of the chain that it names",
+                subject: path,
+                remedy: .changeOwner(path))
+        }
+        let isOpen = try attempt("look at", path) { () throws(Errno) in try bundle.isWritableByOthers(status)
+        }
+        if isOpen {
+            throw VarveError(
+                .failed,
+                "others may write to the bundle \"\(path)\" (mode \(String(status.permissions, radix: 8))), and it is no snapshot of the chain that it names",
+                subject: path,
+                remedy: .closeToOthers(path, orSticky: false))
+        }
     }
 
     /// The tree of an image with no layers.

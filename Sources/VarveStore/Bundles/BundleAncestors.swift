@@ -28,13 +28,15 @@ struct BundleAncestors {
 
     /// Those of a bundle, or of a snapshot of one.
     init(of subvolume: FileDescriptor) throws(Errno) {
-        if let attribute = try subvolume.extendedAttribute(StoreLayout.ancestorsAttribute) {
-            self.init(attribute)
-        } else {
-            self.init(
-                Privileges.isRoot
-                    ? [] : try subvolume.extendedAttribute(StoreLayout.ownAncestorsAttribute) ?? [])
+        self = try BundleAncestors(writtenByRootTo: subvolume)
+        if infos.isEmpty, !Privileges.isRoot {
+            self = BundleAncestors(try subvolume.extendedAttribute(StoreLayout.ownAncestorsAttribute) ?? [])
         }
+    }
+
+    /// Those that nobody but root can have written; none for callers who cannot see them.
+    init(writtenByRootTo subvolume: FileDescriptor) throws(Errno) {
+        self.init(try subvolume.extendedAttribute(StoreLayout.ancestorsAttribute) ?? [])
     }
 
     /// Writes them to a new bundle, before those that came along from what it is a snapshot of.
