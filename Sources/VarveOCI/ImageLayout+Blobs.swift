@@ -11,20 +11,30 @@ extension ImageLayout {
     /// What a folder of blobs is opened for.
     enum BlobAccess {
         case reading
-        /// Blobs are made, replaced or removed: the folder must lie in the layout.
+        /// Blobs are made or replaced, or those that this process made are removed: the folder must lie in the layout.
         case writing
+        /// Blobs are removed by their names: in addition, the folder must belong to whom the layout belongs. Its owner can give the name to any
+        /// directory of root's that lies in theirs.
+        case removal
     }
 
     /// Opens `blobs/ALGORITHM` for listing. Nothing else in this module opens it.
     ///
     /// - Throws: `noSuchFileOrDirectory` where a layout has none, `improperLink` (EXDEV) where a symbolic link leads out of
-    ///   the layout, or for writing to what another user than the layout's owns.
+    ///   the layout, or for writing to what another user than the layout's owns, EPERM for the removal in a folder of another's.
     func openBlobFolder(_ algorithm: DigestAlgorithm, for access: BlobAccess) throws(Errno) -> OwnedDescriptor
     {
         let folder = Self.blobFolder(algorithm)
-        guard access == .writing else {
-            return try directory.fd.open(folder, [.directory], resolve: .beneath)
+        if access == .reading { return try directory.fd.open(folder, [.directory], resolve: .beneath) }
+        let opened = try openToWrite(folder)
+        if access == .removal {
+            let (owner, own) = (try directory.fd.status().uid, try opened.fd.status().uid)
+            if own != owner, owner != 0, owner != geteuid() { throw .notPermitted }
         }
+        return opened
+    }
+
+    private func openToWrite(_ folder: BytePath) throws(Errno) -> OwnedDescriptor {
         do throws(Errno) {
             return try directory.fd.open(folder, [.directory], resolve: [.beneath, .noSymlinks])
         } catch .tooManySymbolicLinkLevels {}

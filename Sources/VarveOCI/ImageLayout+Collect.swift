@@ -196,9 +196,17 @@ extension ImageLayout {
         let name = path.appending(Self.blobFolder(algorithm))
         let folder: SharedDescriptor
         do throws(Errno) {
-            folder = SharedDescriptor(try openBlobFolder(algorithm, for: .writing))
+            folder = SharedDescriptor(try openBlobFolder(algorithm, for: .removal))
         } catch .noSuchFileOrDirectory {
             return
+        } catch .notPermitted {
+            throw OCIError(
+                .unsafePlace,
+                "nothing is collected in \(path): \"\(name)\" does not belong to the owner of the layout, who can have given it that name",
+                subject: name,
+                remedy: .follow(
+                    "if its files are blobs of the layout: chown -R --reference=\(path.shellWord) \(name.shellWord)"
+                ))
         } catch {
             throw .io("list", name, error)
         }
