@@ -73,22 +73,40 @@ private struct JSONWriter {
         }
     }
 
+    /// What could steer a terminal (`ShownText`) is written as the escape that JSON has for it: it is read as the same text.
     private mutating func string(_ text: String) {
         output.append(UInt8(ascii: "\""))
-        for byte in text.utf8 {
-            switch byte {
-            case UInt8(ascii: "\""), UInt8(ascii: "\\"):
-                output.append(UInt8(ascii: "\\"))
-                output.append(byte)
-            case 0x0a: output.append(contentsOf: "\\n".utf8)
-            case 0x0d: output.append(contentsOf: "\\r".utf8)
-            case 0x09: output.append(contentsOf: "\\t".utf8)
-            case 0..<0x20:
-                output.append(contentsOf: "\\u00".utf8)
-                output.appendHex(byte)
-            default: output.append(byte)
+        // All of those above ASCII begin with one of three bytes.
+        if text.utf8.contains(where: { $0 == 0xc2 || $0 == 0xd8 || $0 == 0xe2 }) {
+            for scalar in text.unicodeScalars {
+                if scalar.value > 0x7f, ShownText.isControl(scalar.value) {
+                    escape(UInt16(truncatingIfNeeded: scalar.value))
+                } else {
+                    for byte in UTF8.encode(scalar) ?? UTF8.encodedReplacementCharacter { append(byte) }
+                }
             }
+        } else {
+            for byte in text.utf8 { append(byte) }
         }
         output.append(UInt8(ascii: "\""))
+    }
+
+    private mutating func append(_ byte: UInt8) {
+        switch byte {
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"):
+            output.append(UInt8(ascii: "\\"))
+            output.append(byte)
+        case 0x0a: output.append(contentsOf: "\\n".utf8)
+        case 0x0d: output.append(contentsOf: "\\r".utf8)
+        case 0x09: output.append(contentsOf: "\\t".utf8)
+        case 0..<0x20, 0x7f: escape(UInt16(byte))
+        default: output.append(byte)
+        }
+    }
+
+    private mutating func escape(_ unit: UInt16) {
+        output.append(contentsOf: "\\u".utf8)
+        output.appendHex(UInt8(unit >> 8))
+        output.appendHex(UInt8(truncatingIfNeeded: unit))
     }
 }

@@ -91,12 +91,15 @@ package enum ShownText {
 
     /// - Parameter scalar: a well-formed one of two bytes or more.
     private static func isControl(_ scalar: ArraySlice<UInt8>) -> Bool {
-        let value = scalar.dropFirst().reduce(UInt32(scalar[scalar.startIndex])) { $0 << 8 | UInt32($1) }
-        return switch value {
-        // U+0080 to U+009F and U+061C.
-        case 0xc280...0xc29f, 0xd89c: true
-        // U+200E and U+200F; U+2028 to U+202E; U+2066 to U+2069.
-        case 0xe2808e...0xe2808f, 0xe280a8...0xe280ae, 0xe281a6...0xe281a9: true
+        guard let first = scalar.first, scalar.count < 4 else { return false }
+        let bits = UInt32(first & (scalar.count == 2 ? 0x1f : 0x0f))
+        return isControl(scalar.dropFirst().reduce(bits) { $0 << 6 | UInt32($1 & 0x3f) })
+    }
+
+    /// Whether a terminal obeys what has this number in Unicode, or shows by it what is beside it in another way.
+    static func isControl(_ scalar: UInt32) -> Bool {
+        switch scalar {
+        case 0..<0x20, 0x7f...0x9f, 0x061c, 0x200e...0x200f, 0x2028...0x202e, 0x2066...0x2069: true
         default: false
         }
     }

@@ -16,6 +16,15 @@ import Testing
         #expect(String(decoding: try json(text).serialized(), as: UTF8.self) == text)
     }
 
+    @Test("What could steer a terminal is escaped, and is the same text") func controls() throws {
+        let text = "é\u{7f}\u{9b}31m\u{85}\u{61c}\u{202e}\u{2028}\u{2066}\u{200f}‰\u{a0}😀"
+        let written = String(decoding: JSONValue.string(text).serialized(), as: UTF8.self)
+        #expect(
+            written
+                == "\"é\\u007f\\u009b31m\\u0085\\u061c\\u202e\\u2028\\u2066\\u200f‰\u{a0}😀\"")
+        #expect(try json(written).string.map { Array($0.utf8) } == Array(text.utf8))
+    }
+
     @Test func readsEscapes() throws {
         #expect(try json(#""\u003c\ud83d\ude00\/\b\f""#).string == "<😀/\u{8}\u{c}")
         #expect(try json(" \t\r\n{ \"a\" : [ 1 , 2 ] } \n").serialized() == Array(#"{"a":[1,2]}"#.utf8))
