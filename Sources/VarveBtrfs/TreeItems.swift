@@ -128,6 +128,24 @@ package struct FileExtent: Hashable, Sendable {
         return UInt32(load(8, as: UInt8.self)) == ItemType.root
     }
 
+    /// Whether one of the attributes in an item, whose names have one hash, is a property: `struct btrfs_dir_item`, its name and its value each.
+    func holdsProperty(for descriptor: FileDescriptor) throws(BtrfsError) -> Bool {
+        let headerSize = 30
+        var position = 0
+        while unsafe position < bytes.count {
+            guard unsafe bytes.count - position >= headerSize else { throw Self.damaged(descriptor) }
+            let valueLength = Int(load(position + 25, as: UInt16.self))
+            let nameLength = Int(load(position + 27, as: UInt16.self))
+            position += headerSize
+            guard unsafe bytes.count - position >= nameLength + valueLength else {
+                throw Self.damaged(descriptor)
+            }
+            if unsafe bytes[position..<(position + nameLength)].starts(with: "btrfs.".utf8) { return true }
+            position += nameLength + valueLength
+        }
+        return false
+    }
+
     /// `struct btrfs_inode_ref` (the parent is in the key) or `btrfs_inode_extref`, several in one item.
     func appendNames(to names: inout [InodeName], for descriptor: FileDescriptor) throws(BtrfsError) {
         let isExtended = key.type == ItemType.inodeExtendedReference

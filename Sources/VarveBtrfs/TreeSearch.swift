@@ -37,12 +37,17 @@ package import SystemPackage
     /// decides. For the changes since a snapshot, give its `originTransaction`: what was written in that transaction
     /// after it carries the same number, so the comparison is "at least".
     ///
-    /// - Parameter onSubvolume: called for each name of a subvolume, or of its stub in a snapshot, that was made since then; for
-    ///   some older ones too.
+    /// - Parameters:
+    ///   - onSubvolume: called for each name of a subvolume, or of its stub in a snapshot, that was made since then; for
+    ///     some older ones too.
+    ///   - onProperty: called for such an inode that has a property of btrfs (the attribute `btrfs.compression`), once or more.
     package mutating func forEachInode(
-        changedSince transaction: UInt64, onSubvolume: () -> Void = {}, _ body: (InodeItem) -> Void
+        changedSince transaction: UInt64, onSubvolume: () -> Void = {},
+        onProperty: (InodeItem) -> Void = { _ in }, _ body: (InodeItem) -> Void
     ) throws(BtrfsError) {
-        try forEachInodeWithNames(changedSince: transaction, onSubvolume: onSubvolume) { inode, _ in
+        try forEachInodeWithNames(
+            changedSince: transaction, onSubvolume: onSubvolume, onProperty: onProperty
+        ) { inode, _ in
             body(inode)
         }
     }
@@ -52,7 +57,7 @@ package import SystemPackage
     /// `names(ofInode:)` has them.
     package mutating func forEachInodeWithNames(
         changedSince transaction: UInt64, onSubvolume: () -> Void = {},
-        _ body: (InodeItem, [InodeName]) -> Void
+        onProperty: (InodeItem) -> Void = { _ in }, _ body: (InodeItem, [InodeName]) -> Void
     ) throws(BtrfsError) {
         var current: InodeItem?
         var names = [InodeName]()
@@ -69,6 +74,10 @@ package import SystemPackage
                 current = inode.transaction >= transaction ? inode : nil
             case ItemType.inodeReference, ItemType.inodeExtendedReference:
                 if current?.inode == item.key.object { try item.appendNames(to: &names, for: descriptor) }
+            case ItemType.extendedAttribute:
+                if let current, current.inode == item.key.object, try item.holdsProperty(for: descriptor) {
+                    onProperty(current)
+                }
             case ItemType.directoryIndex:
                 if try item.namesSubvolume(for: descriptor) { onSubvolume() }
             default:

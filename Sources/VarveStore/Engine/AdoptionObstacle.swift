@@ -33,8 +33,10 @@ enum AdoptionObstacle: String, CustomStringConvertible, CaseIterable {
     }
 
     /// Flags of linux/btrfs_tree.h that the kernel sets by itself and that mean nothing to who reads the file: NOCOMPRESS
-    /// (compressing it did not pay) and PREALLOC (it has or had room reserved).
-    private static let harmlessFlags: UInt64 = 1 << 3 | 1 << 4
+    /// (compressing it did not pay; of a directory somebody has said so, for all that will be in it) and PREALLOC (it has or had room reserved).
+    private static func harmlessFlags(of type: VarveSystem.FileType?) -> UInt64 {
+        type == .directory ? 1 << 4 : 1 << 3 | 1 << 4
+    }
 
     /// What is wrong with a read-only tree that is another and what was changed in it from a transaction on; nil if it holds nothing
     /// that a layer cannot carry.
@@ -45,9 +47,15 @@ enum AdoptionObstacle: String, CustomStringConvertible, CaseIterable {
         do throws(BtrfsError) {
             // Of the tree itself: what it is a snapshot of may have had a nested subvolume at that moment alone, and an empty
             // directory stands in the snapshot for it.
-            try search.forEachInode(changedSince: since, onSubvolume: { hasSubvolumes = true }) { inode in
+            try search.forEachInode(
+                changedSince: since, onSubvolume: { hasSubvolumes = true },
+                // The property `none` is the flag NOCOMPRESS too.
+                onProperty: { inode in if inode.inode != TreeSearch.firstInode { isPlain = false } }
+            ) { inode in
                 // Sockets are in no delta and no layer.
-                if inode.flags & ~harmlessFlags != 0 || inode.type == .socket { isPlain = false }
+                if inode.flags & ~harmlessFlags(of: inode.type) != 0 || inode.type == .socket {
+                    isPlain = false
+                }
             }
         } catch {
             if error.errno == .notPermitted || error.errno == .permissionDenied { return .unsearchable }

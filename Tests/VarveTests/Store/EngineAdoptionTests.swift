@@ -47,6 +47,13 @@ import Testing
             Case(
                 testDescription: "a directory whose files are compressed",
                 script: "mkdir bundle/rootfs/zip; btrfs property set bundle/rootfs/zip compression zstd"),
+            Case(
+                testDescription: "a file that is not compressed",
+                script:
+                    "echo x > bundle/rootfs/plain; btrfs property set bundle/rootfs/plain compression none"),
+            Case(
+                testDescription: "a directory whose files are not compressed",
+                script: "mkdir bundle/rootfs/plain; chattr +m bundle/rootfs/plain"),
             // An empty directory stands in a snapshot for each.
             Case(
                 testDescription: "a nested subvolume",
