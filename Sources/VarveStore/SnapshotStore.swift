@@ -60,25 +60,21 @@ package final class SnapshotStore: Sendable {
         let directory = try makeOwnDirectory(path, noting: &made)
         try requireBtrfs(directory.fd, path)
         try requireOwn(directory.fd, path)
-        let existing = try attempt("list the directory", path) { () throws(Errno) in
-            try directory.fd.entries()
-        }
-        if existing.contains(where: { $0.name == StoreLayout.description }) {
+        if try isStore(directory.fd, path) {
             return try open(at: path, logger: logger, cancellation: cancellation)
         }
-        // A store that was interrupted while it was made holds some of its own directories, and nothing else.
-        let own = Set(StoreLayout.directories)
-        if let other = existing.first(where: {
-            !own.contains($0.name) && !$0.name.hasPrefix(temporaryDescription)
-        }) {
-            throw VarveError(
-                .failed,
-                "\"\(path)\" cannot be a store: it is not empty (\"\(other.name)\" is in it)", subject: path,
-                remedy: .name("an empty directory")
-            )
+        // Whoever else makes it just now has made it then.
+        let lock = try attempt("lock", path) { () throws(Errno) in
+            try directory.fd.changeMode(to: 0o700)
+            let opened = SharedDescriptor(try directory.fd.openDirectory(.current))
+            try opened.fd.lock(.exclusive, cancellation)
+            return HeldLock(on: opened)
+        }
+        defer { extendLifetime(lock) }
+        if try isStore(directory.fd, path) {
+            return try open(at: path, logger: logger, cancellation: cancellation)
         }
         try attempt("make a store in", path) { () throws(Errno) in
-            try directory.fd.changeMode(to: 0o700)
             for name in StoreLayout.directories {
                 do throws(Errno) {
                     try directory.fd.makeDirectory(name, mode: 0o700)
@@ -87,9 +83,8 @@ package final class SnapshotStore: Sendable {
                     try directory.fd.changeMode(of: name, to: 0o700)
                 } catch .fileExists {}
             }
-        }
-        for entry in existing where entry.name.hasPrefix(temporaryDescription) {
-            try attempt("remove what an interrupted run left in", path) { () throws(Errno) in
+            for entry in try directory.fd.entries() where entry.name.hasPrefix(temporaryDescription) {
+                // What an interrupted run left.
                 try directory.fd.unlink(entry.name)
             }
         }
@@ -103,6 +98,25 @@ package final class SnapshotStore: Sendable {
                 StoreLayout.description, JSONValue.object(description).serialized() + [0x0a], mode: 0o600)
         }
         return try open(at: path, logger: logger, cancellation: cancellation)
+    }
+
+    /// Whether a directory is a store. One that was interrupted while it was made holds some of its own directories, and nothing else.
+    ///
+    /// - Throws: `VarveError` if there is anything else in it.
+    private static func isStore(_ directory: FileDescriptor, _ path: BytePath) throws(VarveError) -> Bool {
+        let existing = try attempt("list the directory", path) { () throws(Errno) in try directory.entries() }
+        if existing.contains(where: { $0.name == StoreLayout.description }) { return true }
+        let own = Set(StoreLayout.directories)
+        if let other = existing.first(where: {
+            !own.contains($0.name) && !$0.name.hasPrefix(temporaryDescription)
+        }) {
+            throw VarveError(
+                .failed,
+                "\"\(path)\" cannot be a store: it is not empty (\"\(other.name)\" is in it)", subject: path,
+                remedy: .name("an empty directory")
+            )
+        }
+        return false
     }
 
     /// Opens an existing store. What processes that are gone left in it stays until `sweeper` is called.
