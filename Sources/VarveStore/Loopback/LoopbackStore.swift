@@ -101,7 +101,7 @@ package enum LoopbackStore {
             try unfinished.finish()
             return store
         } catch {
-            try? unmount(path)
+            try? detach(path)
             throw error
         }
     }
@@ -205,7 +205,7 @@ package enum LoopbackStore {
                 try FileDescriptor.workingDirectory.statusIfPresent(of: description) != nil
             }
             if isWhole { return true }
-            try unmount(store)
+            try detach(store)
             return try isNowhere(file, image)
         }
 
@@ -363,9 +363,25 @@ package enum LoopbackStore {
                 throw VarveError(error, "the store at \"\(path)\" is not safe to unmount")
             }
         }
-        guard try isMountPoint(path) else {
+        guard try isMountPoint(path), try holdsStore(path) else {
             throw VarveError(.notFound, "no store is mounted at \"\(path)\"", subject: path)
         }
+        try detach(path)
+    }
+
+    /// Whether a store lies at `path`, or what is mounted there is its image. Somebody else's file system may be mounted there.
+    private static func holdsStore(_ path: BytePath) throws(VarveError) -> Bool {
+        let description = path.appending(StoreLayout.description)
+        let isThere = try attempt("look at", description) { () throws(Errno) in
+            try FileDescriptor.workingDirectory.statusIfPresent(of: description) != nil
+        }
+        if isThere { return true }
+        guard hasImage(path) else { return false }
+        let image = try openImage(of: path)
+        return (try? device(of: path, image: image.fd)) != nil
+    }
+
+    private static func detach(_ path: BytePath) throws(VarveError) {
         do throws(Errno) {
             try VarveSystem.unmount(path)
         } catch .resourceBusy {

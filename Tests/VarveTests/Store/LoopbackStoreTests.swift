@@ -389,6 +389,8 @@ import Testing
         let volume = try LoopVolume(size: 256 << 20)
         let run = varve("store", "init", "--loopback", "300M", volume.path)
         #expect(run.code == 1 && run.errorText.contains("something is mounted there"), "\(run)")
+        let unmount = varve("store", "unmount", volume.path)
+        #expect(unmount.code == 4 && unmount.errorText.contains("no store is mounted at"), "\(unmount)")
         #expect(try shell(asText: "ls -d \"$1\".* 2>/dev/null || ls -A \"$1\"", volume.path) == "")
         extendLifetime(volume)
     }
