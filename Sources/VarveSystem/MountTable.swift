@@ -20,8 +20,15 @@ package enum MountTable {
 
     /// All mounts, the oldest first.
     package static func read() throws(Errno) -> [Mount] {
-        let bytes = try FileDescriptor.workingDirectory.readFile("/proc/self/mountinfo", limit: 64 << 20)
-        return bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
+        parse(try FileDescriptor.workingDirectory.readFile("/proc/self/mountinfo", limit: sizeLimit))
+    }
+
+    /// Bytes of a table: more than a host can have.
+    static let sizeLimit = 64 << 20
+
+    /// The mounts of a table, as it was read.
+    static func parse(_ bytes: [UInt8]) -> [Mount] {
+        bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
             let fields = line.split(separator: UInt8(ascii: " "))
             guard fields.count > 5, let id = UInt64(String(decoding: fields[0], as: UTF8.self)),
                 let root = BytePath(unescapingOctal: fields[3]),
@@ -29,8 +36,8 @@ package enum MountTable {
                 let source = BytePath(unescapingOctal: fields[fields.count - 2]), let options = fields.last
             else { return nil }
             return Mount(
-                id: id, device: String(decoding: fields[2], as: UTF8.self), point: point, root: root,
-                source: source,
+                id: id, device: String(decoding: fields[2], as: UTF8.self), point: point,
+                root: root, source: source,
                 fileSystemOptions: String(decoding: options, as: UTF8.self).split(separator: ",").map {
                     String($0)
                 })

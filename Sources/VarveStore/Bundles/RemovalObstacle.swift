@@ -43,17 +43,23 @@ struct RemovalObstacle {
     func explanation() -> VarveError? { mount() ?? swapFile() ?? defaultSubvolume() }
 
     private func mount() -> VarveError? {
-        guard let place = try? directory.path(), let mounts = try? MountTable.mounts(below: place) else {
-            return nil
+        let rootfs = try? TreeUsers.Root(StoreLayout.rootfs, in: directory)
+        guard let place = try? directory.path().components,
+            let users = try? TreeUsers(of: directory, in: .all, roots: rootfs.map { [$0] } ?? []).all
+        else { return nil }
+        func error(_ words: String, _ remedy: VarveError.Remedy) -> VarveError {
+            VarveError(
+                .unsupported, "the bundle \"\(bundle)\" cannot be deleted: \(words)", subject: bundle,
+                remedy: remedy)
         }
-        let points = mounts.map(\.point)
-        guard let point = points.min() else { return nil }
+        let points = users.compactMap { user -> BytePath? in
+            guard case .mount(let point) = user.kind, point.components.starts(with: place) else { return nil }
+            return point
+        }
+        guard let point = points.min() else { return users.first.map { error($0.words, $0.remedy) } }
         let others = points.count > 1 ? " (and \(points.count - 1) more)" : ""
-        return VarveError(
-            .unsupported,
-            "the bundle \"\(bundle)\" cannot be deleted: something is mounted at \"\(point)\"\(others)",
-            subject: bundle, remedy: .unmount(point, recursively: points.count > 1)
-        )
+        return error(
+            "something is mounted at \"\(point)\"\(others)", .unmount(point, recursively: points.count > 1))
     }
 
     private func swapFile() -> VarveError? {

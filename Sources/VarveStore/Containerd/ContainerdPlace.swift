@@ -61,20 +61,27 @@ package struct ContainerdPlace: Sendable {
 
     /// The same for what is to be deleted.
     ///
-    /// - Throws: `VarveError`, `failed` while a daemon serves it, or a tree is mounted where this process sees it.
+    /// - Throws: `VarveError`, `failed` while a daemon serves it, or a tree is mounted in any mount name space (`TreeUsers`).
     func lockUnused() throws -> HeldLock {
         guard let lock = try lock() else {
             throw VarveError(
                 .failed, "a daemon serves the containerd \"\(id)\" from the store \"\(store.path)\"",
                 subject: path, remedy: .endDaemon(id))
         }
-        if let point = try mounts().values.joined().min() {
-            throw VarveError(
-                .failed,
-                "the snapshots of the containerd \"\(id)\" are in use: one of them is mounted at \"\(point)\"",
-                subject: path, remedy: .unmount(point, recursively: false))
-        }
+        try checkUnused()
         return lock
+    }
+
+    /// Throws if a tree is mounted in any mount name space, or a part of one.
+    ///
+    /// - Parameter name: of the tree; nil for any.
+    func checkUnused(_ name: BytePath? = nil) throws(VarveError) {
+        guard let trees,
+            let user = try users(of: trees, in: .all).first(where: { name == nil || $0.place.first == name })
+        else { return }
+        throw VarveError(
+            .failed, "the snapshots of the containerd \"\(id)\" are in use: \(user.words)", subject: path,
+            remedy: user.remedy)
     }
 
     /// What was found there.
@@ -166,24 +173,28 @@ package struct ContainerdPlace: Sendable {
 
     /// Where this process sees its trees mounted, or something in them, by the numbers of the trees.
     package func mounts() throws -> [UInt64: [BytePath]] {
-        guard let trees else { return [:] }
-        let (all, own, place) = try attempt("look for mounts of", path) {
-            () throws(Errno) -> ([MountTable.Mount], UInt64, BytePath) in
-            (try MountTable.read(), try trees.fd.mountID(), try trees.fd.path())
-        }
-        guard let mount = all.last(where: { $0.id == own }) else { return [:] }
-        // The path of the trees within their file system.
-        let prefix =
-            mount.root.components + place.components.dropFirst(mount.point.components.count)
         var result: [UInt64: [BytePath]] = [:]
-        for other in all where other.device == mount.device {
-            let root = other.root.components
-            guard root.count > prefix.count, root.starts(with: prefix),
-                let number = DaemonTrees.number(root[prefix.count])
+        for user in try trees.map({ try users(of: $0, in: .own) }) ?? [] {
+            guard case .mount(let point) = user.kind,
+                let number = user.place.first.flatMap(DaemonTrees.number)
             else { continue }
-            result[number, default: []].append(other.point)
+            result[number, default: []].append(point)
         }
         return result
+    }
+
+    private func users(of trees: SubvolumeDirectory, in nameSpaces: TreeUsers.NameSpaces) throws(VarveError)
+        -> [TreeUsers.User]
+    {
+        try attempt("look for mounts of", path) { () throws(Errno) in
+            let roots =
+                nameSpaces == .own
+                ? []
+                : try trees.fd.entries().compactMap {
+                    try? TreeUsers.Root($0.name.appending(StoreLayout.rootfs), in: trees.fd)
+                }
+            return try TreeUsers(of: trees.fd, in: nameSpaces, roots: roots).all
+        }
     }
 
     // MARK: Forgetting
@@ -192,10 +203,15 @@ package struct ContainerdPlace: Sendable {
     /// a crash in the middle no record is there any more, and a second call deletes the rest.
     ///
     /// - Returns: how many snapshots there were.
-    /// - Throws: `VarveError`, `failed` while a daemon serves it, or a tree is mounted where this process sees it.
+    /// - Throws: `VarveError`, `failed` while a daemon serves it, or a tree is mounted in any mount name space (`TreeUsers`).
     @discardableResult
     package func forget(_ cancellation: Cancellation) throws -> Int {
-        let lock = try lockUnused()
+        try forget(holding: lockUnused(), cancellation)
+    }
+
+    /// The same with the lock that `lockUnused` gave.
+    @discardableResult
+    func forget(holding lock: HeldLock, _ cancellation: Cancellation) throws -> Int {
         let state = try state()
         try attempt("delete the records in", path) { () throws(Errno) in
             // Of a call that was cut short.

@@ -128,7 +128,10 @@ extension StoreCheck {
             try findings.append(
                 Finding(
                     path: trees.appending(name), problem: "no snapshot of containerd's has this tree",
-                    repair: repair("deleted it") { try place.trees?.deleteEntry(name) }))
+                    repair: repair("deleted it") {
+                        try place.checkUnused(name)
+                        try place.trees?.deleteEntry(name)
+                    }))
         }
         let hasForgotten = try attempt("look at", base) { () throws(Errno) in
             try place.directory.fd.statusIfPresent(of: ContainerdPlace.forgotten) != nil
