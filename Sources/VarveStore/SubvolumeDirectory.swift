@@ -116,8 +116,8 @@ package struct SubvolumeDirectory: Sendable {
             guard error.errno == .invalidArgument, let other = try? directory.openDirectory(name),
                 (try? other.fd.isSubvolume()) == false
             else { throw error }
-            // A plain directory, as `cp -a` of a store leaves it.
-            try TreeRemoval.removeTree(name, in: directory, path: name)
+            // A plain directory, as `cp -a` of a store leaves it. Subvolumes may lie in it.
+            try PartialBundleRemoval.remove(name, in: directory)
             return []
         }
     }

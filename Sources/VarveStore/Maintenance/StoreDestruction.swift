@@ -72,8 +72,7 @@ package struct StoreDestruction {
         }
         guard isLoopback else {
             guard let store = try open() else { return }
-            try check(store)
-            return try destroy(store)
+            return try destroy(store, holding: check(store))
         }
         try destroyImage(isMounted: try isUnused())
     }
@@ -84,39 +83,56 @@ package struct StoreDestruction {
         // What is mounted there may be another than what the image file has.
         let image = try LoopbackStore.openImage(of: path)
         _ = try LoopbackStore.device(of: path, image: image.fd)
-        try check(store)
+        // Its file system cannot be unmounted while a lock is held, and is not while somebody else has a file of it open.
+        _ = try check(store)
         return true
     }
 
     // MARK: What is in the way
 
-    private func check(_ store: SnapshotStore) throws {
+    /// What keeps others out of the store until it is gone.
+    private struct Locks {
+        /// Of `locks/`: no command that makes or deletes something begins.
+        let everything: HeldLock
+        /// No daemon begins to serve them.
+        let containerds: [(place: ContainerdPlace, lock: HeldLock)]
+        /// No command begins to work in one of them.
+        var bundles: LockedBundles
+    }
+
+    /// Throws if something is in the way. Nothing goes before all locks are held.
+    private func check(_ store: SnapshotStore) throws -> Locks {
         if let other = try foreign(in: store) {
             throw VarveError(
                 .failed, "\"\(store.path.appending(other))\" is not the store's",
                 subject: store.path.appending(other),
                 remedy: .moveAway)
         }
-        _ = try lockEverything(of: store)
-        for place in try ContainerdFolder(of: store).places() { _ = try place.lockUnused() }
-        for name in try Self.bundles(of: store) {
-            let bundle = store.path.appending(StoreLayout.bundles).appending(name)
-            let opened: OwnedDescriptor
-            do throws(Errno) {
-                opened = try FileDescriptor.workingDirectory.openDirectory(bundle)
-            } catch {
-                continue
+        let locks = Locks(
+            everything: try lockEverything(of: store),
+            containerds: try ContainerdFolder(of: store).places().map { ($0, try $0.lockUnused()) },
+            bundles: try LockedBundles(of: store))
+        try checkUsers(store, roots: locks.bundles.entries.flatMap(\.roots))
+        return locks
+    }
+
+    /// Throws if something of the store is mounted, or is the root directory of a process. The store itself may be a mount point, which
+    /// all mount name spaces of the host have then.
+    private func checkUsers(_ store: SnapshotStore, roots: [TreeUsers.Root]) throws {
+        let users = try attempt("look for mounts below", path) { () throws(Errno) in
+            try TreeUsers(of: store.directory.fd, in: .all, roots: roots).all
+        }
+        let own = try attempt("look at", path) { () throws(Errno) in try store.directory.fd.path().components
+        }
+        for user in users where !user.place.isEmpty {
+            if case .mount(let point) = user.kind, point.components.starts(with: own) {
+                throw VarveError(
+                    .failed, "something is mounted at \"\(point)\"", subject: point,
+                    remedy: .unmount(path, recursively: true))
             }
-            _ = try BundleLock(.exclusive, in: opened.fd, bundle)
-        }
-        let own = try attempt("look at", path) { () throws(Errno) in try store.directory.fd.path() }
-        let mounts = try attempt("look for mounts below", path) { () throws(Errno) in
-            try MountTable.mounts(below: own).filter { $0.point != own }
-        }
-        if let point = mounts.first?.point {
+            let subject = path.appending(BytePath(joining: user.place))
             throw VarveError(
-                .failed, "something is mounted at \"\(point)\"", subject: point,
-                remedy: .unmount(path, recursively: true))
+                .failed, "\"\(subject)\" is in use: \(user.words)", subject: subject, remedy: user.remedy)
         }
     }
 
@@ -195,18 +211,19 @@ package struct StoreDestruction {
     // MARK: A directory
 
     /// By what it is known goes last: what is cut short can be gone on with.
-    private func destroy(_ store: SnapshotStore) throws {
-        for name in try Self.bundles(of: store) {
-            try cancellation.check()
-            let bundles = try attempt("open", StoreLayout.bundles) { () throws(Errno) in
-                SharedDescriptor(try store.directory.fd.openDirectory(StoreLayout.bundles))
+    private func destroy(_ store: SnapshotStore, holding held: consuming Locks) throws {
+        var locks = held
+        while let bundles = locks.bundles.directory, !locks.bundles.entries.isEmpty {
+            let directory = SubvolumeDirectory(opened: bundles, store: store.path, name: StoreLayout.bundles)
+            for entry in locks.bundles.entries {
+                try cancellation.check()
+                racePoint("destroy-bundle")
+                try directory.deleteEntry(entry.name)
             }
-            try SubvolumeDirectory(opened: bundles, store: store.path, name: StoreLayout.bundles)
-                .deleteEntry(name)
+            // What came meanwhile.
+            locks.bundles = try LockedBundles(of: store)
         }
-        for place in try ContainerdFolder(of: store).places() { try place.forget(cancellation) }
-        // Nobody takes a lock from now on.
-        let everything = try lockEverything(of: store)
+        for (place, lock) in locks.containerds { try place.forget(holding: lock, cancellation) }
         let directories = [
             store.chains.directory, store.snapshotsDirectory, store.refreshedDirectory, store.work.directory,
         ]
@@ -226,7 +243,7 @@ package struct StoreDestruction {
             try store.directory.fd.unlink(StoreLayout.description)
             try store.directory.fd.synchronize()
         }
-        extendLifetime(everything)
+        extendLifetime(locks)
         // A mount point stays, and so does what is a subvolume of somebody's.
         guard let parent = try? FileDescriptor.workingDirectory.openDirectory(path.directory) else { return }
         do throws(Errno) { try parent.fd.removeDirectory(path.lastComponent) } catch {

@@ -360,7 +360,97 @@ import VarveSystem
             wanted: ["before 0", "does not belong to the owner of the layout", "gc 1", "kept", "then 0"]),
     ]
 
-    @Test(arguments: cases + later + known) func together(_ wanted: Case) throws {
+    /// `hold DIRECTORY COMMAND…` runs a command in a mount name space of its own, in which the directory is mounted at `/mnt`, as a runtime
+    /// does it for a container, and `release` ends it.
+    private static let holds = """
+        wait_for() { until [ -e up ]; do sleep 0.02; kill -0 $held || return; done; rm -f up; }
+        hold() { unshare --mount --propagation private sh -c 'mount --bind "$1" /mnt && echo > up && exec sleep 60' sh "$1" & held=$!; wait_for; }
+        release() { kill $held; wait $held; }
+        S=$VARVE_STORE; mkdir -p $S/bundles
+        """
+
+    /// What a ninth reading found: somebody works in what is to be deleted.
+    static let deletions = [
+        Case(
+            testDescription:
+                "a store is not destroyed while a command runs in a bundle, however deep it lies",
+            script: """
+                \(holds)
+                mkdir -p $S/bundles/team/more; $V unpack --image L:one $S/bundles/team/more/a; $V unpack --driver directory --image L:one $S/bundles/team/d
+                btrfs -q subvolume create $S/bundles/vol; $V unpack --image L:one $S/bundles/vol/b
+                btrfs -q subvolume create $S/bundles/team/d/rootfs/s; btrfs property set $S/bundles/team/d/rootfs/s ro true
+                for b in team/more/a team/d vol vol/b team/d/rootfs/s; do
+                    flock -x $S/bundles/$b $V store destroy --yes $S; echo "$b $?"
+                done
+                test -e $S/bundles/team/more/a/rootfs && test -e $S/bundles/team/d/rootfs/s && test -e $S/bundles/vol/b/rootfs && echo whole
+                $V store destroy --yes $S; echo "then $?"; test ! -e $S && echo gone
+                """,
+            wanted: [
+                "another command is at work in the bundle", "more/a 1", "team/d 1", "vol 1", "vol/b 1",
+                "rootfs/s 1", "whole", "then 0", "gone",
+            ]),
+        Case(
+            testDescription:
+                "a store is not destroyed while a container has a bundle or a snapshot of it mounted",
+            script: """
+                \(holds)
+                $V unpack --image L:one $S/bundles/a; $V snapshot create $S/bundles/a s; $V unpack --driver directory --image L:one $S/bundles/d
+                for tree in bundles/a/rootfs bundles/d/rootfs snapshots/s; do
+                    hold $S/$tree; $V store destroy --yes $S; echo "$tree $?"; release
+                done
+                python3 -c 'import os, sys, time; open("up", "w"); os.chroot(sys.argv[1]); time.sleep(60)' $S/bundles/a/rootfs & held=$!
+                wait_for; sleep 0.2; $V store destroy --yes $S; echo "root $?"; release
+                test -e $S/bundles/a/rootfs && test -e $S/bundles/d/rootfs && test -e $S/snapshots/s && echo whole
+                $V store destroy --yes $S; echo "then $?"; test ! -e $S && echo gone
+                """,
+            wanted: [
+                "in another mount name space", "end that process", "a/rootfs 1", "d/rootfs 1",
+                "snapshots/s 1",
+                "has its root directory there", "root 1", "whole", "then 0", "gone",
+            ]),
+        Case(
+            testDescription: "nobody begins to work in a bundle of a store that is being destroyed",
+            script: """
+                \(holds)
+                for b in aa zz; do $V unpack --image L:one $S/bundles/$b; done; mkdir -p $S/containerd/x/records $S/containerd/x/trees
+                stop destroy-bundle $V store destroy --yes $S
+                flock -n -s $S/bundles/zz true; echo "bundle $?"; flock -n -x $S/containerd/x true; echo "daemon $?"
+                flock -n -s $S/locks true; echo "store $?"; $V diff $S/bundles/zz; echo "diff $?"
+                go destroy; test ! -e $S && echo gone
+                """,
+            wanted: ["bundle 1", "daemon 1", "store 1", "diff 1", "destroy 0", "gone"]),
+        Case(
+            testDescription: "a bundle goes only with no container in it, of whatever kind it is",
+            script: """
+                \(holds)
+                $V unpack --image L:one B; $V unpack --driver directory --image L:one D
+                for bundle in B D; do
+                    for tree in $bundle/rootfs $bundle; do hold $tree; $V bundle rm $bundle; echo "$tree $?"; release; done
+                    unshare --mount --propagation private sh -c 'mount --bind "$1/rootfs" /mnt; "$V" bundle rm "$1"; echo "here $1 $?"' sh $bundle
+                    python3 -c 'import os, sys, time; open("up", "w"); os.chroot(sys.argv[1]); time.sleep(60)' $bundle/rootfs & held=$!
+                    wait_for; sleep 0.2; $V bundle rm $bundle; echo "root $bundle $?"; release
+                    test -e $bundle/rootfs && echo "whole $bundle"; $V bundle rm $bundle; echo "then $bundle $?"
+                done
+                """,
+            wanted: [
+                "in another mount name space", "B/rootfs 5", "B 5", "D/rootfs 5", "D 5", "here B 5",
+                "here D 5",
+                "umount /mnt", "root B 5", "root D 5", "whole B", "whole D", "then B 0", "then D 0",
+            ]),
+        Case(
+            testDescription:
+                "what a containerd has is not forgotten while a container has a tree of it mounted",
+            script: """
+                \(holds)
+                mkdir -p $S/containerd/x/records $S/containerd/x/trees; btrfs -q subvolume create $S/containerd/x/trees/1
+                mkdir $S/containerd/x/trees/1/rootfs; echo precious > $S/containerd/x/trees/1/rootfs/work
+                hold $S/containerd/x/trees/1/rootfs; $V containerd forget --yes x; echo "forget $?"; $V store destroy --yes $S; echo "destroy $?"; release
+                cat $S/containerd/x/trees/1/rootfs/work; $V containerd forget --yes x; echo "then $?"; test ! -e $S/containerd/x && echo gone
+                """,
+            wanted: ["in another mount name space", "forget 1", "destroy 1", "precious", "then 0", "gone"]),
+    ]
+
+    @Test(arguments: cases + later + known + deletions) func together(_ wanted: Case) throws {
         let market = try TransferTests.Market()
         let said = try Self.play(wanted.script, in: market)
         for text in wanted.wanted { #expect(said.contains(text), "\(text): \(said)") }
