@@ -13,7 +13,6 @@ package import VarveSystem
 package struct Differ: Sendable {
     private let snapshotter: Snapshotter
     private let logger: Logger
-    private let ahead: AdoptionAhead?
     private var trees: DaemonTrees { snapshotter.trees }
 
     /// The label of a compressed layer's blob that names its DiffID.
@@ -24,11 +23,9 @@ package struct Differ: Sendable {
     /// Layers that are brought into memory while another is applied.
     private static let prefetchLimit = 3
 
-    /// - Parameter adoptsAhead: a layer that was written becomes a chain at once, on a thread of its own, and not only when it is applied.
-    package init(_ snapshotter: Snapshotter, logger: Logger, adoptsAhead: Bool = false) {
+    package init(_ snapshotter: Snapshotter, logger: Logger) {
         self.snapshotter = snapshotter
         self.logger = logger
-        ahead = adoptsAhead ? AdoptionAhead(snapshotter.trees, logger: logger) : nil
     }
 
     // MARK: Apply
@@ -181,7 +178,6 @@ package struct Differ: Sendable {
             snapshotter.metrics.count(packed, blobSize: sink.size)
             let blob = Descriptor(mediaType: mediaType, digest: sink.digest, size: sink.size)
             trees.remember(packed, blob)
-            ahead?.wake()
             logger.debug(
                 "wrote the layer \(sink.digest)",
                 metadata: ["changes": "\(packed.changes)", "source": "\(packed.source.rawValue)"])

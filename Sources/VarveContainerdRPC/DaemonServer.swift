@@ -53,7 +53,7 @@
                     SnapshotsService(
                         snapshotter: snapshotter, work: ServiceWork(short, lineLimit: Self.lineLimit)),
                     DiffService(
-                        differ: Differ(snapshotter, logger: logger, adoptsAhead: true),
+                        differ: Differ(snapshotter, logger: logger),
                         containerd: ContainerdClient(address: containerd, logger: logger),
                         work: ServiceWork(long, lineLimit: Self.lineLimit)),
                     HealthService(),

@@ -30,18 +30,6 @@ extension DaemonTrees {
         return try adopt(match, on: below, in: store) != nil
     }
 
-    /// Makes a chain of one more tree that a layer was written of, before anybody asks for it. False if there is none left that lies on a chain.
-    package func adoptNext() throws -> Bool {
-        guard let (match, base) = written.takeNext() else { return false }
-        var below: OpenChain?
-        if let base {
-            below = try store.chains.find(ChainName(base))
-            if below == nil { return true }
-        }
-        _ = try adopt(match, on: below, in: store)
-        return true
-    }
-
     /// The tree as a chain; nil if it is not as it was, or not there. It is copied (a snapshot), and stays what it is.
     func adopt(_ match: WrittenLayers.Match, on below: OpenChain?, in store: SnapshotStore) throws
         -> OpenChain?
@@ -67,14 +55,6 @@ extension DaemonTrees {
         written.isChain(entry.tree, chain, isCopy ? built.info.uuid : nil)
         store.logger.debug("the tree \(entry.tree) is what the chain \(chain) is")
         return built
-    }
-
-    /// The chain that was made of the tree already; nil if there is none.
-    func copy(_ match: WrittenLayers.Match, on base: ChainID?, in store: SnapshotStore) throws -> OpenChain? {
-        guard let found = try store.chains.find(ChainName(match.entry.layer.chainID(on: base))),
-            written.isCopy(found.info.uuid, of: match.entry.tree)
-        else { return nil }
-        return found
     }
 
     /// A tree that is read-only, and as it was made; nil if it is not, or not there.

@@ -24,8 +24,6 @@ final class WrittenLayers: Sendable {
         /// The transaction from which on the tree differs from its base.
         var since: UInt64
         var layer: ChainLayer
-        /// `takeNext` has given it out.
-        var isTaken = false
     }
 
     /// A layer that was written of a tree, and what is known of the chain that it is asked for on.
@@ -74,20 +72,6 @@ final class WrittenLayers: Sendable {
         find(on: base) { $0.layer.chainID(on: base) == chain }
     }
 
-    /// One whose tree is not known to be a chain, and what it was compared with is; with the ChainID of the latter. Each is given out once.
-    func takeNext() -> (match: Match, base: ChainID?)? {
-        state.withLock { state in
-            for index in state.entries.indices {
-                let entry = state.entries[index]
-                guard !entry.isTaken, state.chains[entry.tree] == nil, let below = state.chain(entry.base)
-                else { continue }
-                state.entries[index].isTaken = true
-                return (Match(entry: entry, below: below.subvolume), below.chain)
-            }
-            return nil
-        }
-    }
-
     private func find(on base: ChainID?, _ matches: (Entry) -> Bool) -> Match? {
         state.withLock { state in
             for entry in state.entries.reversed() where matches(entry) {
@@ -104,11 +88,6 @@ final class WrittenLayers: Sendable {
     /// - Parameter subvolume: of the chain, if that is a copy of the tree; nil if it was built of the layers.
     func isChain(_ tree: UInt64, _ chain: ChainID, _ subvolume: SubvolumeUUID?) {
         state.withLock { $0.chains[tree] = (chain, subvolume) }
-    }
-
-    /// Whether the chain with this subvolume was made of the tree.
-    func isCopy(_ subvolume: SubvolumeUUID, of tree: UInt64) -> Bool {
-        state.withLock { $0.chains[tree]?.subvolume == subvolume }
     }
 
     /// The tree is no more, or is another one.
