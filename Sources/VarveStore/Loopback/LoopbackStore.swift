@@ -241,8 +241,8 @@ package enum LoopbackStore {
 
     /// Mounts an existing loopback store, `noatime`. Does nothing if it is mounted.
     package static func mount(at path: BytePath) throws {
-        try mount(image(of: path), at: path)
-        try applyCompression(to: path)
+        // Of a mount that is there already the options are the administrator's.
+        if try mount(image(of: path), at: path) { try applyCompression(to: path) }
     }
 
     /// What every mount of a store has. The kernel takes the device apart when it is unmounted: it is attached with autoclear.
@@ -312,7 +312,10 @@ package enum LoopbackStore {
     ///
     /// One that is mounted already, in another mount name space such as a container's, is mounted from the same loop device: two devices that
     /// show one file would each write it as if it were alone.
-    private static func mount(_ image: BytePath, at path: BytePath) throws {
+    ///
+    /// - Returns: false if it is mounted there already.
+    @discardableResult
+    private static func mount(_ image: BytePath, at path: BytePath) throws -> Bool {
         let file: SharedDescriptor
         var lock: HeldLock?
         defer { extendLifetime(lock) }
@@ -331,13 +334,14 @@ package enum LoopbackStore {
         if isBtrfs, try isMountPoint(path) {
             // A container may hide which devices there are.
             if !AttachedFile.all().isEmpty { _ = try device(of: path, image: file.fd) }
-            return
+            return false
         }
         do throws(Errno) {
             let device = try LoopDevice.showing(file.fd)
             try VarveSystem.mount(
                 device.path, at: path, type: "btrfs", flags: .noAccessTime, options: mountOptions)
             extendLifetime(device)
+            return true
         } catch .notPermitted {
             throw VarveError(
                 .unsupported, "only root may mount \"\(image)\"", subject: image, remedy: .runAsRoot)

@@ -377,8 +377,8 @@ import VarveSystem
             script: """
                 \(holds)
                 mkdir -p $S/bundles/team/more; $V unpack --image L:one $S/bundles/team/more/a; $V unpack --driver directory --image L:one $S/bundles/team/d
-                btrfs -q subvolume create $S/bundles/vol; $V unpack --image L:one $S/bundles/vol/b
-                btrfs -q subvolume create $S/bundles/team/d/rootfs/s; btrfs property set $S/bundles/team/d/rootfs/s ro true
+                btrfs -q subvolume create $S/bundles/vol; chmod 700 $S/bundles/vol; $V unpack --image L:one $S/bundles/vol/b
+                btrfs -q subvolume create $S/bundles/team/d/rootfs/s; chmod 700 $S/bundles/team/d/rootfs/s; btrfs property set $S/bundles/team/d/rootfs/s ro true
                 for b in team/more/a team/d vol vol/b team/d/rootfs/s; do
                     flock -x $S/bundles/$b $V store destroy --yes $S; echo "$b $?"
                 done

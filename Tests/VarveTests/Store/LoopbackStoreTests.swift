@@ -97,6 +97,12 @@ import Testing
         #expect(varve("store", "mount", place.store).code == 0)
         #expect(try option().contains("compress=zstd:1"))
         #expect(varve("store", "stat", place.store).text.contains("noatime, compression zstd:1"))
+        // What an administrator has made of the mount stays.
+        try shell("mount -o remount,bind,nosuid,nodev,ro \"$1\"", place.store)
+        let options = try shell(asText: "findmnt --noheadings --output VFS-OPTIONS \"$1\"", place.store)
+        #expect(options.contains("nosuid") && options.hasPrefix("ro"))
+        #expect(varve("store", "mount", place.store).code == 0)
+        #expect(try shell(asText: "findmnt --noheadings --output VFS-OPTIONS \"$1\"", place.store) == options)
     }
 
     @Test(arguments: ["lzo", "zstd:0", "zstd:16", "zstd:+1", "zstd:", "zstd:1:2", ""])
