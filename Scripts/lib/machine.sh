@@ -39,7 +39,7 @@ unpack_machine() {
 
 # start_machine: boots it, with its console in $scratch/console.log. Returns when it has booted.
 start_machine() {
-    systemd-nspawn --quiet --register=no --keep-unit --directory="$machine" --machine=varve-test --boot --console=read-only \
+    systemd-nspawn --quiet --timezone=off --register=no --keep-unit --directory="$machine" --machine=varve-test --boot --console=read-only \
         --link-journal=no --capability=all --system-call-filter="add_key keyctl request_key bpf" </dev/null >>"$scratch/console.log" 2>&1 &
     machine_process=$!
     within_seconds 30 find_leader || fail 'systemd-nspawn starts no machine'
