@@ -344,8 +344,10 @@ class CrashDaemon(PowerCutCampaign):
             if image not in images:
                 raise Wrong(f"Docker's {image} is lost")
             chain = chain_names(self.daemons.diff_ids(image, "moby"))[-1].replace("-", ":", 1)
-            if not is_right(self.tree_in_docker(image, chain)):
-                raise Wrong(f"Docker's {image} is not what it must be")
+            tree = self.tree_in_docker(image, chain)
+            if not is_right(tree):
+                raise Wrong(f"Docker's {image} is not what it must be; {chain} is {sorted(tree.items())}, not on one of "
+                            f"{[sorted(model.tree.items()) for model in self.models.values()]}")
             self.counts["images of Docker compared"] += 1
 
     def tree_in_docker(self, image, chain):
