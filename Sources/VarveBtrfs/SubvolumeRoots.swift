@@ -143,24 +143,13 @@ extension SearchItem {
             isReadOnly: load(208, as: UInt64.self) & 1 != 0, isDeleted: load(216, as: UInt32.self) == 0)
     }
 
-    /// `struct btrfs_dir_item`; several in one item if their names have the same hash.
+    /// The value of an attribute; nil if the item does not have it.
     func attribute(_ name: BytePath, for descriptor: FileDescriptor) throws(BtrfsError) -> [UInt8]? {
-        guard key.type == ItemType.extendedAttribute else { return nil }
-        let headerSize = 30
-        var position = 0
-        while unsafe position < bytes.count {
-            guard unsafe bytes.count - position >= headerSize else { throw Self.damaged(descriptor) }
-            let length = Int(load(position + 25, as: UInt16.self))
-            let nameLength = Int(load(position + 27, as: UInt16.self))
-            let start = position + headerSize
-            let end = start + nameLength + length
-            guard unsafe end <= bytes.count else { throw Self.damaged(descriptor) }
-            if unsafe bytes[start..<(start + nameLength)].elementsEqual(name.bytes) {
-                return unsafe Array(bytes[(start + nameLength)..<end])
-            }
-            position = end
-        }
-        return nil
+        guard key.type == ItemType.extendedAttribute,
+            let found = try firstAttribute(
+                for: descriptor, where: { unsafe bytes[$0].elementsEqual(name.bytes) })
+        else { return nil }
+        return unsafe Array(bytes[found.value])
     }
 
     /// Nil for a hole and for content in the metadata.

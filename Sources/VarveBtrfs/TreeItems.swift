@@ -128,22 +128,36 @@ package struct FileExtent: Hashable, Sendable {
         return UInt32(load(8, as: UInt8.self)) == ItemType.root
     }
 
-    /// Whether one of the attributes in an item, whose names have one hash, is a property: `struct btrfs_dir_item`, its name and its value each.
-    func holdsProperty(for descriptor: FileDescriptor) throws(BtrfsError) -> Bool {
+    /// Where name and value of an attribute lie in its item.
+    struct AttributePlace {
+        let name: Range<Int>
+        let value: Range<Int>
+    }
+
+    /// The first attribute in an item whose name is one that is wanted. `struct btrfs_dir_item`, its name and its value each; several in one item
+    /// if their names have the same hash.
+    func firstAttribute(
+        for descriptor: FileDescriptor, where isWanted: (_ name: Range<Int>) -> Bool
+    ) throws(BtrfsError) -> AttributePlace? {
         let headerSize = 30
         var position = 0
         while unsafe position < bytes.count {
             guard unsafe bytes.count - position >= headerSize else { throw Self.damaged(descriptor) }
             let valueLength = Int(load(position + 25, as: UInt16.self))
             let nameLength = Int(load(position + 27, as: UInt16.self))
-            position += headerSize
-            guard unsafe bytes.count - position >= nameLength + valueLength else {
-                throw Self.damaged(descriptor)
-            }
-            if unsafe bytes[position..<(position + nameLength)].starts(with: "btrfs.".utf8) { return true }
-            position += nameLength + valueLength
+            let start = position + headerSize
+            let name = start..<(start + nameLength)
+            let value = name.upperBound..<(name.upperBound + valueLength)
+            guard unsafe value.upperBound <= bytes.count else { throw Self.damaged(descriptor) }
+            if isWanted(name) { return AttributePlace(name: name, value: value) }
+            position = value.upperBound
         }
-        return false
+        return nil
+    }
+
+    /// Whether one of the attributes in an item is a property.
+    func holdsProperty(for descriptor: FileDescriptor) throws(BtrfsError) -> Bool {
+        try firstAttribute(for: descriptor) { unsafe bytes[$0].starts(with: "btrfs.".utf8) } != nil
     }
 
     /// `struct btrfs_inode_ref` (the parent is in the key) or `btrfs_inode_extref`, several in one item.

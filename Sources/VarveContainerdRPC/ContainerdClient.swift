@@ -60,7 +60,7 @@
             let connection = ContainerdConnection(transport)
             let result: Result<R, any Error>
             do {
-                result = .success(try await withLease(on: connection, &own, takes: leases, body))
+                result = .success(try await withLease(on: connection, own, takes: leases, body))
             } catch {
                 result = .failure(error)
             }
@@ -69,9 +69,10 @@
         }
 
         private func withLease<R: Sendable>(
-            on connection: ContainerdConnection, _ own: inout Metadata, takes leases: Bool,
+            on connection: ContainerdConnection, _ metadata: Metadata, takes leases: Bool,
             _ body: @Sendable (ContentSession) async throws -> R
         ) async throws -> R {
+            var own = metadata
             if leases {
                 let lease = try await Containerd_Services_Leases_V1_Leases.Client(wrapping: connection.client)
                     .create(

@@ -4,7 +4,7 @@
     /// Runs tasks on the thread of an event loop.
     ///
     /// gRPC takes a call from its connection to its handler and back through several tasks. On the threads of Swift's own pool each step wakes a
-    /// thread, and a call that is answered from memory takes four times as long. What runs here must not wait for a disk.
+    /// thread, which takes longer than a call that is answered from memory. What runs here must not wait for a disk.
     final class EventLoopTaskExecutor: TaskExecutor {
         private let loop: any EventLoop
 

@@ -203,13 +203,14 @@ package final class SnapshotStore: Sendable {
             path: path, directory: directory, chains: try open(StoreLayout.chains),
             snapshots: try open(StoreLayout.snapshots), work: try open(StoreLayout.work),
             locks: try open(StoreLayout.locks).opened, refreshed: try open(StoreLayout.refreshed),
-            logger: logger, cancellation: cancellation)
+            logger: logger, cancellation: cancellation, seen: ChainCatalog.SeenLayers())
     }
 
     private init(
         path: BytePath, directory: SharedDescriptor, chains: SubvolumeDirectory,
         snapshots: SubvolumeDirectory, work: SubvolumeDirectory, locks: SharedDescriptor,
-        refreshed: SubvolumeDirectory, logger: Logger, cancellation: Cancellation
+        refreshed: SubvolumeDirectory, logger: Logger, cancellation: Cancellation,
+        seen: ChainCatalog.SeenLayers
     ) {
         self.path = path
         self.directory = directory
@@ -221,7 +222,7 @@ package final class SnapshotStore: Sendable {
         self.work = WorkArea(directory: work, locks: self.locks)
         self.chains = ChainCatalog(
             chains, times: PublishedTimesFolder(in: directory, logger: logger), locks: self.locks, pins: pins,
-            logger: logger)
+            logger: logger, seen: seen)
     }
 
     /// This store for one operation: its waits for locks end when that is cancelled.
@@ -229,7 +230,7 @@ package final class SnapshotStore: Sendable {
         SnapshotStore(
             path: path, directory: directory, chains: chains.directory, snapshots: snapshotsDirectory,
             work: work.directory, locks: locks.directory, refreshed: refreshedDirectory, logger: logger,
-            cancellation: cancellation)
+            cancellation: cancellation, seen: chains.seen)
     }
 
     private static func requireBtrfs(_ fd: FileDescriptor, _ path: BytePath) throws(VarveError) {

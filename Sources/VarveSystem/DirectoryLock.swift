@@ -67,24 +67,20 @@ package enum DirectoryLock {
         attempts: Int
     ) throws(Errno) -> HeldLock? {
         let status = try opened.fd.status()
-        guard status.isReadableByOthers else {
-            return try opened.fd.tryLock(kind) ? HeldLock(on: opened) : nil
-        }
-        switch try lock(file, kind, status, attempts) {
-        case .unavailable: return try opened.fd.tryLock(kind) ? HeldLock(on: opened) : nil
-        case .busy: return nil
-        case .held(let locked):
-            let own = try opened.fd.tryLock(kind) ? HeldLock(on: opened) : nil
-            let lock = HeldLock(on: locked, of: file, beside: own)
-            return own == nil && ownLock == .needed ? nil : lock
-        }
+        let outcome = status.isReadableByOthers ? try lock(file, kind, status, attempts) : .unavailable
+        if case .busy = outcome { return nil }
+        let own = try opened.fd.tryLock(kind) ? HeldLock(on: opened) : nil
+        guard case .held(let locked) = outcome else { return own }
+        // Made in any case: what goes with it takes the file away.
+        let lock = HeldLock(on: locked, of: file, beside: own)
+        return own == nil && ownLock == .needed ? nil : lock
     }
 
     private enum Outcome {
         case held(SharedDescriptor)
         /// Somebody else has it.
         case busy
-        /// The file can be neither opened nor made: the caller may not write to the directory, or nobody can.
+        /// The file can be neither opened nor made: the caller may not write to the directory, or nobody can. Or none is needed.
         case unavailable
     }
 

@@ -2,6 +2,7 @@ import Glibc
 package import Logging
 package import TestSupport
 package import VarveContainerd
+package import VarveOCI
 package import VarveStore
 package import VarveSystem
 import SystemPackage
@@ -41,6 +42,15 @@ package struct DaemonRoom: ~Copyable {
     package func run(_ script: String, in mounts: [SnapshotMount]) throws {
         guard let source = mounts.first?.source else { throw TestSupportError("there is no mount") }
         try runSuccessfully(["sh", "-euc", "cd '\(source)'; \(script)"])
+    }
+
+    /// Applies a layer of `content`, as containerd asks for it. Returns the uncompressed layer.
+    @discardableResult
+    package func apply(_ layer: Descriptor, to mounts: [SnapshotMount], _ snapshotter: Snapshotter) throws
+        -> Descriptor
+    {
+        try Differ(snapshotter, logger: Self.quiet).apply(
+            layer, to: mounts, synchronizes: false, from: content, memory: 8 << 20, Cancellation())
     }
 
     /// What is in `containerd/ID/trees/`.

@@ -58,9 +58,7 @@ import SystemPackage
         let layer = room.content.add(
             tarEntry("f", "0", String(repeating: "one", count: 4000)) + endOfTar)
         let mounts = try snapshotter.make(.active, SnapshotKey("k"), parent: Self.none, labels: [:])
-        let applied = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
-            layer, to: mounts, synchronizes: false, from: room.content, memory: 8 << 20,
-            Cancellation())
+        let applied = try room.apply(layer, to: mounts, snapshotter)
         try snapshotter.commit(SnapshotKey("chain"), from: SnapshotKey("k"), labels: [:])
         let writable = try snapshotter.make(
             .active, SnapshotKey("k"), parent: SnapshotKey("chain"), labels: [:])

@@ -15,14 +15,6 @@ import SystemPackage
         tarEntry("etc/", "5") + tarEntry("etc/a", "0", "one") + tarEntry("etc/b", "0", "two")
     private static let upper = tarEntry("etc/.wh.a") + tarEntry("etc/c", "0", "three")
 
-    private func apply(
-        _ layer: Descriptor, to mounts: [SnapshotMount], _ snapshotter: Snapshotter,
-        _ room: borrowing DaemonRoom
-    ) throws -> Descriptor {
-        try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
-            layer, to: mounts, synchronizes: false, from: room.content, memory: 8 << 20, Cancellation())
-    }
-
     private func diff(
         _ left: [SnapshotMount], _ right: [SnapshotMount], _ snapshotter: Snapshotter,
         _ room: borrowing DaemonRoom,
@@ -42,7 +34,7 @@ import SystemPackage
             let parent = SnapshotKey(chains.last.map { prefix + $0.description } ?? "")
             let key = SnapshotKey(prefix + "extract \(chains.count)")
             let mounts = try snapshotter.make(.active, key, parent: parent, labels: [:])
-            let applied = try apply(layer, to: mounts, snapshotter, room)
+            let applied = try room.apply(layer, to: mounts, snapshotter)
             let diffID = DiffID(applied.digest)
             chains.append(chains.last?.appending(diffID) ?? ChainID(diffID.digest))
             try snapshotter.commit(
@@ -145,9 +137,9 @@ import SystemPackage
         let alone = try other.make(.active, SnapshotKey("alone"), parent: SnapshotKey(""), labels: [:])
         let liar = Descriptor(
             mediaType: layers[0].mediaType, digest: layers[0].digest, size: layers[0].size + 1)
-        #expect(code { _ = try apply(liar, to: alone, other, room) } == .invalidArgument)
+        #expect(code { _ = try room.apply(liar, to: alone, other) } == .invalidArgument)
         #expect(room.content.reads == 3)
-        _ = try apply(layers[1], to: alone, other, room)
+        _ = try room.apply(layers[1], to: alone, other)
         #expect(room.content.reads == 4)
         try room.run("test \"$(ls etc)\" = c", in: alone)
 
@@ -193,7 +185,7 @@ import SystemPackage
             let mounts = try snapshotter.make(
                 .active, SnapshotKey("\(number)"), parent: SnapshotKey(""),
                 labels: [Differ.layersLabel: label])
-            _ = try apply(layer, to: mounts, snapshotter, room)
+            _ = try room.apply(layer, to: mounts, snapshotter)
             let expected = number == 0 ? Array(above[..<3]) : number == 1 ? [above[0]] : []
             #expect(Array(room.content.prefetched[before...]) == expected, "\(label)")
         }
@@ -219,7 +211,7 @@ import SystemPackage
         let key = SnapshotKey("k")
         let mounts = try snapshotter.make(.active, key, parent: SnapshotKey(""), labels: [:])
         try room.run(touch.before, in: mounts)
-        let applied = try apply(room.content.add(Self.base + endOfTar), to: mounts, snapshotter, room)
+        let applied = try room.apply(room.content.add(Self.base + endOfTar), to: mounts, snapshotter)
         #expect(
             applied.digest == Digest(of: Self.base + endOfTar)
                 && applied.size == Int64((Self.base + endOfTar).count))
@@ -232,7 +224,7 @@ import SystemPackage
         #expect(try StoreCheck(room.store).run().isEmpty)
         // On a private parent everything is private.
         let above = try snapshotter.make(.active, SnapshotKey("k2"), parent: SnapshotKey("c"), labels: [:])
-        _ = try apply(room.content.add(Self.upper + endOfTar), to: above, snapshotter, room)
+        _ = try room.apply(room.content.add(Self.upper + endOfTar), to: above, snapshotter)
         try snapshotter.commit(SnapshotKey("c2"), from: SnapshotKey("k2"), labels: [:])
         #expect(try snapshotter.record(SnapshotKey("c2")).chain == nil)
     }
@@ -267,11 +259,11 @@ import SystemPackage
             (room.content.add(tarEntry("../../x", "0", "evil") + endOfTar), .invalidArgument),
         ]
         for (blob, expected) in cases {
-            #expect(code { _ = try apply(blob, to: mounts, snapshotter, room) } == expected, "\(blob)")
+            #expect(code { _ = try room.apply(blob, to: mounts, snapshotter) } == expected, "\(blob)")
         }
         try room.run("test -z \"$(ls -A)\"", in: mounts)
         #expect(try room.store.chains.all().isEmpty)
-        _ = try apply(good, to: mounts, snapshotter, room)
+        _ = try room.apply(good, to: mounts, snapshotter)
         try snapshotter.commit(SnapshotKey("c"), from: key, labels: [:])
         #expect(try snapshotter.record(SnapshotKey("c")).chain != nil)
         snapshotter.cleanUp()
@@ -302,7 +294,7 @@ import SystemPackage
         for source in sources {
             let mount = SnapshotMount(type: "bind", source: source, options: own.options)
             #expect(
-                code { _ = try apply(layer, to: [mount], snapshotter, room) } == .unimplemented, "\(source)")
+                code { _ = try room.apply(layer, to: [mount], snapshotter) } == .unimplemented, "\(source)")
             #expect(code { _ = try diff([], [mount], snapshotter, room) } == .unimplemented, "\(source)")
             #expect(code { _ = try diff([mount], mounts, snapshotter, room) } == .unimplemented, "\(source)")
         }
@@ -312,11 +304,11 @@ import SystemPackage
             SnapshotMount(type: "bind", source: own.source, options: ["rw", "rbind", "suid"]),
         ]
         for mount in others {
-            #expect(code { _ = try apply(layer, to: [mount], snapshotter, room) } == .unimplemented)
+            #expect(code { _ = try room.apply(layer, to: [mount], snapshotter) } == .unimplemented)
         }
-        #expect(code { _ = try apply(layer, to: [], snapshotter, room) } == .unimplemented)
-        #expect(code { _ = try apply(layer, to: mounts + mounts, snapshotter, room) } == .unimplemented)
-        #expect(code { _ = try apply(layer, to: view, snapshotter, room) } == .failedPrecondition)
+        #expect(code { _ = try room.apply(layer, to: [], snapshotter) } == .unimplemented)
+        #expect(code { _ = try room.apply(layer, to: mounts + mounts, snapshotter) } == .unimplemented)
+        #expect(code { _ = try room.apply(layer, to: view, snapshotter) } == .failedPrecondition)
         #expect(
             code { _ = try diff([], mounts, snapshotter, room, mediaType: "application/x") } == .unimplemented
         )
@@ -343,7 +335,7 @@ import SystemPackage
         )
 
         let copy = try snapshotter.make(.active, SnapshotKey("copy"), parent: top, labels: [:])
-        let applied = try apply(blob, to: copy, snapshotter, room)
+        let applied = try room.apply(blob, to: copy, snapshotter)
         #expect(labels[Differ.uncompressedLabel].map { $0 == applied.digest.description } ?? true)
         try expectEqual(changed, copy)
         // The same once both are committed, where the one is a chain and the other private.
@@ -361,7 +353,7 @@ import SystemPackage
         // From nothing: a layer that is the whole tree.
         let whole = try diff([], kept, snapshotter, room, mediaType: mediaType)
         let alone = try snapshotter.make(.active, SnapshotKey("alone"), parent: SnapshotKey(""), labels: [:])
-        _ = try apply(whole, to: alone, snapshotter, room)
+        _ = try room.apply(whole, to: alone, snapshotter)
         try expectEqual(kept, alone)
     }
 
@@ -394,7 +386,7 @@ import SystemPackage
         let reads = room.content.reads
         let active = try snapshotter.make(
             .active, SnapshotKey("a"), parent: SnapshotKey("\(chains[1])"), labels: [:])
-        let applied = try apply(lower, to: active, snapshotter, room)
+        let applied = try room.apply(lower, to: active, snapshotter)
         #expect(
             snapshotter.metrics.text(snapshotter.present()).contains(
                 "varve_layers_total{outcome=\"adopted\"} 1\n"))
@@ -469,7 +461,7 @@ import SystemPackage
         }
         let reads = room.content.reads
         let active = try snapshotter.make(.active, SnapshotKey("a"), parent: parent, labels: [:])
-        let applied = try apply(layer, to: active, snapshotter, room)
+        let applied = try room.apply(layer, to: active, snapshotter)
         #expect(room.content.reads == reads + 1)
         try room.run(
             "test ! -e x || test \"$(cat x)\" = x; test ! -e s; test -z \"$(lsattr -R . | grep A)\"",
@@ -494,7 +486,7 @@ import SystemPackage
         let point = "\(room.volume.path)/point"
         try runSuccessfully(["sh", "-euc", "mkdir \(point); mount --bind '\(source)' \(point)"])
         defer { _ = try? runCommand(["umount", point]) }
-        _ = try apply(room.content.add(Self.base + endOfTar), to: mounts, snapshotter, room)
+        _ = try room.apply(room.content.add(Self.base + endOfTar), to: mounts, snapshotter)
         try runSuccessfully(["test", "-f", "\(point)/etc/a"])
         try snapshotter.commit(SnapshotKey("c"), from: SnapshotKey("k"), labels: [:])
         #expect(try snapshotter.record(SnapshotKey("c")).chain == nil)

@@ -233,9 +233,7 @@ import SystemPackage
             let snapshotter = try room.snapshotter()
             let mounts = try snapshotter.make(.active, key, parent: Self.none, labels: [:])
             if isChain {
-                _ = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
-                    layer, to: mounts, synchronizes: false, from: room.content,
-                    memory: 8 << 20, Cancellation())
+                try room.apply(layer, to: mounts, snapshotter)
             } else {
                 try room.run("echo a >a", in: mounts)
             }
@@ -306,8 +304,7 @@ import SystemPackage
         do {
             let snapshotter = try room.snapshotter()
             let mounts = try snapshotter.make(.active, key, parent: Self.none, labels: [:])
-            _ = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
-                layer, to: mounts, synchronizes: false, from: room.content, memory: 8 << 20, Cancellation())
+            try room.apply(layer, to: mounts, snapshotter)
             try snapshotter.commit(SnapshotKey("n"), from: key, labels: [:])
             _ = try snapshotter.make(.view, SnapshotKey("v"), parent: SnapshotKey("n"), labels: [:])
             // What is on disk now is what a kill would leave.
@@ -455,9 +452,7 @@ import SystemPackage
         let snapshotter = try room.snapshotter()
         let layer = room.content.add(tarEntry("f", "0", "one") + endOfTar)
         let mounts = try snapshotter.make(.active, SnapshotKey("k"), parent: Self.none, labels: [:])
-        let applied = try Differ(snapshotter, logger: DaemonRoom.quiet).apply(
-            layer, to: mounts, synchronizes: false, from: room.content, memory: 8 << 20,
-            Cancellation())
+        let applied = try room.apply(layer, to: mounts, snapshotter)
         try snapshotter.commit(SnapshotKey("name"), from: SnapshotKey("k"), labels: [:])
         snapshotter.cleanUp()
         let store = try room.store

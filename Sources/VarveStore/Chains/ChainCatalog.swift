@@ -30,14 +30,20 @@ package final class ChainCatalog: Sendable {
     private let logger: Logger
     /// Chains of which was said already that they are not used.
     private let warned = Mutex<[ChainName]>([])
-    /// What chains said of their uppermost layers when they were looked at, by their names in `chains/`; nil for those that say nothing.
-    private let layers = Mutex<[BytePath: ChainLayer?]>([:])
+    /// What chains said of their uppermost layers when they were looked at.
+    let seen: SeenLayers
+
+    /// By the names of the chains in `chains/`; nil for those that say nothing.
+    final class SeenLayers: Sendable {
+        fileprivate let layers = Mutex<[BytePath: ChainLayer?]>([:])
+    }
 
     init(
         _ directory: SubvolumeDirectory, times: PublishedTimesFolder, locks: StoreLocks, pins: PinFolder,
-        logger: Logger
+        logger: Logger, seen: SeenLayers
     ) {
         self.directory = directory
+        self.seen = seen
         self.times = times
         self.locks = locks
         self.pins = pins
@@ -77,19 +83,19 @@ package final class ChainCatalog: Sendable {
     /// The chain that a layer's blob makes of another, known without reading the blob, as that one was published by who had read this
     /// very blob; leased. Nil if there is none.
     ///
-    /// It looks at each chain once in the life of this value, and after that at the names of all. A chain that another process has
+    /// It looks at each chain once in the life of the store that was opened, and after that at the names of all. A chain that another process has
     /// built anew in between, of another blob, may be passed over.
     ///
     /// - Parameter below: nil for nothing at all.
     func find(_ blob: Descriptor, on below: ChainID?) throws -> (chain: OpenChain, layer: ChainLayer)? {
         let entries = try directory.entries().map(\.name)
-        let seen = layers.withLock { $0 }
+        let known = seen.layers.withLock { $0 }
         var layers: [BytePath: ChainLayer?] = [:]
         layers.reserveCapacity(entries.count)
         var candidate: (name: ChainName, layer: ChainLayer)?
         for entry in entries {
             let layer =
-                try seen[entry]
+                try known[entry]
                 ?? directory.subvolume(entry).flatMap { try ChainLayer.read(from: $0.fd, entry) }
             layers[entry] = .some(layer)
             guard let layer, layer.digest == blob.digest, layer.size == blob.size,
@@ -98,7 +104,7 @@ package final class ChainCatalog: Sendable {
             else { continue }
             candidate = (name, layer)
         }
-        self.layers.withLock { $0 = layers }
+        seen.layers.withLock { $0 = layers }
         guard let candidate, let chain = try find(candidate.name),
             try ChainLayer.read(from: chain.subvolume.fd, chain.name.path) == candidate.layer
         else { return nil }

@@ -199,25 +199,23 @@ package enum LoopbackStore {
                 _ = try LoopbackStore.device(of: store, image: file.fd)
             } else {
                 // What is no file system is nobody's.
-                do { try LoopbackStore.mount(image, at: store) } catch { return try isNowhere(file, image) }
+                do { try LoopbackStore.mount(image, at: store) } catch {
+                    try requireReleased(file, image)
+                    return false
+                }
             }
             let isWhole = try attempt("look at", description) { () throws(Errno) in
                 try FileDescriptor.workingDirectory.statusIfPresent(of: description) != nil
             }
             if isWhole { return true }
             try detach(store)
-            return try isNowhere(file, image)
+            try requireReleased(file, image)
+            return false
         }
 
-        /// False; throws if the image is still mounted, where this process does not see it.
-        private static func isNowhere(_ file: SharedDescriptor, _ image: BytePath) throws -> Bool {
-            for _ in 0..<40 {
-                let device = try attempt("look at", image) { () throws(Errno) in
-                    try LoopDevice.attached(to: file.fd) != nil
-                }
-                if !device { return false }
-                usleep(50_000)
-            }
+        /// Throws if the image is still mounted, where this process does not see it.
+        private static func requireReleased(_ file: SharedDescriptor, _ image: BytePath) throws {
+            if try LoopbackStore.isReleased(file.fd, image, Cancellation()) { return }
             throw VarveError(
                 .failed, "the image file \"\(image)\" is in use: it is mounted elsewhere", subject: image,
                 remedy: .follow("end what uses it"))
@@ -277,6 +275,21 @@ package enum LoopbackStore {
                 remedy: .createLoopbackStore(path, otherwise: false)
             )
         }
+    }
+
+    /// Whether no loop device shows an image any more. The kernel takes one apart with its last user, which may take two seconds.
+    static func isReleased(_ file: FileDescriptor, _ image: BytePath, _ cancellation: Cancellation) throws
+        -> Bool
+    {
+        for _ in 0..<40 {
+            let isShown = try attempt("look at", image) { () throws(Errno) in
+                try LoopDevice.attached(to: file) != nil
+            }
+            if !isShown { return true }
+            try cancellation.check()
+            usleep(50_000)
+        }
+        return false
     }
 
     /// Keeps all other commands from mounting, resizing and removing the image for as long as the result is there.

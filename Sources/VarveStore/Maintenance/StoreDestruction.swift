@@ -171,7 +171,7 @@ package struct StoreDestruction {
         // Nobody mounts it from now on.
         let lock = try LoopbackStore.lockImage(file.fd, path)
         defer { extendLifetime(lock) }
-        guard try isReleased(file.fd, image) else {
+        guard try LoopbackStore.isReleased(file.fd, image, cancellation) else {
             throw VarveError(
                 .failed, "the image file \"\(image)\" is in use: it is mounted elsewhere",
                 subject: image, remedy: .endUsers(of: path))
@@ -189,23 +189,11 @@ package struct StoreDestruction {
     private func unmount(_ file: FileDescriptor, _ image: BytePath) throws {
         try LoopbackStore.unmount(path)
         // The kernel takes the device apart with the last user, who may be in another mount name space.
-        if try isReleased(file, image) { return }
+        if try LoopbackStore.isReleased(file, image, cancellation) { return }
         try LoopbackStore.mount(at: path)
         throw VarveError(
             .failed, "\"\(path)\" is in use: another mount name space, such as a container's, has it mounted",
             subject: path, remedy: .endUsers(of: path))
-    }
-
-    private func isReleased(_ file: FileDescriptor, _ image: BytePath) throws -> Bool {
-        for _ in 0..<40 {
-            let isShown = try attempt("look at", image) { () throws(Errno) in
-                try LoopDevice.attached(to: file) != nil
-            }
-            if !isShown { return true }
-            try cancellation.check()
-            usleep(50_000)
-        }
-        return false
     }
 
     // MARK: A directory

@@ -39,7 +39,6 @@ package struct BundleRun: Sendable {
         passOn: () -> () -> (count: Int, first: Int32) = { { (0, 0) } }
     ) throws -> Int32 {
         let opened = try OpenBundle(bundle)
-        // The mount points that a run made go at its end, and with them what another run has mounted there.
         let lock = try BundleLock(.run, in: opened.directory.fd, bundle)
         defer { extendLifetime(lock) }
         let root = try opened.openRootfs()

@@ -354,8 +354,7 @@ package final class DaemonTrees: Sendable {
         let known: ChainLayer
         let source: AppliedLayer.Source
         let match = written.find(layer, on: base)
-        // What this store has seen of its chains; one that is bound to a call knows of none.
-        if let found = try self.store.chains.find(layer, on: base) {
+        if let found = try store.chains.find(layer, on: base) {
             (chain, known) = found
             source = .found
             if let match { written.isChain(match.entry.tree, chain.name.chainID, nil) }
