@@ -46,9 +46,9 @@ class Run:
                              + " / ".join(words[-4:]))
 
 
-def synchronize():
+def synchronize(path=None):
     """Of this one file system: syncfs(2)."""
-    subprocess.run(["sync", "--file-system", volume], check=True)
+    subprocess.run(["sync", "--file-system", path or volume], check=True)
 
 
 def quiet(*command):
@@ -61,12 +61,13 @@ def delete_subvolumes(*paths):
             quiet("btrfs", "subvolume", "delete", path)
 
 
-def settle():
+def settle(path=None):
     """What was deleted is cleaned up in the background, which the next measurement should not pay for."""
     # This sync wakes the cleaner, which else sleeps up to half a minute; sync(1) does not.
-    quiet("btrfs", "filesystem", "sync", volume)
-    quiet("btrfs", "subvolume", "sync", "-s", "1", volume)
-    synchronize()
+    path = path or volume
+    quiet("btrfs", "filesystem", "sync", path)
+    quiet("btrfs", "subvolume", "sync", "-s", "1", path)
+    synchronize(path)
 
 
 # --- the table -----------------------------------------------------------------------------------------------------

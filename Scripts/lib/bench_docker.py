@@ -1,7 +1,7 @@
 """Scripts/bench docker: a Docker with its containerd image store, on Varve, on overlayfs, and on containerd's own btrfs.
 
 Three daemons of Docker on one containerd, each with a snapshotter and a name space of its own, work in turn. Where what lies is as in
-Scripts/bench containerd, and the databases of all three dockerd lie on the ext4. What writes ends with a sync of both file systems, which counts.
+Scripts/bench containerd, and the databases of all three dockerd lie on the ext4. What writes ends with a sync of all file systems, which counts.
 """
 
 import json
