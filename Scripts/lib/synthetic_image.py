@@ -58,6 +58,25 @@ def one_file(layout, tag, size):
         layout, tag, [_described(layer, "one large file")], oci_image.native_architecture(), _execution(), CREATED)
 
 
+def many_files(layout, tag, count):
+    """One layer of `count` files of 128 bytes, 100 in a directory, 100 directories in a directory."""
+    oci_image.create_layout(layout)
+    pools, source = Pools(9), random.Random(9)
+    time = CREATED * NANOSECOND
+    with LayerWriter(layout) as layer:
+        layer.entry(b"./", DIRECTORY, mode=0o755, mtime_ns=time)
+        for number in range(count):
+            directory = number // 100
+            if number % 10_000 == 0:
+                layer.entry(b"top%03d/" % (directory // 100), DIRECTORY, mode=0o755, mtime_ns=time)
+            if number % 100 == 0:
+                layer.entry(b"top%03d/sub%02d/" % (directory // 100, directory % 100), DIRECTORY, mode=0o755, mtime_ns=time)
+            place = source.randrange(len(pools.text) - 128)
+            _text(layer, b"top%03d/sub%02d/file%07d" % (directory // 100, directory % 100, number), pools.text[place:place + 128], time)
+    oci_image.finish_layout(
+        layout, tag, [_described(layer, f"{count} small files")], oci_image.native_architecture(), _execution(), CREATED)
+
+
 class Pools:
     """Material for files. Pieces from random places in it look new to deflate, whose window is 32 KiB."""
 
@@ -112,8 +131,8 @@ def _bench_name(layer, number):
 
 
 def _bench_layer(arguments):
-    layout, number, scale = arguments
-    source = random.Random(1000 + number)
+    layout, number, scale, variant = arguments
+    source = random.Random(1000 + number + 100 * variant)
     pools = _pools
     files = max(FILES_PER_DIRECTORY, int(BENCH_FILES[number] * scale))
     time = (CREATED + 3600 * number) * NANOSECOND
@@ -181,12 +200,13 @@ def _chain(head, body):
 _pools = None
 
 
-def bench(layout, tag, scale=1.0):
-    """Ten layers, at least 35,000 files, 1 GB; mostly small files, some large ones. scale: of both, for a quick look."""
+def bench(layout, tag, scale=1.0, variant=0):
+    """Ten layers, at least 35,000 files, 1 GB; mostly small files, some large ones. scale: of both, for a quick look.
+    variant: other content and sizes under the same names."""
     global _pools
     oci_image.create_layout(layout)
     _pools = Pools(42)
     with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
-        work = [(layout, number, scale) for number in range(len(BENCH_FILES))]
+        work = [(layout, number, scale, variant) for number in range(len(BENCH_FILES))]
         layers = list(pool.imap(_bench_layer, work, chunksize=1))
     oci_image.finish_layout(layout, tag, layers, oci_image.native_architecture(), _execution(), CREATED)
