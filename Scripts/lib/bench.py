@@ -24,6 +24,7 @@ class Run:
     """One process: seconds on the clock on the wall, peak memory in KiB, what it printed."""
 
     def __init__(self, *command, environment=None, sync=None, output=False):
+        """sync: a file system to synchronize at the end, which counts."""
         command = [os.fspath(part) for part in command]
         with open(os.path.join(volume, ".output"), "w+b") as out, open(os.path.join(volume, ".errors"), "w+b") as err:
             null = os.open(os.devnull, os.O_RDONLY)
@@ -33,7 +34,7 @@ class Run:
             child = os.posix_spawnp(command[0], command, dict(os.environ, **(environment or {})), file_actions=actions)
             _, status, usage = os.wait4(child, 0)
             if sync:
-                synchronize()
+                synchronize(sync)
             self.seconds = time.perf_counter() - start
             os.close(null)
             self.memory = usage.ru_maxrss
@@ -47,7 +48,7 @@ class Run:
 
 
 def synchronize(path=None):
-    """Of this one file system: syncfs(2)."""
+    """Of one file system, else the btrfs: syncfs(2)."""
     subprocess.run(["sync", "--file-system", path or volume], check=True)
 
 
@@ -73,13 +74,16 @@ def settle(path=None):
 # --- the table -----------------------------------------------------------------------------------------------------
 
 rows = []
+group = ""
 
 
-def row(case, ours, against, theirs, ratio, limit, met, unit="ms", **more):
+def row(case, ours, against, theirs, ratio, limit, met, unit="ms", kind="peer", **more):
     """limit: as the requirement says it. met: True, False, or None where nothing is required or, as a note in `more` then
-    says, nothing can be."""
-    rows.append(dict(case=case, varve=ours, against=against, other=theirs, ratio=ratio, required=limit, met=met,
-                     unit=unit, **more))
+    says, nothing can be. kind: what Varve is compared with: "peer", a program that does the same work; "part", one that does a part
+    of it and no more; "reference", another measure, such as Varve itself in another size. `picture` in `more`: what the picture of
+    README calls the case; it lacks rows that have none."""
+    rows.append(dict(group=group, case=case, varve=ours, against=against, other=theirs, ratio=ratio, required=limit, met=met,
+                     unit=unit, kind=kind, **more))
     print_row(rows[-1])
 
 
@@ -197,7 +201,7 @@ def unpacked(image, name):
     return path
 
 
-# --- unpack --------------------------------------------------------------------------------------------------------
+# --- the floor -----------------------------------------------------------------------------------------------------
 
 class Floor:
     """The program that does nothing but what an unpack of an image has to do (floor.c), while a case runs."""
@@ -236,168 +240,6 @@ class Floor:
         return self.bare("--", *self.blobs)
 
 
-@case("unpack")
-def cold(rounds):
-    """cold unpack"""
-    image = bench_image()
-    blobs = image.blobs
-
-    def ours():
-        bundle = place("cold")
-        run = varve("unpack", "--image", image.reference, bundle, sync=True)
-        remove_bundle(bundle)
-        remove_chains()
-        settle()
-        return run
-
-    def umoci():
-        bundle = place("umoci-cold")
-        run = Run("umoci", "unpack", "--image", image.reference, bundle, sync=True)
-        shutil.rmtree(bundle)
-        settle()
-        return run
-
-    def storage():
-        root = place("containers")
-        target = f"containers-storage:[btrfs@{root}+{root}-run]localhost/bench:latest"
-        try:
-            return Run("skopeo", "--insecure-policy", "copy", "--quiet", "oci:" + image.reference, target, sync=True)
-        finally:
-            for path in glob.glob(root + "/btrfs/subvolumes/*"):
-                subprocess.run(["btrfs", "-q", "subvolume", "delete", path])
-            for path in (root, root + "-run"):
-                shutil.rmtree(path, ignore_errors=True)
-            settle()
-
-    def tar():
-        subvolume = place("tar")
-        quiet("btrfs", "subvolume", "create", subvolume)
-        script = 'cd "$1"; shift; for layer; do gzip -dc "$layer" | tar -xp || exit 1; done'
-        run = Run("bash", "-o", "pipefail", "-c", script, "tar", subvolume, *blobs, sync=True)
-        delete_subvolumes(subvolume)
-        settle()
-        return run
-
-    with Floor(image) as floor:
-        # Not counted: the first to write to a new volume pays for the blocks of its image file.
-        ours()
-        ours_runs, *others = take_turns(rounds, ours, umoci, storage, tar)
-        # These are short, and near each other: by themselves, and more often.
-        near_runs, bare_runs, bound_runs = take_turns(rounds * 3, ours, floor.bare, floor.bound)
-    time_of_ours = milliseconds(ours_runs)
-    names = ["umoci unpack", "skopeo copy, containers-storage on btrfs", "gzip -dc | tar -xp, one subvolume"]
-    for name, factor, runs in zip(names, (3, 3, 1.5), others):
-        if runs:
-            faster("cold unpack, 10 layers", time_of_ours, name, milliseconds(runs), factor, runs=spread(ours_runs),
-                   other_runs=spread(runs))
-    if bare_runs and bound_runs:
-        near, floor_time, bound_time = (milliseconds(runs) for runs in (near_runs, bare_runs, bound_runs))
-        most, ratio, bound_ratio = 1.35, near / floor_time, bound_time / floor_time
-        met = ratio <= most
-        note = None
-        if not met and bound_ratio > most:
-            # What nothing can meet is not held against what was measured.
-            met, note = None, f"the bound is {bound_ratio:.2f}"
-        row("cold unpack, 10 layers", near, "the floor: tars in memory, no hash", floor_time, ratio, f"≤ {most} ×", met,
-            note=note, runs=spread(near_runs), other_runs=spread(bare_runs))
-        row("cold unpack, 10 layers", near, "the floor, verifying and inflating beside", bound_time, near / bound_time, "",
-            None, runs=spread(near_runs), other_runs=spread(bound_runs))
-    peak = max(run.memory for run in ours_runs) / 1024
-    row("peak memory, 10 layers", peak, "", None, None, "≤ 96 MiB", peak <= 96, unit="MiB")
-
-
-@case("unpack")
-def warm(rounds):
-    """warm unpack"""
-    times = {}
-    hundred = Image("layers-100", "--layers", "100")
-    for name, image in (("35,000 files", bench_image()), ("1 layer", Image("layers-1", "--layers", "1")),
-                        ("100 layers", hundred)):
-        remove_bundle(place("first"))
-        varve("unpack", "--image", image.reference, place("first"))
-        remove_bundle(place("first"))
-        chain = os.path.join(os.environ["VARVE_STORE"], "chains", image.chains[-1])
-        settle()
-
-        def ours():
-            run = varve("unpack", "--image", image.reference, place("warm"))
-            remove_bundle(place("warm"))
-            synchronize()
-            return run
-
-        def snapshot():
-            run = Run("btrfs", "subvolume", "snapshot", chain, place("snapshot"))
-            delete_subvolumes(place("snapshot"))
-            synchronize()
-            return run
-
-        ours_runs, theirs = take_turns(rounds * 20, ours, snapshot)
-        times[name] = milliseconds(ours_runs)
-        at_most(f"warm unpack, {name}", times[name], "btrfs subvolume snapshot", milliseconds(theirs), 3,
-                runs=spread(ours_runs), other_runs=spread(theirs))
-    remove_chains()
-
-
-@case("unpack")
-def memory_of_a_large_file(rounds):
-    """memory of a large file"""
-    size = "400M" if options.quick else "4G"
-    image = Image("file", "--file", size)
-    run = varve("unpack", "--image", image.reference, place("large"), sync=True)
-    remove_bundle(place("large"))
-    remove_chains()
-    shutil.rmtree(image.layout)
-    settle()
-    row(f"peak memory, a file of {size} in a layer", run.memory / 1024, "", None, None, "≤ 96 MiB",
-        run.memory <= 96 * 1024, unit="MiB")
-
-
-@case("unpack")
-def repack_new_data(rounds):
-    """repack of new data"""
-    base, data = Image("layers-3", "--layers", "3"), bench_image()
-    layout = place("repack-layout")
-    shutil.copytree(base.layout, layout)
-    bundle = place("repack")
-    varve("unpack", "--image", layout + ":latest", bundle)
-    target = os.path.join(bundle, "rootfs", "new")
-    os.mkdir(target)
-    for layer in data.layers:
-        subprocess.run(f"gzip -dc '{data.layout}/blobs/sha256/{layer}' | tar -x --exclude='.wh.*' -C '{target}'", shell=True, check=True)
-    synchronize()
-    # One thread of zlib at the level that Varve deflates with, on the same bytes, which are in memory.
-    archive = place("new.tar")
-    subprocess.run(["tar", "-cf", archive, "-C", bundle + "/rootfs", "new"], check=True)
-    size = os.path.getsize(archive)
-
-    def chains():
-        return set(varve("store", "ls", "-q", output=True).output.decode().split())
-
-    # The chain that the bundle came from stays: the next round's delta counts from it.
-    kept = chains()
-
-    def ours():
-        # The layer is new to the layout each time.
-        shutil.rmtree(layout)
-        shutil.copytree(base.layout, layout)
-        run = varve("repack", "--image", f"{layout}:new", bundle)
-        for name in chains() - kept:
-            varve("store", "rm", name)
-        settle()
-        return run
-
-    def deflate():
-        return Run(sys.executable, os.path.join(LIBRARY, "deflate.py"), archive)
-
-    ours_runs, theirs = take_turns(rounds, ours, deflate)
-    faster(f"repack of {size >> 20} MiB of new data", milliseconds(ours_runs), "zlib -6, one thread",
-           milliseconds(theirs), 1.7, runs=spread(ours_runs), other_runs=spread(theirs))
-    remove_bundle(bundle)
-    os.unlink(archive)
-    shutil.rmtree(layout)
-    settle()
-
-
 # --- delta ---------------------------------------------------------------------------------------------------------
 
 def plain_file(root, choice=0):
@@ -434,12 +276,13 @@ def one_of_many(rounds):
     if len(ours_runs[0].output.splitlines()) != 1:
         raise Failed(f"varve diff found something else than one change: {ours_runs[0].output[:500]!r}")
     at_most("diff, 1 of 36,000 files changed", milliseconds(ours_runs), "btrfs snapshot -r; send; delete",
-            milliseconds(theirs), 1.5, runs=spread(ours_runs), other_runs=spread(theirs))
+            milliseconds(theirs), 1.5, kind="part", picture="varve diff: one of 36,000 files changed", runs=spread(ours_runs),
+            other_runs=spread(theirs))
 
     layout = place("delta-layout")
     subprocess.run(["cp", "-a", "--reflink=auto", image.layout, layout], check=True)
     umoci_bundle = place("umoci-delta")
-    quiet("umoci", "unpack", "--image", layout + ":latest", umoci_bundle)
+    quiet(options.umoci, "unpack", "--image", layout + ":latest", umoci_bundle)
     with open(plain_file(umoci_bundle + "/rootfs"), "ab") as file:
         file.write(b"changed\n")
     synchronize()
@@ -449,11 +292,11 @@ def one_of_many(rounds):
         return varve("repack", "--image", f"{layout}:varve{next(tags)}", bundle)
 
     def umoci():
-        return Run("umoci", "repack", "--image", f"{layout}:umoci{next(tags)}", umoci_bundle)
+        return Run(options.umoci, "repack", "--image", f"{layout}:umoci{next(tags)}", umoci_bundle)
 
     ours_runs, theirs = take_turns(rounds, ours, umoci)
-    faster("repack, 1 of 36,000 files changed", milliseconds(ours_runs), "umoci repack", milliseconds(theirs), 100,
-           runs=spread(ours_runs), other_runs=spread(theirs))
+    faster("repack, 1 of 36,000 files changed", milliseconds(ours_runs), "umoci 0.6 repack", milliseconds(theirs), 100,
+           picture="Repack: one of 36,000 files changed", runs=spread(ours_runs), other_runs=spread(theirs))
     remove_bundle(bundle)
     remove_chains()
     shutil.rmtree(umoci_bundle)
@@ -542,7 +385,7 @@ def by_size_of_the_tree(rounds):
         expect(runs[0], 1)
         times.append(milliseconds(runs))
         row(f"diff, 1 change among {count:,} files", times[-1], "btrfs send --no-data", milliseconds(sends),
-            times[-1] / milliseconds(sends), "", None, runs=spread(runs), other_runs=spread(sends))
+            times[-1] / milliseconds(sends), "", None, kind="part", runs=spread(runs), other_runs=spread(sends))
         pair.remove()
         if count == scale(1_000_000):
             pair = Pair(tree, "memory")
@@ -556,7 +399,7 @@ def by_size_of_the_tree(rounds):
             pair.remove()
         delete_subvolumes(tree)
         settle()
-    at_most("diff, the slowest of the three sizes", max(times), "the fastest", min(times), 2)
+    at_most("diff, the slowest of the three sizes", max(times), "the fastest", min(times), 2, kind="reference")
 
 
 @case("delta")
@@ -577,14 +420,15 @@ def by_size_of_the_change(rounds):
         bare = milliseconds(sends)
         name = f"diff, {changes:,} changes among {count:,} files"
         if changes == scale(10_000):
-            at_most(name, times[changes], "btrfs send --no-data", bare, 2, runs=spread(runs), other_runs=spread(sends))
+            at_most(name, times[changes], "btrfs send --no-data", bare, 2, kind="part",
+                    runs=spread(runs), other_runs=spread(sends))
         else:
-            row(name, times[changes], "btrfs send --no-data", bare, times[changes] / bare, "", None,
+            row(name, times[changes], "btrfs send --no-data", bare, times[changes] / bare, "", None, kind="part",
                 runs=spread(runs), other_runs=spread(sends))
         pair.remove()
     most = max(times)
     # Linear: ten times the changes take no more than ten times as long, and what measuring adds.
-    at_most(f"diff, {most:,} changes", times[most], f"{most // 10:,} changes", times[most // 10], 12)
+    at_most(f"diff, {most:,} changes", times[most], f"{most // 10:,} changes", times[most // 10], 12, kind="reference")
     delete_subvolumes(tree)
     settle()
 
@@ -618,7 +462,7 @@ def renamed_directory(rounds):
     # The root's own times, the old name, the new name and all that is in it.
     expect(runs[0], count + 3)
     row(f"diff, a directory of {count:,} files renamed", milliseconds(runs), "find -printf of that directory",
-        milliseconds(theirs), milliseconds(runs) / milliseconds(theirs), "in its order", None, runs=spread(runs),
+        milliseconds(theirs), milliseconds(runs) / milliseconds(theirs), "in its order", None, kind="part", runs=spread(runs),
         other_runs=spread(theirs))
     pair.remove()
     delete_subvolumes(tree)
@@ -638,7 +482,7 @@ def deleted_directory(rounds):
     ours = milliseconds(runs)
     bare = milliseconds(theirs)
     row(f"diff, a directory of {count:,} files deleted", ours, "btrfs send --no-data", bare, ours / bare, "≤ 50 ms",
-        ours <= 50, runs=spread(runs), other_runs=spread(theirs))
+        ours <= 50, kind="part", picture=f"varve diff: a directory of {count:,} files deleted", runs=spread(runs), other_runs=spread(theirs))
     pair.remove()
     delete_subvolumes(tree)
     settle()
@@ -664,7 +508,7 @@ def host():
     return {
         "kernel": os.uname().release, "processors": os.cpu_count(), "processor": model,
         "memoryBytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "btrfs": text("btrfs", "--version"), "umoci": text("umoci", "--version"),
+        "btrfs": text("btrfs", "--version"), "umoci": text(options.umoci, "--version") if options.umoci else "",
         "skopeo": text("skopeo", "--version"), "buildah": text("buildah", "--version"), "crun": text("crun", "--version"),
         "docker": text(options.docker + "/usr/sbin/dockerd", "--version") if options.docker else "",
         "containerd": text(options.containerd + "/usr/bin/containerd", "--version") if options.containerd else "",
@@ -677,6 +521,7 @@ def main():
     # So that what a case has started and mounted goes with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(COLUMNS.format("case", "varve", "against", "", "ratio", "must be", "met"), flush=True)
+    global group
     for group in cases if options.what == "all" else [options.what]:
         for function in cases[group]:
             if options.only and options.only not in function.__doc__:
@@ -689,10 +534,16 @@ def main():
                 print(f"    cannot be measured: {error}", file=sys.stderr)
                 if not isinstance(error, Failed):
                     traceback.print_exc()
+    document = {"host": host(), "rows": rows, "failures": failures}
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"host": host(), "rows": rows, "failures": failures}, file, indent=2, ensure_ascii=False)
+            json.dump(document, file, indent=2, ensure_ascii=False)
             file.write("\n")
+    if options.plot:
+        try:
+            bench_plot.write(options.plot, [document], options.summary)
+        except bench_plot.Unusable as error:
+            failures.append(f"the picture: {error}")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     missed = [r for r in rows if r["met"] is False]
@@ -706,20 +557,26 @@ parser.add_argument("what", choices=[*cases, "all"])
 parser.add_argument("--varve", required=True)
 parser.add_argument("--scripts", required=True)
 parser.add_argument("--volume", required=True)
-parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--rounds", type=int)
 parser.add_argument("--quick", action="store_true")
 parser.add_argument("--strict", action="store_true")
 parser.add_argument("--json")
 parser.add_argument("--only")
+parser.add_argument("--plot")
+parser.add_argument("--summary", action="store_true")
+parser.add_argument("--umoci", help="the program umoci 0.6")
 parser.add_argument("--containerd", help="where the packages of containerd are unpacked")
 parser.add_argument("--daemon", help="the program varve-containerd")
 parser.add_argument("--calls", help="the program of Tests/ContainerdCalls")
 parser.add_argument("--docker", help="where the package of Docker is unpacked")
 parser.add_argument("--busybox", help="a shell without libraries")
 options = parser.parse_args()
+options.rounds = options.rounds or (1 if options.quick else 3)
 volume = options.volume
 # Their cases use what is defined here.
 sys.modules["bench"] = sys.modules[__name__]
+import bench_plot  # noqa: E402
+import bench_unpack  # noqa: E402, F401
 if options.daemon:
     import bench_containerd  # noqa: F401
 if options.busybox:

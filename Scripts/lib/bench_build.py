@@ -123,7 +123,7 @@ def second_run(rounds):
 
         ours, bare = take_turns(rounds * 5, second, python)
         within(f"second run of {STAGES} stages, a stage", milliseconds(ours) / STAGES, "python3 -c pass, once", milliseconds(bare),
-               30, runs=spread(ours), other_runs=spread(bare))
+               30, kind="reference", runs=spread(ours), other_runs=spread(bare))
     shutil.rmtree(layout)
     shutil.rmtree(place("built"))
     tools.varve("store", "gc")
@@ -258,18 +258,18 @@ def measure_stage(image, files, rounds, other_rounds):
     stage.parts = {}
     changing = [stage.run("/bin/sh", f"/made{number}") for number in range(rounds * 3)]
     whole, alone = milliseconds(ours), milliseconds(runtime)
-    within(f"a step that does nothing, {files:,} files", whole - alone, "crun alone, left out", alone, 60, runs=spread(ours),
+    within(f"a step that does nothing, {files:,} files", whole - alone, "crun alone, left out", alone, 60, kind="reference", runs=spread(ours),
            other_runs=spread(runtime))
     for name, seconds in parts.items():
         row(f"… of it: {name}", milliseconds(seconds), "", None, None, "", None, runs=spread(seconds))
     row("… of it: three snapshots, as calls of the kernel", milliseconds(kernel), "", None, None, "", None, runs=spread(kernel))
     row(f"a step that makes a file, {files:,} files", milliseconds(changing) - alone, "crun alone, left out", alone, None, "", None,
-        runs=spread(changing))
+        kind="reference", runs=spread(changing))
     stage.remove()
     tools.settle()
     for make, what in ((lambda: Buildah("overlay", image), "buildah --layers, overlay on ext4"),
                        (lambda: Buildah("btrfs", image), "buildah --layers, btrfs"),
-                       (lambda: Docker(image), "docker build (BuildKit), overlay2 on ext4")):
+                       (lambda: Docker(image), "docker build, overlay2 on ext4")):
         contestant = make()
         try:
             contestant.run("/bin/true")
@@ -277,8 +277,8 @@ def measure_stage(image, files, rounds, other_rounds):
         finally:
             contestant.remove()
             tools.settle()
-        faster(f"the same, with crun, {files:,} files", whole, what, milliseconds(theirs), 1, runs=spread(ours),
-               other_runs=spread(theirs))
+        faster(f"the same, with crun, {files:,} files", whole, what, milliseconds(theirs), 1,
+               picture=f"A step that does nothing, crun included, on {files:,} files", runs=spread(ours), other_runs=spread(theirs))
 
 
 @case("build")
@@ -411,6 +411,6 @@ def look_at_an_image(rounds):
         for runs, words, requests in ((raw, "skopeo inspect --raw", counts[1]), (whole, "skopeo inspect", counts[2])):
             theirs = milliseconds(runs)
             row("unpack of an image in a registry, there already", time_of_ours, f"{words}, {requests} requests", theirs,
-                time_of_ours / theirs, "≤ 100 ms more", time_of_ours <= theirs + 100, runs=spread(ours_runs), other_runs=spread(runs))
+                time_of_ours / theirs, "≤ 100 ms more", time_of_ours <= theirs + 100, kind="part", runs=spread(ours_runs), other_runs=spread(runs))
         row("… requests", counts[0], "", None, None, "≤ 2", counts[0] <= 2, unit="")
     finish(layout)

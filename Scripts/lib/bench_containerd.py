@@ -16,6 +16,7 @@ import bench as tools
 from bench import Failed, Run, at_most, case, faster, milliseconds, quiet, row, spread, take_turns
 
 NAMES = ("varve", "overlayfs", "btrfs")
+IMPORT = "ctr image import: 10 layers, 36,000 files, 1 GB"
 
 
 class Containerd:
@@ -183,11 +184,11 @@ def import_of_what_is_not_there(rounds):
         for runs, what, factor in ((overlay, "containerd's overlayfs, on ext4", 2), (own, "containerd's btrfs", 6)):
             if runs:
                 faster("ctr image import, 10 layers", milliseconds(ours), what, milliseconds(runs), factor,
-                       runs=spread(ours), other_runs=spread(runs))
+                       picture=IMPORT, runs=spread(ours), other_runs=spread(runs))
         # What containerd does before it unpacks, and what no unpack can do without, one after the other as containerd has it.
         least = milliseconds(fetched) + milliseconds(bound)
-        row("ctr image import, 10 layers", milliseconds(ours), "ctr image import --no-unpack, and the floor", least,
-            milliseconds(ours) / least, "", None, runs=spread(ours), other_runs=spread(bound))
+        row("ctr image import, 10 layers", milliseconds(ours), "import --no-unpack, and the bound", least,
+            milliseconds(ours) / least, "", None, kind="part", picture=IMPORT, runs=spread(ours), other_runs=spread(bound))
 
 
 @case("containerd")
@@ -212,7 +213,7 @@ def import_of_what_is_there(rounds):
         if world.applied() != before:
             raise Failed("a layer was applied that the store had")
         at_most("the same of what the store has", milliseconds(ours), "ctr image import --no-unpack", milliseconds(bare), 1.5,
-                runs=spread(ours), other_runs=spread(bare))
+                kind="part", runs=spread(ours), other_runs=spread(bare))
         tools.remove_bundle(bundle)
         world.forget()
 
@@ -277,10 +278,10 @@ def diff_of_one_file(rounds):
         for runs, what in ((overlay, "containerd's overlayfs, on ext4"), (own, "containerd's btrfs")):
             theirs = milliseconds(runs)
             row("ctr snapshot diff, 1 of 36,000 files changed", small, what, theirs, theirs / small, "≤ 60 ms", small <= 60,
-                runs=spread(ours), other_runs=spread(runs))
+                picture="ctr snapshot diff: one of 36,000 files changed", runs=spread(ours), other_runs=spread(runs))
         row(f"ctr snapshot diff, 1 of {count:,} files changed", most, "1 of 36,000", small, most / small, "≤ 60 ms, flat",
-            most <= 60 and most <= 1.25 * small, runs=spread(large), other_runs=spread(ours))
-        row("ctr snapshot diff, without the start of ctr", small - start, "ctr version", start, None, "", None,
+            most <= 60 and most <= 1.25 * small, kind="reference", runs=spread(large), other_runs=spread(ours))
+        row("ctr snapshot diff, without the start of ctr", small - start, "ctr version", start, None, "", None, kind="reference",
             runs=spread(ours), other_runs=spread(bare))
         for key in ("large-changed", "large", "changed"):
             quiet(*world.snapshots("varve", "rm", key))
@@ -316,7 +317,7 @@ def calls(rounds):
         for call, figures in found.items():
             small, large = (milliseconds(figures["varve", files]) for files in (few, many))
             row(f"{call}: {many:,} files", large, f"{few} files", small, large / small, "≤ 20 ms, flat",
-                large <= 20 and (large <= 1.25 * small or large - small <= 1), runs=spread(figures["varve", many]),
+                large <= 20 and (large <= 1.25 * small or large - small <= 1), kind="reference", runs=spread(figures["varve", many]),
                 other_runs=spread(figures["varve", few]))
             through = milliseconds(figures["varve, through containerd", many])
             for name in ("overlayfs", "btrfs"):
@@ -336,7 +337,7 @@ def many_snapshots(rounds):
         times = {entry["files"]: milliseconds(entry["seconds"]) for entry in map(json.loads, run.output.decode().splitlines())}
         few, many = sorted(times)
         # Linear: ten times the snapshots take no more than ten times as long.
-        at_most(f"List, {many:,} snapshots", times[many], f"{few:,} snapshots", times[few], 10)
+        at_most(f"List, {many:,} snapshots", times[many], f"{few:,} snapshots", times[few], 10, kind="reference")
         layers = {}
         for number in (16, 127):
             archive = archive_of(tools.Image(f"layers-{number}", "--layers", str(number)).layout, f"layers-{number}")
@@ -345,7 +346,7 @@ def many_snapshots(rounds):
                 runs.append(world.load(archive, "--snapshotter", "varve"))
                 world.forget(image_name(f"layers-{number}"))
             layers[number] = milliseconds(runs[1:]) / number
-        at_most("import of 127 small layers, for each", layers[127], "of 16, for each", layers[16], 1.25)
+        at_most("import of 127 small layers, for each", layers[127], "of 16, for each", layers[16], 1.25, kind="reference")
 
 
 @case("containerd")

@@ -125,7 +125,7 @@ class World:
                 kind(name, milliseconds(ours), what, milliseconds(runs), factor, runs=spread(ours), other_runs=spread(runs), **more)
             elif runs:
                 row(name, milliseconds(ours), what, milliseconds(runs), milliseconds(runs) / milliseconds(ours), "", None,
-                    runs=spread(ours), other_runs=spread(runs))
+                    runs=spread(ours), other_runs=spread(runs), **more)
 
 
 def base_archive():
@@ -161,7 +161,7 @@ def load(rounds):
         # Not counted: the first to write to a new volume pays for the blocks of its image file.
         work(world.dockers["varve"], None)
         forget(world.dockers["varve"])
-        world.compare(rounds, "docker load, 11 layers", work, (faster, 2), (faster, 8), forget)
+        world.compare(rounds, "docker load, 11 layers", work, (faster, 2), (faster, 8), forget, picture="docker load, 11 layers")
 
 
 @case("docker")
@@ -183,7 +183,7 @@ def builds(rounds):
         world.settle()
         for name, lines, overlay, own in steps:
             world.compare(rounds, name, lambda docker, number, lines=lines: docker.build(number, lines), overlay, own,
-                          lambda docker: docker.remove_all())
+                          lambda docker: docker.remove_all(), picture=name)
 
 
 @case("docker")
