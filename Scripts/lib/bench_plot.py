@@ -216,7 +216,7 @@ def draw(documents, theme, summary=False):
     """The text of one SVG. documents: what --json wrote, each."""
     sections = sections_of(documents, summary)
     if not sections:
-        raise Unusable("no row of that compares Varve with another program" + (" and is one of those that README shows" if summary else ""))
+        raise Unusable("no row compares Varve with another program" + (", of those that README shows" if summary else ""))
     drawing = Drawing()
     drawing.head()
     for section in sections:

@@ -23,7 +23,7 @@ def unpack_cold(image):
 
 
 def against_the_floor(name, picture, most, most_of_bound, near_runs, bare_runs, bound_runs):
-    """The rows of the floor, which must be `most` or is what the bound is, and of the bound."""
+    """The rows of the floor and of the bound: `most` of the floor, unless the bound is more than that, and `most_of_bound`."""
     if not bare_runs or not bound_runs:
         return
     near, floor_time, bound_time = (milliseconds(runs) for runs in (near_runs, bare_runs, bound_runs))
@@ -34,12 +34,8 @@ def against_the_floor(name, picture, most, most_of_bound, near_runs, bare_runs, 
         met, note = None, f"the bound is {bound_ratio:.2f}"
     row(name, near, "the floor: tars in memory, no hash", floor_time, ratio, f"≤ {most} ×", met, kind="part", note=note,
         runs=spread(near_runs), other_runs=spread(bare_runs))
-    words = "the bound: all that must be done"
-    more = dict(kind="part", picture=picture, runs=spread(near_runs), other_runs=spread(bound_runs))
-    if most_of_bound:
-        at_most(name, near, words, bound_time, most_of_bound, **more)
-    else:
-        row(name, near, words, bound_time, near / bound_time, "", None, **more)
+    at_most(name, near, "the bound: all that must be done", bound_time, most_of_bound, kind="part", picture=picture,
+            runs=spread(near_runs), other_runs=spread(bound_runs))
 
 
 @case("unpack")
@@ -92,8 +88,7 @@ def cold(rounds):
         if runs:
             faster("cold unpack, 10 layers", time_of_ours, name, milliseconds(runs), factor, picture=picture, runs=spread(ours_runs),
                    other_runs=spread(runs))
-    against_the_floor("cold unpack, 10 layers", "Unpack, beside its bound", 1.35, 1.12, near_runs, bare_runs,
-                      bound_runs)
+    against_the_floor("cold unpack, 10 layers", "Unpack, beside its bound", 1.35, 1.12, near_runs, bare_runs, bound_runs)
     peak = max(run.memory for run in ours_runs) / 1024
     row("peak memory, 10 layers", peak, "", None, None, "≤ 72 MiB", peak <= 72, unit="MiB")
 
@@ -107,7 +102,7 @@ def small_files(rounds):
         # Not counted: the first to write to a new volume pays for the blocks of its image file.
         floor.bare()
         runs = take_turns(rounds, lambda: unpack_cold(image), floor.bare, floor.bound)
-    against_the_floor(f"cold unpack, {count:,} files of 128 bytes", None, 1.1, None, *runs)
+    against_the_floor(f"cold unpack, {count:,} files of 128 bytes", None, 1.1, 1.1, *runs)
     shutil.rmtree(image.layout)
     settle()
 
@@ -120,14 +115,12 @@ def many_at_once(rounds):
               for number in range(count)]
     bundles = [place(f"many-{number}") for number in range(count)]
 
-    def unpack(number):
-        return subprocess.Popen([tools.options.varve, "unpack", "--image", images[number].reference, bundles[number]],
-                                stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-    def end(process):
-        words = process.communicate()[1].decode(errors="replace").strip()
-        if process.returncode:
-            raise Failed(f"varve unpack ended with {process.returncode}: {words[-300:]}")
+    def unpack(*numbers):
+        processes = [subprocess.Popen([tools.options.varve, "unpack", "--image", images[number].reference, bundles[number]],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for number in numbers]
+        errors = [process.communicate()[1].decode(errors="replace").strip() for process in processes]
+        if any(process.returncode for process in processes):
+            raise Failed(f"varve unpack failed: {' / '.join(filter(None, errors))[:500]}")
 
     def timed(work):
         def run():
@@ -143,12 +136,11 @@ def many_at_once(rounds):
         return run
 
     def together():
-        for process in [unpack(number) for number in range(count)]:
-            end(process)
+        unpack(*range(count))
 
     def in_turn():
         for number in range(count):
-            end(unpack(number))
+            unpack(number)
 
     # Not counted, as above.
     timed(in_turn)()
