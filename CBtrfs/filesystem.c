@@ -2,6 +2,8 @@
 
 #include <linux/btrfs.h>
 #include <linux/btrfs_tree.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -72,4 +74,18 @@ int varve_btrfs_resize(int fd, uint64_t bytes) {
     // Device 1: a file system that was made on one has no other.
     snprintf(args.name, sizeof(args.name), "1:%llu", (unsigned long long)bytes);
     return ioctl(fd, BTRFS_IOC_RESIZE, &args);
+}
+
+int varve_btrfs_is_inline(int fd) {
+    union {
+        struct fiemap map;
+        uint8_t room[sizeof(struct fiemap) + sizeof(struct fiemap_extent)];
+    } request;
+    memset(&request, 0, sizeof(request));
+    request.map.fm_length = FIEMAP_MAX_OFFSET;
+    request.map.fm_flags = FIEMAP_FLAG_SYNC;
+    request.map.fm_extent_count = 1;
+    if (ioctl(fd, FS_IOC_FIEMAP, &request) != 0) return -1;
+    const uint32_t whole = FIEMAP_EXTENT_DATA_INLINE | FIEMAP_EXTENT_LAST;
+    return request.map.fm_mapped_extents == 1 && (request.map.fm_extents[0].fe_flags & whole) == whole;
 }

@@ -35,6 +35,10 @@ int varve_btrfs_is(int fd);
 
 int varve_btrfs_subvolume_info(int fd, struct varve_subvolume_info *info);
 
+/// FS_IOC_FIEMAP with FIEMAP_FLAG_SYNC: writes out what is buffered of a file, and returns 1 if all of its content lies in its metadata then
+/// (one extent, FIEMAP_EXTENT_DATA_INLINE), else 0. Nothing waits for the disk where it does.
+int varve_btrfs_is_inline(int fd);
+
 /// BTRFS_IOC_SUBVOL_CREATE_V2 and BTRFS_IOC_SNAP_CREATE_V2. ENAMETOOLONG for a name of more than 255 bytes.
 int varve_btrfs_create_subvolume(int directory, const char *name);
 int varve_btrfs_snapshot(int source, int directory, const char *name, int read_only);

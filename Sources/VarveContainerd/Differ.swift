@@ -131,22 +131,11 @@ package struct Differ: Sendable {
         guard record.chain != nil || record.parent.isEmpty, try !trees.isMounted(record.tree) else {
             return nil
         }
-        try trees.setReadOnly(record.tree, true)
-        do {
-            if try trees.isUnchanged(record.tree),
-                try record.chain.map({ try trees.isSnapshot(record.tree, of: $0) }) ?? true,
-                let result = try trees.replace(
-                    record.tree, with: layer, on: record.chain, from: content, memory: memory,
-                    cancellation)
-            {
-                return result
-            }
-        } catch {
-            try? trees.setReadOnly(record.tree, false)
-            throw error
-        }
-        try trees.setReadOnly(record.tree, false)
-        return nil
+        guard try !trees.wasWritten(record.tree),
+            try record.chain.map({ try trees.isSnapshot(record.tree, of: $0) }) ?? true
+        else { return nil }
+        return try trees.replace(
+            record.tree, with: layer, on: record.chain, from: content, memory: memory, cancellation)
     }
 
     // MARK: Diff

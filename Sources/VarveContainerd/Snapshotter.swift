@@ -78,7 +78,8 @@ package final class Snapshotter: Sendable {
         superseded = SupersededRecords(records, deletions, logger: logger)
         let read: (records: [SnapshotRecord], faults: [RecordDirectory.Fault])
         do throws(Errno) {
-            read = try records.read(isOwner: true)
+            // One that cannot be looked at is not given up.
+            read = try records.read(isOwner: true) { (try? trees.isThere($0)) ?? true }
         } catch {
             throw VarveError.system("read the records in", trees.path, error)
         }
@@ -142,8 +143,8 @@ package final class Snapshotter: Sendable {
                 state.adopt(childOf: active.parent)
             }
         } catch {
-            logger.warning("cannot keep the snapshot that another was committed from: \(error)")
-            try? records.remove(superseded.key)
+            // Its record stays: containerd may know this snapshot alone, and the next start tries again.
+            logger.warning("cannot serve the snapshot that another was committed from: \(error)")
             deletions.add([.tree(number)])
         }
     }
@@ -224,24 +225,17 @@ package final class Snapshotter: Sendable {
             if let wanted, try makeTree(number, of: wanted, on: source?.chain) {
                 record.kind = .committed
                 record.chain = wanted
-            } else if let source {
-                if kind == .view, key.namespace == source.key.namespace {
-                    // Nobody writes to either.
-                    try trees.check(source.tree)
-                    record.tree = source.tree
-                    record.chain = source.chain
-                    record.sharesTree = true
-                } else if let chain = source.chain,
-                    try trees.makeTree(number, from: chain, readOnly: kind == .view)
-                {
-                    record.chain = chain
-                } else {
-                    try trees.makeTree(number, from: source.tree, readOnly: kind == .view)
-                }
+                try write(record)
+            } else if let source, kind == .view, key.namespace == source.key.namespace {
+                // Nobody writes to either.
+                try trees.check(source.tree)
+                record.tree = source.tree
+                record.chain = source.chain
+                record.sharesTree = true
+                try write(record)
             } else {
-                try trees.makeTree(number, from: DaemonTrees.emptyTree, readOnly: kind == .view)
+                try makeTree(of: &record, from: source)
             }
-            try write(record)
         } catch let skipped as Skipped {
             metrics.countSkipped()
             throw Self.exists(skipped.chain)
@@ -262,6 +256,41 @@ package final class Snapshotter: Sendable {
             throw Self.exists(wanted)
         }
         return [.bind(trees.rootfs(of: record.tree), readOnly: kind == .view)]
+    }
+
+    /// Makes the tree of a snapshot that is a snapshot of its parent's tree, nil for the empty one. Both that and the record are on disk when
+    /// this returns.
+    private func makeTree(of record: inout SnapshotRecord, from source: SnapshotRecord?) throws {
+        if let chain = source?.chain {
+            record.chain = chain
+            let isThere = try making(record) {
+                try trees.makeTree(record.tree, from: chain, readOnly: record.kind == .view)
+            }
+            if isThere { return }
+            // The store does not hold it any more.
+            record.chain = nil
+        }
+        let tree = source?.tree ?? DaemonTrees.emptyTree
+        _ = try making(record) {
+            try trees.makeTree(record.tree, from: tree, readOnly: record.kind == .view)
+            return true
+        }
+    }
+
+    /// Enters the record of a snapshot whose tree `make` makes, unless that returns false. Both are on disk when this returns.
+    private func making(_ record: SnapshotRecord, _ make: () throws -> Bool) throws -> Bool {
+        do {
+            try attemptWriting(record) { () throws(Errno) in try records.begin(record) }
+            guard try make() else {
+                try? records.abandon(record.key)
+                return false
+            }
+            try attemptWriting(record) { () throws(Errno) in try records.confirm(record.key) }
+            return true
+        } catch {
+            try? records.abandon(record.key)
+            throw error
+        }
     }
 
     /// Makes a read-only tree of a chain that the store has, or can have at once.
@@ -326,14 +355,15 @@ package final class Snapshotter: Sendable {
         do {
             if let chain = active.chain, try isStill(chain, active.tree) {
                 record.chain = chain
+                try write(record)
             } else {
-                let origin = try trees.origin(of: active.tree)
-                try trees.makeTree(number, copying: active.tree)
                 record.tree = number
-                record.origin = origin
-                record.usage = try trees.usage(of: number, since: origin.transaction)
+                record.origin = try trees.origin(of: active.tree)
+                _ = try making(record) {
+                    try trees.makeTree(number, copying: active.tree)
+                    return true
+                }
             }
-            try write(record)
         } catch {
             try? trees.setReadOnly(active.tree, false)
             state.withLock { state in
@@ -519,7 +549,7 @@ package final class Snapshotter: Sendable {
                 let parent = state.withLock { $0.records[record.parent] }
                 usage = try trees.usage(ofChain: chain, above: parent?.chain)
             }
-            let result = try usage ?? trees.usage(of: record.tree)
+            let result = try usage ?? trees.usage(of: record.tree, since: record.origin?.transaction)
             if record.kind == .committed {
                 // Once: it does not change any more. What is only in memory is found again after the next start.
                 state.withLock { state in
@@ -559,6 +589,8 @@ package final class Snapshotter: Sendable {
         let record = try state.withLock { state throws in try Self.active(key, for: .applying, in: &state) }
         defer { state.withLock { $0.busy[key] = nil } }
         guard let changed = try body(record), changed != record else { return }
+        // A tree that was exchanged is on disk with it: the rename of a subvolume makes the next fsync commit the whole transaction
+        // (`btrfs_set_log_full_commit` in btrfs_rename_exchange, fs/btrfs/inode.c).
         try write(changed)
         state.withLock { $0.insert(changed) }
     }
@@ -569,8 +601,13 @@ package final class Snapshotter: Sendable {
     // MARK: Parts
 
     private func write(_ record: SnapshotRecord) throws {
+        try attemptWriting(record) { () throws(Errno) in try records.write(record) }
+    }
+
+    private func attemptWriting(_ record: SnapshotRecord, _ body: () throws(Errno) -> Void) throws(VarveError)
+    {
         do throws(Errno) {
-            try records.write(record)
+            try body()
         } catch {
             throw VarveError.system("write the record of", BytePath(record.key.text), error)
         }

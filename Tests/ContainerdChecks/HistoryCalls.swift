@@ -138,7 +138,7 @@ package final class ContainerdCalls: HistoryCalls {
     package func record(_ key: String) throws -> SnapshotRecord {
         // containerd puts its name space and a number before a key.
         let suffix = Array("/\(key)".utf8)
-        let found = try records.read(isOwner: false).records.filter {
+        let found = try records.read(isOwner: false, isMade: { _ in true }).records.filter {
             $0.key.bytes.suffix(suffix.count) == suffix[...]
         }
         guard found.count == 1 else {

@@ -222,6 +222,60 @@ import SystemPackage
         try room.run("test \"$(cat c)\" = between", in: above)
     }
 
+    /// A crash after the record of a new snapshot was begun: the record counts if the tree is there, also for who looks at the store before the
+    /// next start, and else is removed by that.
+    @Test(arguments: [false, true]) func begunRecords(isMade: Bool) throws {
+        let room = try DaemonRoom()
+        let key = SnapshotKey("k")
+        let records = "\(room.path)/containerd/test/records"
+        do {
+            let snapshotter = try room.snapshotter()
+            let mounts = try snapshotter.make(.active, key, parent: Self.none, labels: [:])
+            try room.run("echo a >a", in: mounts)
+            snapshotter.cleanUp()
+            try runSuccessfully(["mv", "\(records)/\(key.fileName)", "\(records)/\(key.fileName).pending"])
+            if !isMade { try snapshotter.trees.delete(try snapshotter.record(key).tree) }
+        }
+        let expected = isMade ? [key] : []
+        #expect(try ContainerdFolder(of: room.store).place("test").state().records.map(\.key) == expected)
+        #expect(try StoreCheck(room.store).run() == [])
+        let snapshotter = try room.snapshotter()
+        #expect(snapshotter.list([]).map(\.key) == expected)
+        if isMade { try room.run("test \"$(cat a)\" = a", in: snapshotter.mounts(key)) }
+        snapshotter.cleanUp()
+        let names = try runSuccessfully(["ls", "\(records)"]).outputText.split(separator: "\n").map(
+            String.init)
+        #expect(names == expected.map { "\($0.fileName)" })
+        _ = try snapshotter.make(.active, SnapshotKey("other"), parent: Self.none, labels: [:])
+    }
+
+    /// A commit that an earlier daemon made and could not tell of, and a place in which this one can make no tree: the record stays for the next start.
+    @Test func unheardCommitThatCannotBeKept() throws {
+        let room = try DaemonRoom()
+        let key = SnapshotKey("k")
+        do {
+            let snapshotter = try room.snapshotter()
+            let layer = room.content.add(tarEntry("a", "0", "a\n") + endOfTar)
+            try room.apply(
+                layer, to: snapshotter.make(.active, key, parent: Self.none, labels: [:]), snapshotter)
+            // As a daemon leaves it that is killed now.
+            let active = try snapshotter.record(key)
+            try snapshotter.commit(SnapshotKey("name"), from: key, labels: [:])
+            snapshotter.cleanUp()
+            try RecordDirectory(snapshotter.trees.records).write(active)
+        }
+        let trees = "\(room.path)/containerd/test/trees"
+        try runSuccessfully(["chattr", "+i", trees])
+        defer { _ = try? runSuccessfully(["chattr", "-i", trees]) }
+        do {
+            let snapshotter = try room.snapshotter()
+            #expect(snapshotter.list([]).map(\.key.text) == ["name"])
+        }
+        try runSuccessfully(["chattr", "-i", trees])
+        let snapshotter = try room.snapshotter()
+        #expect(snapshotter.list([]).map(\.key.text) == ["k", "name"])
+    }
+
     /// A daemon that was killed before containerd wrote down a commit: containerd knows one of the two snapshots, and has the other removed.
     /// Whichever it knows is there, as it was, and can be committed again, under that name or another.
     @Test(arguments: [false, true], ["name", "other"])

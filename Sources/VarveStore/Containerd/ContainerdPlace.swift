@@ -105,7 +105,7 @@ package struct ContainerdPlace: Sendable {
     package func state() throws -> State {
         let (found, faults) = try attempt("read the records in", path) {
             () throws(Errno) -> ([SnapshotRecord], [RecordDirectory.Fault]) in
-            try records?.read(isOwner: false) ?? ([], [])
+            try records?.read(isOwner: false) { ((try? open($0)) ?? nil) != nil } ?? ([], [])
         }
         let counting = SnapshotRecord.split(found).counting
         let (numbers, others) = DaemonTrees.split(try trees?.entries() ?? [])
@@ -166,7 +166,7 @@ package struct ContainerdPlace: Sendable {
         }
         guard let opened = try open(record.tree) else { return nil }
         return try SnapshotRecord.Usage(
-            of: opened.fd, since: opened.fd.subvolumeInfo().originTransaction)
+            of: opened.fd, since: record.origin?.transaction ?? opened.fd.subvolumeInfo().originTransaction)
     }
 
     // MARK: Mounts

@@ -1,10 +1,15 @@
 package import SystemPackage
+import VarveBtrfs
 package import VarveSystem
 
 /// The records of one containerd: a file for each, named by the SHA-256 of its key.
 ///
 /// A record is replaced as a whole and is on disk when `write` returns. A record that goes is gone from the disk after
 /// `synchronize`, which comes before its tree is deleted.
+///
+/// That of a snapshot whose tree is a new one is written before the tree is made, under another name (`begin`), and gets its own
+/// once it is there (`confirm`). The kernel commits the snapshot and all that was written before it in one transaction, so that nothing else waits
+/// for the disk. After a crash in between, the record counts if its tree is there (`read`).
 package struct RecordDirectory: Sendable {
     private let directory: SharedDescriptor
 
@@ -12,14 +17,37 @@ package struct RecordDirectory: Sendable {
 
     /// - Throws: `fileTooLarge` for what could not be read again.
     package func write(_ record: SnapshotRecord) throws(Errno) {
-        let bytes = record.encoded
-        guard bytes.count <= SnapshotRecord.limit else { throw .fileTooLarge }
-        try directory.fd.writeFileDurably(record.key.fileName, bytes, mode: 0o600)
+        try write(record, record.key.fileName, .now)
     }
 
+    private func write(_ record: SnapshotRecord, _ name: BytePath, _ durable: FileDescriptor.FileDurability)
+        throws(Errno)
+    {
+        let bytes = record.encoded
+        guard bytes.count <= SnapshotRecord.limit else { throw .fileTooLarge }
+        try directory.fd.replaceFile(name, with: bytes, mode: 0o600, durable: durable)
+    }
+
+    /// Writes a record whose tree is not there yet. Both are on disk once the tree is.
+    ///
+    /// - Throws: `fileTooLarge` for what could not be read again.
+    package func begin(_ record: SnapshotRecord) throws(Errno) {
+        try write(record, record.key.pendingFileName, .withNextCommit)
+    }
+
+    /// The tree of a record that was begun is there.
+    package func confirm(_ key: SnapshotKey) throws(Errno) {
+        try directory.fd.rename(key.pendingFileName, to: directory.fd, key.fileName)
+    }
+
+    /// Nothing came of a record that was begun. What is not there is no error.
+    package func abandon(_ key: SnapshotKey) throws(Errno) { try remove(file: key.pendingFileName) }
+
     /// What is not there is no error.
-    package func remove(_ key: SnapshotKey) throws(Errno) {
-        do throws(Errno) { try directory.fd.unlink(key.fileName) } catch .noSuchFileOrDirectory {}
+    package func remove(_ key: SnapshotKey) throws(Errno) { try remove(file: key.fileName) }
+
+    private func remove(file name: BytePath) throws(Errno) {
+        do throws(Errno) { try directory.fd.unlink(name) } catch .noSuchFileOrDirectory {}
     }
 
     package func synchronize() throws(Errno) { try directory.fd.synchronize() }
@@ -44,7 +72,7 @@ package struct RecordDirectory: Sendable {
         init(_ name: BytePath, _ error: any Error) {
             self.name = name
             reason = "\(error)"
-            if !SnapshotKey.isFileName(name) {
+            if !SnapshotKey.isFileName(SnapshotKey.fileName(ofPending: name) ?? name) {
                 cause = .foreign
             } else if let fault = error as? RecordFault {
                 cause = fault.isOfOtherVersion ? .otherVersion : .broken
@@ -56,24 +84,50 @@ package struct RecordDirectory: Sendable {
 
     /// All records, and the files that are none.
     ///
-    /// - Parameter isOwner: nobody else writes here, so what a process left that ended while it wrote is removed. Else that is
-    ///   passed over, as is a record that is removed meanwhile.
-    package func read(isOwner: Bool) throws(Errno) -> (records: [SnapshotRecord], faults: [Fault]) {
-        var records: [SnapshotRecord] = []
+    /// - Parameters:
+    ///   - isOwner: nobody else writes here, so what a process left that ended while it wrote is removed, and what it had begun is confirmed or
+    ///     abandoned. Else that is passed over, as is a record that is removed meanwhile.
+    ///   - isMade: whether the tree of that number is there.
+    package func read(isOwner: Bool, isMade: (UInt64) -> Bool) throws(Errno) -> (
+        records: [SnapshotRecord], faults: [Fault]
+    ) {
+        var records: [BytePath: SnapshotRecord] = [:]
         var faults: [Fault] = []
+        var begun: [BytePath] = []
         for entry in try directory.fd.entries() {
-            // `writeFileDurably` writes under such a name first.
+            // `replaceFile` writes under such a name first.
             if entry.name.bytes.first == UInt8(ascii: ".") {
                 if isOwner { try? directory.fd.unlink(entry.name) }
                 continue
             }
+            if SnapshotKey.fileName(ofPending: entry.name) != nil {
+                begun.append(entry.name)
+                continue
+            }
             do {
-                if let record = try read(entry.name) { records.append(record) }
+                records[entry.name] = try read(entry.name)
             } catch {
                 faults.append(Fault(entry.name, error))
             }
         }
-        return (records, faults)
+        for name in begun {
+            do {
+                guard let record = try read(name) else {
+                    // Confirmed or abandoned meanwhile.
+                    if let own = SnapshotKey.fileName(ofPending: name) { records[own] = try read(own) }
+                    continue
+                }
+                if isMade(record.tree) {
+                    if isOwner { try confirm(record.key) }
+                    records[record.key.fileName] = record
+                } else if isOwner {
+                    try abandon(record.key)
+                }
+            } catch {
+                faults.append(Fault(name, error))
+            }
+        }
+        return (Array(records.values), faults)
     }
 
     /// The record in a file; nil if there is no such file. Throws for what is no record, or cannot be read.
@@ -85,7 +139,9 @@ package struct RecordDirectory: Sendable {
             return nil
         }
         let record = try SnapshotRecord(parsing: bytes)
-        guard record.key.fileName == name else { throw RecordFault("it is the record of another key") }
+        guard [record.key.fileName, record.key.pendingFileName].contains(name) else {
+            throw RecordFault("it is the record of another key")
+        }
         return record
     }
 

@@ -23,6 +23,17 @@ package struct SnapshotKey: Hashable, Sendable, Comparable {
     /// The name of its record: a key can be longer than a file name, and hold a slash.
     package var fileName: BytePath { BytePath(Digest(of: bytes).hex + SnapshotRecord.suffix) }
 
+    /// Of the record while the tree is being made.
+    var pendingFileName: BytePath { fileName.appendingBytes(BytePath(Self.pendingSuffix)) }
+    private static let pendingSuffix = ".pending"
+
+    /// The name of the record that has this name while the tree is being made; nil for other names.
+    static func fileName(ofPending name: BytePath) -> BytePath? {
+        guard let text = name.string, text.hasSuffix(pendingSuffix) else { return nil }
+        let whole = BytePath(String(decoding: text.utf8.dropLast(pendingSuffix.utf8.count), as: UTF8.self))
+        return isFileName(whole) ? whole : nil
+    }
+
     /// Whether it can be the name of a record.
     static func isFileName(_ name: BytePath) -> Bool {
         guard let text = name.string, text.hasSuffix(SnapshotRecord.suffix) else { return false }

@@ -79,7 +79,7 @@ extension StoreCheck {
         extendLifetime(lock)
     }
 
-    /// Whether a record is there with a tree that is not: a record is written after its tree is made, and removed before that is deleted.
+    /// Whether a record is there with a tree that is not: a record counts once its tree is made, and is removed before that is deleted.
     private func isStillThere(_ record: SnapshotRecord, _ place: ContainerdPlace) throws -> Bool {
         try (try? place.records?.read(record.key.fileName))?.tree == record.tree
             && place.open(record.tree) == nil

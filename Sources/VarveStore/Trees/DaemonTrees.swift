@@ -131,6 +131,11 @@ package final class DaemonTrees: Sendable {
         return opened
     }
 
+    /// Whether a tree is there.
+    package func isThere(_ number: UInt64) throws -> Bool {
+        try trees.open(Self.name(number))?.fd.isSubvolume() ?? false
+    }
+
     /// A tree, as something that is worked in.
     package func tree(_ number: UInt64) throws -> ActiveTree {
         try ActiveTree(open(number), at: path.appending(Self.name(number)))
@@ -336,6 +341,10 @@ package final class DaemonTrees: Sendable {
     /// that the store holds, built of this very blob, nothing is read, and of a layer that
     /// was written of a tree that is still there neither. The tree that was there before is left under another name, which is returned: it is to be deleted.
     ///
+    /// That tree must be as it was made: nil if it is not, or if the store does not hold `base`. It is asked twice where the layer is read, before
+    /// that is begun and, as always, once the new tree is there: the snapshot that this is has then committed all that was written
+    /// before, so that it shows (`wasWritten`). Where the layer is read, the old tree is read-only meanwhile.
+    ///
     /// - Parameters:
     ///   - base: nil for nothing at all.
     ///   - blobs: where its bytes are; size and digest are checked.
@@ -363,25 +372,38 @@ package final class DaemonTrees: Sendable {
             source = .adopted
         } else {
             source = .built
-            let builder = ChainBuilder(in: store, for: BytePath("\(layer.digest)"), on: below)
-            let applied = try extract(
-                layer, from: blobs, to: builder.tree(), isBottom: base == nil, memory: memory, limits: limits,
-                cancellation)
-            known = ChainLayer(layer, diffID: applied.diffID, archiveSize: applied.size)
-            guard
-                let built = try builder.build(
-                    ChainName(known.chainID(on: base)), layer: known, { true })
-            else { return nil }
-            chain = built
+            try setReadOnly(number, true)
+            do {
+                let built =
+                    try isUnchanged(number)
+                    ? build(
+                        layer, on: below, from: blobs, in: store, memory: memory, limits: limits, cancellation
+                    )
+                    : nil
+                guard let built else {
+                    try setReadOnly(number, false)
+                    return nil
+                }
+                (chain, known) = built
+            } catch {
+                try? setReadOnly(number, false)
+                throw error
+            }
         }
         let spare = BytePath("\(number)-" + randomName())
         try store.chains.snapshot(of: chain, to: trees.fd, spare)
         do {
+            if try wasWritten(number) {
+                try trees.fd.removeSubvolumeTree(spare)
+                if source == .built { try setReadOnly(number, false) }
+                return nil
+            }
             try attempt("put in place", path.appending(Self.name(number))) { () throws(Errno) in
                 try trees.fd.exchange(spare, with: trees.fd, Self.name(number))
             }
         } catch {
             _ = try? trees.fd.removeSubvolumeTree(spare)
+            if source == .built { try? setReadOnly(number, false) }
             throw error
         }
         return (
@@ -389,6 +411,20 @@ package final class DaemonTrees: Sendable {
                 diffID: known.diffID, size: known.archiveSize, chain: chain.name.chainID, source: source),
             spare
         )
+    }
+
+    /// The chain that a layer gives, read from its blob.
+    private func build(
+        _ layer: Descriptor, on below: OpenChain?, from blobs: any BlobSource, in store: SnapshotStore,
+        memory: Int, limits: UnpackLimits, _ cancellation: Cancellation
+    ) throws -> (OpenChain, ChainLayer)? {
+        let builder = ChainBuilder(in: store, for: BytePath("\(layer.digest)"), on: below)
+        let applied = try extract(
+            layer, from: blobs, to: builder.tree(), isBottom: below == nil, memory: memory, limits: limits,
+            cancellation)
+        let known = ChainLayer(layer, diffID: applied.diffID, archiveSize: applied.size)
+        let name = ChainName(known.chainID(on: below?.name.chainID))
+        return try builder.build(name, layer: known) { true }.map { ($0, known) }
     }
 
     /// Applies a layer to a tree as it is. After an error the tree is half done.
