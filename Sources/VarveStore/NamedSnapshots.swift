@@ -68,7 +68,7 @@ extension SnapshotStore {
             throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
         }
         if let made = try snapshotsDirectory.open(target) {
-            chains.times.record(snapshot: made.fd, of: bundle.info)
+            recordTimes(ofSnapshot: made.fd, of: bundle)
         }
     }
 

@@ -133,7 +133,7 @@ package enum Delta {
         let newInfo = try new.info()
         var lineageInfo = oldInfo
         lineageInfo.changeTransaction = old.changeTransaction(oldInfo)
-        let lineage = Lineage.of(old: lineageInfo, new: newInfo) { uuid in
+        let lineage = Lineage.of(old: lineageInfo, new: newInfo, isUndisturbed: old.isUndisturbed) { uuid in
             known.first { $0.uuid == uuid } ?? (try? new.subvolume.subvolume(withUUID: uuid))
         }
         let choice = try DirtyInodes.find(

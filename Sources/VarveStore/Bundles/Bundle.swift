@@ -55,8 +55,10 @@ extension SnapshotStore {
                 return StillTree(chain)
             }
         case nil:
+            // A snapshot of a chain says so. Another bundle may have been made on top of it.
             if records.isEmpty, let uuid = bundle.info.parentUUID,
-                let parent = try chains.find(withUUID: uuid)
+                let parent = try chains.find(withUUID: uuid),
+                try PublicationRecord.read(from: bundle.subvolume.fd, bundle.path)?.name == parent.name
             {
                 return StillTree(parent)
             }
@@ -93,7 +95,8 @@ extension SnapshotStore {
             subject: bundle.path, remedy: .nameStoreOfBundle)
     }
 
-    /// Whether a bundle comes from a chain by snapshots, as btrfs and what root alone can write say: nobody can take a snapshot of what is not theirs.
+    /// Whether a bundle comes from a chain by snapshots, or by going on from where it was published, as btrfs and what root alone can write
+    /// say: nobody can take a snapshot of what is not theirs.
     private func isKnown(_ bundle: ActiveTree, toDescendFrom chain: OpenChain) throws(VarveError) -> Bool {
         if bundle.info.parentUUID == chain.info.uuid { return true }
         let known = try attempt("read the attributes of", bundle.path) { () throws(Errno) in
@@ -101,12 +104,25 @@ extension SnapshotStore {
         }
         var parents = Dictionary(
             known.map { ($0.uuid, $0.parentUUID) }, uniquingKeysWith: { first, _ in first })
-        var next = bundle.info.parentUUID
+        var next = (parents.removeValue(forKey: bundle.info.uuid) ?? nil) ?? bundle.info.parentUUID
         while let uuid = next {
             if uuid == chain.info.uuid { return true }
             next = parents.removeValue(forKey: uuid) ?? nil
         }
         return false
+    }
+
+    /// Writes down the change times of a snapshot of a bundle, which differs from what the bundle came from in what was changed since.
+    func recordTimes(ofSnapshot subvolume: FileDescriptor, of bundle: ActiveTree) {
+        guard let uuid = try? subvolume.subvolumeInfo().uuid else { return }
+        // One that a chain was published from is a snapshot of something older, or of nothing.
+        let published = ((try? chainRecords(of: bundle))?.chains ?? []).compactMap { name in
+            (try? chains.directory.subvolume(name.path))?.flatMap { try? $0.fd.subvolumeInfo() }
+        }.filter { $0.parentUUID == bundle.info.uuid }
+        let last = published.max { $0.originTransaction < $1.originTransaction }
+        chains.times.record(
+            subvolume, uuid, below: last?.uuid ?? bundle.info.parentUUID,
+            since: last.map { $0.originTransaction + 1 } ?? bundle.info.originTransaction)
     }
 
     /// Throws if a user who may not read this store can have written what a bundle came from: its delta would say what is in the chain that they

@@ -3,7 +3,7 @@ import VarveSystem
 import SystemPackage
 
 /// What a bundle's attribute `trusted.varve.ancestors` says: whose snapshot the bundle was, and since when, and the same of each subvolume on
-/// the way from its chain. Whoever deletes one of them, as a build does with the bundles of its steps, does not take away what the delta of
+/// the way from its chain. One that its chain was published from is said to go on from the chain, since that was. Whoever deletes one of them, as a build does with the bundles of its steps, does not take away what the delta of
 /// the others counts from. One line each, `UUID PARENT-UUID TRANSACTION`, the youngest first.
 ///
 /// btrfs never changes these three, and gives no UUID twice. A line is looked at only where the parent UUIDs of btrfs itself lead to its

@@ -41,10 +41,20 @@ struct BundlePlace {
 
     /// Gives the finished subvolume its permissions and moves it to the bundle's path; an empty directory there makes room.
     ///
-    /// - Parameter source: the snapshot that the bundle was made of; nil for a chain, or nothing.
-    func put(_ bundle: inout WorkSubvolume, madeOf source: SubvolumeInfo? = nil, mode: UInt32) throws {
+    /// - Parameters:
+    ///   - source: the snapshot that the bundle was made of; nil for a chain, or nothing.
+    ///   - chain: what the bundle is now, a snapshot of the chain or what that was published from.
+    func put(
+        _ bundle: inout WorkSubvolume, madeOf source: SubvolumeInfo? = nil, of chain: SubvolumeInfo? = nil,
+        mode: UInt32
+    ) throws {
         let opened = try bundle.open(for: path)
-        let origins = [try opened.fd.subvolumeInfo()] + (source.map { [$0] } ?? [])
+        var own = try opened.fd.subvolumeInfo()
+        if let chain, chain.parentUUID == own.uuid {
+            own = SubvolumeInfo(
+                uuid: own.uuid, parentUUID: chain.uuid, originTransaction: chain.originTransaction)
+        }
+        let origins = [own] + (source.map { [$0] } ?? [])
         try put { () throws(Errno) in
             try bundle.changeMode(to: mode)
             try BundleAncestors.add(origins, to: opened.fd)

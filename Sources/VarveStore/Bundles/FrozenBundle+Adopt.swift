@@ -49,7 +49,7 @@ extension BtrfsFrozenBundle {
         guard try chain.info.uuid == base.subvolume.fd.subvolumeInfo().uuid else { return .none(.otherBase) }
         var info = chain.info
         info.changeTransaction = chain.changeTransaction
-        let lineage = Lineage.of(old: info, new: bundle.info) { uuid in
+        let lineage = Lineage.of(old: info, new: bundle.info, isUndisturbed: true) { uuid in
             frozen.origins.first { $0.uuid == uuid } ?? (try? frozen.subvolume.fd.subvolume(withUUID: uuid))
         }
         guard case .descends(let since) = lineage else { return .none(.otherBase) }

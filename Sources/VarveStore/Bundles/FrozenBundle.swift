@@ -65,7 +65,7 @@ final class BtrfsFrozenBundle: FrozenBundle {
         if try store.refreshedDirectory.open(kept) != nil { try store.refreshedDirectory.delete(kept) }
         try store.refreshedDirectory.removeStub(kept)
         try frozen.keep(in: store.refreshedDirectory, as: kept)
-        store.chains.times.record(snapshot: frozen.subvolume.fd, of: bundle.info)
+        store.recordTimes(ofSnapshot: frozen.subvolume.fd, of: bundle)
         var records = try store.chainRecords(of: bundle)
         records.add(
             chainID.map { .chain(ChainName($0, variant: chainVariant(options))) } ?? .empty, for: manifest,

@@ -12,9 +12,10 @@ import SystemPackage
 ///
 ///     claim(name)      this process alone may publish the chain now
 ///     tree()           the writable tree; layers are applied to it
-///     publish(name)    a read-only snapshot of it, in `chains/`; the builder goes on from there
+///     publish(name)    a read-only snapshot of it, in `chains/`; the builder goes on in the tree
+///     takeTree()       the tree of the chain published last, which becomes a bundle
 ///
-/// What is not published goes with the builder. A builder is used on one thread.
+/// What is not published or taken goes with the builder. A builder is used on one thread.
 ///
 /// Its users: the btrfs driver's unpack (`BtrfsUnpack`), a repack (`BtrfsFrozenBundle`), the hook for other tools
 /// (`BtrfsHook`), and the deep check (`StoreCheck.compare`), which publishes nothing.
@@ -27,9 +28,10 @@ package final class ChainBuilder {
     /// The chain that the tree is made on top of; nil for nothing.
     package private(set) var parent: OpenChain?
     private var work: WorkSubvolume?
+    /// The tree is `parent`, which was published from it, and nobody has had it since.
+    private var isAsPublished = false
     /// Held from before the first layer is applied until the chain is published.
     private var claim: (name: ChainName, lock: Claim)?
-    private let deletion = WorkArea.Deletion()
 
     private final class Claim {
         private let lock: FileLock
@@ -80,6 +82,7 @@ package final class ChainBuilder {
     /// The subvolume that is built, made now if there is none yet. `rootfs/` is in it.
     package func subvolume() throws -> SharedDescriptor {
         try makeIfNeeded()
+        isAsPublished = false
         guard let opened = try work?.open(for: subject) else { throw Self.isGone }
         return opened
     }
@@ -87,6 +90,7 @@ package final class ChainBuilder {
     /// The root directory of the tree that is built, made now if there is none yet.
     package func tree() throws -> SharedDescriptor {
         try makeIfNeeded()
+        isAsPublished = false
         guard let opened = try work?.openRootfs(for: subject) else { throw Self.isGone }
         return opened
     }
@@ -97,6 +101,7 @@ package final class ChainBuilder {
         guard work == nil else { return }
         let made = try makeWork()
         work = consume made
+        isAsPublished = false
     }
 
     private func makeWork() throws -> WorkSubvolume {
@@ -132,10 +137,27 @@ package final class ChainBuilder {
         }
     }
 
-    /// Takes the tree out of the builder, made now if there is none yet: it becomes a bundle.
+    /// Takes a tree out of the builder that is `parent`, or nothing, for a bundle: what `parent` was published from, where that is there,
+    /// else a snapshot of it.
+    ///
+    /// What the chain was published from is no ancestor of it but carries its state on, which deltas know (`Lineage`). Nothing of it has to be deleted.
     func takeTree() throws -> WorkSubvolume {
-        if let made = work.take() { return made }
-        return try makeWork()
+        guard let made = work.take() else { return try makeWork() }
+        guard let parent else { return made }
+        let opened = try made.open(for: subject)
+        // A snapshot has its source's `ctransid`, so this is that of the moment at which it was published.
+        guard isAsPublished, try opened.fd.subvolumeInfo().changeTransaction == parent.info.changeTransaction
+        else {
+            return try makeWork()
+        }
+        try attempt("remove the attributes of the chain from", subject) { () throws(Errno) in
+            // With them, snapshots of the bundle could not be told from the chain.
+            for attribute in StoreLayout.chainAttributes
+            where try opened.fd.extendedAttribute(attribute) != nil {
+                try opened.fd.removeExtendedAttribute(attribute)
+            }
+        }
+        return made
     }
 
     /// Gives the tree up, and goes on from a chain that somebody else published.
@@ -143,18 +165,6 @@ package final class ChainBuilder {
         work = nil
         parent = chain
         if claim?.name == chain.name { claim = nil }
-    }
-
-    /// Gives the tree up.
-    package func dropTree() { work = nil }
-
-    /// Goes on in a new snapshot of the chain published last, and deletes the tree worked in so far on another thread: at
-    /// the end of an unpack nothing would go on beside it.
-    func renewTree() throws {
-        let renewed = try makeWork()
-        guard let old = work.take() else { return }
-        work = consume renewed
-        deletion.begin(old)
     }
 
     // MARK: Publishing
@@ -192,7 +202,7 @@ package final class ChainBuilder {
     }
 
     /// Makes a chain visible: a read-only snapshot of the tree, which the caller knows to be exactly its layers. The claim
-    /// ends, and the builder goes on from the chain.
+    /// ends, and the builder goes on in the tree.
     ///
     /// The snapshot is made under its name at once: a read-only subvolume cannot be renamed into another directory
     /// (EROFS; vfs_rename, fs/namei.c, asks for write permission to a directory that gets a new parent). Whatever was
@@ -218,14 +228,18 @@ package final class ChainBuilder {
                 .failed, "the chain \(name) vanished while it was published", subject: name.path,
                 remedy: .follow("do not delete chains by hand"))
         }
-        if let below = original?.below {
+        let made = try source.fd.subvolumeInfo()
+        if let parent, parent.info.parentUUID == made.uuid {
+            store.chains.times.record(
+                chain, below: parent.info.uuid, since: parent.info.originTransaction + 1)
+        } else if let below = original?.below {
             store.chains.times.record(chain, below: below.chain.info.uuid, since: below.since)
         } else {
-            let made = try source.fd.subvolumeInfo()
             store.chains.times.record(chain, below: made.parentUUID, since: made.originTransaction)
         }
         store.logger.debug("published the chain \(name)")
         parent = chain
+        isAsPublished = true
         claim = nil
         return chain
     }

@@ -122,14 +122,8 @@ struct PublishedTimesFolder: Sendable {
         record(chain.subvolume.fd, chain.info.uuid, below: below, since: since)
     }
 
-    /// Writes down those of a snapshot of a bundle, which differs from the bundle's own source in what was changed since the
-    /// bundle was made of it.
-    func record(snapshot subvolume: FileDescriptor, of bundle: SubvolumeInfo) {
-        guard let uuid = try? subvolume.subvolumeInfo().uuid else { return }
-        record(subvolume, uuid, below: bundle.parentUUID, since: bundle.originTransaction)
-    }
-
-    private func record(
+    /// Writes down those of any read-only subvolume.
+    func record(
         _ subvolume: FileDescriptor, _ uuid: SubvolumeUUID, below: SubvolumeUUID?, since: UInt64
     ) {
         guard Privileges.isRoot else { return }

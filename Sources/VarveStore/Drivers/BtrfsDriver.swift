@@ -43,7 +43,7 @@ func chainVariant(_ options: ApplyOptions) -> String {
 /// An unpack into a btrfs store.
 ///
 /// Layers are applied to one writable subvolume in `work/`; after each that ends a prefix worth a chain
-/// (`ChainPolicy`), a read-only snapshot of it is published.
+/// (`ChainPolicy`), a read-only snapshot of it is published. In the end that subvolume is the bundle.
 private final class BtrfsUnpack: CumulativeUnpack {
     private let store: SnapshotStore
     private let context: UnpackContext
@@ -55,10 +55,6 @@ private final class BtrfsUnpack: CumulativeUnpack {
     /// Layers below this one are in place.
     private var next = 0
     let layersInPlace: Int
-    /// Compressed bytes of the layers that were applied to the tree that is built now.
-    private var bytesApplied: Int64 = 0
-    /// Compressed bytes of layers after which it pays to delete that tree early.
-    private static let renewalSize: Int64 = 32 << 20
 
     init(store: SnapshotStore, context: UnpackContext) throws {
         self.store = store
@@ -94,15 +90,11 @@ private final class BtrfsUnpack: CumulativeUnpack {
     }
 
     func didExtract(layer index: Int) throws {
-        bytesApplied = bytesApplied.addingSaturating(context.image.layers[index].size)
         guard chainEnds.contains(index) else { return }
         let layer = context.archiveSizes[index].map {
             ChainLayer(context.image.layers[index], diffID: context.diffIDs[index], archiveSize: $0)
         }
         try builder.publish(names[index], layer: layer)
-        guard index < names.count - 1, bytesApplied >= Self.renewalSize else { return }
-        try builder.renewTree()
-        bytesApplied = 0
     }
 
     func rootfs() throws -> SharedDescriptor {
@@ -116,8 +108,6 @@ private final class BtrfsUnpack: CumulativeUnpack {
 
     func finish(files: [BundleFile]) throws {
         let base = builder.parent
-        // The tree that the chain was published from is not the bundle, which is a snapshot of the chain.
-        if base != nil { builder.dropTree() }
         var bundle = try builder.takeTree()
         let opened = try bundle.open(for: context.bundle)
         let manifest = context.image.manifestDescriptor.digest
@@ -140,6 +130,6 @@ private final class BtrfsUnpack: CumulativeUnpack {
             }
         }
         try context.cancellation.check()
-        try place.put(&bundle, mode: context.bundleMode)
+        try place.put(&bundle, of: base?.info, mode: context.bundleMode)
     }
 }

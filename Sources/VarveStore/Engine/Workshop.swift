@@ -46,8 +46,7 @@ public final class Workshop: Sendable {
         fileprivate static let memoryPerCall = 8 << 20
 
         /// The most threads that all calls together have at any moment: those of a call are at most five (itself, and for
-        /// a layer one that inflates, one that hashes, one that writes files and one that deletes; or three that walk and
-        /// one that sends).
+        /// a layer one that inflates, one that hashes and one that writes files; or three that walk and one that sends).
         package var threads: Int { calls * 5 + helpers }
     }
 

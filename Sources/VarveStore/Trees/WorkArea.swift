@@ -173,19 +173,6 @@ package struct WorkArea: Sendable {
         }
         extendLifetime(work)
     }
-
-    /// Deletes subvolumes on a thread of its own, one after another: the kernel takes half a second for 36,000 files,
-    /// because it drops all that it knows of them.
-    final class Deletion {
-        private var thread: WorkerThread?
-
-        /// Deletes a subvolume behind the caller, or here where no thread can be had. At most one thread runs.
-        func begin(_ work: consuming WorkSubvolume) {
-            let handover = Handover(SharedWork(work))
-            thread?.join()
-            thread = try? WorkerThread(name: "varve-delete", { _ = handover.take() })
-        }
-    }
 }
 
 /// A subvolume in `work/`, and the lock that says that somebody is at it. Both go when this value does, unless the

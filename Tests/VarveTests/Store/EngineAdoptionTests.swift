@@ -11,6 +11,8 @@ import Testing
 @Suite struct EngineAdoptionTests {
     struct Case: Sendable, CustomTestStringConvertible {
         var testDescription: String
+        /// The bundle is a snapshot of the chain, and not what that was published from.
+        var isWarm = false
         /// In the volume, after the edit that every case has.
         var script = ""
         var isAdopted = false
@@ -88,10 +90,25 @@ import Testing
                 bundleDiffers: true),
             Case(
                 testDescription: "a bundle that does not say what it was made of",
-                script: "\(Self.restoring); setfattr -x trusted.varve.ancestors bundle"),
+                isWarm: true, script: "\(Self.restoring); setfattr -x trusted.varve.ancestors bundle"),
+            // The chain says whose snapshot it is.
+            Case(
+                testDescription: "the same of a bundle that the chain was published from",
+                script: "\(Self.restoring); setfattr -x trusted.varve.ancestors bundle", isAdopted: true),
+            Case(
+                testDescription: "the same at a further remove",
+                script: "\(Self.restoring); \(Self.restoring); setfattr -x trusted.varve.ancestors bundle"),
+            Case(testDescription: "a snapshot of the chain", isWarm: true, isAdopted: true),
+            Case(
+                testDescription: "a snapshot of the chain, restored from a snapshot", isWarm: true,
+                script: Self.restoring, isAdopted: true),
         ])
     func adoption(_ one: Case) throws {
         let world = try EngineRepackTests.world()
+        if one.isWarm {
+            try world.store().removeBundle(world.bundle())
+            try world.unpack("a")
+        }
         try world.shell(EngineRepackTests.edit)
         try world.shell(one.script)
         let result = try world.repack("bundle", "b", one.change)

@@ -1,10 +1,11 @@
 import VarveFormats
 import VarveArchive
 import VarveBtrfs
+import DeltaChecks
 import Glibc
 import VarveLayers
 import VarveOCI
-import VarveStore
+@testable import VarveStore
 import Synchronization
 import VarveSystem
 import SystemPackage
@@ -34,7 +35,7 @@ import Varve
         try world.expectClean()
     }
 
-    @Test("The bundle: a writable snapshot with configuration and metadata")
+    @Test("The bundle: the tree that the chain was published from, with configuration and metadata")
     func bundle() throws {
         let world = try StoreWorld()
         let layers = try storeSampleLayers()
@@ -43,7 +44,8 @@ import Varve
         #expect(try world.names(in: "bundle") == ["config.json", "rootfs", "umoci.json"])
         let bundle = try world.open("bundle")
         let top = try world.open("store/chains/\(try world.chainNames(layers)[2])")
-        #expect(try bundle.fd.subvolumeInfo().parentUUID == top.fd.subvolumeInfo().uuid)
+        let info = try bundle.fd.subvolumeInfo()
+        #expect(try info.uuid == top.fd.subvolumeInfo().parentUUID && info.parentUUID == nil)
         #expect(try !bundle.fd.isReadOnlySubvolume())
         let reference = try world.reference(layers)
         let rootfs = try world.open("bundle/rootfs")
@@ -54,6 +56,97 @@ import Varve
         let metadata = try Repacking.metadata(of: world.bundle())
         #expect(metadata.path.last == (try world.image("a").manifestDescriptor))
         #expect(try world.diff("bundle") == [])
+    }
+
+    @Test(
+        "A bundle goes on from its chain: deltas, snapshots, restored bundles and their chains see what came after, and that alone"
+    )
+    func bundleGoesOn() throws {
+        let world = try StoreWorld()
+        let layers = try storeSampleLayers()
+        try world.addImage("base", Array(layers[..<2]))
+        try world.addImage("a", layers)
+        try world.unpack("base", "lower")
+        try world.unpack("a")
+        let store = try world.store()
+        let names = try world.chainNames(layers).compactMap { ChainName($0) }
+        let name = names[2]
+        let chain = try #require(try store.chains.find(name))
+        let below = try #require(try store.chains.find(names[1]))
+        let bundle = try store.openBundle(world.bundle())
+        #expect(bundle.info.uuid == chain.info.parentUUID && bundle.info.parentUUID == below.info.uuid)
+
+        // At once, and a long way after: each source, also of a bundle that was restored from a snapshot of one that is gone.
+        try world.shell(
+            "echo new > bundle/rootfs/new; rm -rf bundle/rootfs/etc; mkdir -m 750 bundle/rootfs/etc")
+        let (old, new) = (try world.open("store/chains/\(name)/rootfs"), try world.open("bundle/rootfs"))
+        let expected = try Oracle.findings(old: old.fd, new: new.fd)
+        #expect(!expected.isEmpty)
+        for bundle in ["bundle", "restored"] {
+            for source in [DeltaSource.search, .stream, .walk] {
+                let delta = try world.delta(bundle, source: source)
+                #expect(delta.source == source)
+                #expect(
+                    Oracle.disagreement(expected, with: delta.changes.map(OracleChange.init)) == nil,
+                    "\(bundle), \(source)")
+            }
+            if bundle == "restored" { break }
+            try store.createSnapshot(of: world.bundle(), name: "kept")
+            // What is written down of the snapshot is what it differs in from the chain.
+            let (snapshots, published) = ("store/snapshots/kept", "store/published/")
+            let uuids = try [snapshots, "store/chains/\(name)"].map { path in
+                let opened = try world.open(path)
+                return try opened.fd.subvolumeInfo().uuid
+            }
+            let records = try uuids.map { uuid in
+                let file = BytePath("\(published)\(uuid)")
+                return try #require(
+                    try PublishedTimes(world.volume.root.readFile(file, limit: 1 << 20)))
+            }
+            #expect(records[0].below == chain.info.uuid && records[1].below == below.info.uuid)
+            #expect(records[0].entries.count < 10 && records[0].entries.contains { $0.inode == 256 })
+            try store.restoreSnapshot("kept", to: world.bundle("restored"))
+            try store.removeBundle(world.bundle())
+            try store.removeSnapshot("kept")
+        }
+        try world.expectClean()
+    }
+
+    @Test("A snapshot of a bundle is not taken for the chain that was published of the bundle")
+    func snapshotAsChain() throws {
+        let world = try StoreWorld()
+        let layers = try storeSampleLayers()
+        try world.addImage("a", layers)
+        try world.unpack("a")
+        let name = try world.chainNames(layers)[2]
+        try world.shell(
+            """
+            echo other > bundle/rootfs/other
+            btrfs -q subvolume delete store/chains/\(name)
+            btrfs -q subvolume snapshot -r bundle store/chains/\(name)
+            """)
+        let taken = try #require(ChainName(name))
+        #expect(try world.store().chains.find(taken) == nil)
+        try world.unpack("a", "again")
+        #expect(try world.shell("ls again/rootfs/other 2>/dev/null || true") == "")
+        // The chain was built anew, and the bundle is none of its states: all is compared.
+        #expect(try world.diff("bundle") == ["M .", "A other"])
+    }
+
+    @Test("A bundle that has lost the name of its chain is not compared with the one below it")
+    func lostName() throws {
+        let world = try StoreWorld()
+        let layers = try storeSampleLayers()
+        try world.addImage("base", Array(layers[..<2]))
+        try world.addImage("a", layers)
+        try world.unpack("base", "lower")
+        try world.unpack("a")
+        try world.unpack("a", "warm")
+        try world.shell(
+            "setfattr -x user.varve.chain bundle; setfattr -x user.varve.chain warm; touch warm/rootfs/x")
+        #expect(throws: VarveError.self) { try world.diff("bundle") }
+        // It is a snapshot of the chain, as that says of itself.
+        #expect(try world.diff("warm").contains("A x"))
     }
 
     @Test("What is there already is not read: the layers may be gone")
