@@ -72,7 +72,7 @@ struct UnpackCommand: PlainCommand, GlobalChoices {
 
     @Option(
         help: ArgumentHelp(
-            "Memory for layers that are inflated ahead, for example 64M, the default.", valueName: "size"))
+            "Memory for layers that are inflated ahead, for example 40M, the default.", valueName: "size"))
     var memory: SizeArgument?
 
     @Option(help: .bundleMode)

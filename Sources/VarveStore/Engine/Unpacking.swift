@@ -13,7 +13,7 @@ public struct Unpacking: Sendable {
         /// How layers are applied: owners, and what becomes of links to directories.
         public var apply = ApplyOptions()
         /// Bytes of memory for layers that are being inflated, all together.
-        public var memory = 64 << 20
+        public var memory = 40 << 20
         /// Threads beside those that one layer at a time takes. They inflate the next layers, or extract layers side by
         /// side. With 12 or more nothing gets faster; with none the result is the same.
         public var helpers = 12
