@@ -133,6 +133,25 @@ import Varve
         #expect(try world.diff("bundle") == ["M .", "A other"])
     }
 
+    @Test(
+        "A bundle that a user owns is compared with its own chain, and with no other that was published of it"
+    )
+    func chainOfUser() throws {
+        let world = try StoreWorld()
+        let layers = try storeSampleLayers()
+        try world.addImage("a", layers)
+        try world.unpack("a")
+        try world.shell("chown 1000 bundle; chmod 755 bundle; touch bundle/rootfs/x")
+        #expect(try world.diff("bundle").contains("A x"))
+        // The chain below was published of the same subvolume. What upper layers have deleted of it was never the user's to read.
+        let (names, image) = (try world.chainNames(layers), try world.image("a"))
+        let name = "\(image.manifestDescriptor.digest) \(names[1])\n"
+        try world.shell("setfattr -n user.varve.chain -v '\(name)' bundle")
+        #expect(throws: VarveError.self) { try world.diff("bundle") }
+        try world.shell("chown 0 bundle")
+        #expect(try world.diff("bundle").contains("A x"))
+    }
+
     @Test("A bundle that has lost the name of its chain is not compared with the one below it")
     func lostName() throws {
         let world = try StoreWorld()
