@@ -133,7 +133,8 @@ package final class DaemonTrees: Sendable {
 
     /// Whether a tree is there.
     package func isThere(_ number: UInt64) throws -> Bool {
-        try trees.open(Self.name(number))?.fd.isSubvolume() ?? false
+        guard let opened = try trees.open(Self.name(number)) else { return false }
+        return try opened.fd.isSubvolume()
     }
 
     /// A tree, as something that is worked in.
