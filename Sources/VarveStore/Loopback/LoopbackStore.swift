@@ -198,10 +198,19 @@ package enum LoopbackStore {
             if try isMountPoint(store) {
                 _ = try LoopbackStore.device(of: store, image: file.fd)
             } else {
-                // What is no file system is nobody's.
-                do { try LoopbackStore.mount(image, at: store) } catch {
+                guard try isFormatted(file.fd, image) else {
                     try requireReleased(file, image)
                     return false
+                }
+                do { try LoopbackStore.mount(image, at: store) } catch let error as VarveError {
+                    // Whatever the reason is: there may be a store in it.
+                    try requireReleased(file, image)
+                    throw VarveError(
+                        error.code,
+                        "the unfinished image \"\(image)\" may hold a store, and is left as it is: \(error.reason)",
+                        subject: image,
+                        remedy: error.remedy
+                            ?? .follow("mend what keeps it from being mounted, or remove the image"))
                 }
             }
             let isWhole = try attempt("look at", description) { () throws(Errno) in
@@ -211,6 +220,18 @@ package enum LoopbackStore {
             try detach(store)
             try requireReleased(file, image)
             return false
+        }
+
+        /// Whether there is a btrfs super block. mkfs.btrfs(8) writes its magic number last, so that what has none never held a store.
+        private static func isFormatted(_ file: FileDescriptor, _ image: BytePath) throws(VarveError) -> Bool
+        {
+            let magic = Array("_BHRfS_M".utf8)
+            let found = UnsafeMutableRawBufferPointer.allocate(byteCount: magic.count, alignment: 1)
+            defer { unsafe found.deallocate() }
+            let count = try attempt("read", image) { () throws(Errno) in
+                try unsafe file.readFull(into: found, at: 0x10040)
+            }
+            return unsafe count == magic.count && found.elementsEqual(magic)
         }
 
         /// Throws if the image is still mounted, where this process does not see it.
