@@ -180,6 +180,70 @@ import Testing
         }
     }
 
+    @Test("What an mtree file gives all files is short, and read once")
+    func commonAttributes() throws {
+        let (base, root) = try Self.tree()
+        defer { extendLifetime(base) }
+        func nodes(_ size: Int) throws -> [RecordedTree.Node] {
+            let value = String(repeating: "A", count: size)
+            let text =
+                "/set type=dir uid=0 gid=0 mode=0755 nlink=1 time=1 xattr.user.a=\(value)\n. \na\n..\nb xattr.user.b=AAAA\n..\n"
+            return try RecordedTree(mtree: Array(text.utf8), written: .now(), root: root.fd).nodes
+        }
+        let read = try nodes(3_600)
+        #expect(read.map { $0.attributes.map(\.name) } == [["user.a"], ["user.a"], ["user.a", "user.b"]])
+        #expect(read.allSatisfy { $0.attributes.first?.value.count == 2_700 })
+        #expect(throws: RecordError.self) { try nodes(4_400) }
+    }
+
+    @Test("Reading and comparing an mtree file ends when it is told to")
+    func mtreeCancellation() throws {
+        struct Stop: Error {}
+        let (base, root) = try Self.tree()
+        defer { extendLifetime(base) }
+        let bytes = Array(Self.nested(3).utf8)
+        #expect(throws: Stop.self) {
+            try RecordedTree(mtree: bytes, written: .now(), root: root.fd, onEntry: { throw Stop() })
+        }
+        let tree = try RecordedTree(mtree: bytes, written: .now(), root: root.fd)
+        #expect(throws: Stop.self) {
+            try MtreeDifference.differences(
+                from: tree, to: tree, keywords: RecordedTree.mtreeKeywords, onEntry: { throw Stop() })
+        }
+    }
+
+    /// Directories in each other.
+    private static func nested(_ count: Int, mode: String = "0755", last: String = "0755") -> String {
+        "/set type=dir uid=0 gid=0 mode=0755 nlink=1 time=1\n. \n"
+            + String(repeating: "a mode=\(mode)\n", count: count)
+            + "b mode=\(last)\n"
+    }
+
+    @Test("Differences are told of by paths that somebody can ask for")
+    func deepDifferences() throws {
+        let (base, root) = try Self.tree()
+        defer { extendLifetime(base) }
+        func differences(_ old: String, _ new: String) throws -> [MtreeDifference] {
+            let trees = try [old, new].map {
+                try RecordedTree(mtree: Array($0.utf8), written: .now(), root: root.fd)
+            }
+            return try MtreeDifference.differences(
+                from: trees[0], to: trees[1], keywords: RecordedTree.mtreeKeywords)
+        }
+        #expect(try differences(Self.nested(5_000), Self.nested(5_000)).isEmpty)
+        let near = try differences(Self.nested(2), Self.nested(2, last: "0700"))
+        #expect(near.map(\.path) == ["a/a/b"])
+        // Those that are missing as far as there are paths, and each that differs but the deepest, which are one.
+        #expect(
+            try differences(Self.nested(5_000), ". type=dir uid=0 gid=0 mode=0755 nlink=1 time=1\n").count
+                == 2_048)
+        let changed = try differences(Self.nested(5_000), Self.nested(5_000, mode: "0700"))
+        #expect(changed.count == 2_048)
+        #expect(changed.allSatisfy { $0.path.count < 4_096 })
+        let deepest = try differences(Self.nested(5_000), Self.nested(5_000, last: "0700"))
+        #expect(deepest.count == 1)
+    }
+
     struct WrongText: Sendable, CustomTestStringConvertible {
         var testDescription: String
         var text: String

@@ -42,7 +42,9 @@ extension RawCommands {
             }
             let recorded: RecordedTree
             do {
-                recorded = try RecordedTree(mtree: bytes, written: .now(), root: root.fd)
+                recorded = try RecordedTree(
+                    mtree: bytes, written: .now(), root: root.fd,
+                    onEntry: { try context.cancellation.check() })
             } catch let error as RecordError {
                 throw VarveError(
                     .invalidInput, "\"\(manifest.path)\" is not an mtree file of umoci: \(error)")
@@ -51,10 +53,10 @@ extension RawCommands {
                 text.map { Set($0.text.split { $0 == "," || $0 == " " }.map(String.init)) }
             }
             let keywords = (list(useKeywords) ?? RecordedTree.mtreeKeywords).union(list(addKeywords) ?? [])
-            let differences = MtreeDifference.differences(
+            let differences = try MtreeDifference.differences(
                 from: recorded,
                 to: try RecordedTree.scan(root.fd, onEntry: { try context.cancellation.check() }),
-                keywords: keywords)
+                keywords: keywords, onEntry: { try context.cancellation.check() })
             for difference in differences {
                 try context.output.write(Self.line(difference) + "\n")
             }

@@ -13,13 +13,17 @@ extension RecordedTree {
     /// - Parameters:
     ///   - written: when the file was written.
     ///   - root: the root directory of the tree as it is now.
+    ///   - onEntry: is called for each line, and may throw to end it.
     /// - Throws: `RecordError` if the file is damaged, or `LayerError`.
-    package init(mtree bytes: [UInt8], written: Timestamp, root: FileDescriptor) throws {
+    package init(
+        mtree bytes: [UInt8], written: Timestamp, root: FileDescriptor, onEntry: () throws -> Void = {}
+    ) throws {
         var reader = MtreeReader()
         var number = 0
         var continued: [UInt8] = []
         for line in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
             number += 1
+            try onEntry()
             if line.last == UInt8(ascii: "\\"), line.dropLast().last != UInt8(ascii: "\\") {
                 continued.append(contentsOf: line.dropLast())
                 continue
@@ -127,7 +131,8 @@ private struct MtreeReader {
         var directory: Int
         var name: BytePath
     }
-    private var defaults: Keywords = []
+    /// Of the last /set: read once, and shared by all lines.
+    private var defaults = Values()
     /// The directories above the next line.
     private var open: [Int] = []
 
@@ -144,7 +149,7 @@ private struct MtreeReader {
                 // more of it is kept, as each line goes through it.
                 defaults = try Self.common(keywords)
             } else if first.elementsEqual("/unset".utf8) {
-                defaults = []
+                defaults = Values()
             }
             return
         }
@@ -159,7 +164,7 @@ private struct MtreeReader {
     }
 
     /// What a /set says of what a delta compares: the last of each keyword.
-    private static func common(_ keywords: Keywords) throws(RecordError) -> Keywords {
+    private static func common(_ keywords: Keywords) throws(RecordError) -> Values {
         var kept: Keywords = []
         for keyword in keywords {
             if !names.contains(String(decoding: keyword.name, as: UTF8.self)),
@@ -173,10 +178,18 @@ private struct MtreeReader {
                 throw RecordError("it gives all files more than \(commonLimit) attributes")
             }
         }
-        return kept
+        guard kept.reduce(0, { $0 + $1.name.count + $1.value.count }) <= commonSize else {
+            throw RecordError("it gives all files more than \(commonSize) bytes of attributes")
+        }
+        var values = Values()
+        for keyword in kept { try values.set(keyword.name, keyword.value) }
+        values.sorted = values.sortedAttributes
+        return values
     }
 
-    private static let commonLimit = 64
+    private static let commonLimit = 32
+    /// Whoever writes /set writes what is short: each file is compared with all of it.
+    private static let commonSize = 4096
 
     private static let names: Set<String> = [
         "type", "mode", "uid", "gid", "nlink", "size", "tar_time", "time", "link", "sha256digest", "sha256",
@@ -231,21 +244,32 @@ private struct MtreeReader {
         if node.status.isDirectory { open.append(index) }
     }
 
-    private func node(_ own: Keywords) throws(RecordError) -> RecordedTree.Node {
+    /// What is said of a file, or of all files.
+    private struct Values {
         var type: VarveSystem.FileType?
         var mode: UInt32?
         var (uid, gid): (UInt32?, UInt32?)
         var (size, links, time): (Int64?, UInt64?, Timestamp?)
-        var node = RecordedTree.Node(name: .empty, status: FileStatus(mode: 0))
+        var target = BytePath.empty
+        var digest: Digest?
         var attributes: [BytePath: [UInt8]] = [:]
-        for (name, bytes) in defaults + own {
+        /// All of them in their order, for those who add none.
+        var sorted: [ExtendedAttribute] = []
+
+        var sortedAttributes: [ExtendedAttribute] {
+            attributes.map { ExtendedAttribute(name: $0.key, value: $0.value) }.sorted { $0.name < $1.name }
+        }
+
+        /// - Returns: whether it is an attribute.
+        @discardableResult
+        mutating func set(_ name: [UInt8], _ bytes: [UInt8]) throws(RecordError) -> Bool {
             let text = String(decoding: bytes, as: UTF8.self)
             func wrong() -> RecordError {
                 RecordError("\(BytePath.escape(name))=\(BytePath.escape(bytes)) is no value for that")
             }
             switch String(decoding: name, as: UTF8.self) {
             case "type":
-                guard let known = Self.types[text] else { throw wrong() }
+                guard let known = MtreeReader.types[text] else { throw wrong() }
                 type = known
             case "mode":
                 guard let value = UInt32(text, radix: 8), value <= 0o7777 else { throw wrong() }
@@ -266,35 +290,46 @@ private struct MtreeReader {
                 guard let seconds = Int64(text.prefix { $0 != "." }) else { throw wrong() }
                 time = Timestamp(seconds: seconds)
             case "link":
-                guard let target = VisEncoding.decode(bytes).flatMap({ BytePath($0) }) else { throw wrong() }
-                node.target = target
+                guard let found = VisEncoding.decode(bytes).flatMap({ BytePath($0) }) else { throw wrong() }
+                target = found
             case "sha256digest", "sha256":
-                guard let digest = Digest(algorithm: .sha256, hex: text) else { throw wrong() }
-                node.digest = digest
+                guard let found = Digest(algorithm: .sha256, hex: text) else { throw wrong() }
+                digest = found
             default:
-                guard let attribute = try Self.attribute(name, bytes) else { continue }
+                guard let attribute = try MtreeReader.attribute(name, bytes) else { return false }
                 attributes[attribute.name] = attribute.value
+                return true
             }
+            return false
         }
-        guard let type, let mode, let uid, let gid, let time, let links else {
+    }
+
+    private func node(_ own: Keywords) throws(RecordError) -> RecordedTree.Node {
+        var values = defaults
+        var hasOwnAttributes = false
+        for (name, bytes) in own {
+            if try values.set(name, bytes) { hasOwnAttributes = true }
+        }
+        guard let type = values.type, let mode = values.mode, let uid = values.uid, let gid = values.gid,
+            let time = values.time, let links = values.links
+        else {
             throw RecordError("it lacks one of type, mode, uid, gid, nlink and tar_time")
         }
-        node.status = FileStatus(mode: type.rawValue | mode)
+        var node = RecordedTree.Node(name: .empty, status: FileStatus(mode: type.rawValue | mode))
         (node.status.uid, node.status.gid, node.status.linkCount) = (uid, gid, links)
         node.status.modificationTime = time
-        node.status.size = size ?? 0
+        node.status.size = values.size ?? 0
         if type == .regular {
-            guard size != nil, node.digest != nil else { throw RecordError("it lacks size or sha256digest") }
-        } else {
-            node.digest = nil
+            guard values.size != nil, values.digest != nil else {
+                throw RecordError("it lacks size or sha256digest")
+            }
+            node.digest = values.digest
         }
         if type == .symbolicLink {
-            guard !node.target.isEmpty else { throw RecordError("it lacks link") }
-        } else {
-            node.target = .empty
+            guard !values.target.isEmpty else { throw RecordError("it lacks link") }
+            node.target = values.target
         }
-        node.attributes = attributes.map { ExtendedAttribute(name: $0.key, value: $0.value) }
-        node.attributes.sort { $0.name < $1.name }
+        node.attributes = hasOwnAttributes ? values.sortedAttributes : values.sorted
         return node
     }
 
