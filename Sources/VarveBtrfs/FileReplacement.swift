@@ -22,17 +22,11 @@ extension FileDescriptor {
     package func replaceFile(
         _ name: BytePath, with contents: [UInt8], mode: UInt32, durable: FileDurability
     ) throws(Errno) {
-        let temporary = BytePath(".\(name)." + randomName())
-        do throws(Errno) {
-            let file = try open(temporary, [.writeOnly, .create, .exclusive, .noFollow], mode: mode)
-            try file.fd.writeFull(contents)
-            if varve_btrfs_is_inline(file.fd.rawValue) != 1 { try file.fd.synchronize() }
-            try rename(temporary, to: self, name)
-            if durable == .now { try file.fd.synchronize() }
-            try file.close()
-        } catch {
-            try? unlink(temporary)
-            throw error
-        }
+        try replaceFile(
+            name, with: contents, mode: mode,
+            settle: { (file) throws(Errno) in
+                if varve_btrfs_is_inline(file.rawValue) != 1 { try file.synchronize() }
+            },
+            finish: { (file) throws(Errno) in if durable == .now { try file.synchronize() } })
     }
 }

@@ -131,9 +131,6 @@ package struct Differ: Sendable {
         guard record.chain != nil || record.parent.isEmpty, try !trees.isMounted(record.tree) else {
             return nil
         }
-        guard try !trees.wasWritten(record.tree),
-            try record.chain.map({ try trees.isSnapshot(record.tree, of: $0) }) ?? true
-        else { return nil }
         return try trees.replace(
             record.tree, with: layer, on: record.chain, from: content, memory: memory, cancellation)
     }

@@ -78,8 +78,7 @@ package final class Snapshotter: Sendable {
         superseded = SupersededRecords(records, deletions, logger: logger)
         let read: (records: [SnapshotRecord], faults: [RecordDirectory.Fault])
         do throws(Errno) {
-            // One that cannot be looked at is not given up.
-            read = try records.read(isOwner: true) { (try? trees.isThere($0)) ?? true }
+            read = try records.read(isOwner: true) { try trees.isThere($0) }
         } catch {
             throw VarveError.system("read the records in", trees.path, error)
         }
@@ -549,7 +548,7 @@ package final class Snapshotter: Sendable {
                 let parent = state.withLock { $0.records[record.parent] }
                 usage = try trees.usage(ofChain: chain, above: parent?.chain)
             }
-            let result = try usage ?? trees.usage(of: record.tree, since: record.origin?.transaction)
+            let result = try usage ?? trees.usage(of: record)
             if record.kind == .committed {
                 // Once: it does not change any more. What is only in memory is found again after the next start.
                 state.withLock { state in

@@ -235,19 +235,37 @@ extension FileDescriptor {
         _ name: BytePath, _ contents: [UInt8], mode: UInt32 = 0o644,
         prepare: (FileDescriptor) -> Void = { _ in }
     ) throws(Errno) {
+        try replaceFile(
+            name, with: contents, mode: mode, prepare: prepare,
+            settle: { (file) throws(Errno) in try file.synchronize() })
+        try synchronize()
+    }
+
+    /// Replaces the file `name` in this directory: temporary file, write, rename.
+    ///
+    /// - Parameters:
+    ///   - prepare: is given the new file before it has content.
+    ///   - settle: sees to it that no name comes to the disk without the content.
+    ///   - finish: is given the new file once it has its name.
+    package func replaceFile(
+        _ name: BytePath, with contents: [UInt8], mode: UInt32,
+        prepare: (FileDescriptor) -> Void = { _ in },
+        settle: (FileDescriptor) throws(Errno) -> Void,
+        finish: (FileDescriptor) throws(Errno) -> Void = { (_) throws(Errno) in }
+    ) throws(Errno) {
         let temporary = BytePath(".\(name)." + randomName())
         do throws(Errno) {
             let file = try open(temporary, [.writeOnly, .create, .exclusive, .noFollow], mode: mode)
             prepare(file.fd)
             try file.fd.writeFull(contents)
-            try file.fd.synchronize()
-            try file.close()
+            try settle(file.fd)
             try rename(temporary, to: self, name)
+            try finish(file.fd)
+            try file.close()
         } catch {
             try? unlink(temporary)
             throw error
         }
-        try synchronize()
     }
 }
 

@@ -62,8 +62,6 @@ package struct MtreeDifference: Hashable, Sendable {
         private var names: [BytePath] = []
         /// How long the path is up to each of them.
         private var lengths: [Int] = []
-        /// How many names of the path up to each of them fit.
-        private var fitting: [Int] = []
         private static let limit = 4096
 
         /// - Parameter depth: 0 for the root.
@@ -71,10 +69,8 @@ package struct MtreeDifference: Hashable, Sendable {
             guard depth > 0 else { return }
             names.removeSubrange((depth - 1)...)
             lengths.removeSubrange((depth - 1)...)
-            fitting.removeSubrange((depth - 1)...)
             names.append(name)
             lengths.append((lengths.last ?? 0) + name.count + 1)
-            fitting.append(isWhole ? depth : fitting.last ?? 0)
         }
 
         /// Whether it is no longer than a path can be that is asked for (PATH_MAX).
@@ -83,7 +79,8 @@ package struct MtreeDifference: Hashable, Sendable {
         /// `.` for the root; of one that is too long, as much as fits.
         var path: BytePath {
             if names.isEmpty { return .current }
-            return BytePath(joining: Array(names.prefix(fitting.last ?? 0)))
+            let fitting = lengths.prefix { $0 <= Self.limit }
+            return BytePath(joining: Array(names.prefix(fitting.count)))
         }
     }
 

@@ -82,7 +82,6 @@ package final class ChainBuilder {
     /// The subvolume that is built, made now if there is none yet. `rootfs/` is in it.
     package func subvolume() throws -> SharedDescriptor {
         try makeIfNeeded()
-        isAsPublished = false
         guard let opened = try work?.open(for: subject) else { throw Self.isGone }
         return opened
     }
@@ -90,7 +89,6 @@ package final class ChainBuilder {
     /// The root directory of the tree that is built, made now if there is none yet.
     package func tree() throws -> SharedDescriptor {
         try makeIfNeeded()
-        isAsPublished = false
         guard let opened = try work?.openRootfs(for: subject) else { throw Self.isGone }
         return opened
     }
@@ -98,10 +96,11 @@ package final class ChainBuilder {
     private static let isGone = VarveError(.failed, "the tree that is built was taken away")
 
     private func makeIfNeeded() throws {
+        // Whoever is given the tree may write to it.
+        isAsPublished = false
         guard work == nil else { return }
         let made = try makeWork()
         work = consume made
-        isAsPublished = false
     }
 
     private func makeWork() throws -> WorkSubvolume {

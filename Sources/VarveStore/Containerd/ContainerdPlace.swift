@@ -105,7 +105,7 @@ package struct ContainerdPlace: Sendable {
     package func state() throws -> State {
         let (found, faults) = try attempt("read the records in", path) {
             () throws(Errno) -> ([SnapshotRecord], [RecordDirectory.Fault]) in
-            try records?.read(isOwner: false) { ((try? open($0)) ?? nil) != nil } ?? ([], [])
+            try records?.read(isOwner: false) { try open($0) != nil } ?? ([], [])
         }
         let counting = SnapshotRecord.split(found).counting
         let (numbers, others) = DaemonTrees.split(try trees?.entries() ?? [])
@@ -117,10 +117,7 @@ package struct ContainerdPlace: Sendable {
 
     /// A tree; nil if it is not there, or something else is.
     func open(_ tree: UInt64) throws -> SharedDescriptor? {
-        guard let opened = try trees?.open(DaemonTrees.name(tree)), try opened.fd.isSubvolume() else {
-            return nil
-        }
-        return opened
+        try trees?.subvolume(DaemonTrees.name(tree))
     }
 
     // MARK: Snapshots
@@ -165,8 +162,7 @@ package struct ContainerdPlace: Sendable {
             return try SnapshotRecord.Usage(of: found, above: below)
         }
         guard let opened = try open(record.tree) else { return nil }
-        return try SnapshotRecord.Usage(
-            of: opened.fd, since: record.origin?.transaction ?? opened.fd.subvolumeInfo().originTransaction)
+        return try SnapshotRecord.Usage(of: opened.fd, as: record)
     }
 
     // MARK: Mounts
@@ -257,6 +253,12 @@ extension SnapshotRecord.Usage {
             since = below.info.originTransaction + 1
         }
         try self.init(of: chain.subvolume.fd, since: since)
+    }
+
+    /// What the tree of a record has that it was not made with: what was written since it, or what it was committed from, was made.
+    init(of tree: FileDescriptor, as record: SnapshotRecord) throws(BtrfsError) {
+        let made = try tree.subvolumeInfo().originTransaction
+        try self.init(of: tree, since: record.origin?.transaction ?? made)
     }
 
     /// What was written to a tree in a transaction or a later one. It costs what has changed. Data that was not written out yet does

@@ -87,8 +87,8 @@ package struct RecordDirectory: Sendable {
     /// - Parameters:
     ///   - isOwner: nobody else writes here, so what a process left that ended while it wrote is removed, and what it had begun is confirmed or
     ///     abandoned. Else that is passed over, as is a record that is removed meanwhile.
-    ///   - isMade: whether the tree of that number is there.
-    package func read(isOwner: Bool, isMade: (UInt64) -> Bool) throws(Errno) -> (
+    ///   - isMade: whether the tree of that number is there. If it throws, that is a fault of the record, which is kept.
+    package func read(isOwner: Bool, isMade: (UInt64) throws -> Bool) throws(Errno) -> (
         records: [SnapshotRecord], faults: [Fault]
     ) {
         var records: [BytePath: SnapshotRecord] = [:]
@@ -117,7 +117,7 @@ package struct RecordDirectory: Sendable {
                     if let own = SnapshotKey.fileName(ofPending: name) { records[own] = try read(own) }
                     continue
                 }
-                if isMade(record.tree) {
+                if try isMade(record.tree) {
                     if isOwner { try confirm(record.key) }
                     records[record.key.fileName] = record
                 } else if isOwner {

@@ -5,17 +5,20 @@ import VarveOCI
 import VarveSystem
 import SystemPackage
 
-/// The store of this product: a read-only subvolume for each layer prefix, snapshots of it as bundles.
+/// The store of this product: a read-only subvolume for each layer prefix. A bundle is a snapshot of one, or what one was published from.
 public struct BtrfsDriver: StorageDriver {
     package let store: SnapshotStore
+    /// `btrfs`.
     public var name: String { "btrfs" }
 
     package init(store: SnapshotStore) { self.store = store }
 
+    /// Begins on top of the longest prefix of the layers that the store has as a chain.
     public func beginUnpack(_ context: UnpackContext) throws -> UnpackTransaction {
         try driverErrors { .cumulative(DriverUnpack(try BtrfsUnpack(store: store, context: context))) }
     }
 
+    /// Takes a read-only snapshot of the bundle; of one that lies on another file system, or is none of btrfs, a copy.
     public func freeze(_ context: RepackContext) throws -> any FrozenBundle {
         try driverErrors { DriverBundle(try open(context)) }
     }

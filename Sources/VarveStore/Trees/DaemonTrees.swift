@@ -122,7 +122,7 @@ package final class DaemonTrees: Sendable {
 
     /// A tree, open: the root directory of its subvolume.
     package func open(_ number: UInt64) throws -> SharedDescriptor {
-        guard let opened = try trees.open(Self.name(number)), try opened.fd.isSubvolume() else {
+        guard let opened = try trees.subvolume(Self.name(number)) else {
             throw VarveError(
                 .notFound, "the tree \"\(path.appending(Self.name(number)))\" is gone",
                 subject: path.appending(Self.name(number)),
@@ -133,8 +133,7 @@ package final class DaemonTrees: Sendable {
 
     /// Whether a tree is there.
     package func isThere(_ number: UInt64) throws -> Bool {
-        guard let opened = try trees.open(Self.name(number)) else { return false }
-        return try opened.fd.isSubvolume()
+        try trees.subvolume(Self.name(number)) != nil
     }
 
     /// A tree, as something that is worked in.
@@ -228,9 +227,10 @@ package final class DaemonTrees: Sendable {
 
     /// Whether a tree is known to have been written to since it was made. Of one that was, false may be answered for as long as that is in
     /// memory alone.
-    package func wasWritten(_ number: UInt64) throws -> Bool {
-        let opened = try open(number)
-        let info = try opened.fd.subvolumeInfo()
+    package func wasWritten(_ number: UInt64) throws -> Bool { try wasWritten(open(number)) }
+
+    private func wasWritten(_ tree: SharedDescriptor) throws -> Bool {
+        let info = try tree.fd.subvolumeInfo()
         return info.changeTransaction > info.originTransaction
     }
 
@@ -298,10 +298,9 @@ package final class DaemonTrees: Sendable {
     /// What a tree has that it was not made with (`SnapshotRecord.Usage`). Data that was not written out yet, up to 30 seconds after it
     /// was written, does not count.
     ///
-    /// - Parameter since: the transaction that made what it is a snapshot of, to count from there; nil for its own.
-    package func usage(of number: UInt64, since: UInt64? = nil) throws -> SnapshotRecord.Usage {
-        let tree = try tree(number)
-        return try SnapshotRecord.Usage(of: tree.subvolume.fd, since: since ?? tree.info.originTransaction)
+    package func usage(of record: SnapshotRecord) throws -> SnapshotRecord.Usage {
+        let tree = try open(record.tree)
+        return try SnapshotRecord.Usage(of: tree.fd, as: record)
     }
 
     /// What a chain has that the chain below it has not; nil if the store does not hold it.
@@ -335,15 +334,12 @@ package final class DaemonTrees: Sendable {
         package var source: Source
     }
 
-    /// Whether the store holds a chain, as it was published.
-    package func holds(_ chain: ChainID) throws -> Bool { try store.chains.find(ChainName(chain)) != nil }
-
     /// Builds the chain that `layer` gives on top of `base`, as an unpack would, and makes `number` a writable snapshot of it. Of a chain
     /// that the store holds, built of this very blob, nothing is read, and of a layer that
     /// was written of a tree that is still there neither. The tree that was there before is left under another name, which is returned: it is to be deleted.
     ///
-    /// That tree must be as it was made: nil if it is not, or if the store does not hold `base`. It is asked twice where the layer is read, before
-    /// that is begun and, as always, once the new tree is there: the snapshot that this is has then committed all that was written
+    /// That tree must be a snapshot of `base`, and as it was made: nil if it is not, or if the store does not hold `base`. Whether it was written
+    /// to is asked before anything is done, and once the new tree is there: the snapshot that this is has then committed all that was written
     /// before, so that it shows (`wasWritten`). Where the layer is read, the old tree is read-only meanwhile.
     ///
     /// - Parameters:
@@ -355,11 +351,17 @@ package final class DaemonTrees: Sendable {
         memory: Int, limits: UnpackLimits = UnpackLimits(), _ cancellation: Cancellation
     ) throws -> (AppliedLayer, replaced: BytePath)? {
         let store = store.bound(to: cancellation)
+        let old = try open(number)
+        if try wasWritten(old) { return nil }
         var below: OpenChain?
         if let base {
-            below = try store.chains.find(ChainName(base))
-            if below == nil { return nil }
+            guard let found = try store.chains.find(ChainName(base)),
+                try old.fd.subvolumeInfo().parentUUID == found.info.uuid
+            else { return nil }
+            below = found
         }
+        var isFrozen = false
+        defer { if isFrozen { try? setReadOnly(number, false) } }
         let chain: OpenChain
         let known: ChainLayer
         let source: AppliedLayer.Source
@@ -374,29 +376,18 @@ package final class DaemonTrees: Sendable {
         } else {
             source = .built
             try setReadOnly(number, true)
-            do {
-                let built =
-                    try isUnchanged(number)
-                    ? build(
-                        layer, on: below, from: blobs, in: store, memory: memory, limits: limits, cancellation
-                    )
-                    : nil
-                guard let built else {
-                    try setReadOnly(number, false)
-                    return nil
-                }
-                (chain, known) = built
-            } catch {
-                try? setReadOnly(number, false)
-                throw error
-            }
+            isFrozen = true
+            guard try isUnchanged(old),
+                let built = try build(
+                    layer, on: below, from: blobs, in: store, memory: memory, limits: limits, cancellation)
+            else { return nil }
+            (chain, known) = built
         }
         let spare = BytePath("\(number)-" + randomName())
         try store.chains.snapshot(of: chain, to: trees.fd, spare)
         do {
-            if try wasWritten(number) {
+            if try wasWritten(old) {
                 try trees.fd.removeSubvolumeTree(spare)
-                if source == .built { try setReadOnly(number, false) }
                 return nil
             }
             try attempt("put in place", path.appending(Self.name(number))) { () throws(Errno) in
@@ -404,9 +395,10 @@ package final class DaemonTrees: Sendable {
             }
         } catch {
             _ = try? trees.fd.removeSubvolumeTree(spare)
-            if source == .built { try? setReadOnly(number, false) }
             throw error
         }
+        // The number is the new tree's from now on.
+        isFrozen = false
         return (
             AppliedLayer(
                 diffID: known.diffID, size: known.archiveSize, chain: chain.name.chainID, source: source),

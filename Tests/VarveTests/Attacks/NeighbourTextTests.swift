@@ -123,9 +123,7 @@ import Testing
         "Names that hold control characters are refused when they are made",
         arguments: ["a\nb", "\u{1b}", "a\u{9b}", "\u{202e}x", "\u{7f}"])
     func names(_ name: String) throws {
-        let world = try StoreWorld()
-        try world.addImage("a", try storeSampleLayers())
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: storeSampleLayers())
         #expect(throws: VarveError.self) { try world.store().createSnapshot(of: world.bundle(), name: name) }
         let tag = varve("tag", "--image", world.layoutPath.appendingBytes(":a"), BytePath(name))
         #expect(tag.code == 2, "\(tag)")
@@ -134,9 +132,7 @@ import Testing
 
     @Test("Remedies are words of a shell")
     func remedies() throws {
-        let world = try StoreWorld()
-        try world.addImage("a", try storeSampleLayers())
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: storeSampleLayers())
         let store = try world.store()
         try store.createSnapshot(of: world.bundle(), name: "mon day")
         let snapshot = varve("--store", world.storePath, "snapshot", "create", world.bundle(), "mon day")
@@ -154,9 +150,7 @@ import Testing
 
     @Test("A bundle that is packed into another layout is told where to go")
     func anotherLayout() throws {
-        let world = try StoreWorld()
-        try world.addImage("a", try storeSampleLayers())
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: storeSampleLayers())
         _ = try ImageLayout.create(at: world.path.appending("other"))
         let run = varve(
             "--store", world.storePath, "repack", "--image", world.path.appending("other:x"), world.bundle())
@@ -227,9 +221,7 @@ import Testing
 
     @Test("A quota that is full: the sentence names the bundle, not a work subvolume")
     func quota() throws {
-        let world = try StoreWorld()
-        try world.addImage("a", try storeSampleLayers())
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: storeSampleLayers())
         try world.shell(
             "btrfs quota enable . ; btrfs quota rescan -w . >/dev/null; btrfs qgroup limit 1 0/5 .; sync")
         var sentences = 0

@@ -14,9 +14,7 @@ import Testing
 @Suite struct EngineRepackTests {
     /// A store with the sample image `a` unpacked at `bundle`.
     static func world() throws -> StoreWorld {
-        let world = try StoreWorld()
-        try world.addImage("a", try storeSampleLayers())
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: storeSampleLayers())
         return world
     }
 

@@ -37,10 +37,8 @@ import Varve
 
     @Test("The bundle: the tree that the chain was published from, with configuration and metadata")
     func bundle() throws {
-        let world = try StoreWorld()
         let layers = try storeSampleLayers()
-        try world.addImage("a", layers)
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: layers)
         #expect(try world.names(in: "bundle") == ["config.json", "rootfs", "umoci.json"])
         let bundle = try world.open("bundle")
         let top = try world.open("store/chains/\(try world.chainNames(layers)[2])")
@@ -62,12 +60,8 @@ import Varve
         "A bundle goes on from its chain: deltas, snapshots, restored bundles and their chains see what came after, and that alone"
     )
     func bundleGoesOn() throws {
-        let world = try StoreWorld()
         let layers = try storeSampleLayers()
-        try world.addImage("base", Array(layers[..<2]))
-        try world.addImage("a", layers)
-        try world.unpack("base", "lower")
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: layers, lower: 2)
         let store = try world.store()
         let names = try world.chainNames(layers).compactMap { ChainName($0) }
         let name = names[2]
@@ -114,10 +108,8 @@ import Varve
 
     @Test("A snapshot of a bundle is not taken for the chain that was published of the bundle")
     func snapshotAsChain() throws {
-        let world = try StoreWorld()
         let layers = try storeSampleLayers()
-        try world.addImage("a", layers)
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: layers)
         let name = try world.chainNames(layers)[2]
         try world.shell(
             """
@@ -137,10 +129,8 @@ import Varve
         "A bundle that a user owns is compared with its own chain, and with no other that was published of it"
     )
     func chainOfUser() throws {
-        let world = try StoreWorld()
         let layers = try storeSampleLayers()
-        try world.addImage("a", layers)
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: layers)
         try world.shell("chown 1000 bundle; chmod 755 bundle; touch bundle/rootfs/x")
         #expect(try world.diff("bundle").contains("A x"))
         // The chain below was published of the same subvolume. What upper layers have deleted of it was never the user's to read.
@@ -154,12 +144,7 @@ import Varve
 
     @Test("A bundle that has lost the name of its chain is not compared with the one below it")
     func lostName() throws {
-        let world = try StoreWorld()
-        let layers = try storeSampleLayers()
-        try world.addImage("base", Array(layers[..<2]))
-        try world.addImage("a", layers)
-        try world.unpack("base", "lower")
-        try world.unpack("a")
+        let world = try StoreWorld(unpacked: storeSampleLayers(), lower: 2)
         try world.unpack("a", "warm")
         try world.shell(
             "setfattr -x user.varve.chain bundle; setfattr -x user.varve.chain warm; touch warm/rootfs/x")

@@ -125,6 +125,19 @@ final class StoreWorld: Sendable {
         if makesStore { _ = try SnapshotStore.initialize(at: storePath, logger: log.logger) }
     }
 
+    /// With the image `a` of these layers, unpacked to `bundle`.
+    ///
+    /// - Parameter lower: the image `base` has that many of the layers, and is unpacked to `lower` before; nil for no such image.
+    convenience init(unpacked layers: [StoreLayer], lower: Int? = nil) throws {
+        try self.init()
+        if let lower {
+            try addImage("base", Array(layers[..<lower]))
+            try unpack("base", "lower")
+        }
+        try addImage("a", layers)
+        try unpack("a")
+    }
+
     /// The store, opened and swept as the command does it.
     func store() throws -> SnapshotStore {
         let store = try SnapshotStore.open(at: storePath, logger: log.logger)
