@@ -113,7 +113,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.z
 
     def synchronize(self):
         for path in (self.disk, self.own, tools.volume):
-            subprocess.run(["sync", "--file-system", path], check=True)
+            tools.synchronize(path)
 
     def load(self, archive, *options):
         """ctr images import, and a sync."""
@@ -132,7 +132,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.z
     def settle(self):
         for path in (self.own, tools.volume):
             tools.settle(path)
-        subprocess.run(["sync", "--file-system", self.disk], check=True)
+        tools.synchronize(self.disk)
 
     def applied(self):
         with open(self.daemon_log) as log:

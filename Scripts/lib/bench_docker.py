@@ -210,7 +210,7 @@ def containers(rounds):
 
 
 def used(path):
-    subprocess.run(["sync", "--file-system", path], check=True)
+    tools.synchronize(path)
     state = os.statvfs(path)
     return (state.f_blocks - state.f_bfree) * state.f_frsize
 
