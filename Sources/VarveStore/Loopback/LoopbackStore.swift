@@ -419,8 +419,16 @@ package enum LoopbackStore {
         return (try? device(of: path, image: image.fd)) != nil
     }
 
+    /// A file system is in use for moments at which nobody works in it: a process that is just being started has copies of all
+    /// descriptors of its parent, until execve(2) closes them. So what is busy is tried again for a second.
     private static func detach(_ path: BytePath) throws(VarveError) {
         do throws(Errno) {
+            for _ in 0..<50 {
+                do throws(Errno) { return try VarveSystem.unmount(path) } catch {
+                    guard error == .resourceBusy else { throw error }
+                    usleep(20_000)
+                }
+            }
             try VarveSystem.unmount(path)
         } catch .resourceBusy {
             throw VarveError(

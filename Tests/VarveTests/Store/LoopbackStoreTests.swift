@@ -229,6 +229,14 @@ import Testing
         #expect(again.code == 4, "\(again)")
     }
 
+    @Test("One that is in use for a moment alone, as by a process that is being started, is unmounted")
+    func unmountSoon() throws {
+        let place = try Place()
+        try shell("cd \"$1\"; { exec >/dev/null 2>&1; sleep 0.4; } &", place.store)
+        let run = varve("store", "unmount", place.store)
+        #expect(run.code == 0 && run.errors.isEmpty, "\(run)")
+    }
+
     @Test("One that is mounted in another mount name space too stays")
     func destroyElsewhereMounted() throws {
         let place = try Place()
