@@ -203,6 +203,13 @@ def unpacked(image, name):
 
 # --- the floor -----------------------------------------------------------------------------------------------------
 
+def used(path):
+    """The bytes that a file system has given out."""
+    synchronize(path)
+    state = os.statvfs(path)
+    return (state.f_blocks - state.f_bfree) * state.f_frsize
+
+
 class Floor:
     """The program that does nothing but what an unpack of an image has to do (floor.c), while a case runs."""
 
@@ -234,6 +241,32 @@ class Floor:
         delete_subvolumes(subvolume)
         settle()
         return int(run.output) / 1e6
+
+    def space_of_snapshots(self):
+        """The bytes that all files take where a snapshot is made after each layer."""
+        subvolume = place("floor")
+        before = used(volume)
+        quiet("btrfs", "subvolume", "create", subvolume)
+        made = []
+        for number, tar in enumerate(self.tars):
+            Run(self.program, subvolume, tar, output=True)
+            made.append(place(f"floor-{number}"))
+            quiet("btrfs", "subvolume", "snapshot", "-r", subvolume, made[-1])
+        taken = used(volume) - before
+        delete_subvolumes(subvolume, *made)
+        settle()
+        return taken
+
+    def space_of_a_directory(self, disk):
+        """The bytes that they take in one directory of another file system."""
+        directory = os.path.join(disk, "floor")
+        before = used(disk)
+        os.mkdir(directory)
+        Run(self.program, directory, *self.tars, output=True)
+        taken = used(disk) - before
+        shutil.rmtree(directory)
+        synchronize(disk)
+        return taken
 
     def bound(self):
         """The same, and beside it verifies, inflates and hashes the blobs."""
@@ -568,6 +601,7 @@ parser.add_argument("--umoci", help="the program umoci 0.6")
 parser.add_argument("--containerd", help="where the packages of containerd are unpacked")
 parser.add_argument("--daemon", help="the program varve-containerd")
 parser.add_argument("--calls", help="the program of Tests/ContainerdCalls")
+parser.add_argument("--overlay-by-proxy", help="the program of Tests/OverlayByProxy")
 parser.add_argument("--docker", help="where the package of Docker is unpacked")
 parser.add_argument("--busybox", help="a shell without libraries")
 options = parser.parse_args()

@@ -16,13 +16,20 @@ import bench as tools
 from bench import Failed, Run, at_most, case, faster, milliseconds, quiet, row, spread, take_turns
 
 NAMES = ("varve", "overlayfs", "btrfs")
+# The snapshotter overlayfs once more, in a process of its own.
+BY_PROXY = "overlayfs-by-proxy"
 IMPORT = "ctr image import: 10 layers, 36,000 files, 1 GB"
 
 
-class Containerd:
-    """containerd and the daemon, while a case runs."""
+def answers(address):
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(address) == 0
 
-    def __init__(self):
+
+class Containerd:
+    """containerd and the daemon, while a case runs, and on request overlayfs as a proxy plugin."""
+
+    def __init__(self, overlay_by_proxy=False):
         self.tree = tools.options.containerd
         self.disk = tools.volume + "-ext4"
         self.folder = os.path.join(self.disk, "run")
@@ -55,7 +62,13 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.z
 [plugins."io.containerd.snapshotter.v1.overlayfs"]
   root_path = "{self.disk}/overlayfs"
 ''')
-        self.daemon = self.direct = self.containerd = None
+            if overlay_by_proxy:
+                file.write(f'''[proxy_plugins.{BY_PROXY}]
+  type = "snapshot"
+  address = "{self.folder}/{BY_PROXY}.sock"
+''')
+        self.overlay_by_proxy = overlay_by_proxy
+        self.daemon = self.direct = self.containerd = self.overlay = None
         # A containerd removes what it has not made itself: calls that it does not make go to another daemon.
         self.direct_socket = os.path.join(self.folder, "direct.sock")
         self.configuration = configuration
@@ -63,6 +76,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.z
     def __enter__(self):
         self.daemon = self.start_daemon("bench", self.daemon_socket)
         self.direct = self.start_daemon("direct", self.direct_socket)
+        if self.overlay_by_proxy:
+            address = os.path.join(self.folder, BY_PROXY + ".sock")
+            self.overlay = subprocess.Popen([tools.options.overlay_by_proxy, address, os.path.join(self.disk, BY_PROXY)])
+            self.wait(lambda: answers(address), BY_PROXY)
         log = open(os.path.join(self.folder, "containerd.log"), "ab")
         self.containerd = subprocess.Popen(
             [os.path.join(self.tree, "usr/bin/containerd"), "--config", self.configuration], stdout=log, stderr=log,
@@ -80,10 +97,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.z
                 [tools.options.daemon, "--address", address, "--root", self.store, "--id", name, "--containerd", self.socket,
                  "--log-level", "debug"], stdout=log, stderr=log)
 
-        def answers():
-            with socket.socket(socket.AF_UNIX) as connection:
-                return connection.connect_ex(address) == 0
-        self.wait(answers, "varve-containerd")
+        self.wait(lambda: answers(address), "varve-containerd")
         return daemon
 
     def wait(self, is_there, name):
@@ -97,7 +111,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.z
         if kind:
             for name in ("varve.log", "containerd.log"):
                 subprocess.run(["tail", "-n", "8", os.path.join(self.folder, name)], stdout=sys.stderr)
-        for process in (self.containerd, self.daemon, self.direct):
+        for process in (self.containerd, self.daemon, self.direct, self.overlay):
             if process:
                 process.terminate()
                 process.wait()
