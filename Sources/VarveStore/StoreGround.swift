@@ -12,33 +12,57 @@ package enum StoreGround {
 
     /// The name of a store's own directory that something would lie in, or be.
     ///
-    /// - Parameters:
-    ///   - directory: in which it would lie.
-    ///   - rest: the way from there to it.
     /// - Returns: nil for any other place, and where that cannot be told: nothing is known of a store there.
     static func name(of rest: [BytePath], in directory: FileDescriptor) -> BytePath? {
-        guard let path = try? directory.path(), path.isAbsolute else { return nil }
-        var above: BytePath = "/"
-        for name in path.components + rest {
-            if closed.contains(name), isStore(above) { return name }
-            above = above.appending(name)
+        (try? foundName(of: rest, in: directory)) ?? nil
+    }
+
+    /// The same for what is to be deleted: what cannot be told is an error.
+    ///
+    /// The way up from the directory is gone by `..`, and what is on it compared by inode number, so it leads out of a bind mount as a path does.
+    ///
+    /// - Parameters:
+    ///   - directory: in which it lies, or would.
+    ///   - rest: the way from there to it.
+    static func foundName(of rest: [BytePath], in directory: FileDescriptor) throws(Errno) -> BytePath? {
+        if let name = rest.first, closed.contains(name), try belongsToStore(directory) { return name }
+        var current = SharedDescriptor(try directory.open(.current, [.directory, .path]))
+        while true {
+            let above = SharedDescriptor(try current.fd.open("..", [.directory, .path]))
+            let status = try current.fd.status()
+            if try above.fd.status().isSameFile(as: status), try above.fd.mountID() == current.fd.mountID() {
+                return nil
+            }
+            if try belongsToStore(above.fd) {
+                for name in closed {
+                    if try above.fd.statusIfPresent(of: name)?.isSameFile(as: status) == true { return name }
+                }
+            }
+            current = above
         }
-        return nil
     }
 
-    private static func isStore(_ path: BytePath) -> Bool {
-        guard let opened = opened(path) else { return false }
-        return isStore(opened.fd)
+    /// Whether a directory is that of a store, whoever has that. What others have put into somebody's directory makes none of it.
+    private static func belongsToStore(_ directory: FileDescriptor) throws(Errno) -> Bool {
+        guard let keeper = try keeper(of: directory) else { return false }
+        if [0, geteuid()].contains(keeper) { return true }
+        return try directory.status().uid == keeper
     }
 
-    /// Whether a directory is that of a store.
+    /// Whether a directory is that of a store of root's or the caller's.
     static func isStore(_ directory: FileDescriptor) -> Bool {
         // Anybody can make what looks like a store of a directory such as /tmp: what others have put there is passed over.
-        guard let description = try? directory.status(of: StoreLayout.description), description.isRegular,
-            description.uid == 0 || description.uid == geteuid(),
-            let chains = try? directory.status(of: StoreLayout.chains)
-        else { return false }
-        return chains.isDirectory
+        guard let keeper = (try? keeper(of: directory)) ?? nil else { return false }
+        return [0, geteuid()].contains(keeper)
+    }
+
+    /// Whose the description of a store is; nil for a directory that is none's.
+    private static func keeper(of directory: FileDescriptor) throws(Errno) -> UInt32? {
+        guard let description = try directory.statusIfPresent(of: StoreLayout.description),
+            description.isRegular,
+            try directory.statusIfPresent(of: StoreLayout.chains)?.isDirectory == true
+        else { return nil }
+        return description.uid
     }
 
     /// - Parameter noun: what was to be made, "bundle".
@@ -64,7 +88,7 @@ package enum StoreGround {
         guard let found, let own = name(of: missing, in: found.fd) else { return }
         if own == StoreLayout.images, missing.isEmpty || missing == [own],
             let place = try? found.fd.path(), missing.isEmpty ? place.lastComponent == own : true,
-            isStore(missing.isEmpty ? place.parent : place)
+            let store = opened(missing.isEmpty ? place.parent : place), isStore(store.fd)
         {
             return
         }

@@ -188,26 +188,6 @@ extension SnapshotStore {
         }
     }
 
-    /// What the subvolumes in a directory are if it is one of a store's own; nil for any other directory.
-    private static func kindOfOwn(in directory: FileDescriptor) throws -> String? {
-        let kinds = [
-            (StoreLayout.chains, "a chain"), (StoreLayout.snapshots, "a snapshot"),
-            (StoreLayout.refreshed, "the refreshed state of a bundle"),
-        ]
-        return try attempt("look at", "..") { () throws(Errno) in
-            let own = try directory.status()
-            guard try directory.statusIfPresent(of: BytePath("..").appending(StoreLayout.description)) != nil
-            else { return nil }
-            for (name, kind) in kinds {
-                guard let other = try directory.statusIfPresent(of: BytePath("..").appending(name)) else {
-                    continue
-                }
-                if other.isSameFile(as: own) { return kind }
-            }
-            return nil
-        }
-    }
-
     /// Deletes a bundle, subvolumes nested in it included, and what the store keeps for it.
     ///
     /// A wish to stop (`locks.cancellation`) ends it with the bundle as it was, or, once subvolumes nested in it are being deleted, with
@@ -216,6 +196,7 @@ extension SnapshotStore {
     /// - Parameter isLocked: by the caller, for itself alone.
     package func removeBundle(_ path: BytePath, isLocked: Bool = false) throws {
         let bundle = try openBundle(path)
+        try BundleRemoval.requireBundle(bundle.subvolume.fd, path)
         // Whoever compares it has a snapshot, unless no snapshot of it can be taken here, or it is to be compared as another kind.
         let isFrozen =
             (try? OpenBundle(path).kind) == .btrfs && (try? holds(bundle.subvolume.fd, path)) == true
@@ -224,11 +205,6 @@ extension SnapshotStore {
             ? nil : try BundleLock(isFrozen ? .shared : .exclusive, in: bundle.subvolume.fd, path)
         defer { extendLifetime(lock) }
         let (parent, name) = try BundleRemoval.place(of: bundle.subvolume.fd, path)
-        if let kind = try Self.kindOfOwn(in: parent.fd) {
-            throw VarveError(
-                .usage, "\"\(path)\" is \(kind) of a store, not a bundle", subject: path,
-                remedy: .name("a bundle"))
-        }
         let obstacle = RemovalObstacle(bundle.subvolume.fd, path)
         try obstacle.check(parent: parent.fd, path.directory)
         try obstacle.check(walks: false)

@@ -216,6 +216,7 @@ package enum BundleRemoval {
     /// The directory that a bundle lies in and its name there, by which it can be moved away.
     ///
     /// - Parameter bundle: what was opened by that path.
+    /// - Throws: `VarveError`, `usage` for what lies in a store's own directories.
     static func place(
         of bundle: FileDescriptor, _ path: BytePath
     ) throws -> (parent: SharedDescriptor, name: BytePath) {
@@ -238,6 +239,15 @@ package enum BundleRemoval {
         guard isItself else {
             throw VarveError(
                 .failed, "\"\(path)\" is a symbolic link", subject: path, remedy: .name("the bundle itself"))
+        }
+        // The trees of a containerd's, chains and snapshots have rootfs/ too.
+        let own = try attempt("look above", path) { () throws(Errno) in
+            try StoreGround.foundName(of: [name], in: parent.fd)
+        }
+        if let own {
+            throw VarveError(
+                .usage, "\"\(path)\" lies in \(own)/ and is part of a store, not a bundle",
+                subject: path, remedy: .name("a bundle"))
         }
         return (parent, name)
     }
@@ -285,6 +295,25 @@ package enum BundleRemoval {
         return isMount ? nil : lock
     }
 
+    /// Throws for a subvolume that nothing says was made as a bundle: many a subvolume has a `rootfs/` that is not Varve's.
+    static func requireBundle(_ subvolume: FileDescriptor, _ path: BytePath) throws(VarveError) {
+        let missing = try attempt("look into", path) { () throws(Errno) -> String? in
+            guard try subvolume.statusIfPresent(of: StoreLayout.rootfs)?.isDirectory == true else {
+                return "it has no rootfs/"
+            }
+            if try subvolume.statusIfPresent(of: BundleMetadata.fileName) != nil { return nil }
+            for attribute in StoreLayout.bundleAttributes + StoreLayout.chainAttributes {
+                if try subvolume.extendedAttribute(attribute) != nil { return nil }
+            }
+            return "it has neither \(BundleMetadata.fileName) nor an attribute of Varve's"
+        }
+        guard let missing else { return }
+        throw VarveError(
+            .notFound, "\"\(path)\" is a subvolume, but no bundle: \(missing)", subject: path,
+            remedy: [.current, ".."].contains(path.lastComponent)
+                ? nil : .follow("delete it with: btrfs subvolume delete \(path.shellWord)"))
+    }
+
     private static func removeAny(
         _ path: BytePath, isLocked: Bool, _ cancellation: Cancellation, store: () throws -> SnapshotStore
     ) throws {
@@ -299,15 +328,7 @@ package enum BundleRemoval {
             throw VarveError(error, "open the bundle", path)
         }
         if try directory.fd.isSubvolume() {
-            let rootfs = try attempt("look into", path) { () throws(Errno) in
-                try directory.fd.statusIfPresent(of: StoreLayout.rootfs)
-            }
-            guard rootfs?.isDirectory == true else {
-                throw VarveError(
-                    .notFound, "\"\(path)\" is a subvolume, but no bundle: it has no rootfs/", subject: path,
-                    remedy: [.current, ".."].contains(path.lastComponent)
-                        ? nil : .follow("delete it with: btrfs subvolume delete \(path.shellWord)"))
-            }
+            try requireBundle(directory.fd, path)
             return try store().removeBundle(path, isLocked: isLocked)
         }
         try OpenBundle.remove(path, isLocked: isLocked, cancellation: cancellation)

@@ -260,7 +260,7 @@ import VarveSystem
         let world = try StoreWorld()
         try world.shell(
             """
-            mkdir home other; chown \(Self.user) home; btrfs -q subvolume create home/b; mkdir home/b/rootfs
+            mkdir home other; chown \(Self.user) home; btrfs -q subvolume create home/b; mkdir home/b/rootfs; echo > home/b/umoci.json
             btrfs -q subvolume create home/b/rootfs/nested; btrfs -q subvolume create home/own; chmod 700 home/own; echo x > home/own/file
             mount --bind . other
             """)

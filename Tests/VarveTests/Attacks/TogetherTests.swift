@@ -448,6 +448,25 @@ import VarveSystem
                 cat $S/containerd/x/trees/1/rootfs/work; $V containerd forget --yes x; echo "then $?"; test ! -e $S/containerd/x && echo gone
                 """,
             wanted: ["in another mount name space", "forget 1", "destroy 1", "precious", "then 0", "gone"]),
+        Case(
+            testDescription: "nothing is deleted as a bundle that was not made as one",
+            script: """
+                S=$VARVE_STORE; $V unpack --image L:one B; chain=$(ls -d $S/chains/* | head -n 1); mkdir -p $S/containerd/x/trees theirs/chains
+                for tree in $S/containerd/x/trees/1 theirs/chains/c C; do btrfs -q subvolume snapshot $chain $tree; echo '{}' > $tree/umoci.json; done
+                echo '{}' > theirs/store.json; chown -R 1234 theirs
+                $V bundle rm $S/containerd/x/trees/1; echo "tree $?"; (cd $S/containerd/x/trees; $V bundle rm ./1; echo "below $?")
+                $V bundle rm theirs/chains/c; echo "theirs $?"; test -e $S/containerd/x/trees/1/rootfs && test -e theirs/chains/c/rootfs && echo whole
+                btrfs -q subvolume create vm; mkdir vm/rootfs; echo precious > vm/rootfs/work; $V bundle rm vm; echo "vm $?"; cat vm/rootfs/work
+                rm B/umoci.json; $V bundle rm B; echo "bundle $?"; $V bundle rm C; echo "snapshot $?"
+                mkdir -m 1777 t; mkdir t/chains t/work; echo '{}' > t/store.json; chown 1234 t/chains t/store.json
+                $V unpack --image L:one t/work/B; $V bundle rm t/work/B; echo "no store $?"
+                """,
+            wanted: [
+                "is part of a store, not a bundle", "tree 2", "below 2", "theirs 2", "whole",
+                "vm 4\nprecious",
+                "nor an attribute of Varve's; delete it with: btrfs subvolume delete vm", "bundle 0",
+                "snapshot 0", "no store 0",
+            ]),
     ]
 
     @Test(arguments: cases + later + known + deletions) func together(_ wanted: Case) throws {
