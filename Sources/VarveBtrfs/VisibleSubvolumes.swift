@@ -11,18 +11,28 @@ extension FileDescriptor {
         func look(in outer: FileDescriptor) throws(BtrfsError) {
             for nested in try outer.nestedSubvolumes(passingOverClosed: true) {
                 // Something else may lie there by now, or a file system be mounted on it.
-                guard
-                    let opened = try? outer.open(
-                        nested.path, [.directory, .noFollow], resolve: [.beneath, .noSymlinks, .noCrossing]),
-                    let info = try? opened.fd.subvolumeInfoIfPresent(), info.id == nested.id
+                guard let found = try outer.visible(nested.path),
+                    let info = try found.fd.subvolumeInfoIfPresent(), info.id == nested.id
                 else { continue }
-                let found = SharedDescriptor(opened)
                 try body(found, info)
                 pending.append(found)
             }
         }
         try look(in: self)
         while let next = pending.popLast() { try look(in: next.fd) }
+    }
+
+    /// The directory at a path below this one; nil for what is not there, lies on another mount, or may not be entered or read.
+    private func visible(_ path: BytePath) throws(BtrfsError) -> SharedDescriptor? {
+        do throws(Errno) {
+            return SharedDescriptor(
+                try open(path, [.directory, .noFollow], resolve: [.beneath, .noSymlinks, .noCrossing]))
+        } catch {
+            if [error.isAbsence, error == .improperLink, error == .permissionDenied].contains(true) {
+                return nil
+            }
+            throw BtrfsError(.listSubvolumes, self, path, errno: error)
+        }
     }
 
     /// The root directory of the outermost subvolume that holds this directory and is reached through the same mount; nil where the mount
@@ -35,10 +45,16 @@ extension FileDescriptor {
             // The root directory of a subvolume has this number (BTRFS_FIRST_FREE_OBJECTID).
             let status = try current.fd.status()
             if status.inode == 256 { result = current }
-            guard let above = try? current.fd.open("..", [.directory, .path]),
-                try above.fd.mountID() == mount, try !above.fd.status().isSameFile(as: status)
-            else { break }
-            current = SharedDescriptor(above)
+            let above: SharedDescriptor
+            do throws(Errno) {
+                above = SharedDescriptor(try current.fd.open("..", [.directory, .path]))
+            } catch .permissionDenied {
+                break
+            }
+            guard try above.fd.mountID() == mount, try !above.fd.status().isSameFile(as: status) else {
+                break
+            }
+            current = above
         }
         guard let result else { return nil }
         return SharedDescriptor(try result.fd.open(.current, [.directory]))

@@ -169,8 +169,12 @@ extension ImageLayout {
         }
         guard status != nil else { return nil }
         if following == .known { return try readDocument(descriptor) }
-        guard descriptor.size <= Int64(Self.documentLimit), let bytes = try? readBlob(descriptor) else {
-            return nil
+        guard descriptor.size <= Int64(Self.documentLimit) else { return nil }
+        let bytes: [UInt8]
+        do throws(OCIError) { bytes = try readBlob(descriptor) } catch {
+            // What is damaged is no document; what cannot be read may be one.
+            if error.kind == .invalidInput || error.kind == .notFound { return nil }
+            throw error
         }
         return try? JSONValue(parsing: bytes)
     }

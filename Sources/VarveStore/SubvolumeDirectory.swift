@@ -74,6 +74,26 @@ package struct SubvolumeDirectory: Sendable {
         if case .subvolume(let found)? = try occupant(of: name) { found } else { nil }
     }
 
+    /// Who has one of them in use, or something of one, through a mount or as a root directory. The first component of each one's place is the
+    /// subvolume's name.
+    ///
+    /// - Parameter name: of the one whose users count; nil for all.
+    func users(in nameSpaces: TreeUsers.NameSpaces, of name: BytePath? = nil) throws(Errno) -> [TreeUsers
+        .User]
+    {
+        var roots: [TreeUsers.Root] = []
+        if nameSpaces == .all {
+            let names = if let name { [name] } else { try fd.entries().map(\.name) }
+            for name in names {
+                if let root = try TreeUsers.Root(name.appending(StoreLayout.rootfs), in: fd) {
+                    roots.append(root)
+                }
+            }
+        }
+        let all = try TreeUsers(of: fd, in: nameSpaces, roots: roots).all
+        return name == nil ? all : all.filter { $0.place.first == name }
+    }
+
     /// Removes the stub of a subvolume under a name that is needed now (`open`).
     func removeStub(_ name: BytePath) throws(VarveError) {
         try attempt("make room in the store \(store) for", name) { () throws(Errno) in

@@ -45,10 +45,13 @@ package struct TreeUsers: Sendable {
             self.place = place
         }
 
-        /// What `place` leads to; nil where it is not there.
+        /// What `place` leads to; nil where nothing does.
         package init?(_ place: BytePath, in tree: FileDescriptor) throws(Errno) {
-            guard let status = try tree.statusIfPresent(of: place) else { return nil }
-            self.init(status, at: place)
+            do throws(Errno) {
+                self.init(try tree.status(of: place), at: place)
+            } catch  where error.isAbsence {
+                return nil
+            }
         }
     }
 
@@ -117,21 +120,22 @@ package struct TreeUsers: Sendable {
     }
 
     private static func others(_ place: Place, _ roots: [Root]) throws(Errno) -> [User] {
-        let processes = try FileDescriptor.workingDirectory.openDirectory("/proc")
+        let processes = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory("/proc"))
         let own = try processes.fd.readSymbolicLink("self/ns/mnt")
         let ownRoot = try root("self", processes.fd)
         let device = Array(" \(place.device) ".utf8)
         var seen: Set<View> = []
         var users: [User] = []
         for entry in try processes.fd.entries() {
-            // One that has ended meanwhile, or that the caller may not look into.
             guard let id = entry.name.string.flatMap({ Int32($0) }),
-                let nameSpace = try? processes.fd.readSymbolicLink(entry.name.appending("ns/mnt")),
-                let root = try? root(entry.name, processes.fd)
+                let nameSpace = try ofProcess({ () throws(Errno) in
+                    try processes.fd.readSymbolicLink(entry.name.appending("ns/mnt"))
+                }),
+                let root = try ofProcess({ () throws(Errno) in try Self.root(entry.name, processes.fd) })
             else { continue }
             let part = root.isSameFile(as: ownRoot) ? nil : roots.first { $0.status.isSameFile(as: root) }
             let view = View(nameSpace: nameSpace, device: root.device, inode: root.inode)
-            let isNew = nameSpace != own && seen.insert(view).inserted
+            let isNew = nameSpace != own && !seen.contains(view)
             guard part != nil || isNew else { continue }
             var process: Process {
                 let name = try? processes.fd.readFile(entry.name.appending("comm"), limit: 256)
@@ -139,10 +143,14 @@ package struct TreeUsers: Sendable {
             }
             if let part { users.append(User(kind: .root(process), place: part.place.components)) }
             guard isNew,
-                let bytes = try? processes.fd.readFile(
-                    entry.name.appending("mountinfo"), limit: MountTable.sizeLimit),
-                bytes.contains(device)
+                let bytes = try ofProcess({ () throws(Errno) in
+                    try processes.fd.readFile(
+                        entry.name.appending("mountinfo"), limit: MountTable.sizeLimit)
+                })
             else { continue }
+            // Of one that has ended meanwhile, another process may still tell.
+            seen.insert(view)
+            guard bytes.contains(device) else { continue }
             let found = MountTable.parse(bytes).compactMap { mount in
                 place.part(of: mount).map { (mount, $0) }
             }
@@ -151,6 +159,18 @@ package struct TreeUsers: Sendable {
             users += found.map { User(kind: .foreignMount(at: $0.0.point, user), place: $0.1) }
         }
         return users
+    }
+
+    /// What /proc says of a process; nil for one that has ended meanwhile, or that the caller may not look into. Any other error may hide a user.
+    private static func ofProcess<R>(_ body: () throws(Errno) -> R) throws(Errno) -> R? {
+        do throws(Errno) { return try body() } catch {
+            // EINVAL is that of a process which has given up its mount name space (mounts_open_common, fs/proc_namespace.c).
+            let passed: [Errno] = [
+                .noSuchFileOrDirectory, .noSuchProcess, .invalidArgument, .permissionDenied, .notPermitted,
+            ]
+            if passed.contains(error) { return nil }
+            throw error
+        }
     }
 
     /// What the root directory of a process is.

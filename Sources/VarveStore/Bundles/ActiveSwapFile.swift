@@ -30,15 +30,19 @@ enum ActiveSwapFile {
     /// The path of a swap file in use that lies directly in the subvolume; nil if none can be seen.
     private static func find(in subvolume: FileDescriptor) -> BytePath? {
         guard let device = try? subvolume.status().device else { return nil }
-        return all().first { path in
+        return (try? all())?.first { path in
             guard let status = try? FileDescriptor.workingDirectory.status(of: path) else { return false }
             return status.isRegular && status.device == device
         }
     }
 
     /// The absolute paths of all swap files and devices in use (proc_swaps(5)).
-    static func all() -> [BytePath] {
-        guard let list = try? FileDescriptor.workingDirectory.readFile("/proc/swaps", limit: 1 << 20) else {
+    static func all() throws(Errno) -> [BytePath] {
+        let list: [UInt8]
+        do throws(Errno) {
+            list = try FileDescriptor.workingDirectory.readFile("/proc/swaps", limit: 1 << 20)
+        } catch .noSuchFileOrDirectory {
+            // A kernel without swap.
             return []
         }
         return list.split(separator: UInt8(ascii: "\n")).dropFirst().compactMap { line in

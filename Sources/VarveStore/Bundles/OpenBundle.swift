@@ -275,7 +275,14 @@ package enum BundleRemoval {
     private static func askHooks(
         _ path: BytePath, _ cancellation: Cancellation, _ hooks: () throws -> HooksDriver?
     ) throws -> BundleLock? {
-        guard (try? OpenBundle(path).kind) == .hooks, let hooks = try hooks() else { return nil }
+        let kind: BundleKind?
+        do { kind = try OpenBundle(path).kind } catch let error as VarveError
+            where [.notFound, .invalidInput].contains(error.code)
+        {
+            // What is not there or damaged has no program; who deletes it says so.
+            kind = nil
+        }
+        guard kind == .hooks, let hooks = try hooks() else { return nil }
         let lock = try lockedForRemoval(path)
         try hooks.prepareRemoval(of: path, cancellation: cancellation)
         return lock

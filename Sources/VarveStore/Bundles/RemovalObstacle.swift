@@ -30,23 +30,27 @@ struct RemovalObstacle {
     ///   directory: root can take away what forbids to list or delete a file, root of a user name space not that of users whom the
     ///   name space does not have.
     func check(walks: Bool) throws {
-        if let obstacle = explanation() { throw obstacle }
+        if let obstacle = try found() { throw obstacle }
         if walks, !Privileges.isRoot { try walk() }
     }
 
     /// Throws if something forbids it that no program of the bundle's could take away.
     func checkAllButMounts() throws {
-        if let obstacle = swapFile() ?? defaultSubvolume() { throw obstacle }
+        if let obstacle = try swapFile() ?? defaultSubvolume() { throw obstacle }
     }
 
     /// What made a deletion fail that was begun; nil if it can not be told.
-    func explanation() -> VarveError? { mount() ?? swapFile() ?? defaultSubvolume() }
+    func explanation() -> VarveError? { (try? found()) ?? nil }
 
-    private func mount() -> VarveError? {
-        let rootfs = try? TreeUsers.Root(StoreLayout.rootfs, in: directory)
-        guard let place = try? directory.path().components,
-            let users = try? TreeUsers(of: directory, in: .all, roots: rootfs.map { [$0] } ?? []).all
-        else { return nil }
+    private func found() throws -> VarveError? { try mount() ?? swapFile() ?? defaultSubvolume() }
+
+    private func mount() throws -> VarveError? {
+        let (place, users) = try attempt("look for mounts of", bundle) {
+            () throws(Errno) -> ([BytePath], [TreeUsers.User]) in
+            let rootfs = try TreeUsers.Root(StoreLayout.rootfs, in: directory)
+            let users = try TreeUsers(of: directory, in: .all, roots: rootfs.map { [$0] } ?? []).all
+            return (try directory.path().components, users)
+        }
         func error(_ words: String, _ remedy: VarveError.Remedy) -> VarveError {
             VarveError(
                 .unsupported, "the bundle \"\(bundle)\" cannot be deleted: \(words)", subject: bundle,
@@ -62,10 +66,11 @@ struct RemovalObstacle {
             "something is mounted at \"\(point)\"\(others)", .unmount(point, recursively: points.count > 1))
     }
 
-    private func swapFile() -> VarveError? {
-        guard let place = try? directory.path(),
-            let file = ActiveSwapFile.all().first(where: { $0.components.starts(with: place.components) })
-        else { return nil }
+    private func swapFile() throws -> VarveError? {
+        let (place, files) = try attempt("look for swap files in", bundle) { () throws(Errno) in
+            (try directory.path().components, try ActiveSwapFile.all())
+        }
+        guard let file = files.first(where: { $0.components.starts(with: place) }) else { return nil }
         return VarveError(
             .unsupported,
             "the bundle \"\(bundle)\" cannot be deleted: \"\(file)\" is a swap file in use",
@@ -75,15 +80,21 @@ struct RemovalObstacle {
 
     /// The default subvolume of the file system, where it lies in the bundle or is it. Only root may ask, and only root may have
     /// made it that.
-    private func defaultSubvolume() -> VarveError? {
-        guard Privileges.isRoot, (try? directory.isBtrfs()) == true,
-            let info = try? directory.subvolumeInfo(),
-            let inode = try? directory.status().inode
-        else { return nil }
+    private func defaultSubvolume() throws -> VarveError? {
+        let (isBtrfs, inode) = try attempt("look at", bundle) { () throws(Errno) in
+            (try directory.fileSystem().isBtrfs, try directory.status().inode)
+        }
+        guard Privileges.isRoot, isBtrfs else { return nil }
+        let info = try directory.subvolumeInfo()
         var search = TreeSearch(directory)
-        guard let id = try? search.defaultSubvolume(), id != TreeSearch.topLevel,
-            let here = (try? search.names(toSubvolume: info.id, directory: inode)) ?? nil,
-            let names = (try? search.names(toSubvolume: id)) ?? nil, names.starts(with: here)
+        let id: UInt64
+        do throws(BtrfsError) { id = try search.defaultSubvolume() } catch {
+            // Root without CAP_SYS_ADMIN, as in a container: the kernel refuses to delete it all the same.
+            guard error.errno == .notPermitted else { throw error }
+            return nil
+        }
+        guard id != TreeSearch.topLevel, let here = try search.names(toSubvolume: info.id, directory: inode),
+            let names = try search.names(toSubvolume: id), names.starts(with: here)
         else { return nil }
         let path = names.dropFirst(here.count).reduce(bundle) { $0.appending($1) }
         return VarveError(

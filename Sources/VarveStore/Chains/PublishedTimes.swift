@@ -106,9 +106,11 @@ struct PublishedTimesFolder: Sendable {
         StoreLayout.published.appending(BytePath(uuid.description))
     }
 
-    private func times(_ uuid: SubvolumeUUID) -> PublishedTimes? {
-        (try? directory.fd.readFile(timesName(uuid), limit: PublishedTimes.limit)).flatMap {
-            PublishedTimes($0)
+    private func times(_ uuid: SubvolumeUUID) throws(Errno) -> PublishedTimes? {
+        do throws(Errno) {
+            return PublishedTimes(try directory.fd.readFile(timesName(uuid), limit: PublishedTimes.limit))
+        } catch .noSuchFileOrDirectory {
+            return nil
         }
     }
 
@@ -172,7 +174,9 @@ struct PublishedTimesFolder: Sendable {
         var next: SubvolumeUUID? = chain
         var seen: Set<SubvolumeUUID> = []
         while !missing.isEmpty {
-            guard let uuid = next, seen.insert(uuid).inserted, let record = times(uuid) else { return false }
+            guard let uuid = next, seen.insert(uuid).inserted, let record = try? times(uuid) else {
+                return false
+            }
             for (inode, time) in missing {
                 guard let published = record.time(of: inode) else { continue }
                 if published != time { return false }
@@ -186,20 +190,23 @@ struct PublishedTimesFolder: Sendable {
     /// Deletes the times of subvolumes that are gone and that no other's refer to.
     ///
     /// - Parameter kept: the subvolumes that are there.
-    func removeAll(except kept: [SubvolumeUUID]) {
-        guard let folder = try? directory.fd.openDirectory(StoreLayout.published),
-            let entries = try? folder.fd.entries()
-        else { return }
+    func removeAll(except kept: [SubvolumeUUID]) throws(Errno) {
+        let folder: SharedDescriptor
+        do throws(Errno) {
+            folder = SharedDescriptor(try directory.fd.openDirectory(StoreLayout.published))
+        } catch .noSuchFileOrDirectory {
+            return
+        }
         var used: Set<SubvolumeUUID> = []
         for uuid in kept {
             var next: SubvolumeUUID? = uuid
-            while let uuid = next, used.insert(uuid).inserted { next = times(uuid)?.below }
+            while let uuid = next, used.insert(uuid).inserted { next = try times(uuid)?.below }
         }
-        for entry in entries {
+        for entry in try folder.fd.entries() {
             guard let text = entry.name.string, let uuid = SubvolumeUUID(text), !used.contains(uuid) else {
                 continue
             }
-            try? folder.fd.unlink(entry.name)
+            try folder.fd.unlink(entry.name)
         }
     }
 }
@@ -207,17 +214,19 @@ struct PublishedTimesFolder: Sendable {
 extension SnapshotStore {
     /// Deletes the published times of subvolumes that are gone.
     func removeUnusedTimes() {
-        guard let all = try? chains.all() else { return }
-        var kept = all.map(\.info.uuid)
-        for directory in [snapshotsDirectory, refreshedDirectory] {
-            guard let names = try? directory.entries() else { return }
-            for entry in names {
-                guard let opened = try? directory.subvolume(entry.name),
-                    let info = try? opened.fd.subvolumeInfo()
-                else { continue }
-                kept.append(info.uuid)
+        do {
+            var kept = try chains.all().map(\.info.uuid)
+            for directory in [snapshotsDirectory, refreshedDirectory] {
+                for entry in try directory.entries() {
+                    guard let opened = try directory.subvolume(entry.name),
+                        let info = try opened.fd.subvolumeInfoIfPresent()
+                    else { continue }
+                    kept.append(info.uuid)
+                }
             }
+            try chains.times.removeAll(except: kept)
+        } catch {
+            logger.debug("the published times of subvolumes that are gone stay: \(error)")
         }
-        chains.times.removeAll(except: kept)
     }
 }

@@ -77,7 +77,7 @@ package struct ContainerdPlace: Sendable {
     /// - Parameter name: of the tree; nil for any.
     func checkUnused(_ name: BytePath? = nil) throws(VarveError) {
         guard let trees,
-            let user = try users(of: trees, in: .all).first(where: { name == nil || $0.place.first == name })
+            let user = try users(of: trees, in: .all, name).first
         else { return }
         throw VarveError(
             .failed, "the snapshots of the containerd \"\(id)\" are in use: \(user.words)", subject: path,
@@ -179,17 +179,11 @@ package struct ContainerdPlace: Sendable {
         return result
     }
 
-    private func users(of trees: SubvolumeDirectory, in nameSpaces: TreeUsers.NameSpaces) throws(VarveError)
-        -> [TreeUsers.User]
-    {
+    private func users(
+        of trees: SubvolumeDirectory, in nameSpaces: TreeUsers.NameSpaces, _ name: BytePath? = nil
+    ) throws(VarveError) -> [TreeUsers.User] {
         try attempt("look for mounts of", path) { () throws(Errno) in
-            let roots =
-                nameSpaces == .own
-                ? []
-                : try trees.fd.entries().compactMap {
-                    try? TreeUsers.Root($0.name.appending(StoreLayout.rootfs), in: trees.fd)
-                }
-            return try TreeUsers(of: trees.fd, in: nameSpaces, roots: roots).all
+            try trees.users(in: nameSpaces, of: name)
         }
     }
 

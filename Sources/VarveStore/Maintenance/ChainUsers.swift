@@ -47,8 +47,14 @@ struct ChainUsers {
         let look = { (root: FileDescriptor, info: SubvolumeInfo) throws(BtrfsError) -> Void in
             if chains.contains(info.id) { return }
             if let parent = info.parentUUID { parents.insert(parent) }
-            if let attribute = (try? root.extendedAttribute(StoreLayout.chainAttribute)) ?? nil {
-                names.formUnion(ChainRecords(attribute).chains)
+            do throws(Errno) {
+                let attribute = try root.extendedAttribute(StoreLayout.chainAttribute)
+                names.formUnion(ChainRecords(attribute ?? []).chains)
+            } catch {
+                // What may not be read is not seen.
+                guard error == .permissionDenied else {
+                    throw BtrfsError(.readInfo, path: (try? root.path()) ?? .current, errno: error)
+                }
             }
         }
         let above = try attempt("look above", store.path) { () throws(Errno) in
@@ -61,12 +67,22 @@ struct ChainUsers {
         }
         // These are the store's, also where the mount begins in the middle of a subvolume.
         for name in [StoreLayout.snapshots, StoreLayout.refreshed, StoreLayout.work, StoreLayout.bundles] {
-            guard let opened = try? store.directory.fd.openDirectory(name) else { continue }
-            let entries = try attempt("list", store.path.appending(name)) { () throws(Errno) in
-                try opened.fd.entries()
+            let shown = store.path.appending(name)
+            func open(_ name: BytePath, in directory: FileDescriptor) throws -> SharedDescriptor? {
+                try attempt("open", shown) { () throws(Errno) -> SharedDescriptor? in
+                    do throws(Errno) {
+                        return SharedDescriptor(try directory.openDirectory(name))
+                    } catch  where error.isAbsence {
+                        return nil
+                    } catch .permissionDenied {
+                        return nil
+                    }
+                }
             }
+            guard let opened = try open(name, in: store.directory.fd) else { continue }
+            let entries = try attempt("list", shown) { () throws(Errno) in try opened.fd.entries() }
             for entry in entries {
-                guard let found = try? opened.fd.openDirectory(entry.name),
+                guard let found = try open(entry.name, in: opened.fd),
                     let info = try found.fd.subvolumeInfoIfPresent()
                 else { continue }
                 try look(found.fd, info)

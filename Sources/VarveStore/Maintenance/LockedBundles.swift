@@ -151,9 +151,11 @@ struct LockedBundles {
     /// - Parameter place: below `bundles/`.
     private func lock(_ directory: FileDescriptor, _ place: BytePath, _ entry: inout Entry) throws {
         entry.locks.append(try BundleLock(.exclusive, in: directory, path.appending(place)))
-        guard let rootfs = try? directory.statusIfPresent(of: StoreLayout.rootfs) else { return }
         let inStore = StoreLayout.bundles.appending(place).appending(StoreLayout.rootfs)
-        entry.roots.append(TreeUsers.Root(rootfs, at: inStore))
+        let root = try attempt("look at", path.appending(place)) { () throws(Errno) in
+            try TreeUsers.Root(StoreLayout.rootfs, in: directory)
+        }
+        if let root { entry.roots.append(TreeUsers.Root(root.status, at: inStore)) }
     }
 
     /// What is gone, or is no directory and therefore no bundle.

@@ -161,9 +161,11 @@ package struct WorkArea: Sendable {
             } catch {
                 if error.errno == .interrupted {
                     work.leave()
-                } else if (try? directory.fd.status(of: workName.appending(StoreLayout.rootfs))) != nil {
-                    // Back to where it is looked for, unless it was emptied on the way.
-                    try? directory.fd.rename(workName, to: parent, name, replacing: false)
+                } else if !isEmptied(workName) {
+                    // Back to where it is looked for, or out of sight.
+                    do throws(Errno) {
+                        try directory.fd.rename(workName, to: parent, name, replacing: false)
+                    } catch { work.leave() }
                 }
                 throw error.naming(shown, insteadOf: workName)
             }
@@ -172,6 +174,15 @@ package struct WorkArea: Sendable {
             try deleteInPlace(name, in: parent, is: subvolume)
         }
         extendLifetime(work)
+    }
+
+    /// Whether a deletion that failed has got as far as the root file system of what was moved away.
+    private func isEmptied(_ name: BytePath) -> Bool {
+        do throws(Errno) {
+            return try directory.fd.statusIfPresent(of: name.appending(StoreLayout.rootfs)) == nil
+        } catch {
+            return false
+        }
     }
 }
 

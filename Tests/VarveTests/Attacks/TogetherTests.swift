@@ -449,6 +449,20 @@ import VarveSystem
                 """,
             wanted: ["in another mount name space", "forget 1", "destroy 1", "precious", "then 0", "gone"]),
         Case(
+            testDescription: "what cannot be found out about who uses a tree is not taken for nobody",
+            script: """
+                \(holds)
+                $V unpack --image L:one B; mkdir -p $S/containerd/x/records $S/containerd/x/trees; btrfs -q subvolume create $S/containerd/x/trees/1
+                mkdir $S/containerd/x/trees/1/rootfs; echo precious > $S/containerd/x/trees/1/rootfs/work
+                # Reading it at its beginning is EIO.
+                hide='mount --bind /proc/$1/mem /proc/$1/mountinfo; shift; exec "$@"'; own='mount -t tmpfs none "$1/rootfs"; mount --bind /proc/$$/mem /proc/$$/mountinfo; shift; exec "$@"'
+                hold B/rootfs; unshare --mount --propagation private sh -c "$hide" sh $held $V bundle rm B; echo "theirs $?"; release
+                unshare --mount --propagation private sh -c "$own" sh B $V bundle rm B; echo "own $?"
+                hold $S/containerd/x/trees/1/rootfs; unshare --mount --propagation private sh -c "$hide" sh $held $V containerd forget --yes x; echo "forget $?"; release
+                test -e B/rootfs && cat $S/containerd/x/trees/1/rootfs/work; $V bundle rm B; echo "then $?"
+                """,
+            wanted: ["theirs 1", "own 1", "forget 1", "precious\nthen 0"]),
+        Case(
             testDescription: "nothing is deleted as a bundle that was not made as one",
             script: """
                 S=$VARVE_STORE; $V unpack --image L:one B; chain=$(ls -d $S/chains/* | head -n 1); mkdir -p $S/containerd/x/trees theirs/chains

@@ -77,6 +77,24 @@ private let listing = """
     """
 
 @Suite struct UnprivilegedTests {
+    @Test("A blob that cannot be read keeps a collection from deleting what it may lead to")
+    func unreadableBlob() throws {
+        let user = try OrdinaryUser()
+        try user.text(
+            """
+            varve store init store; varve init --layout M; mkdir -p M/blobs/sha256; cd M/blobs/sha256
+            put() { d=$(sha256sum x | cut -c1-64); s=$(stat -c %s x); mv x $d; ln -s M/blobs/sha256/$d ../../../$1; }
+            echo leaf > x; put leaf
+            printf '{"blobs":[{"mediaType":"application/octet-stream","digest":"sha256:%s","size":%s}]}' $d $s > x; put document
+            printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.own+json","digest":"sha256:%s","size":%s}]}' $d $s > ../../index.json
+            """)
+        try user.asRoot("chown 0:0 document; chmod 600 document")
+        let refused = try user.run("varve gc --layout M")
+        #expect(refused.status != 0 && refused.errorText.contains("Permission denied"), "\(refused)")
+        try user.asRoot("chown \(OrdinaryUser.id) document")
+        #expect(try user.text("varve gc --layout M; cat leaf") == "leaf\n")
+    }
+
     /// In a user name space, which the command makes for itself, root and all other users read as one.
     @Test(
         "Without privileges too, no link of another user in a directory that all may write to leads to a place"

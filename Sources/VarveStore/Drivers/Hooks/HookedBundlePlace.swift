@@ -37,7 +37,9 @@ final class HookedBundlePlace {
     init(_ path: BytePath) throws {
         // Programs get its path, so nobody else may be able to put something else there.
         place = try NewPlace(path, for: "bundle", .inPlace, .own)
-        given = place.isEmptyDirectory ? try? place.parent.fd.status(of: place.name) : nil
+        given = try attempt("look at", path) { [place] () throws(Errno) in
+            try place.isEmptyDirectory ? place.parent.fd.status(of: place.name) : nil
+        }
         foreignMounts = Set(
             try attempt("list the mounts below", path) { () throws(Errno) in try MountTable.read() }.map(\.id)
         )
@@ -147,9 +149,11 @@ final class HookedBundlePlace {
 
     private func takeAway() {
         // What another command has made there, or makes, is not this value's.
-        let isThere = (try? parent.fd.statusIfPresent(of: name)) != nil
-        guard let real = try? parent.fd.path(), !isThere || (try? open()) != nil else { return }
-        let mounts = (try? MountTable.mounts(below: real.appending(name))) ?? []
+        let isThere: Bool
+        do throws(Errno) { isThere = try parent.fd.statusIfPresent(of: name) != nil } catch { return }
+        guard !isThere || (try? open()) != nil, let real = try? parent.fd.path(),
+            let mounts = try? MountTable.mounts(below: real.appending(name))
+        else { return }
         // The newest first: it lies on top.
         for mount in mounts.reversed() where !foreignMounts.contains(mount.id) {
             try? unmount(mount.point, detaching: true)
