@@ -165,16 +165,20 @@ package final class SnapshotStore: Sendable {
 
     private static func openFailure(_ path: BytePath, _ errno: Errno) -> VarveError {
         switch errno {
-        case .noSuchFileOrDirectory where LoopbackStore.hasImage(path):
-            VarveError(
-                .notFound,
-                "the store at \"\(path)\" is not mounted", subject: path,
-                remedy: .mountStore(path, isNew: false))
         case .noSuchFileOrDirectory:
-            VarveError(
-                .notFound,
-                "there is no store in \"\(path)\"", subject: path, remedy: .createStore(path)
-            )
+            if (try? LoopbackStore.hasImage(path)) == true {
+                VarveError(
+                    .notFound,
+                    "the store at \"\(path)\" is not mounted", subject: path,
+                    remedy: .mountStore(path, isNew: false))
+            } else if let unfinished = try? LoopbackStore.unfinishedImage(of: path) {
+                LoopbackStore.unfinished(unfinished, of: path)
+            } else {
+                VarveError(
+                    .notFound,
+                    "there is no store in \"\(path)\"", subject: path, remedy: .createStore(path)
+                )
+            }
         case .permissionDenied:
             VarveError(
                 .unsupported,

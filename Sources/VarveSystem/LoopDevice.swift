@@ -36,7 +36,7 @@ package struct LoopDevice: ~Copyable, Sendable {
     package static func attached(to image: FileDescriptor) throws(Errno) -> LoopDevice? {
         let status = try image.status()
         let path = try? image.path()
-        for attached in AttachedFile.all() {
+        for attached in try AttachedFile.all() {
             if let device = try attached.device(if: status, at: path) { return device }
         }
         return nil
@@ -77,22 +77,34 @@ package struct AttachedFile: Sendable {
     package var file: BytePath
 
     /// All that there are (`/sys/block/loopN/loop/backing_file`). Empty where a container hides them.
-    package static func all() -> [AttachedFile] {
-        let here = FileDescriptor.workingDirectory
-        guard let blocks = try? here.openDirectory("/sys/block"), let entries = try? blocks.fd.entries()
-        else {
+    package static func all() throws(Errno) -> [AttachedFile] {
+        let blocks: SharedDescriptor
+        do throws(Errno) {
+            blocks = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory("/sys/block"))
+        } catch .noSuchFileOrDirectory {
             return []
         }
-        return entries.compactMap { entry in
-            guard entry.name.hasPrefix(Array("loop".utf8)),
-                let name = try? blocks.fd.readFile(entry.name.appending("loop/backing_file"), limit: 1 << 16),
-                let number = try? blocks.fd.readFile(entry.name.appending("dev"), limit: 64)
-            else { return nil }
-            func line(_ bytes: [UInt8]) -> [UInt8] { Array(bytes.prefix { $0 != 0x0a }) }
-            guard let file = BytePath(line(name)) else { return nil }
-            return AttachedFile(
-                device: BytePath("/dev").appending(entry.name),
-                number: String(decoding: line(number), as: UTF8.self), file: file)
+        /// The first line; nil for a device that shows no file, or does not any more (ENODEV).
+        func line(_ name: BytePath) throws(Errno) -> [UInt8]? {
+            do throws(Errno) {
+                return try blocks.fd.readFile(name, limit: 1 << 16).split(separator: 0x0a).first.map {
+                    Array($0)
+                }
+            } catch {
+                if [.noSuchFileOrDirectory, Errno(rawValue: ENODEV)].contains(error) { return nil }
+                throw error
+            }
         }
+        var result: [AttachedFile] = []
+        for entry in try blocks.fd.entries() where entry.name.hasPrefix(Array("loop".utf8)) {
+            guard let file = try line(entry.name.appending("loop/backing_file")).flatMap({ BytePath($0) }),
+                let number = try line(entry.name.appending("dev"))
+            else { continue }
+            result.append(
+                AttachedFile(
+                    device: BytePath("/dev").appending(entry.name),
+                    number: String(decoding: number, as: UTF8.self), file: file))
+        }
+        return result
     }
 }

@@ -195,7 +195,7 @@ extension StoreCommands {
 
         func execute(_ context: CommandContext) throws {
             let path = try context.storePath(path)
-            let destruction = StoreDestruction(
+            let destruction = try StoreDestruction(
                 of: path, logger: context.logger, cancellation: context.cancellation)
             if !yes {
                 let contents = try destruction.contents().map {

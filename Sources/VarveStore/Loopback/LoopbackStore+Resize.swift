@@ -15,13 +15,15 @@ extension LoopbackStore {
     ///
     /// - Throws: `unsupported` where it is not in its image file.
     static func device(of path: BytePath, image: FileDescriptor) throws(VarveError) -> AttachedFile {
-        let (source, file) = try attempt("look at the mount of", path) {
-            () throws(Errno) -> (BytePath?, BytePath) in
+        let (source, file, attached) = try attempt("look at the mount of", path) {
+            () throws(Errno) -> (BytePath?, BytePath, [AttachedFile]) in
             let directory = try FileDescriptor.workingDirectory.openDirectory(path)
             let id = try directory.fd.mountID()
-            return (try MountTable.read().last { $0.id == id }?.source, try image.path())
+            return (
+                try MountTable.read().last { $0.id == id }?.source, try image.path(), try AttachedFile.all()
+            )
         }
-        guard let device = AttachedFile.all().first(where: { $0.device == source && $0.file == file }) else {
+        guard let device = attached.first(where: { $0.device == source && $0.file == file }) else {
             throw VarveError(
                 .unsupported,
                 "the store at \"\(path)\" does not lie in its image file \"\(LoopbackStore.image(of: path))\"",
@@ -37,7 +39,7 @@ extension LoopbackStore {
     @discardableResult
     package static func resize(_ path: BytePath, to size: NewSize, logger: Logger) throws -> Int64 {
         let store = try SnapshotStore.open(at: path, logger: logger)
-        guard hasImage(path), try isMountPoint(path) else {
+        guard try hasImage(path), try isMountPoint(path) else {
             throw VarveError(
                 .unsupported, "the store at \"\(path)\" is not in an image file of its own", subject: path,
                 remedy: .follow("enlarge or shrink its file system with the means of that"))

@@ -19,8 +19,23 @@ package enum LoopbackStore {
     }
 
     /// Whether there is an image file for a store at `path`, mounted or not.
-    static func hasImage(_ path: BytePath) -> Bool {
-        ((try? FileDescriptor.workingDirectory.statusIfPresent(of: image(of: path))) ?? nil) != nil
+    static func hasImage(_ path: BytePath) throws(VarveError) -> Bool { try isThere(image(of: path)) }
+
+    /// The image file beside a store's place that a command which was ended did not finish, if there is one: it may hold a store.
+    static func unfinishedImage(of path: BytePath) throws(VarveError) -> BytePath? {
+        let name = image(of: path).appendingBytes(".new")
+        return try isThere(name) ? name : nil
+    }
+
+    private static func isThere(_ file: BytePath) throws(VarveError) -> Bool {
+        try attempt("look at", file) { () throws(Errno) in
+            do throws(Errno) {
+                _ = try FileDescriptor.workingDirectory.status(of: file)
+                return true
+            } catch  where error.isAbsence {
+                return false
+            }
+        }
     }
 
     /// Makes the image file, formats it, mounts it at `path` and makes a store there. What an error leaves half done is
@@ -160,7 +175,7 @@ package enum LoopbackStore {
                 .failed,
                 "\"\(finished)\" exists already", subject: finished,
                 remedy: .mountStore(store, isNew: true))
-            if hasImage(store) { throw exists }
+            if try hasImage(store) { throw exists }
             file = try attempt("make the image file", path) { [directory, path] () throws(Errno) in
                 SharedDescriptor(
                     try directory.fd.open(
@@ -222,16 +237,20 @@ package enum LoopbackStore {
             return false
         }
 
-        /// Whether there is a btrfs super block. mkfs.btrfs(8) writes its magic number last, so that what has none never held a store.
+        /// Whether there is a btrfs super block, or one of its copies (`btrfs_sb_offset`, fs/btrfs/disk-io.h): the first may be damaged.
+        /// mkfs.btrfs(8) writes their magic number last, so that what has none never held a store.
         private static func isFormatted(_ file: FileDescriptor, _ image: BytePath) throws(VarveError) -> Bool
         {
             let magic = Array("_BHRfS_M".utf8)
             let found = UnsafeMutableRawBufferPointer.allocate(byteCount: magic.count, alignment: 1)
             defer { unsafe found.deallocate() }
-            let count = try attempt("read", image) { () throws(Errno) in
-                try unsafe file.readFull(into: found, at: 0x10040)
+            for block: Int64 in [64 << 10, 64 << 20, 256 << 30] {
+                let count = try attempt("read", image) { () throws(Errno) in
+                    try unsafe file.readFull(into: found, at: block + 0x40)
+                }
+                if unsafe count == magic.count && found.elementsEqual(magic) { return true }
             }
-            return unsafe count == magic.count && found.elementsEqual(magic)
+            return false
         }
 
         /// Throws if the image is still mounted, where this process does not see it.
@@ -277,6 +296,14 @@ package enum LoopbackStore {
         }
     }
 
+    /// What to say where a store is looked for and the image of one is there that was never finished.
+    static func unfinished(_ image: BytePath, of path: BytePath) -> VarveError {
+        VarveError(
+            .notFound,
+            "there is no store at \"\(path)\", but \"\(image)\", which was never finished, and may hold one that is kept if it is made",
+            subject: path, remedy: .createLoopbackStore(path, otherwise: false))
+    }
+
     /// The image file of the store at `path`, which nobody else can change, open.
     static func openImage(of path: BytePath) throws(VarveError) -> SharedDescriptor {
         let image = image(of: path)
@@ -290,6 +317,7 @@ package enum LoopbackStore {
             guard errno == .noSuchFileOrDirectory else {
                 throw VarveError.system("open the image file", image, errno)
             }
+            if let unfinished = try unfinishedImage(of: path) { throw Self.unfinished(unfinished, of: path) }
             throw VarveError(
                 .notFound,
                 "there is no loopback store at \"\(path)\" (\"\(image)\" is missing)", subject: path,
@@ -367,7 +395,10 @@ package enum LoopbackStore {
         }
         if isBtrfs, try isMountPoint(path) {
             // A container may hide which devices there are.
-            if !AttachedFile.all().isEmpty { _ = try device(of: path, image: file.fd) }
+            let attached = try attempt("look for the loop devices of", image) { () throws(Errno) in
+                try AttachedFile.all()
+            }
+            if !attached.isEmpty { _ = try device(of: path, image: file.fd) }
             return false
         }
         do throws(Errno) {
@@ -414,7 +445,7 @@ package enum LoopbackStore {
             try FileDescriptor.workingDirectory.statusIfPresent(of: description) != nil
         }
         if isThere { return true }
-        guard hasImage(path) else { return false }
+        guard try hasImage(path) else { return false }
         let image = try openImage(of: path)
         return (try? device(of: path, image: image.fd)) != nil
     }

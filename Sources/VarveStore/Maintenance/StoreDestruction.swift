@@ -23,11 +23,13 @@ package struct StoreDestruction {
     }
 
     /// Nothing is deleted yet.
-    package init(of path: BytePath, logger: Logger, cancellation: Cancellation = Cancellation()) {
+    package init(of path: BytePath, logger: Logger, cancellation: Cancellation = Cancellation())
+        throws(VarveError)
+    {
         self.path = path
         self.logger = logger
         self.cancellation = cancellation
-        isLoopback = LoopbackStore.hasImage(path)
+        isLoopback = try LoopbackStore.hasImage(path)
     }
 
     package func contents() throws -> Contents? {

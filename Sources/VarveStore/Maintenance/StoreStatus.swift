@@ -94,8 +94,9 @@ extension StoreStatus {
         -> Image?
     {
         let name = LoopbackStore.image(of: path)
-        guard LoopbackStore.hasImage(path), mount?.point == path,
-            AttachedFile.all().contains(where: { $0.device == mount?.source && $0.file == name })
+        guard try LoopbackStore.hasImage(path), mount?.point == path,
+            try attempt("look for the loop devices of", name, { () throws(Errno) in try AttachedFile.all() })
+                .contains(where: { $0.device == mount?.source && $0.file == name })
         else { return nil }
         let (status, free) = try attempt("look at", name) { () throws(Errno) -> (FileStatus, Int64) in
             let parent = try FileDescriptor.workingDirectory.openDirectory(name.directory)
