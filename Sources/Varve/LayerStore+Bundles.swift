@@ -40,7 +40,8 @@ extension LayerStore {
 
     /// Keeps a bundle as it is now under a name, at once. Needs a btrfs store.
     ///
-    /// - Throws: `VarveError`: `usage` for a name that no snapshot can have, `failed` if there is one of that name.
+    /// - Throws: `VarveError`: `usage` for a name that no snapshot can have, `failed` if there is one of that name, or if another user
+    ///   can have written which chain the bundle came from.
     public func createSnapshot(of bundle: BytePath, name: String) async throws {
         try await run("keep snapshots") { store, _ in try store.createSnapshot(of: bundle, name: name) }
     }
@@ -52,7 +53,7 @@ extension LayerStore {
 
     /// Makes a bundle of a snapshot, which stays. Needs a btrfs store.
     ///
-    /// - Throws: `VarveError`: `notFound` if there is no snapshot of that name.
+    /// - Throws: `VarveError`: `notFound` if there is no snapshot of that name, `failed` if another user can have written which chain it came from.
     public func restoreSnapshot(_ name: String, to bundle: BytePath) async throws {
         try await run("restore snapshots") { store, _ in try store.restoreSnapshot(name, to: bundle) }
     }

@@ -46,6 +46,7 @@ extension SnapshotStore {
         let bundle = try openBundle(bundlePath)
         let lock = try BundleLock(in: bundle.subvolume.fd, bundlePath)
         defer { extendLifetime(lock) }
+        try requireTrustedChains(of: bundle)
         if !replaces, try snapshotsDirectory.open(target) != nil { throw Self.snapshotExists(name) }
         try snapshotsDirectory.removeStub(target)
         try FullFileSystem.naming(bundle.path, "take a snapshot of") {
@@ -227,7 +228,10 @@ extension SnapshotStore {
         try FullFileSystem.naming(bundle, "restore the snapshot to") {
             for _ in 0..<Self.lookUps {
                 let source = try snapshot(name)
-                do { return try restore(source, to: bundle, at: place, mode: mode) } catch is Vanished {}
+                do {
+                    try requireTrustedChains(ofSnapshot: source, name)
+                    return try restore(source, to: bundle, at: place, mode: mode)
+                } catch is Vanished {}
             }
             throw absent(name)
         }
@@ -235,6 +239,15 @@ extension SnapshotStore {
 
     /// A snapshot that was removed since it was opened, or replaced: then there is another one of that name.
     private struct Vanished: Error {}
+
+    /// The snapshot itself is asked: its bundle may have been changed after it was looked at, and before it was taken.
+    private func requireTrustedChains(ofSnapshot source: SharedDescriptor, _ name: String) throws {
+        let tree: ActiveTree
+        do { tree = try ActiveTree(source, at: BytePath(name)) } catch let error as BtrfsError
+            where error.errno == .noSuchFileOrDirectory
+        { throw Vanished() }
+        try requireTrustedChains(of: tree, "snapshot")
+    }
 
     private func restore(
         _ source: SharedDescriptor, to bundle: BytePath, at place: BundlePlace, mode: UInt32

@@ -98,18 +98,26 @@ extension SnapshotStore {
     /// Whether a bundle comes from a chain by snapshots, or by going on from where it was published, as btrfs and what root alone can write
     /// say: nobody can take a snapshot of what is not theirs.
     private func isKnown(_ bundle: ActiveTree, toDescendFrom chain: OpenChain) throws(VarveError) -> Bool {
-        if bundle.info.parentUUID == chain.info.uuid { return true }
         let known = try attempt("read the attributes of", bundle.path) { () throws(Errno) in
-            try BundleAncestors(writtenByRootTo: bundle.subvolume.fd).infos
+            try BundleAncestors(writtenByRootTo: bundle.subvolume.fd)
         }
-        var parents = Dictionary(
-            known.map { ($0.uuid, $0.parentUUID) }, uniquingKeysWith: { first, _ in first })
-        var next = (parents.removeValue(forKey: bundle.info.uuid) ?? nil) ?? bundle.info.parentUUID
-        while let uuid = next {
-            if uuid == chain.info.uuid { return true }
-            next = parents.removeValue(forKey: uuid) ?? nil
+        return known.lead(from: bundle.info.uuid, bundle.info.parentUUID, to: chain.info.uuid)
+    }
+
+    /// Throws if a user who may not read this store can have written a chain that a bundle, or a snapshot of one, names: what is made of
+    /// it belongs to the caller, and would vouch for that chain from then on, and for one that is published later.
+    ///
+    /// - Parameter noun: what it is.
+    func requireTrustedChains(of tree: ActiveTree, _ noun: String = "bundle") throws {
+        let refusal: VarveError
+        do throws(VarveError) { return try requireTrusted(tree.subvolume.fd, tree.path, noun) } catch {
+            refusal = error
         }
-        return false
+        for name in try chainRecords(of: tree).chains {
+            guard let chain = try chains.find(name), try isKnown(tree, toDescendFrom: chain) else {
+                throw refusal
+            }
+        }
     }
 
     /// Writes down the change times of a snapshot of a bundle, which differs from what the bundle came from in what was changed since.
@@ -127,25 +135,27 @@ extension SnapshotStore {
 
     /// Throws if a user who may not read this store can have written what a bundle came from: its delta would say what is in the chain that they
     /// named.
-    private func requireTrusted(_ bundle: FileDescriptor, _ path: BytePath) throws(VarveError) {
+    private func requireTrusted(_ bundle: FileDescriptor, _ path: BytePath, _ noun: String = "bundle")
+        throws(VarveError)
+    {
         let (status, keeper) = try attempt("look at", path) { () throws(Errno) in
             (try bundle.status(), try directory.fd.status().uid)
         }
         guard status.uid == 0 || status.uid == geteuid() || status.uid == keeper else {
             throw VarveError(
                 .failed,
-                "the bundle \"\(path)\" belongs to \(AnotherUser(status.uid)), and is no snapshot of the chain that it names",
+                "the \(noun) \"\(path)\" belongs to \(AnotherUser(status.uid)), and is no snapshot of the chain that it names",
                 subject: path,
-                remedy: .changeOwner(path))
+                remedy: noun == "bundle" ? .changeOwner(path) : nil)
         }
         let isOpen = try attempt("look at", path) { () throws(Errno) in try bundle.isWritableByOthers(status)
         }
         if isOpen {
             throw VarveError(
                 .failed,
-                "others may write to the bundle \"\(path)\" (mode \(String(status.permissions, radix: 8))), and it is no snapshot of the chain that it names",
+                "others may write to the \(noun) \"\(path)\" (mode \(String(status.permissions, radix: 8))), and it is no snapshot of the chain that it names",
                 subject: path,
-                remedy: .closeToOthers(path, orSticky: false))
+                remedy: noun == "bundle" ? .closeToOthers(path, orSticky: false) : nil)
         }
     }
 

@@ -39,6 +39,24 @@ struct BundleAncestors {
         self.init(try subvolume.extendedAttribute(StoreLayout.ancestorsAttribute) ?? [])
     }
 
+    /// Whether a bundle, or a snapshot of one, comes from a chain by snapshots, or by going on from where that was published, as btrfs and these
+    /// lines say.
+    ///
+    /// - Parameters:
+    ///   - uuid: its own.
+    ///   - parent: of which it is a snapshot.
+    func lead(from uuid: SubvolumeUUID, _ parent: SubvolumeUUID?, to chain: SubvolumeUUID) -> Bool {
+        if parent == chain { return true }
+        var parents = Dictionary(
+            infos.map { ($0.uuid, $0.parentUUID) }, uniquingKeysWith: { first, _ in first })
+        var next = (parents.removeValue(forKey: uuid) ?? nil) ?? parent
+        while let current = next {
+            if current == chain { return true }
+            next = parents.removeValue(forKey: current) ?? nil
+        }
+        return false
+    }
+
     /// Writes them to a new bundle, before those that came along from what it is a snapshot of.
     ///
     /// - Parameter origins: the bundle itself, and the snapshot that it was made of. A chain is none of them: what is counted from a chain needs

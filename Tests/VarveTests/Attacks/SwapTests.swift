@@ -237,6 +237,46 @@ import VarveSystem
         }
     }
 
+    @Test("A chain that another user wrote becomes none of root's by way of a snapshot")
+    func foreignChainOfSnapshot() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", [try StoreLayer([.file("secret-name", "x")])])
+        try makeBundle(in: world)
+        // Two that anybody may write to: one names a chain that the store has, one a chain that it may have once.
+        try world.shell(
+            """
+            chain="$(getfattr --only-values -n user.varve.chain bundle)"
+            for name in here later; do
+                btrfs -q subvolume create $name; mkdir $name/rootfs; cp bundle/umoci.json $name; chmod 777 $name
+            done
+            setfattr -n user.varve.chain -v "$chain" here
+            setfattr -n user.varve.chain -v "${chain% *} sha256-$(printf %064d 0)" later
+            btrfs -q subvolume snapshot -r here store/snapshots/here; btrfs -q subvolume snapshot -r later store/snapshots/later
+            """)
+        func snapshot(_ words: BytePath...) -> CommandRun {
+            varve(["--store", world.storePath, "snapshot"] + words)
+        }
+        for name in ["here", "later"] as [BytePath] {
+            let made = snapshot("create", world.path.appending(name), "new")
+            #expect(
+                made.code == 1 && made.errorText.contains("others may write to the bundle"),
+                "\(name): \(made)")
+            let restored = snapshot("restore", name, world.path.appending("restored"))
+            #expect(
+                restored.code == 1
+                    && restored.errorText.contains("others may write to the snapshot \"\(name)\""),
+                "\(name): \(restored)")
+        }
+        #expect(try world.names(in: "store/snapshots") == ["here", "later"])
+        #expect(try !world.names(in: ".").contains("restored"))
+        // Theirs by now, and a snapshot of the chain all the same.
+        try world.shell("chown \(Self.user) bundle")
+        #expect(snapshot("create", world.bundle(), "own").code == 0)
+        #expect(snapshot("restore", "own", world.path.appending("restored")).code == 0)
+        let delta = varve("--store", world.storePath, "diff", world.path.appending("restored"))
+        #expect(delta.code == 0 && delta.text == "", "\(delta)")
+    }
+
     @Test("A subvolume that lies in a bundle at the moment of its snapshot alone leaves nothing in the chain")
     func nestedForAMoment() throws {
         let world = try StoreWorld()
