@@ -36,13 +36,27 @@ extension TreeSearch {
     package mutating func rootAttribute(_ name: BytePath, ofSubvolume id: UInt64) throws(BtrfsError)
         -> [UInt8]?
     {
-        var result: [UInt8]?
+        try rootItem(ItemType.extendedAttribute, of: id) { (item, fd) throws(BtrfsError) in
+            try item.attribute(name, for: fd)
+        }
+    }
+
+    /// Whose the root directory of any subvolume is; nil if it is gone.
+    package mutating func rootOwner(ofSubvolume id: UInt64) throws(BtrfsError) -> UInt32? {
+        try rootItem(ItemType.inode, of: id) { (item, fd) throws(BtrfsError) in try item.inode(for: fd).uid }
+    }
+
+    /// The first that `value` gives for an item of one type of the root directory of a subvolume.
+    private mutating func rootItem<R>(
+        _ type: UInt32, of id: UInt64, _ value: (SearchItem, FileDescriptor) throws(BtrfsError) -> R?
+    ) throws(BtrfsError) -> R? {
+        var result: R?
         let range = Range(
-            tree: id, first: Key(object: Self.firstInode, type: ItemType.extendedAttribute, offset: 0),
-            last: Key(object: Self.firstInode, type: ItemType.extendedAttribute, offset: .max))
+            tree: id, first: Key(object: Self.firstInode, type: type, offset: 0),
+            last: Key(object: Self.firstInode, type: type, offset: .max))
         do throws(BtrfsError) {
             try search(range) { item throws(BtrfsError) in
-                result = try item.attribute(name, for: descriptor)
+                result = try value(item, descriptor)
                 return result == nil
             }
         } catch {

@@ -1,3 +1,4 @@
+import Glibc
 import VarveBtrfs
 import VarveSystem
 import SystemPackage
@@ -19,26 +20,41 @@ struct ChainUsers {
         names.formUnion(try store.pins.all().map(\.chain))
         let unasked = Set(chains.map(\.info.id))
         if try store.maySearchTrees() {
-            try addAll(of: store, besides: unasked)
+            try addAll(of: store, besides: chains)
         } else {
             // What is not seen may be a bundle all the same, so of no state of one can be said that nothing needs it: no orphans.
             try addVisible(of: store, besides: unasked)
         }
     }
 
-    private mutating func addAll(of store: SnapshotStore, besides chains: Set<UInt64>) throws {
+    /// Anybody may make subvolumes, and name chains on them. What is another user's counts only as far as a delta of it would believe it
+    /// (`SnapshotStore.base`): for the chains that it comes from by snapshots.
+    private mutating func addAll(of store: SnapshotStore, besides chains: [OpenChain]) throws {
         let fileSystem = store.directory.fd
+        let keeper = try attempt("look at", store.path) { () throws(Errno) in try fileSystem.status().uid }
+        let uuids = Dictionary(chains.map { ($0.name, $0.info.uuid) }) { first, _ in first }
         // A subvolume that was deleted is so in the tree of roots only after the next commit.
         try fileSystem.commitTransaction()
         var search = TreeSearch(fileSystem)
         let alive = try search.subvolumes().filter { !$0.isDeleted }
         orphans = try Self.orphans(of: store, Set(alive.map(\.uuid)))
-        let unasked = chains.union(orphans.map(\.id))
+        let unasked = Set(chains.map(\.info.id) + orphans.map(\.id))
         for root in alive where !unasked.contains(root.id) {
             if let parent = root.parentUUID { parents.insert(parent) }
-            if let attribute = try search.rootAttribute(StoreLayout.chainAttribute, ofSubvolume: root.id) {
-                names.formUnion(ChainRecords(attribute).chains)
+            guard let attribute = try search.rootAttribute(StoreLayout.chainAttribute, ofSubvolume: root.id),
+                let owner = try search.rootOwner(ofSubvolume: root.id)
+            else { continue }
+            let named = ChainRecords(attribute).chains
+            if [0, geteuid(), keeper].contains(owner) {
+                names.formUnion(named)
+                continue
             }
+            let ancestors = BundleAncestors(
+                try search.rootAttribute(StoreLayout.ancestorsAttribute, ofSubvolume: root.id) ?? [])
+            names.formUnion(
+                named.filter { name in
+                    uuids[name].map { ancestors.lead(from: root.uuid, root.parentUUID, to: $0) } ?? false
+                })
         }
     }
 

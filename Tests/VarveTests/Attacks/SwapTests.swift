@@ -277,6 +277,46 @@ import VarveSystem
         #expect(delta.code == 0 && delta.text == "", "\(delta)")
     }
 
+    @Test("What another user names keeps no chain, and what they have of the chain itself does")
+    func foreignPins() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        try makeBundle(in: world)
+        func run(_ words: BytePath...) {
+            #expect(varve(["--store", world.storePath] + words).code == 0, "\(words)")
+        }
+        run("snapshot", "create", world.bundle(), "s")
+        run("snapshot", "restore", "s", world.path.appending("mine"))
+        try world.shell(
+            """
+            btrfs -q subvolume create theirs; setfattr -n user.varve.chain -v "$(getfattr --only-values -n user.varve.chain bundle)" theirs
+            chown \(Self.user) theirs mine
+            """)
+        // No snapshot of the chain is left: `mine` says by what root wrote that it comes from it.
+        run("snapshot", "rm", "s")
+        run("bundle", "rm", world.bundle())
+        run("store", "gc")
+        #expect(try world.chains.count == 1)
+        run("bundle", "rm", world.path.appending("mine"))
+        run("store", "gc")
+        #expect(try world.chains.count == 0)
+    }
+
+    @Test("What root's subvolume names keeps the chain")
+    func ownPins() throws {
+        let world = try StoreWorld()
+        try world.addImage("a", [try StoreLayer([.file("f", "x")])])
+        try makeBundle(in: world)
+        try world.shell(
+            """
+            btrfs -q subvolume create own; setfattr -n user.varve.chain -v "$(getfattr --only-values -n user.varve.chain bundle)" own
+            """)
+        for words in [["bundle", "rm", world.bundle()], ["store", "gc"]] as [[BytePath]] {
+            #expect(varve(["--store", world.storePath] + words).code == 0, "\(words)")
+        }
+        #expect(try world.chains.count == 1)
+    }
+
     @Test("A subvolume that lies in a bundle at the moment of its snapshot alone leaves nothing in the chain")
     func nestedForAMoment() throws {
         let world = try StoreWorld()
