@@ -61,7 +61,7 @@ extension LayerStore {
     /// Deletes snapshots. One that cannot be deleted does not keep the others; the first error is thrown at the end. Needs a
     /// btrfs store.
     ///
-    /// - Throws: `VarveError`: `notFound` if there is no snapshot of a name.
+    /// - Throws: `VarveError`: `notFound` if there is no snapshot of a name, `failed` for one that is mounted or the root directory of a process.
     public func removeSnapshots(
         _ names: [String], progress: @escaping ProgressHandler = { _ in }
     ) async throws {

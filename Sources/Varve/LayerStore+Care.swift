@@ -34,7 +34,8 @@ extension LayerStore {
     /// Deletes chains. Bundles and chains that were made from them stay whole. One that cannot be deleted does not keep the
     /// others; the first error is thrown at the end. Needs a btrfs store.
     ///
-    /// - Throws: `VarveError`: `notFound` if there is no such chain, `failed` if another call or process works with it.
+    /// - Throws: `VarveError`: `notFound` if there is no such chain, `failed` if another call or process works with it, or has it
+    ///   mounted or as its root directory.
     public func removeChains(
         _ names: [ChainName], progress: @escaping ProgressHandler = { _ in }
     ) async throws {

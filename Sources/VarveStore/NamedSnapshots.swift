@@ -47,7 +47,11 @@ extension SnapshotStore {
         let lock = try BundleLock(in: bundle.subvolume.fd, bundlePath)
         defer { extendLifetime(lock) }
         try requireTrustedChains(of: bundle)
-        if !replaces, try snapshotsDirectory.open(target) != nil { throw Self.snapshotExists(name) }
+        if replaces {
+            try snapshotsDirectory.requireUnused(target, "the snapshot \"\(name)\"")
+        } else if try snapshotsDirectory.open(target) != nil {
+            throw Self.snapshotExists(name)
+        }
         try snapshotsDirectory.removeStub(target)
         try FullFileSystem.naming(bundle.path, "take a snapshot of") {
             try withLabels(labels, on: bundle) {
@@ -271,9 +275,12 @@ extension SnapshotStore {
     private static let lookUps = 100
 
     /// Deletes a snapshot, also one that `cp -a` made a plain directory of.
+    ///
+    /// - Throws: `VarveError`: `notFound` if there is none of that name; `failed` if somebody has it, or something of it, mounted.
     package func removeSnapshot(_ name: String) throws {
         let path = try Self.snapshotName(name)
         guard try snapshotsDirectory.occupant(of: path) != nil else { throw absent(name) }
+        try snapshotsDirectory.requireUnused(path, "the snapshot \"\(name)\"")
         try snapshotsDirectory.delete(path)
     }
 

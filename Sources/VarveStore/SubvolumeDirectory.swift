@@ -94,6 +94,25 @@ package struct SubvolumeDirectory: Sendable {
         return name == nil ? all : all.filter { $0.place.first == name }
     }
 
+    /// The names of those that somebody has in use (`users`).
+    func namesInUse() throws(VarveError) -> Set<BytePath> {
+        Set(try allUsers(of: nil).compactMap(\.place.first))
+    }
+
+    /// Throws if somebody has a subvolume in use (`users`): the kernel deletes it all the same, and what is mounted on it goes with it.
+    ///
+    /// - Parameter words: what it is, in a sentence.
+    func requireUnused(_ name: BytePath, _ words: String) throws(VarveError) {
+        guard let user = try allUsers(of: name).first else { return }
+        throw VarveError(.failed, "\(words) is in use: \(user.words)", subject: name, remedy: user.remedy)
+    }
+
+    private func allUsers(of entry: BytePath?) throws(VarveError) -> [TreeUsers.User] {
+        try attempt("look for mounts of", store.appending(name)) { () throws(Errno) in
+            try users(in: .all, of: entry)
+        }
+    }
+
     /// Removes the stub of a subvolume under a name that is needed now (`open`).
     func removeStub(_ name: BytePath) throws(VarveError) {
         try attempt("make room in the store \(store) for", name) { () throws(Errno) in

@@ -251,7 +251,7 @@ extension StoreCommands {
                 )
             }
             for name in report.inUse {
-                context.logger.info("the chain \(name) is in use by another command, and was kept")
+                context.logger.info("the chain \(name) is in use, and was kept")
             }
             if let wanted = options.wantedFree, let free = report.free, free < wanted {
                 throw VarveError(

@@ -186,7 +186,8 @@ package final class ChainCatalog: Sendable {
 
     /// Deletes a chain. Bundles and chains made from it stay: they are snapshots, not references.
     ///
-    /// - Throws: `VarveError`: `notFound` if there is none of that name; `failed` while somebody uses it, or has pinned it.
+    /// - Throws: `VarveError`: `notFound` if there is none of that name; `failed` while somebody uses it, has it or something of it
+    ///   mounted, or has pinned it.
     package func remove(_ name: ChainName) throws {
         try remove(name, evenIfPinned: false)
     }
@@ -212,6 +213,7 @@ package final class ChainCatalog: Sendable {
                     .failed, "the chain \(name) is kept for \"\(pin.owner)\"", subject: name.path,
                     remedy: .follow("remove there what is made of it"))
             }
+            try directory.requireUnused(name.path, "the chain \(name)")
             try directory.delete(name.path)
             extendLifetime(chain)
         }

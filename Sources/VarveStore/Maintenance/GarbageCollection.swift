@@ -6,7 +6,7 @@ import SystemPackage
 /// Deletes the chains that nothing needs.
 ///
 /// A chain is kept if a bundle or a snapshot descends from it, if it is a prefix of an image that is to be kept, if it is
-/// younger than asked for, if somebody works with it just now, and if a chain that is kept was made on top of it.
+/// younger than asked for, if somebody works with it just now or has it mounted, and if a chain that is kept was made on top of it.
 public struct GarbageCollection: Sendable {
     package struct Options: Sendable {
         /// Every chain of these images is kept, with any options.
@@ -160,7 +160,8 @@ public struct GarbageCollection: Sendable {
             return report
         }
         deleted = try collect(unneeded, all, &report)
-        for orphan in orphans {
+        let mounted = orphans.isEmpty ? [] : try store.refreshedDirectory.namesInUse()
+        for orphan in orphans where !mounted.contains(orphan.name) {
             try cancellation.check()
             deleted += try store.refreshedDirectory.delete(orphan.name)
             report.refreshed.append(orphan.name)
@@ -253,7 +254,8 @@ public struct GarbageCollection: Sendable {
             held = try hold(unneeded, byName: false)
         }
         defer { extendLifetime(everything) }
-        var kept = Set(unneeded.map(\.chain.name).filter { held[$0] == nil })
+        let mounted = unneeded.isEmpty ? [] : try store.chains.directory.namesInUse()
+        var kept = Set(unneeded.map(\.chain.name).filter { held[$0] == nil || mounted.contains($0.path) })
         report.inUse = kept.sorted { $0.description < $1.description }
         let users = try ChainUsers(of: store, besides: try store.chains.all())
         kept.formUnion(unneeded.filter { users.contains($0.chain) }.map(\.chain.name))

@@ -449,6 +449,26 @@ import VarveSystem
                 """,
             wanted: ["in another mount name space", "forget 1", "destroy 1", "precious", "then 0", "gone"]),
         Case(
+            testDescription: "snapshots and chains go only with no container in them",
+            script: """
+                \(holds)
+                $V unpack --image L:one B; $V snapshot create B s; $V bundle rm B; chain=$(ls $S/chains | head -n 1)
+                for tree in snapshots/s/rootfs snapshots/s; do
+                    hold $S/$tree; $V snapshot rm s; echo "$tree $?"; release
+                done
+                test -e $S/snapshots/s/rootfs && echo whole; $V snapshot rm s; echo "then $?"
+                hold $S/chains/$chain/rootfs; $V store rm $chain; echo "rm $?"; $V --log info store gc; echo "gc $?"; test -e $S/chains/$chain/rootfs && echo kept by gc
+                $V store gc --free 1T > /dev/null; test -e $S/chains/$chain/rootfs && echo kept by --free; release
+                python3 -c 'import os, sys, time; open("up", "w"); os.chroot(sys.argv[1]); time.sleep(60)' $S/chains/$chain/rootfs & held=$!
+                wait_for; sleep 0.2; $V store gc; test -e $S/chains/$chain/rootfs && echo kept for a root; release
+                $V store gc; echo "last $?"; ls $S/chains | wc -l
+                """,
+            wanted: [
+                "s/rootfs 1", "snapshots/s 1", "whole\nthen 0", "rm 1", "is in use, and was kept",
+                "gc 0\nkept by gc",
+                "kept by --free", "kept for a root", "last 0\n0\n",
+            ]),
+        Case(
             testDescription: "what cannot be found out about who uses a tree is not taken for nobody",
             script: """
                 \(holds)
