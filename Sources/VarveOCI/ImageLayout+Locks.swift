@@ -10,7 +10,7 @@ internal import SystemPackage
 /// collected. A lock file of its own guards each change of `index.json`. What a command that failed takes away again is
 /// guarded by locks on the blobs themselves (`change`).
 extension ImageLayout {
-    /// Is there while somebody writes into a layout that others may read.
+    /// Is there while somebody writes into a layout or reads it.
     static let writersLock = BytePath(".varve-layout.lock")
     private static let indexLock = BytePath(".varve-index.lock")
 
@@ -36,13 +36,11 @@ extension ImageLayout {
         return try outcome.get()
     }
 
-    /// Keeps garbage collections away from who reads, for as long as the result is kept. Nil where one is at work just now, or where there are no
-    /// such locks: it is not waited for, as anybody who may read the layout can have the lock.
+    /// Keeps garbage collections away from who reads, for as long as the result is kept, if they may write to the layout: who may only read it
+    /// keeps nobody from anything. Nil where a collection is at work just now, which is not waited for, or where there are no such locks.
     package func beginReading() -> HeldLock? {
-        guard let opened = try? openForLocking(), (try? opened.fd.tryLock(.shared)) == true else {
-            return nil
-        }
-        return HeldLock(on: opened)
+        guard let opened = try? openForLocking() else { return nil }
+        return (try? DirectoryLock.attempt(.shared, on: opened, file: Self.writersLock)) ?? nil
     }
 
     /// A new open description of the layout's directory: one and the same has one lock.
@@ -58,12 +56,11 @@ extension ImageLayout {
     func exclusively<T>(_ body: () throws(OCIError) -> T) throws(OCIError) -> T {
         writing.withLock { $0 = nil }
         let opened = try openForLocking()
-        // Whoever reads the layout, and need not be able to write to it, has the directory's own lock.
         let lock = try attempt("lock the image layout", path) { () throws(Errno) in
-            try DirectoryLock.attempt(.exclusive, on: opened, file: Self.writersLock, ownLock: .needed)
+            try DirectoryLock.attempt(.exclusive, on: opened, file: Self.writersLock)
         }
         guard let lock else {
-            let holders = LockHolders.described(of: opened.fd)
+            let holders = LockHolders.described(of: Self.writersLock, in: opened.fd)
             throw OCIError(
                 .inUse,
                 "another process writes into the image layout \(path) or reads it, so nothing in it can be collected now"

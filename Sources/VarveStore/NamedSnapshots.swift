@@ -266,6 +266,8 @@ extension SnapshotStore {
         // What is said of the snapshot is not said of the bundle.
         let made = try copy.open(for: bundle)
         try? made.fd.removeExtendedAttribute(StoreLayout.labelsAttribute)
+        // Whoever took the snapshot had the bundle locked, and so it has the lock's file.
+        try? made.fd.unlink(BundleLock.file)
         let origin = try made.fd.subvolumeInfo().parentUUID
         guard let info = try? source.fd.subvolumeInfo(), info.uuid == origin else { throw Vanished() }
         try place.put(&copy, madeOf: info, mode: mode)

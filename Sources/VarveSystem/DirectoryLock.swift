@@ -3,19 +3,13 @@ package import SystemPackage
 
 /// The lock of a directory, which keeps commands that work in it apart.
 ///
-/// flock(2) asks for no more than a descriptor, so whoever may read a directory could keep a lock on it for as long as they like. Where others
-/// than its owner may read the directory, a file in it is locked instead, which only those can open who may write to the directory: they could
-/// do anything in it anyway. The file is there for as long as somebody holds the lock. The directory's own lock is taken as well then, if it can be
-/// had: for who may not write to it, and for who came before its permissions were changed.
+/// flock(2) asks for no more than a descriptor, so whoever may read a directory could keep a lock on it for as long as they like. A file in it is
+/// locked instead, which only those can open who may write to the directory: they could do anything in it anyway. The file is there for as long as
+/// somebody holds the lock. Whoever may read the directory now and whoever may later make no difference: permissions can change meanwhile.
+///
+/// The directory's own lock is taken as well, if it can be had, and is all that those have who may not write to the directory: it tells them
+/// that somebody is at work, and keeps out nobody but them.
 package enum DirectoryLock {
-    /// What is done if only the directory's own lock cannot be had.
-    package enum OwnLock {
-        /// Nothing: anybody who may read the directory can hold it.
-        case ignored
-        /// The whole lock is not had: for what disturbs who may only read.
-        case needed
-    }
-
     /// The file that is locked in the place of its directory.
     struct File: Sendable {
         var directory: SharedDescriptor
@@ -39,10 +33,9 @@ package enum DirectoryLock {
     ///   - opened: an open description of the directory that has no other lock.
     ///   - name: of the file.
     package static func attempt(
-        _ kind: FileDescriptor.LockKind, on opened: SharedDescriptor, file name: BytePath,
-        ownLock: OwnLock = .ignored
+        _ kind: FileDescriptor.LockKind, on opened: SharedDescriptor, file name: BytePath
     ) throws(Errno) -> HeldLock? {
-        try take(kind, opened, File(directory: opened, name: name), ownLock, attempts: patience)
+        try take(kind, opened, name, attempts: patience)
     }
 
     /// Takes the lock, waiting for as long as it takes.
@@ -52,8 +45,7 @@ package enum DirectoryLock {
         _ cancellation: Cancellation
     ) throws(Errno) -> HeldLock {
         while true {
-            let file = File(directory: opened, name: name)
-            if let lock = try take(kind, opened, file, .ignored, attempts: 1) { return lock }
+            if let lock = try take(kind, opened, name, attempts: 1) { return lock }
             try cancellation.pause(microseconds: 2_000)
         }
     }
@@ -63,29 +55,67 @@ package enum DirectoryLock {
     private static let patience = 100
 
     private static func take(
-        _ kind: FileDescriptor.LockKind, _ opened: SharedDescriptor, _ file: File, _ ownLock: OwnLock,
-        attempts: Int
+        _ kind: FileDescriptor.LockKind, _ opened: SharedDescriptor, _ name: BytePath, attempts: Int
     ) throws(Errno) -> HeldLock? {
         let status = try opened.fd.status()
-        let outcome = status.isReadableByOthers ? try lock(file, kind, status, attempts) : .unavailable
+        var file = File(directory: opened, name: name)
+        var outcome = try lock(file, kind, status, attempts)
+        let nameOfRoot = BytePath("\(status.device)-\(status.inode)")
+        var needsOwn = false
+        if case .unavailable = outcome, let place = placeOfRoot(makes: true) {
+            file = File(directory: place, name: nameOfRoot)
+            outcome = try lock(file, kind, nil, attempts)
+            needsOwn = !status.isWrittenByRootAlone
+        } else if case .held(let locked) = outcome, let place = placeOfRoot(makes: false),
+            try isLocked(nameOfRoot, in: place.fd, against: kind)
+        {
+            // Somebody came when no file could be made.
+            _ = HeldLock(on: locked, of: file, beside: nil)
+            return nil
+        }
         if case .busy = outcome { return nil }
         let own = try opened.fd.tryLock(kind) ? HeldLock(on: opened) : nil
         guard case .held(let locked) = outcome else { return own }
         // Made in any case: what goes with it takes the file away.
         let lock = HeldLock(on: locked, of: file, beside: own)
-        return own == nil && ownLock == .needed ? nil : lock
+        return needsOwn && own == nil ? nil : lock
+    }
+
+    private static func isLocked(
+        _ name: BytePath, in place: FileDescriptor, against kind: FileDescriptor.LockKind
+    ) throws(Errno) -> Bool {
+        do throws(Errno) {
+            let file = try place.open(name, [.readOnly, .noFollow])
+            return try !file.fd.tryLock(kind)
+        } catch .noSuchFileOrDirectory {
+            return false
+        }
+    }
+
+    /// Where root has the lock of a directory in which no file can be made: one on a file system that is full or read-only, or with flags of
+    /// chattr(1). Nil for others, and where there is no such place.
+    private static func placeOfRoot(makes: Bool) -> SharedDescriptor? {
+        guard Privileges.isRoot, let run = try? FileDescriptor.workingDirectory.openDirectory("/run") else {
+            return nil
+        }
+        // It may be there.
+        if makes { try? run.fd.makeDirectory("varve-locks", mode: 0o700) }
+        guard let place = try? run.fd.openDirectory("varve-locks"),
+            (try? place.fd.status())?.isWrittenByRootAlone == true
+        else { return nil }
+        return SharedDescriptor(place)
     }
 
     private enum Outcome {
         case held(SharedDescriptor)
         /// Somebody else has it.
         case busy
-        /// The file can be neither opened nor made: the caller may not write to the directory, or nobody can. Or none is needed.
+        /// The file can be neither opened nor made: the caller may not write to the directory, or nobody can.
         case unavailable
     }
 
     private static func lock(
-        _ file: File, _ kind: FileDescriptor.LockKind, _ directory: FileStatus, _ attempts: Int
+        _ file: File, _ kind: FileDescriptor.LockKind, _ directory: FileStatus?, _ attempts: Int
     ) throws(Errno) -> Outcome {
         for attempt in 0..<attempts {
             if attempt > 0 { usleep(1_000) }
@@ -107,7 +137,7 @@ package enum DirectoryLock {
 }
 
 extension FileStatus {
-    /// Whether others than the owner may read it. With an access control list, the bits of the group are the most that it gives to
+    /// Whether nobody but root may write to this directory. With an access control list, the bits of the group are the most that it gives to
     /// anybody (acl(5)).
-    fileprivate var isReadableByOthers: Bool { mode & 0o044 != 0 }
+    fileprivate var isWrittenByRootAlone: Bool { uid == 0 && mode & 0o022 == 0 }
 }

@@ -133,7 +133,12 @@ extension FileDescriptor {
             let status = try found.fd.status()
             guard status.isRegular else { throw .notRegularFile }
             guard status.linkCount <= 1 else { throw .hasOtherNames }
-            return try found.fd.reopened([.readWrite, .nonBlocking])
+            do throws(Errno) {
+                return try found.fd.reopened([.readWrite, .nonBlocking])
+            } catch .readOnlyFileSystem {
+                // Such a mount of what is locked by way of another one.
+                return try found.fd.reopened([.readOnly, .nonBlocking])
+            }
         }
     }
 }

@@ -2,9 +2,10 @@ package import SystemPackage
 
 /// Who holds a lock of flock(2), for messages.
 package enum LockHolders {
-    /// The processes that have an open file locked, in words: "process 12 of user 1000". Empty where that cannot be seen.
-    package static func described(of file: FileDescriptor) -> String {
-        guard let status = try? file.status(), let locks = try? here.readFile("/proc/locks", limit: 1 << 24)
+    /// The processes that have a file locked, in words: "process 12 of user 1000". Empty where that cannot be seen.
+    package static func described(of name: BytePath, in directory: FileDescriptor) -> String {
+        guard let status = try? directory.status(of: name),
+            let locks = try? here.readFile("/proc/locks", limit: 1 << 24)
         else {
             return ""
         }

@@ -16,22 +16,24 @@ struct BundleLock {
         case run
     }
 
-    /// Is there while somebody is at work in a bundle that others may read.
-    private static let file: BytePath = ".varve-bundle.lock"
+    /// Is there while somebody is at work in the bundle.
+    static let file: BytePath = ".varve-bundle.lock"
 
     private let lock: HeldLock
 
     /// - Throws: `VarveError` if somebody else is at work there.
-    init(_ mode: Mode = .shared, in directory: FileDescriptor, _ path: BytePath) throws(VarveError) {
+    init(
+        _ mode: Mode = .shared, in directory: FileDescriptor, _ path: @autoclosure () -> BytePath
+    ) throws(VarveError) {
         // One and the same open description has one lock.
-        let opened = try attempt("open the bundle", path) { () throws(Errno) in
+        let opened = try attempt("open the bundle", path()) { () throws(Errno) in
             SharedDescriptor(try directory.open(.current, [.directory]))
         }
-        let lock = try attempt("lock", path) { () throws(Errno) in
+        let lock = try attempt("lock", path()) { () throws(Errno) in
             try DirectoryLock.attempt(
                 mode == .shared ? .shared : .exclusive, on: opened, file: Self.file)
         }
-        guard let lock else { throw mode.refusal(path) }
+        guard let lock else { throw mode.refusal(path()) }
         self.lock = lock
     }
 }

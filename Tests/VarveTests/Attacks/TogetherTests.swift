@@ -40,10 +40,11 @@ import VarveSystem
             testDescription: "a refresh waits for nobody, and nobody looks at a bundle that is refreshed",
             script: """
                 $V unpack --image L:one B; echo new > B/rootfs/new
-                flock -s B $V repack --refresh-bundle --image L:n B; echo "refresh $?"
-                flock -x B $V repack --image L:n B; echo "repack $?"
-                flock -x B $V diff B; echo "diff $?"
-                flock -s B $V repack --image L:n B; echo "beside $?"
+                lock=B/.varve-bundle.lock
+                flock -s $lock $V repack --refresh-bundle --image L:n B; echo "refresh $?"
+                flock -x $lock $V repack --image L:n B; echo "repack $?"
+                flock -x $lock $V diff B; echo "diff $?"
+                flock -s $lock $V repack --image L:n B; echo "beside $?"
                 """,
             wanted: [
                 "another command is at work in the bundle", "refresh 1", "repack 1", "diff 1", "beside 0",
@@ -52,7 +53,8 @@ import VarveSystem
             testDescription: "two subvolumes are not compared while a command runs in one that is a bundle",
             script: """
                 $V unpack --image L:one B; $V snapshot create B s; mkdir B/rootfs/proc
-                flock -x B $V diff s B; echo "run $?"; flock -s B $V diff s B; echo "others $?"
+                lock=B/.varve-bundle.lock
+                flock -x $lock $V diff s B; echo "run $?"; flock -s $lock $V diff s B; echo "others $?"
                 """,
             wanted: ["a command runs in the bundle", "run 1", "others 0"]),
         Case(
@@ -61,7 +63,7 @@ import VarveSystem
                 printf '#!/bin/sh\\ncat > request; echo "$1" >> log; rm -rf "$2/rootfs/work"; echo "{}"\\n' > hook; chmod +x hook
                 printf '[hooks]\\n"bundle.pre-remove" = { command = ["%s/hook"] }\\n' "$PWD" > hooks.toml; export VARVE_HOOKS=$PWD/hooks.toml
                 $V unpack --driver hooks --image L:one H; mkdir H/rootfs/work; ln -s H link; mkdir p
-                flock -x H $V bundle rm H; echo "run $?"; $V bundle rm link; echo "link $?"
+                flock -x H/.varve-bundle.lock $V bundle rm H; echo "run $?"; $V bundle rm link; echo "link $?"
                 (cd H; $V bundle rm .; echo "dot $?"); test -d H/rootfs/work && test ! -e log && echo kept
                 $V unpack --driver hooks --keep-dirlinks --image L:one p/H; chattr +a p; $V bundle rm p/H; echo "flag $?"; chattr -a p
                 test ! -e log && echo not asked; $V bundle rm H; echo "gone $?"; cat log; grep -o '"variant": *"[^"]*"' request
@@ -295,10 +297,13 @@ import VarveSystem
                 timeout 100 $V push L:one oci:$PWD/M:two; echo "push $?"; $V raw unpack --image M:two r; echo "whole $?"
                 mkdir P; flock -x P timeout 60 $V init --layout P; echo "init $?"
                 flock -s L sh -c 'echo $$ > holder; exec sleep 60' & while [ ! -s holder ]; do sleep 0.05; done
-                $V gc --layout L; echo "gc $?"; kill $(cat holder); wait
+                $V gc --layout L; echo "gc $?"; kill $(cat holder); wait; rm holder
+                flock -s L/.varve-layout.lock sh -c 'echo $$ > holder; exec sleep 60' & while [ ! -s holder ]; do sleep 0.05; done
+                $V gc --layout L; echo "writer $?"; kill $(cat holder); wait
                 """,
             wanted: [
-                "layout 755", "tag 0\n0\n", "push 0", "whole 0", "init 0", "gc 1", "held by process",
+                "layout 755", "tag 0\n0\n", "push 0", "whole 0", "init 0", "gc 0", "held by process",
+                "writer 1",
             ]),
         Case(
             testDescription: "what a killed command of root's leaves of a lock locks nobody out",
@@ -377,16 +382,17 @@ import VarveSystem
             script: """
                 \(holds)
                 mkdir -p $S/bundles/team/more; $V unpack --image L:one $S/bundles/team/more/a; $V unpack --driver directory --image L:one $S/bundles/team/d
-                btrfs -q subvolume create $S/bundles/vol; chmod 700 $S/bundles/vol; $V unpack --image L:one $S/bundles/vol/b
-                btrfs -q subvolume create $S/bundles/team/d/rootfs/s; chmod 700 $S/bundles/team/d/rootfs/s; btrfs property set $S/bundles/team/d/rootfs/s ro true
-                for b in team/more/a team/d vol vol/b team/d/rootfs/s; do
-                    flock -x $S/bundles/$b $V store destroy --yes $S; echo "$b $?"
+                btrfs -q subvolume create $S/bundles/vol; $V unpack --image L:one $S/bundles/vol/b
+                btrfs -q subvolume create $S/bundles/team/d/rootfs/s; mkdir $S/bundles/team/d/rootfs/s/rootfs
+                for b in team/more/a team/d vol/b team/d/rootfs/s; do
+                    flock -x $S/bundles/$b/.varve-bundle.lock $V store destroy --yes $S; echo "$b $?"
                 done
+                btrfs property set $S/bundles/team/d/rootfs/s ro true
                 test -e $S/bundles/team/more/a/rootfs && test -e $S/bundles/team/d/rootfs/s && test -e $S/bundles/vol/b/rootfs && echo whole
                 $V store destroy --yes $S; echo "then $?"; test ! -e $S && echo gone
                 """,
             wanted: [
-                "another command is at work in the bundle", "more/a 1", "team/d 1", "vol 1", "vol/b 1",
+                "another command is at work in the bundle", "more/a 1", "team/d 1", "vol/b 1",
                 "rootfs/s 1", "whole", "then 0", "gone",
             ]),
         Case(
@@ -503,7 +509,49 @@ import VarveSystem
             ]),
     ]
 
-    @Test(arguments: cases + later + known + deletions) func together(_ wanted: Case) throws {
+    /// What a tenth reading found.
+    static let afterwards = [
+        Case(
+            testDescription: "a bundle or a layout that is opened to others stays locked",
+            script: """
+                $V unpack --driver directory --image L:two D; echo new > D/rootfs/new
+                stop enter-directory $V repack --image L:n D; stat -c 'lock of %u %a' D/.varve-bundle.lock; chmod 755 D
+                $V bundle rm D; echo "rm $?"; go repack; ls -A D | grep -c lock; $V bundle rm D; echo "then $?"
+                mkdir -m 700 M; $V init --layout M; $V push L:two oci:$PWD/M:two; stop 1 $V tag --image M:two again; chmod 755 M
+                $V gc --layout M; echo "gc $?"; go tag; $V raw unpack --image M:again r; echo "whole $?"; ls -A M | grep -c lock
+                """,
+            wanted: ["lock of 0 600", "rm 1", "repack 0\n0\n", "then 0", "gc 1", "tag 0", "whole 0\n0\n"]),
+        Case(
+            testDescription:
+                "where the file of a lock cannot be made, no reader keeps root out, and two of root's commands exclude each other",
+            script: """
+                for driver in btrfs directory; do
+                    $V unpack --driver $driver --bundle-mode 755 --image L:two $driver; echo new > $driver/rootfs/new; chattr +i $driver
+                    flock -x $driver $V diff $driver; echo "$driver diff $?"
+                done
+                stop enter-directory $V repack --image L:n directory; $V bundle rm directory; echo "rm $?"
+                chattr -i directory; $V bundle rm directory; echo "file $?"; go repack; chattr +i directory
+                flock -x directory $V bundle rm directory; echo "then $?"
+                mkdir -m 755 O; $V unpack --driver directory --bundle-mode 755 --image L:two O; chown 1234 O; chattr +i O
+                flock -x O $V diff O; echo "owner $?"; chattr -i O btrfs; ls /run/varve-locks | grep -c -- "-$(stat -c %i O)$"
+                """,
+            wanted: [
+                "A new\nbtrfs diff 0", "A new\ndirectory diff 0", "another command is at work in the bundle",
+                "rm 1",
+                "file 1", "repack 0", "then 0", "owner 1\n0\n",
+            ]),
+        Case(
+            testDescription: "the file of a lock gets into no bundle that is restored, no layer and no chain",
+            script: """
+                $V unpack --image L:one B; $V snapshot create B s; $V snapshot restore s R; echo "restored with $(ls -A R | grep -c lock)"; touch R/.varve-bundle.lock
+                echo new > R/rootfs/new; $V diff R; $V --log debug repack --image L:n R; $V layer ls L:n 2; echo "left: $(ls -A R $VARVE_STORE/chains/* | grep -c lock)"
+                $V diff s R; $V store check --deep --image L:n; echo "check $?"
+                """,
+            wanted: ["restored with 0", "A new", "published the chain", "left: 0", "check 0"],
+            unwanted: ["varve-bundle.lock"]),
+    ]
+
+    @Test(arguments: cases + later + known + deletions + afterwards) func together(_ wanted: Case) throws {
         let market = try TransferTests.Market()
         let said = try Self.play(wanted.script, in: market)
         for text in wanted.wanted { #expect(said.contains(text), "\(text): \(said)") }
