@@ -48,7 +48,7 @@ extension SnapshotStore {
         defer { extendLifetime(lock) }
         try requireTrustedChains(of: bundle)
         if replaces {
-            try snapshotsDirectory.requireUnused(target, "the snapshot \"\(name)\"")
+            try snapshotsDirectory.requireUnused(target, "the snapshot \"\(name)\"", locks.cancellation)
         } else if try snapshotsDirectory.open(target) != nil {
             throw Self.snapshotExists(name)
         }
@@ -282,7 +282,7 @@ extension SnapshotStore {
     package func removeSnapshot(_ name: String) throws {
         let path = try Self.snapshotName(name)
         guard try snapshotsDirectory.occupant(of: path) != nil else { throw absent(name) }
-        try snapshotsDirectory.requireUnused(path, "the snapshot \"\(name)\"")
+        try snapshotsDirectory.requireUnused(path, "the snapshot \"\(name)\"", locks.cancellation)
         try snapshotsDirectory.delete(path)
     }
 

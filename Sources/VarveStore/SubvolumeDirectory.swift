@@ -78,9 +78,9 @@ package struct SubvolumeDirectory: Sendable {
     /// subvolume's name.
     ///
     /// - Parameter name: of the one whose users count; nil for all.
-    func users(in nameSpaces: TreeUsers.NameSpaces, of name: BytePath? = nil) throws(Errno) -> [TreeUsers
-        .User]
-    {
+    func users(
+        in nameSpaces: TreeUsers.NameSpaces, of name: BytePath? = nil, _ cancellation: Cancellation
+    ) throws(Errno) -> [TreeUsers.User] {
         var roots: [TreeUsers.Root] = []
         if nameSpaces == .all {
             let names = if let name { [name] } else { try fd.entries().map(\.name) }
@@ -90,26 +90,30 @@ package struct SubvolumeDirectory: Sendable {
                 }
             }
         }
-        let all = try TreeUsers(of: fd, in: nameSpaces, roots: roots).all
+        let all = try TreeUsers(of: fd, in: nameSpaces, roots: roots, cancellation).all
         return name == nil ? all : all.filter { $0.place.first == name }
     }
 
     /// The names of those that somebody has in use (`users`).
-    func namesInUse() throws(VarveError) -> Set<BytePath> {
-        Set(try allUsers(of: nil).compactMap(\.place.first))
+    func namesInUse(_ cancellation: Cancellation) throws(VarveError) -> Set<BytePath> {
+        Set(try allUsers(of: nil, cancellation).compactMap(\.place.first))
     }
 
     /// Throws if somebody has a subvolume in use (`users`): the kernel deletes it all the same, and what is mounted on it goes with it.
     ///
     /// - Parameter words: what it is, in a sentence.
-    func requireUnused(_ name: BytePath, _ words: String) throws(VarveError) {
-        guard let user = try allUsers(of: name).first else { return }
+    func requireUnused(
+        _ name: BytePath, _ words: String, _ cancellation: Cancellation
+    ) throws(VarveError) {
+        guard let user = try allUsers(of: name, cancellation).first else { return }
         throw VarveError(.failed, "\(words) is in use: \(user.words)", subject: name, remedy: user.remedy)
     }
 
-    private func allUsers(of entry: BytePath?) throws(VarveError) -> [TreeUsers.User] {
+    private func allUsers(
+        of entry: BytePath?, _ cancellation: Cancellation
+    ) throws(VarveError) -> [TreeUsers.User] {
         try attempt("look for mounts of", store.appending(name)) { () throws(Errno) in
-            try users(in: .all, of: entry)
+            try users(in: .all, of: entry, cancellation)
         }
     }
 

@@ -12,10 +12,31 @@ package enum MountTable {
         package var point: BytePath
         /// What of the file system is mounted there: the path of its root directory in that.
         package var root: BytePath
+        /// Source and options of the file system, the last two fields.
+        private let ofFileSystem: [ArraySlice<UInt8>]
+
+        /// Nil for what is no such line.
+        fileprivate init?(_ line: ArraySlice<UInt8>) {
+            let fields = line.split(separator: UInt8(ascii: " "))
+            guard fields.count > 5, let id = UInt64(String(decoding: fields[0], as: UTF8.self)),
+                let root = BytePath(unescapingOctal: fields[3]),
+                let point = BytePath(unescapingOctal: fields[4])
+            else { return nil }
+            self.id = id
+            device = String(decoding: fields[2], as: UTF8.self)
+            self.point = point
+            self.root = root
+            ofFileSystem = fields.suffix(2)
+        }
+
         /// What was mounted, such as the path of a device.
-        package var source: BytePath
-        /// Those that hold for all mounts of the file system (the last field).
-        package var fileSystemOptions: [String]
+        package var source: BytePath? { ofFileSystem.first.flatMap { BytePath(unescapingOctal: $0) } }
+
+        /// Those that hold for all mounts of the file system.
+        package var fileSystemOptions: [String] {
+            let options = ofFileSystem.last ?? []
+            return String(decoding: options, as: UTF8.self).split(separator: ",").map { String($0) }
+        }
     }
 
     /// All mounts, the oldest first.
@@ -26,22 +47,28 @@ package enum MountTable {
     /// Bytes of a table: more than a host can have.
     static let sizeLimit = 64 << 20
 
-    /// The mounts of a table, as it was read.
-    static func parse(_ bytes: [UInt8]) -> [Mount] {
-        bytes.split(separator: UInt8(ascii: "\n")).compactMap { line in
-            let fields = line.split(separator: UInt8(ascii: " "))
-            guard fields.count > 5, let id = UInt64(String(decoding: fields[0], as: UTF8.self)),
-                let root = BytePath(unescapingOctal: fields[3]),
-                let point = BytePath(unescapingOctal: fields[4]),
-                let source = BytePath(unescapingOctal: fields[fields.count - 2]), let options = fields.last
-            else { return nil }
-            return Mount(
-                id: id, device: String(decoding: fields[2], as: UTF8.self), point: point,
-                root: root, source: source,
-                fileSystemOptions: String(decoding: options, as: UTF8.self).split(separator: ",").map {
-                    String($0)
-                })
+    /// The mounts of a table, as it was read. A container may have very many: of those of other file systems nothing is made.
+    ///
+    /// - Parameter device: of whose file system; nil for all.
+    static func parse(_ bytes: [UInt8], device: String? = nil) -> [Mount] {
+        let wanted = device.map { Array($0.utf8) }
+        var mounts: [Mount] = []
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let line = rest.prefix { $0 != UInt8(ascii: "\n") }
+            rest = rest.dropFirst(line.count + 1)
+            if let wanted, !Self.device(of: line).elementsEqual(wanted) { continue }
+            if let mount = Mount(line) { mounts.append(mount) }
         }
+        return mounts
+    }
+
+    /// The third field of a line.
+    private static func device(of line: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+        func afterField(_ line: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+            line.drop { $0 != UInt8(ascii: " ") }.dropFirst()
+        }
+        return afterField(afterField(line)).prefix { $0 != UInt8(ascii: " ") }
     }
 
     /// The mounts on the directory `path` itself and below it, the oldest first. `path` is absolute and holds no symbolic

@@ -62,14 +62,19 @@ package struct TreeUsers: Sendable {
         case all
     }
 
-    /// The mounts of this process's name space first, the oldest first.
+    /// The mounts of this process's name space first, the oldest first. Of what others have mounted, one mount for each entry of the tree's
+    /// directory.
     package let all: [User]
 
     /// - Parameters:
     ///   - tree: its directory.
     ///   - nameSpaces: where mounts are looked for.
     ///   - roots: what processes may have as their root directory.
-    package init(of tree: FileDescriptor, in nameSpaces: NameSpaces, roots: [Root] = []) throws(Errno) {
+    ///   - cancellation: ends the look at a process, of which a container may have as many as mounts.
+    /// - Throws: `Errno.canceled` if it was asked to stop.
+    package init(
+        of tree: FileDescriptor, in nameSpaces: NameSpaces, roots: [Root] = [], _ cancellation: Cancellation
+    ) throws(Errno) {
         let table = try MountTable.read()
         let (id, path) = (try tree.mountID(), try tree.path())
         let components = path.components
@@ -94,7 +99,7 @@ package struct TreeUsers: Sendable {
             else { return nil }
             return User(kind: .mount(at: other.point), place: found)
         }
-        if nameSpaces == .all { users += try Self.others(place, roots) }
+        if nameSpaces == .all { users += try Self.others(place, roots, cancellation) }
         all = users
     }
 
@@ -111,30 +116,41 @@ package struct TreeUsers: Sendable {
         }
     }
 
+    /// A directory, as a process has it as its root.
+    private struct RootID: Hashable {
+        let device: UInt64
+        let inode: UInt64
+
+        init(_ status: FileStatus) { (device, inode) = (status.device, status.inode) }
+    }
+
     /// A mount name space as one of its processes sees it.
     private struct View: Hashable {
         let nameSpace: BytePath
-        /// Of its root directory.
-        let device: UInt64
-        let inode: UInt64
+        let root: RootID
     }
 
-    private static func others(_ place: Place, _ roots: [Root]) throws(Errno) -> [User] {
+    private static func others(
+        _ place: Place, _ roots: [Root], _ cancellation: Cancellation
+    ) throws(Errno) -> [User] {
         let processes = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory("/proc"))
         let own = try processes.fd.readSymbolicLink("self/ns/mnt")
-        let ownRoot = try root("self", processes.fd)
-        let device = Array(" \(place.device) ".utf8)
+        let ownRoot = try RootID(root("self", processes.fd))
+        let parts = Dictionary(roots.map { (RootID($0.status), $0) }, uniquingKeysWith: { first, _ in first })
         var seen: Set<View> = []
+        var mounted: Set<BytePath?> = []
         var users: [User] = []
         for entry in try processes.fd.entries() {
+            if cancellation.isCancelled { throw .canceled }
             guard let id = entry.name.string.flatMap({ Int32($0) }),
                 let nameSpace = try ofProcess({ () throws(Errno) in
                     try processes.fd.readSymbolicLink(entry.name.appending("ns/mnt"))
                 }),
-                let root = try ofProcess({ () throws(Errno) in try Self.root(entry.name, processes.fd) })
+                let root = try ofProcess({ () throws(Errno) in RootID(try Self.root(entry.name, processes.fd))
+                    })
             else { continue }
-            let part = root.isSameFile(as: ownRoot) ? nil : roots.first { $0.status.isSameFile(as: root) }
-            let view = View(nameSpace: nameSpace, device: root.device, inode: root.inode)
+            let part = root == ownRoot ? nil : parts[root]
+            let view = View(nameSpace: nameSpace, root: root)
             let isNew = nameSpace != own && !seen.contains(view)
             guard part != nil || isNew else { continue }
             var process: Process {
@@ -150,13 +166,12 @@ package struct TreeUsers: Sendable {
             else { continue }
             // Of one that has ended meanwhile, another process may still tell.
             seen.insert(view)
-            guard bytes.contains(device) else { continue }
-            let found = MountTable.parse(bytes).compactMap { mount in
-                place.part(of: mount).map { (mount, $0) }
+            for mount in MountTable.parse(bytes, device: place.device) {
+                guard let found = place.part(of: mount), mounted.insert(found.first).inserted else {
+                    continue
+                }
+                users.append(User(kind: .foreignMount(at: mount.point, process), place: found))
             }
-            if found.isEmpty { continue }
-            let user = process
-            users += found.map { User(kind: .foreignMount(at: $0.0.point, user), place: $0.1) }
         }
         return users
     }
@@ -197,17 +212,5 @@ extension TreeUsers.User {
         case .foreignMount, .root:
             .follow("end that process, or the container that it is of, and try again")
         }
-    }
-}
-
-extension [UInt8] {
-    /// Whether these bytes lie in it somewhere.
-    fileprivate func contains(_ wanted: [UInt8]) -> Bool {
-        guard let first = wanted.first, count >= wanted.count else { return false }
-        for start in 0...(count - wanted.count)
-        where self[start] == first && self[start..<(start + wanted.count)].elementsEqual(wanted) {
-            return true
-        }
-        return false
     }
 }

@@ -215,10 +215,10 @@ extension SnapshotStore {
             ? nil : try BundleLock(isFrozen ? .shared : .exclusive, in: bundle.subvolume.fd, path)
         defer { extendLifetime(lock) }
         let (parent, name) = try BundleRemoval.place(of: bundle.subvolume.fd, path)
-        let obstacle = RemovalObstacle(bundle.subvolume.fd, path)
+        let obstacle = RemovalObstacle(bundle.subvolume.fd, path, locks.cancellation)
         try obstacle.check(parent: parent.fd, path.directory)
         try obstacle.check(walks: false)
-        let nested = try obstacle.checkNested(locks.cancellation)
+        let nested = try obstacle.checkNested()
         do {
             // A read-only directory cannot change its parent, nor can one with the flags that root is free to take away.
             if bundle.info.isReadOnly { try bundle.subvolume.fd.setSubvolumeReadOnly(false) }

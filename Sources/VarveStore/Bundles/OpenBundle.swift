@@ -128,7 +128,7 @@ struct OpenBundle {
         let lock = isLocked ? nil : try BundleLock(.exclusive, in: bundle.directory.fd, path)
         defer { extendLifetime(lock) }
         let (parent, name) = try BundleRemoval.place(of: bundle.directory.fd, path)
-        let obstacle = RemovalObstacle(bundle.directory.fd, path)
+        let obstacle = RemovalObstacle(bundle.directory.fd, path, cancellation)
         try obstacle.check(parent: parent.fd, path.directory)
         try obstacle.check(walks: true)
         // It may not be moved with the flags that root is free to take away.
@@ -283,16 +283,18 @@ package enum BundleRemoval {
             kind = nil
         }
         guard kind == .hooks, let hooks = try hooks() else { return nil }
-        let lock = try lockedForRemoval(path)
+        let lock = try lockedForRemoval(path, cancellation)
         try hooks.prepareRemoval(of: path, cancellation: cancellation)
         return lock
     }
 
-    private static func lockedForRemoval(_ path: BytePath) throws -> BundleLock? {
+    private static func lockedForRemoval(
+        _ path: BytePath, _ cancellation: Cancellation
+    ) throws -> BundleLock? {
         let bundle = try OpenBundle(path)
         let lock = try BundleLock(.exclusive, in: bundle.directory.fd, path)
         let (parent, _) = try place(of: bundle.directory.fd, path)
-        let obstacle = RemovalObstacle(bundle.directory.fd, path)
+        let obstacle = RemovalObstacle(bundle.directory.fd, path, cancellation)
         try obstacle.check(parent: parent.fd, path.directory)
         try obstacle.checkAllButMounts()
         // A program that has mounted something at the bundle itself could not unmount it.

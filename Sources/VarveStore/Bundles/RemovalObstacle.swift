@@ -10,10 +10,13 @@ struct RemovalObstacle {
     private let bundle: BytePath
     /// The bundle's directory.
     private let directory: FileDescriptor
+    /// Ends a look, with all as it was: that it was ended is an obstacle then.
+    private let cancellation: Cancellation
 
-    init(_ directory: FileDescriptor, _ bundle: BytePath) {
+    init(_ directory: FileDescriptor, _ bundle: BytePath, _ cancellation: Cancellation) {
         self.directory = directory
         self.bundle = bundle
+        self.cancellation = cancellation
     }
 
     /// Throws if flags of the directory that the bundle lies in forbid to take a name out of it. They are the user's, not the
@@ -48,7 +51,8 @@ struct RemovalObstacle {
         let (place, users) = try attempt("look for mounts of", bundle) {
             () throws(Errno) -> ([BytePath], [TreeUsers.User]) in
             let rootfs = try TreeUsers.Root(StoreLayout.rootfs, in: directory)
-            let users = try TreeUsers(of: directory, in: .all, roots: rootfs.map { [$0] } ?? []).all
+            let users = try TreeUsers(of: directory, in: .all, roots: rootfs.map { [$0] } ?? [], cancellation)
+                .all
             return (try directory.path().components, users)
         }
         func error(_ words: String, _ remedy: VarveError.Remedy) -> VarveError {
@@ -107,9 +111,8 @@ struct RemovalObstacle {
     /// What keeps a subvolume in the bundle, which is one itself, from being deleted: that it is being sent, or, for another caller
     /// than root, that it is another user's. Those that are read-only are made writable, which no send allows and none can begin after.
     ///
-    /// - Parameter cancellation: ends it between two subvolumes, with all as it was.
     /// - Returns: the numbers of those that were made writable.
-    func checkNested(_ cancellation: Cancellation) throws -> Set<UInt64> {
+    func checkNested() throws -> Set<UInt64> {
         var freed: Set<UInt64> = []
         do {
             let way = SubvolumeDescent(directory, .current, .deleteSubvolume)
@@ -215,6 +218,7 @@ struct RemovalObstacle {
         }
         guard let way else { return }
         while let top = pending.indices.last {
+            try cancellation.check()
             guard let entry = pending[top].popLast() else {
                 pending.removeLast()
                 _ = try attempt("look into", bundle.appending(way.path)) { () throws(Errno) in try way.leave()

@@ -183,7 +183,7 @@ package struct ContainerdPlace: Sendable {
         of trees: SubvolumeDirectory, in nameSpaces: TreeUsers.NameSpaces, _ name: BytePath? = nil
     ) throws(VarveError) -> [TreeUsers.User] {
         try attempt("look for mounts of", path) { () throws(Errno) in
-            try trees.users(in: nameSpaces, of: name)
+            try trees.users(in: nameSpaces, of: name, store.locks.cancellation)
         }
     }
 

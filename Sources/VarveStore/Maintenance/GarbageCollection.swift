@@ -160,7 +160,7 @@ public struct GarbageCollection: Sendable {
             return report
         }
         deleted = try collect(unneeded, all, &report)
-        let mounted = orphans.isEmpty ? [] : try store.refreshedDirectory.namesInUse()
+        let mounted = orphans.isEmpty ? [] : try store.refreshedDirectory.namesInUse(cancellation)
         for orphan in orphans where !mounted.contains(orphan.name) {
             try cancellation.check()
             deleted += try store.refreshedDirectory.delete(orphan.name)
@@ -254,7 +254,7 @@ public struct GarbageCollection: Sendable {
             held = try hold(unneeded, byName: false)
         }
         defer { extendLifetime(everything) }
-        let mounted = unneeded.isEmpty ? [] : try store.chains.directory.namesInUse()
+        let mounted = unneeded.isEmpty ? [] : try store.chains.directory.namesInUse(cancellation)
         var kept = Set(unneeded.map(\.chain.name).filter { held[$0] == nil || mounted.contains($0.path) })
         report.inUse = kept.sorted { $0.description < $1.description }
         let users = try ChainUsers(of: store, besides: try store.chains.all())

@@ -122,7 +122,7 @@ package struct StoreDestruction {
     /// all mount name spaces of the host have then.
     private func checkUsers(_ store: SnapshotStore, roots: [TreeUsers.Root]) throws {
         let users = try attempt("look for mounts below", path) { () throws(Errno) in
-            try TreeUsers(of: store.directory.fd, in: .all, roots: roots).all
+            try TreeUsers(of: store.directory.fd, in: .all, roots: roots, cancellation).all
         }
         let own = try attempt("look at", path) { () throws(Errno) in try store.directory.fd.path().components
         }

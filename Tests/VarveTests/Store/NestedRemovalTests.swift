@@ -26,9 +26,9 @@ import VarveSystem
             try volume.root.createSubvolume(name)
             let bundle = SharedDescriptor(try volume.root.openDirectory(name))
             try Self.nest(in: bundle.fd, count)
-            let obstacle = RemovalObstacle(bundle.fd, name)
+            let obstacle = RemovalObstacle(bundle.fd, name, Cancellation())
             return try ProcessorTime.least {
-                let freed = try obstacle.checkNested(Cancellation())
+                let freed = try obstacle.checkNested()
                 #expect(freed.isEmpty)
             }
         }
@@ -56,14 +56,14 @@ import VarveSystem
         }
         let before = try readOnly()
         #expect(before.count == 14)
-        let obstacle = RemovalObstacle(bundle.fd, "b")
-        let freed = try obstacle.checkNested(Cancellation())
+        let cancellation = Cancellation()
+        let obstacle = RemovalObstacle(bundle.fd, "b", cancellation)
+        let freed = try obstacle.checkNested()
         #expect(try freed.count == 14 && readOnly() == [])
         obstacle.makeReadOnly(freed)
         #expect(try readOnly() == before)
-        let cancellation = Cancellation()
         cancellation.cancel()
-        #expect { _ = try obstacle.checkNested(cancellation) } throws: { isStoreError($0, .interrupted) }
+        #expect { _ = try obstacle.checkNested() } throws: { isStoreError($0, .interrupted) }
         #expect(try readOnly() == before)
     }
 
