@@ -9,6 +9,8 @@ extension TreeSearch {
     private static let directoryItem: UInt32 = 84
     /// `BTRFS_ROOT_BACKREF_KEY`: in the tree of roots, where a subvolume lies.
     private static let rootBackReference: UInt32 = 144
+    /// `BTRFS_ROOT_REF_KEY`: in the tree of roots, what lies in a subvolume.
+    private static let rootReference: UInt32 = 156
     /// A file system that is damaged may go round in circles.
     private static let depthLimit = 10_000
 
@@ -54,7 +56,20 @@ extension TreeSearch {
         return result ?? Self.topLevel
     }
 
-    /// `struct btrfs_root_ref`: the parent subvolume is in the key.
+    /// Where the subvolumes lie that lie directly in a subvolume: directories by their inodes, and names in them.
+    package mutating func placesOfSubvolumes(in id: UInt64) throws(BtrfsError) -> [InodeName] {
+        var result: [InodeName] = []
+        let range = Range(
+            tree: Self.rootTree, first: Key(object: id, type: Self.rootReference, offset: 0),
+            last: Key(object: id, type: Self.rootReference, offset: .max))
+        try search(range) { item throws(BtrfsError) in
+            result.append(try item.placeOfRoot(for: descriptor))
+            return true
+        }
+        return result
+    }
+
+    /// The parent subvolume is in the key.
     private mutating func place(ofSubvolume id: UInt64) throws(BtrfsError) -> (
         tree: UInt64, directory: UInt64, name: BytePath
     )? {
@@ -63,14 +78,9 @@ extension TreeSearch {
             tree: Self.rootTree, first: Key(object: id, type: Self.rootBackReference, offset: 0),
             last: Key(object: id, type: Self.rootBackReference, offset: .max))
         try search(range) { item throws(BtrfsError) in
-            let headerSize = 18
             guard item.key.type == Self.rootBackReference else { return true }
-            guard unsafe item.bytes.count >= headerSize else { throw SearchItem.damaged(descriptor) }
-            let length = Int(item.load(16, as: UInt16.self))
-            guard unsafe item.bytes.count - headerSize >= length,
-                let name = unsafe BytePath(item.bytes[headerSize..<(headerSize + length)])
-            else { throw SearchItem.damaged(descriptor) }
-            result = (item.key.offset, item.load(0), name)
+            let place = try item.placeOfRoot(for: descriptor)
+            result = (item.key.offset, place.parent, place.name)
             return false
         }
         return result
@@ -91,5 +101,18 @@ extension TreeSearch {
             throw error
         }
         return names.first
+    }
+}
+
+extension SearchItem {
+    /// `struct btrfs_root_ref`: the directory in which a subvolume lies, and its name there.
+    fileprivate func placeOfRoot(for descriptor: FileDescriptor) throws(BtrfsError) -> InodeName {
+        let headerSize = 18
+        guard unsafe bytes.count >= headerSize else { throw Self.damaged(descriptor) }
+        let length = Int(load(16, as: UInt16.self))
+        guard unsafe bytes.count - headerSize >= length,
+            let name = unsafe BytePath(bytes[headerSize..<(headerSize + length)])
+        else { throw Self.damaged(descriptor) }
+        return InodeName(parent: load(0), name: name)
     }
 }

@@ -3,18 +3,19 @@ import VarveLayers
 import VarveSystem
 import SystemPackage
 
-/// What lies in a store's `bundles/`, each bundle and each subvolume of it locked for this value alone: no command begins to work in
-/// one for as long as its lock is there.
+/// What lies in a store's `bundles/`, each bundle of it locked for this value alone: no command begins to work in one for as long as its lock
+/// is there.
 ///
 /// A bundle may lie at any depth, in plain directories, in subvolumes and in other bundles. The root file system of a bundle that is a
-/// plain directory is not looked through for bundles that are plain directories too: subvolumes are found there all the same.
+/// plain directory is not looked through for bundles that are plain directories too: those that are subvolumes are found there all the same. Who
+/// runs a container decides how deep they lie: a step costs the same at any depth.
 struct LockedBundles {
     struct Entry {
         /// In `bundles/`.
         let name: BytePath
         /// Of what lies there.
         fileprivate(set) var locks: [BundleLock] = []
-        /// The root file systems in it, by their paths in the store.
+        /// The root file systems in it, by their paths in the store; those that lie very deep by that of the entry.
         fileprivate(set) var roots: [TreeUsers.Root] = []
     }
 
@@ -23,12 +24,14 @@ struct LockedBundles {
     private(set) var entries: [Entry] = []
     /// Of `bundles/`.
     private let path: BytePath
+    private let cancellation: Cancellation
 
     /// - Throws: `VarveError`, `failed` if somebody is at work in one of them, or if something that is mounted hides one. What cannot be
     ///   opened is an error too.
     init(of store: SnapshotStore) throws {
         let path = store.path.appending(StoreLayout.bundles)
         self.path = path
+        cancellation = store.locks.cancellation
         directory = try attempt("open", path) { () throws(Errno) -> SharedDescriptor? in
             do throws(Errno) {
                 return SharedDescriptor(
@@ -40,70 +43,123 @@ struct LockedBundles {
         }
         guard let directory else { return }
         let listed = try attempt("list", path) { () throws(Errno) in try directory.fd.entries() }
-        let nested = try subvolumes(in: directory)
-        for entry in listed.sorted(by: { $0.name < $1.name }) {
-            try store.locks.cancellation.check()
-            var found = Entry(name: entry.name)
-            for place in nested where place.components.first == entry.name {
-                try lockSubvolumes(at: place, in: directory, &found, store.locks.cancellation)
-            }
-            try lockDirectories(in: directory, &found, store.locks.cancellation)
-            entries.append(found)
+        var found: [BytePath: Entry] = [:]
+        for entry in listed { found[entry.name] = Entry(name: entry.name) }
+        try lockSubvolumes(in: directory, &found)
+        for name in found.keys.sorted() {
+            guard var entry = found[name] else { continue }
+            try lockDirectories(in: directory, &entry)
+            entries.append(entry)
         }
     }
 
-    /// The outermost subvolumes below `bundles/`, by their paths in that.
-    private func subvolumes(in directory: SharedDescriptor) throws -> [BytePath] {
+    /// What lies in a directory on the way to subvolumes.
+    private struct Signpost {
+        var subvolumes: [BytePath] = []
+        var directories: [(name: BytePath, inode: UInt64)] = []
+    }
+
+    /// The directories on the way from `bundles/` to the outermost subvolumes below it, by their inodes.
+    private func signposts(
+        from directory: SharedDescriptor, _ inode: UInt64
+    ) throws -> [UInt64: Signpost] {
         // Those that were made just now are in the tree of roots after the next commit.
         try directory.fd.commitTransaction()
-        let id = try directory.fd.subvolumeInfo().id
-        let inode = try attempt("look at", path) { () throws(Errno) in try directory.fd.status().inode }
         var search = TreeSearch(directory.fd)
-        guard let here = try search.names(toSubvolume: id, directory: inode) else { return [] }
-        var found: [[BytePath]] = []
-        for root in try search.subvolumes() where !root.isDeleted {
-            guard let names = try search.names(toSubvolume: root.id), names.count > here.count,
-                names.starts(with: here)
-            else { continue }
-            found.append(Array(names.dropFirst(here.count)))
+        var posts = [inode: Signpost()]
+        /// Directories that do not lie below `bundles/`.
+        var others: Set<UInt64> = []
+        for place in try search.placesOfSubvolumes(in: directory.fd.subvolumeInfo().id) {
+            var way: [(name: BytePath, inode: UInt64, parent: UInt64)] = []
+            var here = place.parent
+            while posts[here] == nil, others.insert(here).inserted {
+                try cancellation.check()
+                // The root of the subvolume has none.
+                guard let name = try search.names(ofInode: here).first else { break }
+                way.append((name.name, here, name.parent))
+                here = name.parent
+            }
+            if posts[here] == nil { continue }
+            for step in way {
+                others.remove(step.inode)
+                if posts[step.inode] == nil { posts[step.inode] = Signpost() }
+                posts[step.parent, default: Signpost()].directories.append((step.name, step.inode))
+            }
+            posts[place.parent]?.subvolumes.append(place.name)
         }
-        let all = Set(found)
-        return found.filter { names in !(1..<names.count).contains { all.contains(Array(names.prefix($0))) } }
-            .map(BytePath.init(joining:))
+        return posts
+    }
+
+    /// Locks bundles that are subvolumes, or lie in one as such.
+    private func lockSubvolumes(in directory: SharedDescriptor, _ entries: inout [BytePath: Entry]) throws {
+        let way: DirectoryDescent
+        do throws(Errno) { way = try DirectoryDescent(directory, resolve: .noCrossing) } catch {
+            throw VarveError.system("look at", path, error)
+        }
+        let posts = try signposts(from: directory, way.status.inode)
+        var pending = [posts[way.status.inode] ?? Signpost()]
+        var outermost = BytePath.empty
+        while let top = pending.indices.last {
+            try cancellation.check()
+            if let name = pending[top].subvolumes.popLast() {
+                if top == 0 { outermost = name }
+                try lockSubvolumes(
+                    way, name, depth: top, &entries[outermost, default: Entry(name: outermost)])
+            } else if let next = pending[top].directories.popLast() {
+                if top == 0 { outermost = next.name }
+                do throws(Errno) {
+                    try way.enter(next.name)
+                } catch  where Self.isNoDirectory(error) {
+                    // Deleted or moved meanwhile.
+                    continue
+                } catch {
+                    throw Self.unopened(path.appending(way.path).appending(next.name), error)
+                }
+                pending.append(posts[next.inode] ?? Signpost())
+            } else {
+                pending.removeLast()
+                _ = try attempt("look into", path.appending(way.path)) { () throws(Errno) in
+                    try way.leave()
+                }
+            }
+        }
     }
 
     private func lockSubvolumes(
-        at place: BytePath, in directory: SharedDescriptor, _ entry: inout Entry, _ cancellation: Cancellation
+        _ outer: DirectoryDescent, _ name: BytePath, depth: Int, _ entry: inout Entry
     ) throws {
-        let shown = path.appending(place)
-        let parent: SharedDescriptor
-        do throws(Errno) {
-            parent = SharedDescriptor(
-                try directory.fd.openBelow(place.directory, [.directory], resolve: .noCrossing))
-        } catch .noSuchFileOrDirectory {
-            // Deleted or moved meanwhile.
-            return
-        } catch {
-            throw VarveError.system("open the bundle", shown, error)
-        }
-        let way = SubvolumeDescent(parent.fd, place.lastComponent, .deleteSubvolume)
+        let parent = outer.current
+        let way = SubvolumeDescent(parent.fd, name, .deleteSubvolume)
+        var depth = depth
         while let step = try way.next() {
             try cancellation.check()
-            guard case .entered(let subvolume, in: _) = step else { continue }
-            try lock(subvolume.root.fd, place.appending(way.path), &entry)
+            guard case .entered(let subvolume, in: _) = step else {
+                depth -= 1
+                continue
+            }
+            depth += 1
+            let root = subvolume.root.fd
+            // What is no bundle is nobody's to work in, and may be a part of the root file system of one.
+            guard try hasRootfs(root) else { continue }
+            try lock(root, outer.path.appending(name).appending(way.path), depth: depth, &entry)
         }
         extendLifetime(parent)
     }
 
+    private func hasRootfs(_ directory: FileDescriptor) throws(VarveError) -> Bool {
+        try attempt("look into a subvolume in", path) { () throws(Errno) in
+            try directory.statusIfPresent(of: StoreLayout.rootfs)?.isDirectory == true
+        }
+    }
+
     /// Locks bundles that are plain directories. What is in the way to one is listed, root file systems are not.
-    private func lockDirectories(
-        in directory: SharedDescriptor, _ entry: inout Entry, _ cancellation: Cancellation
-    ) throws {
-        let shown = path.appending(entry.name)
+    private func lockDirectories(in directory: SharedDescriptor, _ entry: inout Entry) throws {
+        let name = entry.name
+        let shown = path.appending(name)
         let way: DirectoryDescent
         do throws(Errno) {
             let first = SharedDescriptor(
-                try directory.fd.open(entry.name, [.directory, .noFollow], resolve: .noCrossing))
+                try directory.fd.open(name, [.directory, .noFollow], resolve: .noCrossing))
             way = try DirectoryDescent(first, resolve: .noCrossing)
         } catch  where Self.isNoDirectory(error) {
             return
@@ -111,7 +167,7 @@ struct LockedBundles {
             throw Self.unopened(shown, error)
         }
         /// The directories below the one that the way has reached that may hold bundles.
-        func enter(_ isFirst: Bool, _ entry: inout Entry) throws -> [DirectoryEntry] {
+        func enter(depth: Int, _ entry: inout Entry) throws -> [DirectoryEntry] {
             let here = way.current.fd
             let entries = try attempt("list", shown.appending(way.path)) { () throws(Errno) in
                 try here.entries()
@@ -120,14 +176,14 @@ struct LockedBundles {
             let names = Set(entries.map(\.name))
             let isBundle =
                 names.contains(StoreLayout.rootfs) && (isSubvolume || names.contains(BundleMetadata.fileName))
-            if isFirst || isBundle, !isSubvolume {
-                try lock(here, entry.name.appending(way.path), &entry)
+            if depth == 0 || isBundle, !isSubvolume {
+                try lock(here, name.appending(way.path), depth: depth, &entry)
             }
             return entries.filter {
                 ($0.type ?? .directory) == .directory && !(isBundle && $0.name == StoreLayout.rootfs)
             }
         }
-        var pending = [try enter(true, &entry)]
+        var pending = [try enter(depth: 0, &entry)]
         while let top = pending.indices.last {
             try cancellation.check()
             guard let next = pending[top].popLast() else {
@@ -144,18 +200,29 @@ struct LockedBundles {
             } catch {
                 throw Self.unopened(shown.appending(way.path).appending(next.name), error)
             }
-            pending.append(try enter(false, &entry))
+            pending.append(try enter(depth: pending.count, &entry))
         }
     }
 
-    /// - Parameter place: below `bundles/`.
-    private func lock(_ directory: FileDescriptor, _ place: BytePath, _ entry: inout Entry) throws {
-        entry.locks.append(try BundleLock(.exclusive, in: directory, path.appending(place)))
-        let inStore = StoreLayout.bundles.appending(place).appending(StoreLayout.rootfs)
-        let root = try attempt("look at", path.appending(place)) { () throws(Errno) in
+    /// Levels below `bundles/` to which a root file system is told by its path: all paths together would grow with the square.
+    private static let depthLimit = 100
+
+    /// - Parameters:
+    ///   - place: below `bundles/`.
+    ///   - depth: of the place.
+    private func lock(
+        _ directory: FileDescriptor, _ place: @autoclosure () -> BytePath, depth: Int, _ entry: inout Entry
+    ) throws {
+        entry.locks.append(try BundleLock(.exclusive, in: directory, path.appending(place())))
+        let root = try attempt("look at", path.appending(place())) { () throws(Errno) in
             try TreeUsers.Root(StoreLayout.rootfs, in: directory)
         }
-        if let root { entry.roots.append(TreeUsers.Root(root.status, at: inStore)) }
+        guard let root else { return }
+        let inStore =
+            depth > Self.depthLimit
+            ? StoreLayout.bundles.appending(entry.name)
+            : StoreLayout.bundles.appending(place()).appending(StoreLayout.rootfs)
+        entry.roots.append(TreeUsers.Root(root.status, at: inStore))
     }
 
     /// What is gone, or is no directory and therefore no bundle.

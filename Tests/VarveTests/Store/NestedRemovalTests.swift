@@ -36,6 +36,44 @@ import VarveSystem
         #expect(ProcessorTime.isInProportion(few, toEightTimesAsMuch: many), "\(few) \(many)")
     }
 
+    @Test(
+        "What a destruction locks grows with the number of subvolumes and directories, however deep they lie")
+    func destructionGrows() throws {
+        let world = try StoreWorld()
+        func time(_ count: Int) throws -> Double {
+            try world.volume.root.makeDirectory("store/bundles", mode: 0o700)
+            let bundles = SharedDescriptor(try world.volume.root.openDirectory("store/bundles"))
+            try bundles.fd.createSubvolume("nested")
+            let nested = SharedDescriptor(try bundles.fd.openDirectory("nested"))
+            try Self.nest(in: nested.fd, count)
+            // Directories in each other, each with a subvolume.
+            try bundles.fd.makeDirectory("deep", mode: 0o700)
+            var here = SharedDescriptor(try bundles.fd.openDirectory("deep"))
+            for _ in 0..<count {
+                try here.fd.createSubvolume("s")
+                try here.fd.makeDirectory("d", mode: 0o700)
+                here = SharedDescriptor(try here.fd.openDirectory("d"))
+            }
+            // The last is a bundle.
+            try here.fd.createSubvolume("b")
+            try here.fd.makeDirectory("b/rootfs", mode: 0o700)
+            let store = try world.store()
+            let time = try ProcessorTime.least {
+                let locked = try LockedBundles(of: store)
+                #expect(locked.entries.map(\.name) == ["deep", "nested"])
+                #expect(locked.entries.map(\.roots.count) == [1, 0])
+                #expect(locked.entries.map(\.locks.count) == [2, 0])
+            }
+            for name in ["deep", "nested"] as [BytePath] {
+                try SubvolumeDirectory(opened: bundles, store: "store", name: "bundles").deleteEntry(name)
+            }
+            try world.volume.root.removeDirectory("store/bundles")
+            return time
+        }
+        let (few, many) = (try time(150), try time(1_200))
+        #expect(ProcessorTime.isInProportion(few, toEightTimesAsMuch: many), "\(few) \(many)")
+    }
+
     @Test("What was made writable to be deleted is read-only again if it is not deleted")
     func readOnlyAgain() throws {
         let volume = try LoopVolume(size: 512 << 20)
