@@ -17,7 +17,7 @@ extension StoreCheck {
         -> DeepReport
     {
         var report = DeepReport()
-        var compared: Set<ChainName> = []
+        var seen: Set<ChainName> = []
         for selection in images {
             try selection.forEach { image in
                 // Of an image whose layers were never fetched, there is nothing to compare with.
@@ -26,8 +26,7 @@ extension StoreCheck {
                 {
                     try cancellation.check()
                     let options = ApplyOptions(keepDirlinks: keepsDirlinks, refusesOddAttributes: isStrict)
-                    try compare(image, options, &report, besides: compared, cancellation)
-                    for name in report.compared.dropFirst(compared.count) { compared.insert(name) }
+                    try compare(image, options, &report, besides: &seen, cancellation)
                 }
             }
         }
@@ -36,11 +35,11 @@ extension StoreCheck {
 
     private func compare(
         _ image: ResolvedImage, _ options: ApplyOptions, _ report: inout DeepReport,
-        besides compared: Set<ChainName>, _ cancellation: Cancellation
+        besides seen: inout Set<ChainName>, _ cancellation: Cancellation
     ) throws {
         let names = image.chainIDs.map { ChainName($0, variant: chainVariant(options)) }
         let wanted = try names.indices.filter { index in
-            try !compared.contains(names[index]) && store.chains.leased(names[index]) != nil
+            try !seen.contains(names[index]) && store.chains.leased(names[index]) != nil
         }
         guard let last = wanted.last else { return }
         // Nothing of it is published.
@@ -54,6 +53,7 @@ extension StoreCheck {
                 image.layers[index], diffID: image.diffIDs[index],
                 to: ExtractionTarget(root: root, isBottom: index == 0))
             guard wanted.contains(index) else { continue }
+            seen.insert(names[index])
             try compare(names[index], opened, &report, cancellation)
         }
         extendLifetime(builder)
@@ -71,14 +71,24 @@ extension StoreCheck {
         // Reading what is writable would set its access times, and so write to it.
         let frozen = try store.work.makeSnapshot(of: built, readOnly: true, for: store.path)
         let (subvolume, root) = (try frozen.open(), try frozen.openRootfs())
-        let delta = try Delta.compute(
-            old: DeltaTree(subvolume: subvolume.fd, root: root.fd, state: .snapshot),
-            new: DeltaTree(subvolume: chain.fd, root: chainRoot.fd, seesSubvolumes: true), source: .walk
-        ) { try cancellation.check() }
+        let path = StoreLayout.chains.appending(name.path)
+        let delta: DeltaResult
+        do {
+            delta = try Delta.compute(
+                old: DeltaTree(subvolume: subvolume.fd, root: root.fd, state: .snapshot),
+                new: DeltaTree(subvolume: chain.fd, root: chainRoot.fd, seesSubvolumes: true), source: .walk
+            ) { try cancellation.check() }
+        } catch let error as LayerError {
+            // What one tree has must not keep the others from being looked at.
+            report.findings.append(
+                Finding(
+                    path: path, problem: "it cannot be compared with its layers: \(error.reason)",
+                    remedy: error.remedy))
+            return
+        }
         extendLifetime(frozen)
         report.compared.append(name)
         guard let first = delta.changes.first else { return }
-        let path = StoreLayout.chains.appending(name.path)
         try report.findings.append(
             Finding(
                 path: path,

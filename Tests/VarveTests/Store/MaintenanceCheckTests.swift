@@ -1,3 +1,4 @@
+import VarveArchive
 import VarveBtrfs
 import VarveLayers
 import VarveOCI
@@ -298,6 +299,32 @@ import Testing
         #expect(report.findings.first?.path == BytePath("chains/\(names[1])"))
         #expect(report.findings.first?.problem.hasPrefix("its tree is not that of its layers: ") == true)
         #expect(try world.chains == [names[0], names[2]].sorted())
+        try world.expectClean()
+    }
+
+    @Test("--deep says which chain cannot be compared, and goes on with the others")
+    func incomparable() throws {
+        let world = try StoreWorld(size: 512 << 20)
+        // More names than the kernel lists (XATTR_LIST_MAX, 64 KiB).
+        var file = StoreEntry.file("many")
+        file.entry.extendedAttributes = (0..<8_000).map {
+            ExtendedAttribute(name: BytePath("user.a\(10_000 + $0)"), value: [])
+        }
+        let many = [try StoreLayer([file])]
+        let layers = try storeSampleLayers()
+        try world.addImage("a", many)
+        try world.addImage("b", layers)
+        try world.addImage("c", many)
+        for tag in ["a", "b", "c"] { try world.unpack(tag, tag) }
+        let images = [try world.layout().selection(of: nil)]
+        let report = try StoreCheck(try world.store()).compare(with: images)
+        #expect(report.findings.count == 1 && report.compared.count == 3)
+        let (first, name) = (try #require(report.findings.first), try world.chainNames(many)[0])
+        #expect(first.path == BytePath("chains/\(name)"))
+        #expect(
+            first.problem.hasPrefix(
+                "it cannot be compared with its layers: cannot read the attributes of \"many\": "),
+            "\(first)")
         try world.expectClean()
     }
 
