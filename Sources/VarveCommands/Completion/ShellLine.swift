@@ -62,6 +62,11 @@ struct ShellLine {
             case UInt8(ascii: "'"):
                 result += byte == UInt8(ascii: "'") ? Array("'\\''".utf8) : [byte]
             case UInt8(ascii: "\""):
+                if byte == UInt8(ascii: "!") {
+                    // History expansion is done in double quotes too, and a backslash that keeps it away stays there (bash(1), QUOTING).
+                    result += Array("\"\\!\"".utf8)
+                    continue
+                }
                 if Array("$`\"\\".utf8).contains(byte) { result.append(UInt8(ascii: "\\")) }
                 result.append(byte)
             default:

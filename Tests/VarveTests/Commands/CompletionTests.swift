@@ -97,12 +97,18 @@ import VarveSystem
     func typed(_ quote: String) throws {
         for name in [
             "a b", "$(touch x)`y`", "it's", "\"q\"", "a\\b", "~x", "*?[a]{b,c}", "a;b|c&d", "#x", "!x",
-            "ü:=@",
+            "ü:=@", "wow!", "a!!b", "it's!x",
         ] {
             let line = ShellLine(parsing: Array("varve \(quote)".utf8))
             let text = String(decoding: line.typed(name.utf8), as: UTF8.self)
-            let said = try runSuccessfully(["bash", "-c", "printf '%s' \(quote)\(text)\(quote)"]).outputText
+            // Line by line, with the history that a person has.
+            let said = try runSuccessfully([
+                "bash", "-c", "bash <<< \"$1\"", "bash",
+                "set -o history -o histexpand\n: xyz\nprintf '%s' \(quote)\(text)\(quote)",
+            ]).outputText
             #expect(said == name, "\(text)")
+            let again = ShellLine(parsing: Array("varve \(quote)\(text)".utf8))
+            #expect(again.words.last.map { $0.elementsEqual(name.utf8) } == true, "\(text)")
         }
     }
 
