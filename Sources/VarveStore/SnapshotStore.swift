@@ -46,33 +46,33 @@ package final class SnapshotStore: Sendable {
     ) throws -> SnapshotStore {
         var made = MadeDirectories()
         do {
-            return try initialize(at: path, compression, logger: logger, cancellation, &made)
+            return try initialize(at: path, compression, logger: logger, cancellation, &made).store
         } catch {
             made.remove()
             throw error
         }
     }
 
-    private static func initialize(
-        at path: BytePath, _ compression: StoreCompression?, logger: Logger, _ cancellation: Cancellation,
-        _ made: inout MadeDirectories
-    ) throws -> SnapshotStore {
+    /// - Returns: the store and, for as long as the caller makes more of it, the lock that keeps others from taking it for whole; nil for one that
+    ///   was there.
+    static func initialize(
+        at path: BytePath, _ compression: StoreCompression? = nil, logger: Logger,
+        _ cancellation: Cancellation, _ made: inout MadeDirectories
+    ) throws -> (store: SnapshotStore, making: HeldLock?) {
         let directory = try makeOwnDirectory(path, noting: &made)
         try requireBtrfs(directory.fd, path)
         try requireOwn(directory.fd, path)
-        if try isStore(directory.fd, path) {
-            return try open(at: path, logger: logger, cancellation: cancellation)
-        }
-        // Whoever else makes it just now has made it then.
+        let isThere = try isStore(directory.fd, path)
         let lock = try attempt("lock", path) { () throws(Errno) in
-            try directory.fd.changeMode(to: 0o700)
+            if !isThere { try directory.fd.changeMode(to: 0o700) }
             let opened = SharedDescriptor(try directory.fd.openDirectory(.current))
             try opened.fd.lock(.exclusive, cancellation)
             return HeldLock(on: opened)
         }
-        defer { extendLifetime(lock) }
+        // Whoever else makes it just now has made it then, for another user maybe.
+        try requireOwn(directory.fd, path)
         if try isStore(directory.fd, path) {
-            return try open(at: path, logger: logger, cancellation: cancellation)
+            return (try open(at: path, logger: logger, cancellation: cancellation), nil)
         }
         try attempt("make a store in", path) { () throws(Errno) in
             for name in StoreLayout.directories {
@@ -97,7 +97,7 @@ package final class SnapshotStore: Sendable {
             try directory.fd.writeFileDurably(
                 StoreLayout.description, JSONValue.object(description).serialized() + [0x0a], mode: 0o600)
         }
-        return try open(at: path, logger: logger, cancellation: cancellation)
+        return (try open(at: path, logger: logger, cancellation: cancellation), lock)
     }
 
     /// Whether a directory is a store. One that was interrupted while it was made holds some of its own directories, and nothing else.

@@ -9,7 +9,10 @@ extension SnapshotStore {
     /// what is above it must be as for a store of root's own. A store of theirs that is there is left as it is. An error leaves nothing behind.
     ///
     /// - Throws: `VarveError`, `unsupported` for others than root, and where the owner could delete no subvolume.
-    package static func initialize(at path: BytePath, for owner: HostAccount, logger: Logger) throws {
+    package static func initialize(
+        at path: BytePath, for owner: HostAccount, logger: Logger,
+        cancellation: Cancellation = Cancellation()
+    ) throws {
         guard Privileges.isRoot else {
             throw VarveError(
                 .unsupported, "only root may make a store for another user", subject: path,
@@ -23,27 +26,29 @@ extension SnapshotStore {
         if try isStore(at: path, of: owner) { return }
         var made = MadeDirectories()
         do {
-            try initialize(at: path, for: owner, logger, &made)
+            try initialize(at: path, for: owner, logger, cancellation, &made)
         } catch {
             made.remove()
+            // Somebody else may have made it for them meanwhile.
+            if (try? isStore(at: path, of: owner)) == true { return }
             throw error
         }
     }
 
     private static func initialize(
-        at path: BytePath, for owner: HostAccount, _ logger: Logger, _ made: inout MadeDirectories
+        at path: BytePath, for owner: HostAccount, _ logger: Logger, _ cancellation: Cancellation,
+        _ made: inout MadeDirectories
     ) throws {
         let directory = try makeOwnDirectory(path, noting: &made)
         try requireRemovableSubvolumes(directory.fd, path)
-        let isThere = try attempt("look at", path) { () throws(Errno) in
-            try directory.fd.statusIfPresent(of: StoreLayout.description) != nil
-        }
-        guard !isThere else {
+        let (store, making) = try initialize(at: path, logger: logger, cancellation, &made)
+        guard let making else {
             throw VarveError(
                 .failed, "\"\(path)\" is a store of root's", subject: path,
                 remedy: .name("another directory"))
         }
-        let store = try initialize(at: path, logger: logger)
+        defer { extendLifetime(making) }
+        racePoint("hand-over")
         do {
             try store.handOver(to: owner)
         } catch {

@@ -88,14 +88,18 @@ struct StoreCommands: ParsableCommand {
         func execute(_ context: CommandContext) throws {
             let path = try context.storePath(path)
             if let owner {
-                try SnapshotStore.initialize(at: path, for: try account(owner.text), logger: context.logger)
+                try SnapshotStore.initialize(
+                    at: path, for: try account(owner.text), logger: context.logger,
+                    cancellation: context.cancellation)
             } else if let loopback {
                 _ = try LoopbackStore.create(
                     at: path, size: loopback.bytes, compression: compress?.compression,
                     logger: context.logger, cancellation: context.cancellation)
                 if atBoot { try BootMount(of: path, logger: context.logger).install() }
             } else {
-                try SnapshotStore.initialize(at: path, logger: context.logger).sweeper.sweep()
+                try SnapshotStore.initialize(
+                    at: path, logger: context.logger, cancellation: context.cancellation
+                ).sweeper.sweep()
             }
             context.logger.info("the store is in \"\(path)\"")
         }

@@ -549,6 +549,20 @@ import VarveSystem
                 """,
             wanted: ["restored with 0", "A new", "published the chain", "left: 0", "check 0"],
             unwanted: ["varve-bundle.lock"]),
+        Case(
+            testDescription: "a place becomes a store of root's, or one of another user's",
+            script: """
+                mount -o remount,user_subvol_rm_allowed $(findmnt -n -o TARGET -T .); owners() { echo "$1: $(stat -c %U $1 $1/* | sort -u | tr '\\n' ' ')"; }
+                stop hand-over $V store init --for nobody a; (timeout 60 $V store init a; echo "root $?") & sleep 1; go user; wait; owners a
+                stop 1 $V store init b; (timeout 60 $V store init --for nobody b; echo "user $?") & sleep 1; go root; wait; owners b
+                stop hand-over $V store init --for nobody c; (timeout 60 $V store init --for nobody c; echo "other $?") & sleep 1; go first; wait; owners c
+                """,
+            wanted: [
+                "user 0", "belongs to another user", "root 1", "a: nobody \n", "root 0",
+                "is a store of root's",
+                "user 1",
+                "b: root \n", "first 0", "other 0", "c: nobody \n",
+            ]),
     ]
 
     @Test(arguments: cases + later + known + deletions + afterwards) func together(_ wanted: Case) throws {
