@@ -13,7 +13,7 @@ extension RecordedTree {
     /// - Parameters:
     ///   - written: when the file was written.
     ///   - root: the root directory of the tree as it is now.
-    ///   - onEntry: is called for each line, and may throw to end it.
+    ///   - onEntry: is called for each line, and for each file that is looked at, and may throw to end it.
     /// - Throws: `RecordError` if the file is damaged, or `LayerError`.
     package init(
         mtree bytes: [UInt8], written: Timestamp, root: FileDescriptor, onEntry: () throws -> Void = {}
@@ -21,7 +21,10 @@ extension RecordedTree {
         var reader = MtreeReader()
         var number = 0
         var continued: [UInt8] = []
-        for line in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let line = rest.prefix { $0 != UInt8(ascii: "\n") }
+            rest = rest.dropFirst(line.count + 1)
             number += 1
             try onEntry()
             if line.last == UInt8(ascii: "\\"), line.dropLast().last != UInt8(ascii: "\\") {
@@ -40,12 +43,14 @@ extension RecordedTree {
         let names = tree.nodes.map(\.name)
         for index in tree.nodes.indices { tree.nodes[index].children.sort { names[$0] < names[$1] } }
         tree.knowledge = .mtree(written: written)
-        try tree.findLinkGroups(in: try ComparedTree(root: root), written: written)
+        try tree.findLinkGroups(in: try ComparedTree(root: root), written: written, onEntry)
         self = tree
     }
 
     /// Gives the names of one file one inode number, as far as that can be known.
-    private mutating func findLinkGroups(in now: ComparedTree, written: Timestamp) throws {
+    private mutating func findLinkGroups(
+        in now: ComparedTree, written: Timestamp, _ onEntry: () throws -> Void
+    ) throws {
         /// All that the names of one file have in common.
         struct Likeness: Hashable {
             var status: FileStatus
@@ -80,6 +85,7 @@ extension RecordedTree {
             let known = parents ?? self.parents
             parents = known
             for index in indices {
+                try onEntry()
                 guard let path = path(of: index, known), let status = try now.status(at: path),
                     status.changeTime <= written,
                     status.linkCount == like.status.linkCount

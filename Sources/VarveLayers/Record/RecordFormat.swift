@@ -54,7 +54,10 @@ extension RecordedTree {
     }
 
     /// Reads a record back.
-    package init(decoding bytes: [UInt8]) throws(RecordError) {
+    ///
+    /// - Parameter onEntry: is called for each file and directory, and may throw to end it.
+    /// - Throws: `RecordError` if it is damaged.
+    package init(decoding bytes: [UInt8], onEntry: () throws -> Void = {}) throws {
         guard bytes.starts(with: Self.magic) else {
             throw RecordError("it does not begin as a record of this version does")
         }
@@ -69,6 +72,7 @@ extension RecordedTree {
         self.init(root: top, knowledge: .everything(trustedBefore: trusted))
         var open = [(node: Self.root, left: count)]
         while let last = open.indices.last {
+            try onEntry()
             guard open[last].left > 0 else {
                 open.removeLast()
                 continue

@@ -3,6 +3,7 @@ import SystemPackage
 import TestSupport
 import Testing
 import VarveBtrfs
+import VarveLayers
 import VarveOCI
 import VarveSystem
 
@@ -138,6 +139,29 @@ import VarveSystem
             try SpaceUsage(opened.fd, cancellation).figures(of: [search, 5])
         }
         #expect(try SpaceUsage(opened.fd, Cancellation()).figures(of: [search]).figures.count == 1)
+    }
+
+    @Test(
+        "The first signal ends the reading of what a bundle was unpacked as",
+        arguments: [["--driver", "directory"], ["--driver", "directory", "--mtree"]] as [[BytePath]])
+    func cancelledRecord(_ options: [BytePath]) throws {
+        let shop = try Workshop()
+        _ = shop.run(["unpack"] + options + ["--image", shop.image("empty"), shop.bundle("b")])
+        if options.last == "--mtree" {
+            try shell("cd \"$1\"; ls *.mtree; find . -maxdepth 1 -name '*.record*' -delete", shop.bundle("b"))
+        }
+        let kind = try BundleKind.of(shop.bundle("b"))
+        #expect(kind == (options.last == "--mtree" ? .umoci : .directory))
+        try shell("touch \"$1/rootfs/x\"", shop.bundle("b"))
+        let cancellation = Cancellation()
+        let context = RepackContext(bundle: shop.bundle("b"), cancellation: cancellation)
+        let logger = StoreLog().logger
+        let delta = try DirectoryFrozenBundle(context, logger: logger).delta {}
+        #expect(delta.changes.contains { $0.path == "x" })
+        cancellation.cancel()
+        #expect { _ = try DirectoryFrozenBundle(context, logger: logger) } throws: {
+            isStoreError($0, .interrupted)
+        }
     }
 
     @Test("Output that nobody reads keeps no command from ending; a file that may not grow is an error")

@@ -39,10 +39,12 @@ final class DirectoryFrozenBundle: FrozenBundle {
             if try file.fd.hasHoles() { throw .fileTooLarge }
             return (try file.fd.readAll(limit: Self.limit), try file.fd.status().modificationTime)
         }
+        let check = { try context.cancellation.check() }
         do {
             record =
                 try bundle.kind == .directory
-                ? RecordedTree(decoding: bytes) : RecordedTree(mtree: bytes, written: written, root: root.fd)
+                ? RecordedTree(decoding: bytes, onEntry: check)
+                : RecordedTree(mtree: bytes, written: written, root: root.fd, onEntry: check)
         } catch let error as RecordError {
             throw VarveError(
                 .invalidInput,
