@@ -262,30 +262,30 @@ package final class Snapshotter: Sendable {
     private func makeTree(of record: inout SnapshotRecord, from source: SnapshotRecord?) throws {
         if let chain = source?.chain {
             record.chain = chain
-            let isThere = try making(record) {
-                try trees.makeTree(record.tree, from: chain, readOnly: record.kind == .view)
+            struct IsGone: Error {}
+            do {
+                return try making(record) {
+                    guard try trees.makeTree(record.tree, from: chain, readOnly: record.kind == .view) else {
+                        throw IsGone()
+                    }
+                }
+            } catch is IsGone {
+                // The store does not hold it any more.
+                record.chain = nil
             }
-            if isThere { return }
-            // The store does not hold it any more.
-            record.chain = nil
         }
         let tree = source?.tree ?? DaemonTrees.emptyTree
-        _ = try making(record) {
+        try making(record) {
             try trees.makeTree(record.tree, from: tree, readOnly: record.kind == .view)
-            return true
         }
     }
 
-    /// Enters the record of a snapshot whose tree `make` makes, unless that returns false. Both are on disk when this returns.
-    private func making(_ record: SnapshotRecord, _ make: () throws -> Bool) throws -> Bool {
+    /// Enters the record of a snapshot whose tree `make` makes. Both are on disk when this returns; an error leaves no record.
+    private func making(_ record: SnapshotRecord, _ make: () throws -> Void) throws {
         do {
             try attemptWriting(record) { () throws(Errno) in try records.begin(record) }
-            guard try make() else {
-                try? records.abandon(record.key)
-                return false
-            }
+            try make()
             try attemptWriting(record) { () throws(Errno) in try records.confirm(record.key) }
-            return true
         } catch {
             try? records.abandon(record.key)
             throw error
@@ -358,10 +358,7 @@ package final class Snapshotter: Sendable {
             } else {
                 record.tree = number
                 record.origin = try trees.origin(of: active.tree)
-                _ = try making(record) {
-                    try trees.makeTree(number, copying: active.tree)
-                    return true
-                }
+                try making(record) { try trees.makeTree(number, copying: active.tree) }
             }
         } catch {
             try? trees.setReadOnly(active.tree, false)
