@@ -5,6 +5,12 @@ package struct Resolution: OptionSet, Sendable {
     package let rawValue: UInt64
     package init(rawValue: UInt64) { self.rawValue = rawValue }
 
+    package init(arrayLiteral flags: Self...) {
+        var all: UInt64 = 0
+        for flag in flags { all |= flag.rawValue }
+        self.init(rawValue: all)
+    }
+
     /// The directory is the root: `..` and absolute symbolic links stay below it.
     package static let inRoot = Resolution(rawValue: VARVE_RESOLVE_IN_ROOT)
     /// Whatever would leave the directory fails with EXDEV.
@@ -21,6 +27,12 @@ package struct Resolution: OptionSet, Sendable {
 package struct OpenFlags: OptionSet, Sendable {
     package let rawValue: Int32
     package init(rawValue: Int32) { self.rawValue = rawValue }
+
+    package init(arrayLiteral flags: Self...) {
+        var all: Int32 = 0
+        for flag in flags { all |= flag.rawValue }
+        self.init(rawValue: all)
+    }
 
     package static let readOnly = OpenFlags([])
     package static let writeOnly = OpenFlags(rawValue: 0o1)

@@ -147,7 +147,7 @@ package struct TreeUsers: Sendable {
                     try processes.fd.readSymbolicLink(entry.name.appending("ns/mnt"))
                 }),
                 let root = try ofProcess({ () throws(Errno) in RootID(try Self.root(entry.name, processes.fd))
-                    })
+                })
             else { continue }
             let part = root == ownRoot ? nil : parts[root]
             let view = View(nameSpace: nameSpace, root: root)
