@@ -70,7 +70,9 @@ import VarveSystem
     func oneAtATime() throws {
         let shop = try Self.shop()
         let bundle = shop.bundle("b")
-        let held = SharedDescriptor(try FileDescriptor.workingDirectory.openDirectory(bundle))
+        let held = SharedDescriptor(
+            try FileDescriptor.workingDirectory.open(
+                bundle.appending(".varve-bundle.lock"), [.create, .readWrite], mode: 0o600))
         #expect(try held.fd.tryLock(.exclusive))
         let result = try Self.run(.crun, bundle, "true")
         #expect(
