@@ -11,7 +11,7 @@ import time
 sys.dont_write_bytecode = True
 
 from campaign import PowerCutCampaign
-from store_world import (Wrong, chain_names, check_layout, is_subvolume, make_layout, must, read_tree,
+from store_world import (Wrong, chain_names, check_layout, is_subvolume, make_layout, must, read_bundle, read_tree,
                          require_equal)
 
 
@@ -37,7 +37,7 @@ class Crash(PowerCutCampaign):
         self.must("unpack", "--image", f"{self.layout}:a", self.user)
         self.edit(f"{self.user}/rootfs", b"of the user")
         must(["sync", "-f", self.user])
-        self.user_tree = read_tree(self.user)
+        self.user_tree = read_bundle(self.user)
         self.must("unpack", "--image", f"{self.layout}:a", self.work)
         os.sync()
 
@@ -155,7 +155,7 @@ class Crash(PowerCutCampaign):
         # Before anything cleans up: what is visible is whole.
         is_new = self.work_tree.__eq__ if operation in ("repack", "refresh") else None
         self.check_chains(is_new)
-        require_equal("the bundle of the user", read_tree(self.user), self.user_tree)
+        require_equal("the bundle of the user", read_bundle(self.user), self.user_tree)
         tags = self.tags()
         if not {"a", "b"} <= set(tags):
             raise Wrong(f"the layout has lost tags: it has {sorted(tags)}")
@@ -177,7 +177,7 @@ class Crash(PowerCutCampaign):
             raise Wrong("the bundle is missing though the command ended well")
         snapshots = os.listdir(f"{self.store}/snapshots")
         for name in snapshots:
-            require_equal("a snapshot", read_tree(f"{self.store}/snapshots/{name}"), self.user_tree)
+            require_equal("a snapshot", read_bundle(f"{self.store}/snapshots/{name}"), self.user_tree)
 
         # The next command cleans up, and finds nothing wrong.
         if operation.startswith("init"):

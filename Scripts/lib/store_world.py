@@ -52,6 +52,15 @@ def read_tree(root):
     return tree
 
 
+def read_bundle(root):
+    """The same of a bundle, without the lock's file, which a command that was killed leaves, and the time that it gives the directory."""
+    tree = read_tree(root)
+    tree.pop(b".varve-bundle.lock", None)
+    top = tree[b""]
+    tree[b""] = top[:4] + (None,) + top[5:]
+    return tree
+
+
 def require_equal(what, found, expected):
     if found == expected:
         return
