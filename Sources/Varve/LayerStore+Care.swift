@@ -19,6 +19,7 @@ extension LayerStore {
             self.created = created
         }
 
+        /// Its name.
         public var description: String { name.description }
     }
 

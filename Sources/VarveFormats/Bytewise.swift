@@ -15,3 +15,14 @@ extension StringProtocol {
             .map { String(decoding: $0, as: UTF8.self) }
     }
 }
+
+extension ArraySlice<UInt8> {
+    /// Takes the next line away from the front, and returns it without its end; nil when nothing is left. Of a text with very many lines no
+    /// array is made, as `split` makes one.
+    package mutating func removeLine() -> Self? {
+        if isEmpty { return nil }
+        let line = prefix { $0 != UInt8(ascii: "\n") }
+        self = dropFirst(line.count + 1)
+        return line
+    }
+}

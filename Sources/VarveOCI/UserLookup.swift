@@ -104,9 +104,7 @@ struct DatabaseLines: Sequence, IteratorProtocol {
     }
 
     mutating func next() -> [ArraySlice<UInt8>]? {
-        while !rest.isEmpty {
-            var line = rest.prefix { $0 != UInt8(ascii: "\n") }
-            rest = rest.dropFirst(line.count + 1)
+        while var line = rest.removeLine() {
             while let last = line.last, last == 0x20 || last == 0x09 || last == 0x0d { line.removeLast() }
             while let first = line.first, first == 0x20 || first == 0x09 { line.removeFirst() }
             if line.first == UInt8(ascii: "#") { continue }

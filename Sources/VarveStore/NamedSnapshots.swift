@@ -48,7 +48,10 @@ extension SnapshotStore {
         defer { extendLifetime(lock) }
         try requireTrustedChains(of: bundle)
         if replaces {
-            try snapshotsDirectory.requireUnused(target, "the snapshot \"\(name)\"", locks.cancellation)
+            // All processes are looked at for that.
+            if try snapshotsDirectory.occupant(of: target) != nil {
+                try snapshotsDirectory.requireUnused(target, "the snapshot \"\(name)\"", locks.cancellation)
+            }
         } else if try snapshotsDirectory.open(target) != nil {
             throw Self.snapshotExists(name)
         }
@@ -250,7 +253,7 @@ extension SnapshotStore {
         do { tree = try ActiveTree(source, at: BytePath(name)) } catch let error as BtrfsError
             where error.errno == .noSuchFileOrDirectory
         { throw Vanished() }
-        try requireTrustedChains(of: tree, "snapshot")
+        try requireTrustedChains(of: tree, isSnapshot: true)
     }
 
     private func restore(

@@ -1,4 +1,5 @@
 package import SystemPackage
+import VarveFormats
 
 /// The mounts that this process sees (proc_pid_mountinfo(5)): those of its mount name space that lie below its root.
 package enum MountTable {
@@ -54,9 +55,7 @@ package enum MountTable {
         let wanted = device.map { Array($0.utf8) }
         var mounts: [Mount] = []
         var rest = bytes[...]
-        while !rest.isEmpty {
-            let line = rest.prefix { $0 != UInt8(ascii: "\n") }
-            rest = rest.dropFirst(line.count + 1)
+        while let line = rest.removeLine() {
             if let wanted, !Self.device(of: line).elementsEqual(wanted) { continue }
             if let mount = Mount(line) { mounts.append(mount) }
         }

@@ -5,6 +5,8 @@ package struct Resolution: OptionSet, Sendable {
     package let rawValue: UInt64
     package init(rawValue: UInt64) { self.rawValue = rawValue }
 
+    /// A list of flags is written wherever something is opened. The standard library makes a set of it in a generic way, which is not
+    /// specialized in other modules.
     package init(arrayLiteral flags: Self...) {
         var all: UInt64 = 0
         for flag in flags { all |= flag.rawValue }
@@ -28,6 +30,8 @@ package struct OpenFlags: OptionSet, Sendable {
     package let rawValue: Int32
     package init(rawValue: Int32) { self.rawValue = rawValue }
 
+    /// A list of flags is written wherever something is opened. The standard library makes a set of it in a generic way, which is not
+    /// specialized in other modules.
     package init(arrayLiteral flags: Self...) {
         var all: Int32 = 0
         for flag in flags { all |= flag.rawValue }

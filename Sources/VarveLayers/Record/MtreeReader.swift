@@ -22,9 +22,7 @@ extension RecordedTree {
         var number = 0
         var continued: [UInt8] = []
         var rest = bytes[...]
-        while !rest.isEmpty {
-            let line = rest.prefix { $0 != UInt8(ascii: "\n") }
-            rest = rest.dropFirst(line.count + 1)
+        while let line = rest.removeLine() {
             number += 1
             try onEntry()
             if line.last == UInt8(ascii: "\\"), line.dropLast().last != UInt8(ascii: "\\") {

@@ -107,10 +107,12 @@ extension SnapshotStore {
     /// Throws if a user who may not read this store can have written a chain that a bundle, or a snapshot of one, names: what is made of
     /// it belongs to the caller, and would vouch for that chain from then on, and for one that is published later.
     ///
-    /// - Parameter noun: what it is.
-    func requireTrustedChains(of tree: ActiveTree, _ noun: String = "bundle") throws {
+    /// - Parameter isSnapshot: it is one of a bundle, not a bundle.
+    func requireTrustedChains(of tree: ActiveTree, isSnapshot: Bool = false) throws {
         let refusal: VarveError
-        do throws(VarveError) { return try requireTrusted(tree.subvolume.fd, tree.path, noun) } catch {
+        do throws(VarveError) {
+            return try requireTrusted(tree.subvolume.fd, tree.path, isSnapshot: isSnapshot)
+        } catch {
             refusal = error
         }
         for name in try chainRecords(of: tree).chains {
@@ -135,9 +137,10 @@ extension SnapshotStore {
 
     /// Throws if a user who may not read this store can have written what a bundle came from: its delta would say what is in the chain that they
     /// named.
-    private func requireTrusted(_ bundle: FileDescriptor, _ path: BytePath, _ noun: String = "bundle")
-        throws(VarveError)
-    {
+    private func requireTrusted(
+        _ bundle: FileDescriptor, _ path: BytePath, isSnapshot: Bool = false
+    ) throws(VarveError) {
+        let noun = isSnapshot ? "snapshot" : "bundle"
         let (status, keeper) = try attempt("look at", path) { () throws(Errno) in
             (try bundle.status(), try directory.fd.status().uid)
         }
@@ -146,7 +149,7 @@ extension SnapshotStore {
                 .failed,
                 "the \(noun) \"\(path)\" belongs to \(AnotherUser(status.uid)), and is no snapshot of the chain that it names",
                 subject: path,
-                remedy: noun == "bundle" ? .changeOwner(path) : nil)
+                remedy: isSnapshot ? nil : .changeOwner(path))
         }
         let isOpen = try attempt("look at", path) { () throws(Errno) in try bundle.isWritableByOthers(status)
         }
@@ -155,7 +158,7 @@ extension SnapshotStore {
                 .failed,
                 "others may write to the \(noun) \"\(path)\" (mode \(String(status.permissions, radix: 8))), and it is no snapshot of the chain that it names",
                 subject: path,
-                remedy: noun == "bundle" ? .closeToOthers(path, orSticky: false) : nil)
+                remedy: isSnapshot ? nil : .closeToOthers(path, orSticky: false))
         }
     }
 

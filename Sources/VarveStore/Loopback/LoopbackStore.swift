@@ -454,13 +454,14 @@ package enum LoopbackStore {
     /// descriptors of its parent, until execve(2) closes them. So what is busy is tried again for a second.
     private static func detach(_ path: BytePath) throws(VarveError) {
         do throws(Errno) {
-            for _ in 0..<50 {
+            var attempts = 50
+            while true {
                 do throws(Errno) { return try VarveSystem.unmount(path) } catch {
-                    guard error == .resourceBusy else { throw error }
+                    attempts -= 1
+                    guard error == .resourceBusy, attempts > 0 else { throw error }
                     usleep(20_000)
                 }
             }
-            try VarveSystem.unmount(path)
         } catch .resourceBusy {
             throw VarveError(
                 .failed,

@@ -107,20 +107,10 @@ struct LockedBundles {
                     way, name, depth: top, &entries[outermost, default: Entry(name: outermost)])
             } else if let next = pending[top].directories.popLast() {
                 if top == 0 { outermost = next.name }
-                do throws(Errno) {
-                    try way.enter(next.name)
-                } catch  where Self.isNoDirectory(error) {
-                    // Deleted or moved meanwhile.
-                    continue
-                } catch {
-                    throw Self.unopened(path.appending(way.path).appending(next.name), error)
-                }
-                pending.append(posts[next.inode] ?? Signpost())
+                if try enter(next.name, way, path) { pending.append(posts[next.inode] ?? Signpost()) }
             } else {
                 pending.removeLast()
-                _ = try attempt("look into", path.appending(way.path)) { () throws(Errno) in
-                    try way.leave()
-                }
+                try leave(way, path)
             }
         }
     }
@@ -167,7 +157,7 @@ struct LockedBundles {
             throw Self.unopened(shown, error)
         }
         /// The directories below the one that the way has reached that may hold bundles.
-        func enter(depth: Int, _ entry: inout Entry) throws -> [DirectoryEntry] {
+        func lookAround(depth: Int, _ entry: inout Entry) throws -> [DirectoryEntry] {
             let here = way.current.fd
             let entries = try attempt("list", shown.appending(way.path)) { () throws(Errno) in
                 try here.entries()
@@ -183,25 +173,37 @@ struct LockedBundles {
                 ($0.type ?? .directory) == .directory && !(isBundle && $0.name == StoreLayout.rootfs)
             }
         }
-        var pending = [try enter(depth: 0, &entry)]
+        var pending = [try lookAround(depth: 0, &entry)]
         while let top = pending.indices.last {
             try cancellation.check()
             guard let next = pending[top].popLast() else {
                 pending.removeLast()
-                _ = try attempt("look into", shown.appending(way.path)) { () throws(Errno) in
-                    try way.leave()
-                }
+                try leave(way, shown)
                 continue
             }
-            do throws(Errno) {
-                try way.enter(next.name)
-            } catch  where Self.isNoDirectory(error) {
-                continue
-            } catch {
-                throw Self.unopened(shown.appending(way.path).appending(next.name), error)
+            if try enter(next.name, way, shown) {
+                pending.append(try lookAround(depth: pending.count, &entry))
             }
-            pending.append(try enter(depth: pending.count, &entry))
         }
+    }
+
+    /// - Parameter start: the path of the directory that the way began at.
+    /// - Returns: false for what was deleted or moved meanwhile, or is no directory.
+    private func enter(
+        _ name: BytePath, _ way: DirectoryDescent, _ start: BytePath
+    ) throws(VarveError) -> Bool {
+        do throws(Errno) {
+            try way.enter(name)
+            return true
+        } catch  where Self.isNoDirectory(error) {
+            return false
+        } catch {
+            throw Self.unopened(start.appending(way.path).appending(name), error)
+        }
+    }
+
+    private func leave(_ way: DirectoryDescent, _ start: BytePath) throws(VarveError) {
+        _ = try attempt("look into", start.appending(way.path)) { () throws(Errno) in try way.leave() }
     }
 
     /// Levels below `bundles/` to which a root file system is told by its path: all paths together would grow with the square.

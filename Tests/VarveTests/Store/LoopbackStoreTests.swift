@@ -366,6 +366,13 @@ import Testing
         #expect(said.contains("init 0\nkept\n\(place.store).btrfs\ncheck 0\n"), "\(said)")
     }
 
+    /// Leaves an image that was never finished, with a whole store in it, unmounted.
+    private static let unfinishedImage = """
+        $V store destroy --yes $S; stop finish-image $V store init --loopback 300M $S; kill -9 $process; wait $process
+        mkdir $S/bundles; echo kept > $S/bundles/work; umount $S
+        while [ "$(losetup -j $S.btrfs.new)" ]; do sleep 0.05; done
+        """
+
     @Test(
         "An image that was never finished and cannot be mounted just now is left as it is",
         arguments: [
@@ -376,9 +383,7 @@ import Testing
         let place = try Place()
         let said = try play(
             """
-            $V store destroy --yes $S; stop finish-image $V store init --loopback 300M $S; kill -9 $process; wait $process
-            mkdir $S/bundles; echo kept > $S/bundles/work; umount $S
-            while [ "$(losetup -j $S.btrfs.new)" ]; do sleep 0.05; done
+            \(Self.unfinishedImage)
             \(prefix) $V store init --loopback 300M $S; echo "refused $?"; ls -d $S.*
             $V store init --loopback 300M $S; echo "init $?"; cat $S/bundles/work
             """, place)
@@ -392,9 +397,7 @@ import Testing
         let place = try Place()
         let said = try play(
             """
-            $V store destroy --yes $S; stop finish-image $V store init --loopback 300M $S; kill -9 $process; wait $process
-            mkdir $S/bundles; echo kept > $S/bundles/work; umount $S
-            while [ "$(losetup -j $S.btrfs.new)" ]; do sleep 0.05; done
+            \(Self.unfinishedImage)
             $V store stat $S; echo "stat $?"; $V store mount $S; echo "mount $?"
             dd if=/dev/zero of=$S.btrfs.new bs=4096 seek=16 count=1 conv=notrunc status=none
             $V store init --loopback 300M $S; echo "damaged $?"; ls -d $S.*
@@ -419,9 +422,7 @@ import Testing
         let place = try Place()
         let said = try play(
             """
-            $V store destroy --yes $S; stop finish-image $V store init --loopback 300M $S; kill -9 $process; wait $process
-            mkdir $S/bundles; echo kept > $S/bundles/work; umount $S
-            while [ "$(losetup -j $S.btrfs.new)" ]; do sleep 0.05; done
+            \(Self.unfinishedImage)
             \(mount); echo theirs > $S/file
             $V store init --loopback 300M $S; echo "init $?"; $V store unmount $S; echo "unmount $?"; $V store destroy --yes $S; echo "destroy $?"
             cat $S/file; umount $S; $V store init --loopback 300M $S; echo "then $?"; cat $S/bundles/work
