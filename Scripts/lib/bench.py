@@ -103,14 +103,23 @@ def print_row(r):
                          number(r["other"], r["unit"]), ratio, r["required"], met), flush=True)
 
 
-def at_most(case, ours, against, theirs, factor, **more):
-    ratio = ours / theirs
-    row(case, ours, against, theirs, ratio, f"≤ {factor} ×", ratio <= factor, **more)
+def judged(met, bound_ratio, bound_met):
+    """The `met` and the note of a row: what the least that must be done does not meet is not held against what was measured."""
+    if met or bound_ratio is None or bound_met:
+        return dict(met=met)
+    return dict(met=None, note=f"the bound is {bound_ratio:.2f}")
 
 
-def faster(case, ours, against, theirs, factor, **more):
-    ratio = theirs / ours
-    row(case, ours, against, theirs, ratio, f"≥ {factor} × as fast", ratio >= factor, **more)
+def at_most(case, ours, against, theirs, factor, bound=None, **more):
+    """`bound`: the time of a program that does only what must be done, if there is one."""
+    ratio, least = ours / theirs, bound and bound / theirs
+    row(case, ours, against, theirs, ratio, f"≤ {factor} ×", **judged(ratio <= factor, least, bound and least <= factor), **more)
+
+
+def faster(case, ours, against, theirs, factor, bound=None, **more):
+    """`bound` as for `at_most`."""
+    ratio, most = theirs / ours, bound and theirs / bound
+    row(case, ours, against, theirs, ratio, f"≥ {factor} × as fast", **judged(ratio >= factor, most, bound and most >= factor), **more)
 
 
 def milliseconds(runs):
