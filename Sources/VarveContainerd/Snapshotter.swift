@@ -153,9 +153,17 @@ package final class Snapshotter: Sendable {
     private func settleChains() {
         for record in state.withLock({ Array($0.records.values) })
         where record.kind == .active && (record.chain != nil || record.parent.isEmpty) {
-            if let chain = record.chain, (try? trees.isSnapshot(record.tree, of: chain)) == true { continue }
             var changed = record
-            changed.chain = (try? trees.chain(of: record.tree)) ?? nil
+            do {
+                if let chain = record.chain, try trees.isSnapshot(record.tree, of: chain) { continue }
+                changed.chain = try trees.chain(of: record.tree)
+            } catch {
+                // Its record stays, for the next start to look again.
+                logger.warning("cannot tell which chain a snapshot is of, and so take it for none: \(error)")
+                changed.chain = nil
+                state.withLock { [changed] in $0.insert(changed) }
+                continue
+            }
             guard changed != record else { continue }
             do { try write(changed) } catch {
                 logger.warning(

@@ -45,7 +45,9 @@ extension SnapshotStore {
         guard let making else {
             throw VarveError(
                 .failed, "\"\(path)\" is a store of root's", subject: path,
-                remedy: .name("another directory"))
+                remedy: .follow(
+                    "name another directory, or delete this store if a command that was ended has left it (varve store destroy)"
+                ))
         }
         defer { extendLifetime(making) }
         racePoint("hand-over")
