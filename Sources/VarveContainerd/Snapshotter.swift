@@ -105,7 +105,7 @@ package final class Snapshotter: Sendable {
         }
         for record in all where record.kind == .active {
             // A commit, or the application of a layer, was cut short.
-            if (try? trees.isReadOnly(record.tree)) == true { try? trees.setReadOnly(record.tree, false) }
+            trees.thaw(record.tree)
         }
         settleChains()
         deletions.add(leftovers)
@@ -369,7 +369,7 @@ package final class Snapshotter: Sendable {
                 try making(record) { try trees.makeTree(number, copying: active.tree) }
             }
         } catch {
-            try? trees.setReadOnly(active.tree, false)
+            trees.thaw(active.tree)
             state.withLock { state in
                 state.reserved.remove(name)
                 state.busy[key] = nil

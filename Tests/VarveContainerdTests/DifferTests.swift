@@ -229,6 +229,37 @@ import SystemPackage
         #expect(try snapshotter.record(SnapshotKey("c2")).chain == nil)
     }
 
+    /// Several layers are applied to one snapshot: what the first ones gave stays, also where nothing says any more which chain that was,
+    /// and where a commit of which containerd did not hear has given the snapshot another tree.
+    @Test(arguments: [false, true]) func layersOnALostChain(isCommitted: Bool) throws {
+        let room = try DaemonRoom()
+        let layers = try layers(room)
+        let key = SnapshotKey("k")
+        do {
+            let snapshotter = try room.snapshotter()
+            let mounts = try snapshotter.make(.active, key, parent: SnapshotKey(""), labels: [:])
+            _ = try room.apply(layers[0], to: mounts, snapshotter)
+            let active = try snapshotter.record(key)
+            #expect(active.chain != nil)
+            if isCommitted {
+                try snapshotter.commit(SnapshotKey("name"), from: key, labels: [:])
+                snapshotter.cleanUp()
+                // As a daemon leaves it that is killed now.
+                try RecordDirectory(snapshotter.trees.records).write(active)
+            }
+        }
+        let chain = ChainID(Digest(of: Self.base + endOfTar))
+        try runSuccessfully(["btrfs", "-q", "subvolume", "delete", "\(room.path)/chains/\(chain.fileName)"])
+        let snapshotter = try room.snapshotter()
+        let mounts = try snapshotter.mounts(key)
+        _ = try room.apply(layers[1], to: mounts, snapshotter)
+        #expect(try snapshotter.record(key).chain == nil)
+        try room.run("test \"$(ls etc)\" = \"$(printf 'b\\nc')\"; test \"$(cat etc/b)\" = two", in: mounts)
+        try snapshotter.commit(SnapshotKey("c"), from: key, labels: [:])
+        #expect(try snapshotter.record(SnapshotKey("c")).chain == nil)
+        #expect(try StoreCheck(room.store).run().isEmpty)
+    }
+
     /// A blob that is not what it is said to be leaves nothing, and the snapshot as it was.
     @Test func badBlobs() throws {
         let room = try DaemonRoom()

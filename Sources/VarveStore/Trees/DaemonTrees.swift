@@ -215,6 +215,17 @@ package final class DaemonTrees: Sendable {
         try opened.fd.setSubvolumeReadOnly(isReadOnly)
     }
 
+    /// Makes a tree writable again that was read-only for a while. What goes wrong is a warning in the log: a container in it cannot write
+    /// until the next start of the daemon.
+    package func thaw(_ number: UInt64) {
+        do {
+            if try isReadOnly(number) { try setReadOnly(number, false) }
+        } catch {
+            store.logger.warning(
+                "the tree \"\(path.appending(Self.name(number)))\" stays read-only: \(error)")
+        }
+    }
+
     /// Whether nobody wrote to a tree since it was made. It must be read-only: what was written before is settled then
     /// without a synchronization of the whole file system.
     package func isUnchanged(_ number: UInt64) throws -> Bool {
@@ -338,7 +349,7 @@ package final class DaemonTrees: Sendable {
     /// that the store holds, built of this very blob, nothing is read, and of a layer that
     /// was written of a tree that is still there neither. The tree that was there before is left under another name, which is returned: it is to be deleted.
     ///
-    /// That tree must be a snapshot of `base`, and as it was made: nil if it is not, or if the store does not hold `base`. Whether it was written
+    /// That tree must be a snapshot of `base` (of the empty tree for nil), and as it was made: nil if it is not, or if the store does not hold `base`. Whether it was written
     /// to is asked before anything is done, and once the new tree is there: the snapshot that this is has then committed all that was written
     /// before, so that it shows (`wasWritten`). Where the layer is read, the old tree is read-only meanwhile.
     ///
@@ -353,15 +364,20 @@ package final class DaemonTrees: Sendable {
         let store = store.bound(to: cancellation)
         let old = try open(number)
         if try wasWritten(old) { return nil }
+        let made = try old.fd.subvolumeInfo().parentUUID
         var below: OpenChain?
         if let base {
-            guard let found = try store.chains.find(ChainName(base)),
-                try old.fd.subvolumeInfo().parentUUID == found.info.uuid
-            else { return nil }
+            guard let found = try store.chains.find(ChainName(base)), made == found.info.uuid else {
+                return nil
+            }
             below = found
+        } else {
+            // Else it is one of a chain that nobody knows any more: what that holds stays below the layer.
+            let empty = try open(Self.emptyTree)
+            guard try made == empty.fd.subvolumeInfo().uuid else { return nil }
         }
         var isFrozen = false
-        defer { if isFrozen { try? setReadOnly(number, false) } }
+        defer { if isFrozen { thaw(number) } }
         let chain: OpenChain
         let known: ChainLayer
         let source: AppliedLayer.Source
