@@ -94,8 +94,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.z
     def start_daemon(self, name, address):
         with open(self.daemon_log, "ab") as log:
             daemon = subprocess.Popen(
-                [tools.options.daemon, "--address", address, "--root", self.store, "--id", name, "--containerd", self.socket,
-                 "--log-level", "debug"], stdout=log, stderr=log)
+                [tools.options.daemon, "--address", address, "--root", self.store, "--id", name, "--containerd", self.socket],
+                stdout=log, stderr=log)
 
         self.wait(lambda: answers(address), "varve-containerd")
         return daemon
