@@ -78,9 +78,11 @@ final class DeletionQueue: Sendable {
             try records.synchronize()
         } catch {
             logger.warning(
-                "cannot write out the removal of records, and so keep their trees until the next start: \(error)"
-            )
-            state.withLock { $0.underWay = 0 }
+                "cannot write out the removal of records, and so keep their trees for now: \(error)")
+            state.withLock { state in
+                state.underWay = 0
+                state.failed += items
+            }
             return
         }
         for item in items {

@@ -203,9 +203,12 @@ package struct ContainerdPlace: Sendable {
     @discardableResult
     func forget(holding lock: HeldLock, _ cancellation: Cancellation) throws -> Int {
         let state = try state()
+        if records != nil {
+            // Those that a call which was cut short has moved away, before a daemon began anew.
+            try removePlainDirectory(Self.forgotten)
+        }
         try attempt("delete the records in", path) { () throws(Errno) in
-            // Of a call that was cut short.
-            if try directory.fd.statusIfPresent(of: Self.forgotten) == nil, records != nil {
+            if records != nil {
                 try directory.fd.rename(
                     StoreLayout.records, to: directory.fd, Self.forgotten, replacing: false)
             }
