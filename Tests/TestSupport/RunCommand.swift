@@ -19,7 +19,8 @@ package struct TestSupportError: Error, CustomStringConvertible {
 }
 
 /// Runs a program found through `PATH` (and `/usr/sbin`, `/sbin`, where mkfs lies) and waits for it. Input and output
-/// go through unnamed temporary files, so no size of either can block. It inherits no descriptor but 0, 1 and 2.
+/// go through unnamed temporary files, so no size of either can block. It inherits no descriptor but 0, 1 and 2,
+/// and no signal is blocked in it.
 package func runCommand(_ arguments: [String], input: [UInt8] = []) throws -> CommandResult {
     let stdin = try temporaryFile()
     let stdout = try temporaryFile()
@@ -34,6 +35,15 @@ package func runCommand(_ arguments: [String], input: [UInt8] = []) throws -> Co
     unsafe posix_spawn_file_actions_adddup2(&actions, stdout.fd.rawValue, 1)
     unsafe posix_spawn_file_actions_adddup2(&actions, stderr.fd.rawValue, 2)
 
+    // A thread of Dispatch's blocks nearly all signals, and what a program is started with it keeps.
+    var attributes = posix_spawnattr_t()
+    unsafe posix_spawnattr_init(&attributes)
+    defer { unsafe posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    unsafe sigemptyset(&none)
+    unsafe posix_spawnattr_setsigmask(&attributes, &none)
+    unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+
     let words = unsafe arguments.map { unsafe strdup($0) }
     var path = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
     if let inherited = unsafe getenv("PATH") { path = unsafe String(cString: inherited) + ":" + path }
@@ -44,7 +54,8 @@ package func runCommand(_ arguments: [String], input: [UInt8] = []) throws -> Co
     }
     let program = try findProgram(arguments.first ?? "", in: path)
     var pid: pid_t = 0
-    let failure = unsafe posix_spawn(&pid, program, &actions, nil, words + [nil], environment + [nil])
+    let failure = unsafe posix_spawn(
+        &pid, program, &actions, &attributes, words + [nil], environment + [nil])
     guard failure == 0 else {
         throw TestSupportError("cannot run \(program): \(Errno(rawValue: failure))")
     }
