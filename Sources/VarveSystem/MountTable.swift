@@ -17,9 +17,12 @@ package enum MountTable {
         private let ofFileSystem: [ArraySlice<UInt8>]
 
         /// Nil for what is no such line.
-        fileprivate init?(_ line: ArraySlice<UInt8>) {
-            let fields = line.split(separator: UInt8(ascii: " "))
-            guard fields.count > 5, let id = UInt64(String(decoding: fields[0], as: UTF8.self)),
+        fileprivate init?(_ line: Line) {
+            var fields = line.kept.split(separator: UInt8(ascii: " "))
+            // The mount point behind a path that has no end is not known.
+            if !line.isWhole, fields.count == 4 { fields.append([UInt8(ascii: "/")]) }
+            guard fields.count > (line.isWhole ? 5 : 4),
+                let id = UInt64(String(decoding: fields[0], as: UTF8.self)),
                 let root = BytePath(unescapingOctal: fields[3]),
                 let point = BytePath(unescapingOctal: fields[4])
             else { return nil }
@@ -42,24 +45,62 @@ package enum MountTable {
 
     /// All mounts, the oldest first.
     package static func read() throws(Errno) -> [Mount] {
-        parse(try FileDescriptor.workingDirectory.readFile("/proc/self/mountinfo", limit: sizeLimit))
+        let table = try FileDescriptor.workingDirectory.open("/proc/self/mountinfo", [.readOnly])
+        var mounts: [Mount] = []
+        try forEachMount(in: table.fd, Cancellation()) { mounts.append($0) }
+        return mounts
     }
 
-    /// Bytes of a table: more than a host can have.
-    static let sizeLimit = 64 << 20
-
-    /// The mounts of a table, as it was read. A container may have very many: of those of other file systems nothing is made.
+    /// The mounts of a table, the oldest first. Other users make some of them, in name spaces of their own: nothing limits the size of the table, so
+    /// no more of it is held than one line, and of mounts of other file systems nothing is made.
     ///
-    /// - Parameter device: of whose file system; nil for all.
-    static func parse(_ bytes: [UInt8], device: String? = nil) -> [Mount] {
+    /// - Parameters:
+    ///   - device: of whose file system; nil for all.
+    ///   - cancellation: is asked at each piece that is read.
+    /// - Throws: `Errno.canceled` if it was asked to stop.
+    static func forEachMount(
+        in table: FileDescriptor, device: String? = nil, _ cancellation: Cancellation, _ body: (Mount) -> Void
+    ) throws(Errno) {
         let wanted = device.map { Array($0.utf8) }
-        var mounts: [Mount] = []
-        var rest = bytes[...]
-        while let line = rest.removeLine() {
-            if let wanted, !Self.device(of: line).elementsEqual(wanted) { continue }
-            if let mount = Mount(line) { mounts.append(mount) }
+        func give(_ line: Line) {
+            if let wanted, !Self.device(of: line.kept[...]).elementsEqual(wanted) { return }
+            if let mount = Mount(line) { body(mount) }
         }
-        return mounts
+        let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 1)
+        defer { unsafe piece.deallocate() }
+        var line = Line()
+        while true {
+            if cancellation.isCancelled { throw .canceled }
+            let count = try unsafe table.readSome(into: piece)
+            if count == 0 { break }
+            var rest = unsafe ArraySlice(piece.prefix(count))
+            while let newline = rest.firstIndex(of: UInt8(ascii: "\n")) {
+                line.append(rest[..<newline])
+                give(line)
+                line = Line()
+                rest = rest[(newline + 1)...]
+            }
+            line.append(rest)
+        }
+        give(line)
+    }
+
+    /// A line, as far as it is kept. A path may be of any length, for a directory may lie deeper than a path that the kernel takes reaches. Whether
+    /// it leads into a tree is told by its beginning, since the tree was opened by its path.
+    fileprivate struct Line {
+        /// Bytes. A path that the kernel takes has at most 4096, each of which takes four here (`mangle_path`, fs/seq_file.c).
+        static let limit = 1 << 18
+        private(set) var kept: [UInt8] = []
+        /// Else it ends within a path, before a slash.
+        private(set) var isWhole = true
+
+        mutating func append(_ bytes: ArraySlice<UInt8>) {
+            guard isWhole else { return }
+            isWhole = bytes.count <= Self.limit - kept.count
+            kept += bytes.prefix(Self.limit - kept.count)
+            if isWhole { return }
+            if let slash = kept.lastIndex(of: UInt8(ascii: "/")) { kept.removeLast(kept.count - slash) }
+        }
     }
 
     /// The third field of a line.

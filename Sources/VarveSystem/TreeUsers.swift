@@ -70,7 +70,7 @@ package struct TreeUsers: Sendable {
     ///   - tree: its directory.
     ///   - nameSpaces: where mounts are looked for.
     ///   - roots: what processes may have as their root directory.
-    ///   - cancellation: ends the look at a process, of which a container may have as many as mounts.
+    ///   - cancellation: ends the look at a process and at a mount table: a container may have as many as it likes of the one, and a long one.
     /// - Throws: `Errno.canceled` if it was asked to stop.
     package init(
         of tree: FileDescriptor, in nameSpaces: NameSpaces, roots: [Root] = [], _ cancellation: Cancellation
@@ -126,8 +126,14 @@ package struct TreeUsers: Sendable {
 
     /// A mount name space as one of its processes sees it.
     private struct View: Hashable {
+        enum Root: Hashable {
+            case known(RootID)
+            /// That of this process, of which nobody can say what it is.
+            case unknown(Int32)
+        }
+
         let nameSpace: BytePath
-        let root: RootID
+        let root: Root
     }
 
     private static func others(
@@ -145,12 +151,11 @@ package struct TreeUsers: Sendable {
             guard let id = entry.name.string.flatMap({ Int32($0) }),
                 let nameSpace = try ofProcess({ () throws(Errno) in
                     try processes.fd.readSymbolicLink(entry.name.appending("ns/mnt"))
-                }),
-                let root = try ofProcess({ () throws(Errno) in RootID(try Self.root(entry.name, processes.fd))
                 })
             else { continue }
-            let part = root == ownRoot ? nil : parts[root]
-            let view = View(nameSpace: nameSpace, root: root)
+            let root = try Self.rootID(entry.name, processes.fd)
+            let part = root == ownRoot ? nil : root.flatMap { parts[$0] }
+            let view = View(nameSpace: nameSpace, root: root.map { .known($0) } ?? .unknown(id))
             let isNew = nameSpace != own && !seen.contains(view)
             guard part != nil || isNew else { continue }
             var process: Process {
@@ -158,20 +163,18 @@ package struct TreeUsers: Sendable {
                 return Process(id: id, name: BytePath(name?.prefix { $0 != 0x0a } ?? []) ?? .empty)
             }
             if let part { users.append(User(kind: .root(process), place: part.place.components)) }
-            guard isNew,
-                let bytes = try ofProcess({ () throws(Errno) in
-                    try processes.fd.readFile(
-                        entry.name.appending("mountinfo"), limit: MountTable.sizeLimit)
-                })
-            else { continue }
-            // Of one that has ended meanwhile, another process may still tell.
-            seen.insert(view)
-            for mount in MountTable.parse(bytes, device: place.device) {
-                guard let found = place.part(of: mount), mounted.insert(found.first).inserted else {
-                    continue
+            guard isNew else { continue }
+            let isRead: Void? = try ofProcess { () throws(Errno) in
+                let table = try processes.fd.open(entry.name.appending("mountinfo"), [.readOnly])
+                try MountTable.forEachMount(in: table.fd, device: place.device, cancellation) { mount in
+                    guard let found = place.part(of: mount), mounted.insert(found.first).inserted else {
+                        return
+                    }
+                    users.append(User(kind: .foreignMount(at: mount.point, process), place: found))
                 }
-                users.append(User(kind: .foreignMount(at: mount.point, process), place: found))
             }
+            // Of one that has ended meanwhile, another process may still tell.
+            if isRead != nil { seen.insert(view) }
         }
         return users
     }
@@ -185,6 +188,18 @@ package struct TreeUsers: Sendable {
             ]
             if passed.contains(error) { return nil }
             throw error
+        }
+    }
+
+    /// What the root directory of a process is; nil where that cannot be said, and for a process that has ended meanwhile. One on a FUSE of another
+    /// user's is closed to root too (`fuse_allow_current_process`, fs/fuse/dir.c), and may be out of order: it is none of a tree's, and what is
+    /// mounted in that name space is told all the same.
+    private static func rootID(_ process: BytePath, _ processes: FileDescriptor) throws(Errno) -> RootID? {
+        do throws(Errno) { return RootID(try root(process, processes)) } catch {
+            // Those of this process say nothing of the other.
+            let own: [Errno] = [.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory]
+            if own.contains(error) { throw error }
+            return nil
         }
     }
 
