@@ -19,21 +19,45 @@ extension TreeSearch {
     package mutating func names(
         toSubvolume id: UInt64, directory: UInt64 = TreeSearch.firstInode
     ) throws(BtrfsError) -> [BytePath]? {
+        var ways = SubvolumeWays()
+        return try names(toSubvolume: id, directory: directory, &ways) ?? nil
+    }
+
+    /// The same for many subvolumes, of which one user may have very many in each other: each directory on a way is looked up once.
+    ///
+    /// - Parameters:
+    ///   - ways: what earlier calls have looked up.
+    ///   - limit: bytes of the names, with a slash for each.
+    /// - Returns: nil for a subvolume that is gone; an empty optional in it above the limit.
+    package mutating func names(
+        toSubvolume id: UInt64, directory: UInt64 = TreeSearch.firstInode, _ ways: inout SubvolumeWays,
+        limit: Int = .max
+    ) throws(BtrfsError) -> [BytePath]?? {
         var names: [BytePath] = []
-        var (tree, inode) = (id, directory)
-        while names.count < Self.depthLimit {
-            if inode == Self.firstInode {
-                if tree == Self.topLevel { return names.reversed() }
-                guard let place = try place(ofSubvolume: tree) else { return nil }
-                (tree, inode) = (place.tree, place.directory)
-                names.append(place.name)
-            } else {
-                guard let place = try place(ofDirectory: inode, in: tree) else { return nil }
-                inode = place.parent
-                names.append(place.name)
-            }
+        var bytes = 0
+        var here = SubvolumeWays.Directory(tree: id, inode: directory)
+        while here != SubvolumeWays.Directory(tree: Self.topLevel, inode: Self.firstInode) {
+            if ways.steps[here] == nil { ways.steps[here] = try step(from: here) }
+            guard let step = ways.steps[here] else { return nil }
+            bytes += step.name.count + 1
+            if bytes > limit { return .some(nil) }
+            guard names.count < Self.depthLimit else { return nil }
+            names.append(step.name)
+            here = step.above
         }
-        return nil
+        return .some(names.reversed())
+    }
+
+    private mutating func step(from here: SubvolumeWays.Directory) throws(BtrfsError) -> SubvolumeWays.Step? {
+        if here.inode == Self.firstInode {
+            guard let place = try place(ofSubvolume: here.tree) else { return nil }
+            return SubvolumeWays.Step(
+                name: place.name,
+                above: SubvolumeWays.Directory(tree: place.tree, inode: place.directory))
+        }
+        guard let place = try place(ofDirectory: here.inode, in: here.tree) else { return nil }
+        return SubvolumeWays.Step(
+            name: place.name, above: SubvolumeWays.Directory(tree: here.tree, inode: place.parent))
     }
 
     /// The subvolume that is mounted where a mount names none, which the kernel does not delete (`btrfs_delete_subvolume`,
@@ -102,6 +126,23 @@ extension TreeSearch {
         }
         return names.first
     }
+}
+
+/// Where directories of a file system lie, as far as that was looked up.
+package struct SubvolumeWays {
+    fileprivate struct Directory: Hashable {
+        var tree: UInt64
+        var inode: UInt64
+    }
+
+    fileprivate struct Step {
+        var name: BytePath
+        var above: Directory
+    }
+
+    fileprivate var steps: [Directory: Step] = [:]
+
+    package init() {}
 }
 
 extension SearchItem {

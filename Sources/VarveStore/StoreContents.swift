@@ -35,7 +35,9 @@ package struct StoreContents {
         if let usage = try? store.usage() {
             for chain in usage.chains { if let place = places[chain.name] { chains[place].usage = chain } }
         }
-        for bundle in (try? store.bundles()) ?? [] {
+        let bundles = try? store.bundles()
+        try store.locks.cancellation.check()
+        for bundle in bundles ?? [] {
             if let path = bundle.path, let place = bundle.chain.flatMap({ places[$0] }) {
                 chains[place].bundles.append(path)
             }

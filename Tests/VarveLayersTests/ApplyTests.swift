@@ -638,6 +638,24 @@ import Testing
     ]
 
     @Test(
+        "Who asks to stop is heard in a deletion, and at what is done behind the last entry",
+        arguments: [Item.whiteout(".wh.d"), .whiteout("d/.wh..wh..opq"), .file("d", "x"), .directory("e/")])
+    func cancelled(_ item: Item) throws {
+        let base = try SharedVolume.directory()
+        let root = try base.makeRoot()
+        try apply(try archive([.directory("d/"), .file("d/a", "1")]), to: root.fd, isBottom: true)
+        let cancellation = Cancellation()
+        let applier = LayerApplier(root: root.fd, isBottom: false, cancellation: cancellation)
+        let reader = TarReader(MemorySource(try archive([item])))
+        #expect {
+            try applier.apply(reader) { cancellation.cancel() }
+        } throws: {
+            if case LayerError.cancelled = $0 { true } else { false }
+        }
+        #expect(try listing(root.fd).contains("d/a=1"))
+    }
+
+    @Test(
         "An attribute that no file can have here is left out, and told of; or refused",
         arguments: odd)
     func oddAttributes(_ one: RefusedCase) throws {

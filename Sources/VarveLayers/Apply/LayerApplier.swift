@@ -1,7 +1,7 @@
 package import VarveArchive
 import Glibc
 import VarveOCI
-import VarveSystem
+package import VarveSystem
 package import SystemPackage
 
 /// Choices that change what a layer's entries become.
@@ -52,11 +52,13 @@ package final class LayerApplier {
     ///   - root: the root directory of the tree, open for reading.
     ///   - isBottom: nothing lies below this layer, so that its whiteouts have nothing to delete.
     ///   - digests: where the SHA-256 of each file's content is to go; nil to hash nothing.
+    ///   - cancellation: ends what may take long between two entries: each deletion of a whiteout, and what is done behind the last entry.
     ///   - standalone: the layer goes into a directory of its own, and what it found out is noted there.
     ///   - lower: the tree that the layers below give then; called when it is needed, and may wait for it.
     package init(
         root: FileDescriptor, isBottom: Bool, options: ApplyOptions = ApplyOptions(),
-        digests: ContentDigests? = nil, standalone: StandaloneLayer? = nil,
+        digests: ContentDigests? = nil, cancellation: Cancellation = Cancellation(),
+        standalone: StandaloneLayer? = nil,
         lower: @escaping () throws -> LowerTree = { LowerTree([]) }
     ) {
         let metadata = EntryMetadata(
@@ -64,7 +66,7 @@ package final class LayerApplier {
         let caller = (metadata.uid, metadata.gid)
         // A map without root is refused before the first entry.
         let owner = options.owners.isRootless ? caller : (try? options.owners.root()) ?? caller
-        let directories = TreeDirectories(root: root, owner: owner, metadata)
+        let directories = TreeDirectories(root: root, owner: owner, metadata, cancellation)
         self.digests = digests
         self.options = options
         written = WrittenNames(isBottom: isBottom)
@@ -96,10 +98,11 @@ package final class LayerApplier {
             if hasPlinks {
                 directories.forget()
                 try TreeRemoval.remove(
-                    Whiteout.plinkName, isDirectory: true, in: root, path: Whiteout.plinkName)
+                    Whiteout.plinkName, isDirectory: true, in: root, path: Whiteout.plinkName,
+                    cancellation: directories.cancellation)
             }
             if !namedACLs.isEmpty {
-                try namedACLs.apply(in: root, metadata, try accounts())
+                try namedACLs.apply(in: root, metadata, try accounts(), directories.cancellation)
             }
         } catch {
             startedFiller?.cancel()
@@ -387,7 +390,8 @@ package final class LayerApplier {
     {
         if existing.isDirectory || existing.isSymbolicLink { directories.forget() }
         try TreeRemoval.remove(
-            place.name, isDirectory: existing.isDirectory, in: directory.fd, path: place.path)
+            place.name, isDirectory: existing.isDirectory, in: directory.fd, path: place.path,
+            cancellation: directories.cancellation)
     }
 
     // MARK: Small things

@@ -54,7 +54,8 @@ final class CumulativeTarget: LayerTarget {
             let opened = try attempt("open the directory", fullPath) { () throws(Errno) in
                 try directory.fd.openDirectory(name)
             }
-            let kept = try TreeRemoval.removeContents(of: opened.fd, path: fullPath, keeping: written)
+            let kept = try TreeRemoval.removeContents(
+                of: opened.fd, path: fullPath, keeping: written, cancellation: directories.cancellation)
             if written.contains(name, in: directory.inode) { return }
             try TreeRemoval.removeIfEmpty(name, in: directory.fd, fullPath, mayHoldFiles: kept)
         } else if !written.contains(name, in: directory.inode) {
@@ -67,7 +68,8 @@ final class CumulativeTarget: LayerTarget {
         guard let directory = try directories.findToEmpty(path, entry: entry) else { return }
         if written.isSettled(directory.inode) { return }
         directories.forget()
-        _ = try TreeRemoval.removeContents(of: directory.fd, path: path, keeping: written)
+        _ = try TreeRemoval.removeContents(
+            of: directory.fd, path: path, keeping: written, cancellation: directories.cancellation)
     }
 
     func readFile(_ path: BytePath, limit: Int) throws -> [UInt8]? {

@@ -64,11 +64,14 @@ struct NamedACLs {
         }
     }
 
-    func apply(in root: FileDescriptor, _ metadata: EntryMetadata, _ accounts: AccountNames)
-        throws(LayerError)
-    {
+    /// - Throws: also `LayerError.cancelled`.
+    func apply(
+        in root: FileDescriptor, _ metadata: EntryMetadata, _ accounts: AccountNames,
+        _ cancellation: Cancellation
+    ) throws(LayerError) {
         for (inode, file) in files {
             for place in file.places {
+                if cancellation.isCancelled { throw .cancelled }
                 let path = paths.path(of: place)
                 guard let (directory, name) = try Self.find(inode, path, in: root) else { continue }
                 for acl in file.acls {

@@ -34,8 +34,12 @@ struct PendingTimes {
     }
 
     /// - Parameter paths: the table of the places.
-    func restore(in root: FileDescriptor, _ paths: PathTable) throws(LayerError) {
+    /// - Throws: also `LayerError.cancelled`.
+    func restore(
+        in root: FileDescriptor, _ paths: PathTable, _ cancellation: Cancellation
+    ) throws(LayerError) {
         for (inode, times) in directories {
+            if cancellation.isCancelled { throw .cancelled }
             let path = paths.path(of: times.place)
             try attempt("set the times of", path) { () throws(Errno) in
                 let directory: OwnedDescriptor

@@ -255,7 +255,10 @@ final class StandaloneTarget: LayerTarget {
                 try status(directory, name) == nil, isSeenThrough(directory)
             else { continue }
             let opened = try descriptor(directory)
-            if try !isDeleted(name, in: opened.fd, directory) { try link(path, other) }
+            if try isDeleted(name, in: opened.fd, directory) { continue }
+            if directories.cancellation.isCancelled { throw LayerError.cancelled }
+            try archive?.countUnlisted()
+            try link(path, other)
         }
     }
 
@@ -335,7 +338,8 @@ final class StandaloneTarget: LayerTarget {
             var stays = written.contains(name, in: inode)
             if existing.isDirectory {
                 let inside = try open(directory + [name])
-                let kept = try TreeRemoval.removeContents(of: inside.fd, path: whole, keeping: written)
+                let kept = try TreeRemoval.removeContents(
+                    of: inside.fd, path: whole, keeping: written, cancellation: directories.cancellation)
                 if !stays {
                     var isRemoved = false
                     try keepingTimes(of: directory) { (fd) throws(Errno) in
@@ -364,7 +368,8 @@ final class StandaloneTarget: LayerTarget {
         let opened = try open(directory)
         let before = try attempt("look at", path) { () throws(Errno) in try opened.fd.status() }
         if !written.isSettled(before.inode) {
-            _ = try TreeRemoval.removeContents(of: opened.fd, path: path, keeping: written)
+            _ = try TreeRemoval.removeContents(
+                of: opened.fd, path: path, keeping: written, cancellation: directories.cancellation)
             try attempt("set the times of", path) { () throws(Errno) in
                 try opened.fd.setTimes(access: before.accessTime, modification: before.modificationTime)
             }

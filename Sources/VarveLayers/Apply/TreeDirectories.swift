@@ -9,6 +9,8 @@ final class TreeDirectories {
     private let metadata: EntryMetadata
     private var cache = DirectoryCache()
     private var pendingTimes = PendingTimes()
+    /// Ends what may take long between two entries: a deletion, and what is done when the layer is there.
+    let cancellation: Cancellation
     /// The ways to directories, and to files of which something is kept, with no symbolic link in them.
     let paths = PathTable()
 
@@ -19,7 +21,11 @@ final class TreeDirectories {
     var root: FileDescriptor { resolver.root }
 
     /// - Parameter owner: root's ids, which directories get that no entry describes.
-    init(root: FileDescriptor, owner: (uid: UInt32, gid: UInt32), _ metadata: EntryMetadata) {
+    init(
+        root: FileDescriptor, owner: (uid: UInt32, gid: UInt32), _ metadata: EntryMetadata,
+        _ cancellation: Cancellation
+    ) {
+        self.cancellation = cancellation
         resolver = TreeResolver(root: root, owner: owner)
         self.metadata = metadata
     }
@@ -84,7 +90,7 @@ final class TreeDirectories {
     func forget() { cache.removeAll() }
 
     /// Gives all directories their times, when the layer is done.
-    func restoreTimes() throws { try pendingTimes.restore(in: root, paths) }
+    func restoreTimes() throws { try pendingTimes.restore(in: root, paths, cancellation) }
 
     private func register(_ descriptor: consuming OwnedDescriptor, _ path: BytePath) throws -> OpenDirectory {
         let now = try metadata.status(of: descriptor.fd, path)

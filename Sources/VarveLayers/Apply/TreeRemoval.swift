@@ -203,14 +203,17 @@ package enum TreeRemoval {
     }
 
     /// Deletes `name` in `directory`, with all that is in it.
+    ///
+    /// - Parameter cancellation: see `removeContents`.
     static func remove(
-        _ name: BytePath, isDirectory: Bool, in directory: FileDescriptor, path: BytePath
+        _ name: BytePath, isDirectory: Bool, in directory: FileDescriptor, path: BytePath,
+        cancellation: Cancellation
     ) throws(LayerError) {
         if isDirectory {
             let opened = try attempt("open the directory", path) { () throws(Errno) in
                 try directory.openDirectory(name)
             }
-            _ = try removeContents(of: opened.fd, path: path)
+            _ = try removeContents(of: opened.fd, path: path, cancellation: cancellation)
             try attempt("remove the directory", path) { () throws(Errno) in
                 try directory.removeDirectory(name)
             }

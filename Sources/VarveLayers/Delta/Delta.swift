@@ -77,8 +77,8 @@ public struct DeltaResult: Sendable {
     public var source: DeltaSource
     /// Why that one.
     public var reason: String
-    /// A new directory whose path is longer than a layer can hold. It is among the changes, and what is in it is not. Nil where all
-    /// changes are there.
+    /// The first directory with changes in it whose path is longer than a layer can hold, or its beginning. What is in it is not among the
+    /// changes. Nil where all are there.
     package var tooDeep: BytePath?
     /// The new tree is the old one and what was changed in this transaction or a later one. Nil where it does not descend from that.
     package var since: UInt64?
@@ -166,8 +166,11 @@ package enum Delta {
         let type = { (path: BytePath) throws -> VarveSystem.FileType in
             try newTree.status(at: path)?.type ?? .regular
         }
-        if isPruned {
-            let names = try SearchedLinkNames(old: old, oldTree: oldTree, new: new, newTree: newTree)
+        if findings.tooDeep != nil {
+            // Nobody takes these changes (`requireAll`), and names of linked files may lie as deep.
+        } else if isPruned {
+            let names = try SearchedLinkNames(
+                old: old, oldTree: oldTree, new: new, newTree: newTree, onEntry: onEntry)
             try findings.links.complete(&changes, names: names, type: type)
         } else {
             try findings.links.complete(

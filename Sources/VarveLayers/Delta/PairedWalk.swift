@@ -15,15 +15,26 @@ struct WalkFindings {
     var changes: [BytePath: Change] = [:]
     /// What was met of files with several names.
     var links = HardLinks()
-    /// The first new directory whose path no layer can hold: what is in it is not among the changes.
+    /// The first directory with changes in it whose path no layer can hold, or its beginning: what is in it is not among the changes.
     var tooDeep: BytePath?
 
-    /// Whoever runs a container can make a tree of any depth, whose paths together grow with the square of it. So the walk ends where no
-    /// layer goes on.
-    fileprivate mutating func isTooDeep(_ path: BytePath) -> Bool {
-        guard path.count > LayerPacker.pathLimit else { return false }
-        tooDeep = tooDeep.map { min($0, path) } ?? path
+    /// Whoever runs a container can make a tree of any depth, whose paths together grow with the square of it. So no change is kept, and
+    /// no new directory entered, where no layer goes on.
+    ///
+    /// - Parameter directory: in which something is changed.
+    fileprivate mutating func isTooDeep(_ directory: BytePath) -> Bool {
+        guard directory.count > LayerPacker.pathLimit else { return false }
+        // It may be longer than what can be read.
+        let shown = BytePath(directory.bytes.prefix(LayerPacker.pathLimit + 1)) ?? directory
+        tooDeep = tooDeep.map { min($0, shown) } ?? shown
         return true
+    }
+
+    /// - Parameter directory: in which the change is.
+    fileprivate mutating func note(
+        _ kind: ChangeKind, _ path: BytePath, in directory: BytePath, _ type: VarveSystem.FileType
+    ) {
+        if !isTooDeep(directory) { changes[path] = Change(kind: kind, path: path, type: type) }
     }
 }
 
@@ -228,17 +239,17 @@ final class PairedWalk<Old: OldTree>: Sendable {
             if item.inNew { after = try walk.new.status(of: item.name, in: here.new.fd, path: path) }
 
             guard let after else {
-                if let before {
-                    findings.changes[path] = Change(kind: .deleted, path: path, type: before.type ?? .regular)
-                }
+                if let before { findings.note(.deleted, path, in: directoryPath, before.type ?? .regular) }
                 return nil
             }
             let type = after.type ?? .regular
             let inside = Task(path: path, name: item.name, parents: nil, before: nil, after: after)
             guard let before, let oldDirectory = here.old else {
-                findings.changes[path] = Change(kind: .added, path: path, type: type)
+                findings.note(.added, path, in: directoryPath, type)
                 if after.isDirectory { return findings.isTooDeep(path) ? nil : inside }
-                if after.linkCount > 1 { findings.links.noteNew(path, after) }
+                if after.linkCount > 1, !findings.isTooDeep(directoryPath) {
+                    findings.links.noteNew(path, after)
+                }
                 return nil
             }
 
@@ -251,7 +262,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
                             .init(directory: oldDirectory, name: item.name, status: before),
                             .init(directory: here.new.fd, name: item.name, status: after), path: path)
                     }
-                if isModified { findings.changes[path] = Change(kind: .modified, path: path, type: type) }
+                if isModified { findings.note(.modified, path, in: directoryPath, type) }
             }
             if after.isDirectory {
                 guard before.isDirectory else { return findings.isTooDeep(path) ? nil : inside }
@@ -262,7 +273,8 @@ final class PairedWalk<Old: OldTree>: Sendable {
             }
             // In a whole walk every name is met, changed or not; in a pruned one, those of clean inodes are found by
             // the names of the groups that they belong to.
-            if !same || walk.dirty == nil {
+            let hasSeveral = after.linkCount > 1 || !before.isDirectory && before.linkCount > 1
+            if !same || walk.dirty == nil, hasSeveral, !findings.isTooDeep(directoryPath) {
                 if after.linkCount > 1 { findings.links.noteNew(path, after) }
                 if !before.isDirectory, before.linkCount > 1 || after.linkCount > 1 {
                     findings.links.notePair(path, old: before, new: after)

@@ -9,11 +9,15 @@ final class SearchedLinkNames: LinkNames {
     private let oldPaths: InodePaths
     private let newPaths: InodePaths
 
-    init(old: DeltaTree, oldTree: ComparedTree, new: DeltaTree, newTree: ComparedTree) throws {
+    /// - Parameter onEntry: called for each directory on the way to a name; throws to stop.
+    init(
+        old: DeltaTree, oldTree: ComparedTree, new: DeltaTree, newTree: ComparedTree,
+        onEntry: @escaping () throws -> Void
+    ) throws {
         self.oldTree = oldTree
         self.newTree = newTree
-        oldPaths = try InodePaths(old)
-        newPaths = try InodePaths(new)
+        oldPaths = try InodePaths(old, onEntry)
+        newPaths = try InodePaths(new, onEntry)
     }
 
     // Nothing of another device is part of such a tree.
@@ -35,7 +39,10 @@ private final class InodePaths {
     /// Directories on the way, nil for those that are not below the root.
     private var directories: [UInt64: BytePath?]
 
-    init(_ tree: DeltaTree) throws {
+    private let onEntry: () throws -> Void
+
+    init(_ tree: DeltaTree, _ onEntry: @escaping () throws -> Void) throws {
+        self.onEntry = onEntry
         search = TreeSearch(tree.subvolume)
         let status = try attempt("look at", .current) { () throws(Errno) in try tree.root.status() }
         root = status.inode
@@ -50,11 +57,15 @@ private final class InodePaths {
         return result
     }
 
-    /// A directory has one name; climbs until one is known.
+    /// A directory has one name; climbs until one is known. Whoever runs a container can give a file that has a name near the root another one at any
+    /// depth: all paths on the way there would together grow with the square of it.
+    ///
+    /// - Throws: `LayerError.unrepresentable` for one whose path no layer can hold.
     private func directory(_ inode: UInt64) throws -> BytePath? {
         var climbed: [InodeNameBelow] = []
         var current = inode
         var base: BytePath?
+        var length = 0
         while true {
             if let known = directories[current] {
                 base = known
@@ -65,14 +76,27 @@ private final class InodePaths {
                 base = nil
                 break
             }
+            try onEntry()
             climbed.append(InodeNameBelow(inode: current, name: name.name))
+            length += name.name.count + 1
+            try require(length, climbed)
             current = name.parent
         }
+        if let base { try require(base.count + length, climbed) }
         for step in climbed.reversed() {
             base = base?.appending(step.name)
             directories[step.inode] = .some(base)
         }
         return base
+    }
+
+    /// - Parameters:
+    ///   - length: of the path at least, with a slash for each name.
+    ///   - climbed: the last names of it, from the end.
+    private func require(_ length: Int, _ climbed: [InodeNameBelow]) throws(LayerError) {
+        guard length > LayerPacker.pathLimit + 1 else { return }
+        let names = climbed.reversed().map(\.name)
+        throw LayerPacker.tooLong(BytePath(joining: names), in: length)
     }
 
     private struct InodeNameBelow {

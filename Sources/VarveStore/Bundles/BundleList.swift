@@ -1,6 +1,7 @@
 import VarveBtrfs
 public import VarveOCI
 public import VarveSystem
+import Glibc
 import SystemPackage
 
 /// A bundle of the btrfs driver, as it is found on the file system of a store.
@@ -40,7 +41,7 @@ extension SnapshotStore {
     /// of the chain that it came from, wherever it lies, but for what the store keeps itself. Bundles of other stores on the
     /// same file system are among them.
     ///
-    /// - Throws: `VarveError`, kind `unsupported`, for others than root.
+    /// - Throws: `VarveError`, kind `unsupported`, for others than root; `interrupted`.
     package func bundles() throws -> [StoredBundle] {
         try requireTreeSearch("list the bundles of")
         // Who was deleted, and who was made, is in the tree of roots only after the next commit.
@@ -49,11 +50,20 @@ extension SnapshotStore {
         let inode = try attempt("look at", path) { () throws(Errno) in try directory.fd.status().inode }
         let here = try search.names(toSubvolume: directory.fd.subvolumeInfo().id, directory: inode) ?? []
         var result: [StoredBundle] = []
+        var ways = SubvolumeWays()
         for root in try search.subvolumes() where !root.isDeleted {
+            try locks.cancellation.check()
             guard let attribute = try search.rootAttribute(StoreLayout.chainAttribute, ofSubvolume: root.id)
             else { continue }
             let records = ChainRecords(attribute)
-            guard !records.isEmpty, let names = try search.names(toSubvolume: root.id) else { continue }
+            guard !records.isEmpty,
+                let found = try search.names(toSubvolume: root.id, &ways, limit: Int(PATH_MAX))
+            else { continue }
+            guard let names = found else {
+                // No path leads that far.
+                result.append(StoredBundle(path: nil, subvolumeID: root.id, chain: records.current))
+                continue
+            }
             let isOwn =
                 names.starts(with: here) && names.count > here.count
                 && StoreLayout.directories.contains(names[here.count])
@@ -76,7 +86,7 @@ extension SnapshotStore {
         let way =
             Array(repeating: BytePath(".."), count: here.count - common) + names[common...]
         // Above the root of the mount `..` leads to another file system, where this is something else or nothing.
-        guard let opened = try? directory.fd.open(way.joined(), [.directory, .noFollow]),
+        guard let opened = try? directory.fd.open(BytePath(joining: way), [.directory, .noFollow]),
             let info = try? opened.fd.subvolumeInfo(), info.id == id,
             (try? opened.fd.fileSystemUUID()) == (try? directory.fd.fileSystemUUID()),
             let path = try? opened.fd.path()
@@ -91,9 +101,4 @@ extension SnapshotStore {
         bundle.tag = metadata?.path.first?.referenceName
         return bundle
     }
-}
-
-extension [BytePath] {
-    /// The names as one relative path.
-    fileprivate func joined() -> BytePath { reduce(.empty) { $0.isEmpty ? $1 : $0.appending($1) } }
 }

@@ -59,7 +59,8 @@ package struct LayerExtraction: Sendable {
             layer, diffID: diffID, from: blobs, budget: MemoryBudget(bytes: memory), bytesRead: bytesRead,
             cancellation: cancellation)
         let applier = LayerApplier(
-            root: target.root.fd, isBottom: target.isBottom, options: options, digests: target.digests)
+            root: target.root.fd, isBottom: target.isBottom, options: options, digests: target.digests,
+            cancellation: cancellation)
         try stream.apply(with: applier, allowance) {
             try cancellation.check()
             try onEntry(bytesRead.count)

@@ -123,7 +123,8 @@ struct ParallelExtraction {
             layers[index], diffID: diffIDs[index], from: layout, budget: budget, bytesRead: bytesRead,
             cancellation: cancellation)
         let applier = LayerApplier(
-            root: target.root.fd, isBottom: index == 0, options: options.apply, standalone: target.layer
+            root: target.root.fd, isBottom: index == 0, options: options.apply,
+            cancellation: cancellation, standalone: target.layer
         ) { try state.waitForAll(below: index) }
         try stream.apply(with: applier, allowance) {
             try cancellation.check()

@@ -181,7 +181,7 @@ public struct Unpacking: Sendable {
             let stream = try ahead.stream(ofLayer: index)
             let applier = LayerApplier(
                 root: target.root.fd, isBottom: target.isBottom, options: options.apply,
-                digests: target.digests)
+                digests: target.digests, cancellation: cancellation)
             try stream.apply(with: applier, allowance) {
                 try cancellation.check()
                 progress(.read(bytes: bytesRead.count))

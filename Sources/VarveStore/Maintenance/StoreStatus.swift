@@ -84,6 +84,7 @@ extension StoreStatus {
         containerds = try ContainerdFolder(of: store).places().count
         images = try store.imagesIfPresent()?.listTags().count ?? 0
         bundles = try? store.bundles().count
+        try store.locks.cancellation.check()
         var search = TreeSearch(fd)
         hasQuotas = Privileges.isRoot ? (try? search.hasQuotaTree()) : nil
         image = try Self.image(of: path, mount, store.logger)

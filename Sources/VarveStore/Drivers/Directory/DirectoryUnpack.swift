@@ -59,7 +59,8 @@ final class DirectoryUnpack: CumulativeUnpack {
     func finish(files: [BundleFile]) throws {
         let manifest = context.image.manifestDescriptor.digest
         let record = BundleFile(
-            name: BundleMetadata.recordName(manifest), contents: try record(onEntry: {}).encoded)
+            name: BundleMetadata.recordName(manifest),
+            contents: try record { try context.cancellation.check() }.encoded)
         for file in files + [record] {
             try attempt("write", context.bundle.appending(file.name)) { () throws(Errno) in
                 let made = try bundle.fd.open(
