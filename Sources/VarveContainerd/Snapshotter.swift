@@ -144,7 +144,8 @@ package final class Snapshotter: Sendable {
         } catch {
             // Its record stays: containerd may know this snapshot alone, and the next start tries again.
             logger.warning("cannot serve the snapshot that another was committed from: \(error)")
-            deletions.add([.tree(number)])
+            // It may name the new tree already.
+            if (try? write(superseded)) != nil { deletions.add([.tree(number)]) }
         }
     }
 
@@ -251,7 +252,8 @@ package final class Snapshotter: Sendable {
                 state.reserved.remove(key)
                 state.abandon(childOf: parent)
             }
-            deletions.add([.tree(number)])
+            // A record may be there that is not on disk. While one is, its tree is not deleted; the next start deletes a tree without one.
+            if (try? records.remove(key)) != nil { deletions.add([.tree(number)]) }
             throw ServiceError(error)
         }
         state.withLock { state in

@@ -21,8 +21,8 @@ extension ImageLayout {
     /// cannot be read, nothing is removed and the error is thrown. Throws `inUse` while somebody writes into
     /// the layout.
     ///
-    /// - Parameter kept: digests of manifests that are needed though no tag leads to them; those that the layout does not hold
-    ///   do not matter.
+    /// - Parameter kept: digests of manifests that are needed though no tag leads to them; those that the layout does not hold, and those of
+    ///   blobs that are no manifests, do not matter.
     package func collectGarbage(dryRun: Bool = false, keeping kept: Set<Digest> = []) throws(OCIError)
         -> CollectionReport
     {
@@ -73,6 +73,8 @@ extension ImageLayout {
         case known
         /// Of another media type: followed if it reads as a document.
         case unknown
+        /// What nothing leads to but a name that anybody may have written: followed, with all that it leads to, as far as it reads as a document.
+        case claimed
 
         init(_ type: String) {
             if MediaType.isIndex(type) || MediaType.isManifest(type) {
@@ -110,16 +112,15 @@ extension ImageLayout {
         // kept, and only what following needs: there may be very many.
         var visited = Set<Visit>()
         var pending = [Visit]()
-        func follow(_ digest: Digest, _ mediaType: String, _ size: Int64) {
-            let following = Following(mediaType)
+        func follow(_ digest: Digest, _ size: Int64, _ following: Following) {
             if following == .leaf { return }
             let visit = Visit(digest: digest, size: size, following: following)
             if visited.insert(visit).inserted { pending.append(visit) }
         }
-        func collect(_ document: JSONValue, isKnown: Bool, _ what: String) throws(OCIError) {
+        func collect(_ document: JSONValue, _ following: Following, _ what: String) throws(OCIError) {
             // A descriptor in a known place that is not understood could lead anywhere: it ends the
             // collection.
-            if isKnown, let object = document.object {
+            if following == .known, let object = document.object {
                 for key in ["manifests", "layers", "blobs"] {
                     for entry in object[key]?.array ?? [] { _ = try Descriptor(entry, of: what) }
                 }
@@ -131,15 +132,16 @@ extension ImageLayout {
                 // The one that is there already, whose digits are in memory once.
                 let digest = reachable.insert(digest).memberAfterInsert
                 if let descriptor = try? Descriptor(.object(object), of: what) {
-                    follow(digest, descriptor.mediaType, descriptor.size)
+                    let next = Following(descriptor.mediaType)
+                    follow(digest, descriptor.size, following == .claimed && next != .leaf ? .claimed : next)
                 }
             }
         }
-        try collect(.object(index.json), isKnown: true, "\(path.appending(Self.indexName))")
+        try collect(.object(index.json), .known, "\(path.appending(Self.indexName))")
         for digest in kept.sorted(by: { $0.description < $1.description }) {
             guard let size = try sizeOfBlob(digest) else { continue }
             reachable.insert(digest)
-            follow(digest, MediaType.ociManifest, size)
+            follow(digest, size, .claimed)
         }
         while let next = pending.popLast() {
             if cancellation?.isCancelled == true { throw .io("read", blobPath(next.digest), .canceled) }
@@ -147,7 +149,7 @@ extension ImageLayout {
             guard room >= 0 else { throw .io("read", blobPath(next.digest), .fileTooLarge) }
             let descriptor = Descriptor(mediaType: "", digest: next.digest, size: next.size)
             guard let document = try followed(descriptor, next.following) else { continue }
-            try collect(document, isKnown: next.following == .known, describe(descriptor))
+            try collect(document, next.following, describe(descriptor))
         }
         return reachable
     }

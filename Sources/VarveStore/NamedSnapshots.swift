@@ -59,15 +59,18 @@ extension SnapshotStore {
         try FullFileSystem.naming(bundle.path, "take a snapshot of") {
             try withLabels(labels, on: bundle) {
                 if replaces {
-                    try replaceSnapshot(target, by: bundle)
+                    try replaceSnapshot(target, by: bundle, labels)
                 } else {
-                    try takeSnapshot(of: bundle, as: target, name)
+                    try takeSnapshot(of: bundle, as: target, name, labels)
                 }
             }
         }
     }
 
-    private func takeSnapshot(of bundle: ActiveTree, as target: BytePath, _ name: String) throws {
+    private func takeSnapshot(
+        of bundle: ActiveTree, as target: BytePath, _ name: String, _ labels: SnapshotLabels
+    ) throws {
+        racePoint("take-snapshot")
         do throws(BtrfsError) {
             try bundle.subvolume.fd.snapshot(to: snapshotsDirectory.fd, target, readOnly: true)
         } catch  where error.errno == .fileExists {
@@ -75,9 +78,23 @@ extension SnapshotStore {
         } catch {
             throw ActiveSwapFile.explanation(of: error, in: bundle.subvolume.fd, bundle.path) ?? error
         }
-        if let made = try snapshotsDirectory.open(target) {
-            recordTimes(ofSnapshot: made.fd, of: bundle)
+        guard let made = try snapshotsDirectory.open(target) else { return }
+        // The owner of the bundle may write to its attributes.
+        let found = try attempt("read the attributes of", target) { () throws(Errno) in
+            try made.fd.extendedAttribute(StoreLayout.labelsAttribute)
         }
+        guard found == Self.attribute(labels) else {
+            try snapshotsDirectory.delete(target)
+            throw VarveError(
+                .failed, "somebody else changed the labels of the snapshot \"\(name)\" while it was taken",
+                subject: bundle.path, remedy: .tryAgainLater)
+        }
+        recordTimes(ofSnapshot: made.fd, of: bundle)
+    }
+
+    /// What a snapshot with these labels bears; nil for none.
+    private static func attribute(_ labels: SnapshotLabels) -> [UInt8]? {
+        labels.isEmpty ? nil : labels.encoded
     }
 
     /// How the name of a snapshot begins that is not yet, or no more, under a name of a user's, who can give none such.
@@ -85,9 +102,11 @@ extension SnapshotStore {
 
     /// The new snapshot is made beside the old one, under a name that is a leftover once its lock is free (`Sweeper`), and changes places with
     /// it. So there is one of that name at any moment, and a crash leaves the old one or the new one.
-    private func replaceSnapshot(_ target: BytePath, by bundle: ActiveTree) throws {
+    private func replaceSnapshot(
+        _ target: BytePath, by bundle: ActiveTree, _ labels: SnapshotLabels
+    ) throws {
         var work = try work.make(for: bundle.path) { _, workName in
-            try takeSnapshot(of: bundle, as: Self.hiddenPrefix.appendingBytes(workName), "\(target)")
+            try takeSnapshot(of: bundle, as: Self.hiddenPrefix.appendingBytes(workName), "\(target)", labels)
         }
         let hidden = Self.hiddenPrefix.appendingBytes(work.name)
         // The new one is there, whatever becomes of the old one: it may be read just now, by btrfs send.
@@ -116,6 +135,7 @@ extension SnapshotStore {
             throw error
         }
         guard isReplaced else { return nil }
+        racePoint("snapshot-replaced")
         do { try snapshotsDirectory.delete(hidden) } catch { return error }
         return nil
     }
@@ -169,7 +189,7 @@ extension SnapshotStore {
         let left = try attempt("read the attributes of", bundle.path) { () throws(Errno) in
             try fd.extendedAttribute(StoreLayout.labelsAttribute)
         }
-        let wanted = labels.isEmpty ? nil : labels.encoded
+        let wanted = Self.attribute(labels)
         if left == wanted { return try body() }
         try attempt("write the labels to", bundle.path) { () throws(Errno) in
             if let wanted {
@@ -285,8 +305,7 @@ extension SnapshotStore {
     package func removeSnapshot(_ name: String) throws {
         let path = try Self.snapshotName(name)
         guard try snapshotsDirectory.occupant(of: path) != nil else { throw absent(name) }
-        try snapshotsDirectory.requireUnused(path, "the snapshot \"\(name)\"", locks.cancellation)
-        try snapshotsDirectory.delete(path)
+        try snapshotsDirectory.deleteUnused(path, "the snapshot \"\(name)\"", locks.cancellation)
     }
 
     private func snapshot(_ name: String) throws -> SharedDescriptor {

@@ -124,6 +124,15 @@ package struct SubvolumeDirectory: Sendable {
         }
     }
 
+    /// Deletes a subvolume of a name that somebody else's may have by now, unless it is in use (`requireUnused`).
+    ///
+    /// - Returns: the numbers of the subvolumes that were deleted.
+    @discardableResult
+    func deleteUnused(_ name: BytePath, _ words: String, _ cancellation: Cancellation) throws -> [UInt64] {
+        try requireUnused(name, words, cancellation)
+        return try delete(name)
+    }
+
     /// Deletes a subvolume. No others lie in it, so it goes with its name in one transaction, and what is half deleted is
     /// never seen.
     ///
@@ -148,10 +157,15 @@ package struct SubvolumeDirectory: Sendable {
     }
 
     /// Deletes a subvolume in any directory.
+    ///
+    /// - Parameters: see `removeSubvolumeTree`.
     @discardableResult
-    static func delete(_ name: BytePath, in directory: FileDescriptor) throws -> [UInt64] {
+    static func delete(
+        _ name: BytePath, in directory: FileDescriptor, isHidden: Bool = false,
+        cancellation: Cancellation? = nil
+    ) throws -> [UInt64] {
         do throws(BtrfsError) {
-            return try directory.removeSubvolumeTree(name)
+            return try directory.removeSubvolumeTree(name, isHidden: isHidden, cancellation: cancellation)
         } catch {
             if error.errno == .noSuchFileOrDirectory {
                 throw VarveError(.notFound, "\"\(name)\" is not there (any more)", subject: name)
@@ -160,7 +174,7 @@ package struct SubvolumeDirectory: Sendable {
                 (try? other.fd.isSubvolume()) == false
             else { throw error }
             // A plain directory, as `cp -a` of a store leaves it. Subvolumes may lie in it.
-            try PartialBundleRemoval.remove(name, in: directory)
+            try PartialBundleRemoval.remove(name, in: directory, cancellation: cancellation)
             return []
         }
     }

@@ -238,24 +238,26 @@ extension FileDescriptor {
     package func synchronizeFileSystem() throws(Errno) { try check(varve_syncfs(rawValue)) }
 
     /// Copies the content of a file to this one, which is empty, by copy_file_range(2), which shares blocks where both lie on one btrfs, else by
-    /// reading and writing. A hole stays one: it cost whoever made it nothing.
+    /// reading and writing. A hole stays one: it cost whoever made it nothing. What is appended meanwhile is not copied.
     ///
     /// - Parameter check: asked after each piece, which has at most 64 MiB.
     package func copy(contentsOf source: FileDescriptor, check: () throws(Errno) -> Void) throws(Errno) {
+        // Whoever else may write to it may write for ever.
+        let size = try source.status().size
         var offset: Int64 = 0
-        while let start = try source.nextData(from: offset) {
+        while offset < size, let start = try source.nextData(from: offset) {
             // SEEK_HOLE of linux/fs.h. There is one at the end of each file; where the file system cannot tell, all is data.
             let hole = Glibc.lseek(source.rawValue, Int(start), 4)
-            let end = hole >= 0 ? Int64(hole) : .max
+            let end = min(hole >= 0 ? Int64(hole) : .max, size)
             offset = start
             while offset < end {
                 try check()
                 let count = try copyPiece(of: source, at: offset, Int(min(end - offset, 64 << 20)))
-                if count == 0 { return try setSize(max(offset, source.status().size)) }
+                if count == 0 { return try setSize(max(offset, size)) }
                 offset += Int64(count)
             }
         }
-        try setSize(max(offset, source.status().size))
+        try setSize(size)
     }
 
     /// - Returns: the bytes that were copied; 0 at the end of the file.

@@ -26,7 +26,7 @@ package struct CommandEnvironment: Sendable {
             return unsafe Array(UnsafeRawBufferPointer(start: value, count: strlen(value)))
         }
         environment.canAsk = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
-        environment.readAnswer = { readLine() }
+        environment.readAnswer = { Interruption.endingAtOnce { readLine() } }
         environment.hostConfiguration = "/etc/varve/config.toml"
         return environment
     }

@@ -56,6 +56,13 @@ enum Interruption {
     /// From now on the first signal ends the process: for a command that waits for input and has nothing to clean up.
     static func endAtOnce() { isAtOnce.store(true, ordering: .relaxed) }
 
+    /// The same while `body` waits for a person.
+    static func endingAtOnce<R>(_ body: () -> R) -> R {
+        isAtOnce.store(true, ordering: .relaxed)
+        defer { isAtOnce.store(false, ordering: .relaxed) }
+        return body()
+    }
+
     /// From now on signals end nothing here: they are passed on to a program that runs in this process' place, which ends when it
     /// likes. Returns what tells how many came, and the first.
     static func passOn() -> @Sendable () -> (count: Int, first: CInt) {

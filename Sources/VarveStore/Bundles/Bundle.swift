@@ -193,12 +193,14 @@ extension SnapshotStore {
         BytePath("\(bundle.info.uuid)-\(manifest.hex)")
     }
 
-    /// Deletes what the store keeps for a bundle, but for one name.
+    /// Deletes what the store keeps for a bundle, but for one name. What somebody has in use stays for a collection.
     func removeKept(_ bundle: ActiveTree, except name: BytePath? = nil) throws {
-        for entry in try refreshedDirectory.entries()
-        where entry.name.hasPrefix(Array("\(bundle.info.uuid)-".utf8)) && entry.name != name {
-            try refreshedDirectory.delete(entry.name)
+        let kept = try refreshedDirectory.entries().map(\.name).filter {
+            $0.hasPrefix(Array("\(bundle.info.uuid)-".utf8)) && $0 != name
         }
+        if kept.isEmpty { return }
+        let used = try refreshedDirectory.namesInUse(locks.cancellation)
+        for entry in kept where !used.contains(entry) { try refreshedDirectory.delete(entry) }
     }
 
     /// Deletes a bundle, subvolumes nested in it included, and what the store keeps for it.

@@ -62,7 +62,10 @@ final class BtrfsFrozenBundle: FrozenBundle {
     /// before that, the new state is there and not used; after it, the old one.
     func refresh(manifest: Digest, chainID: ChainID?, options: ApplyOptions, files: [BundleFile]) throws {
         let kept = store.keptName(bundle, manifest)
-        if try store.refreshedDirectory.open(kept) != nil { try store.refreshedDirectory.delete(kept) }
+        if try store.refreshedDirectory.open(kept) != nil {
+            try store.refreshedDirectory.deleteUnused(
+                kept, "what the store keeps of the bundle \"\(bundle.path)\"", cancellation)
+        }
         try store.refreshedDirectory.removeStub(kept)
         try frozen.keep(in: store.refreshedDirectory, as: kept)
         store.recordTimes(ofSnapshot: frozen.subvolume.fd, of: bundle)

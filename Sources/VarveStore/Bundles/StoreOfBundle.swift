@@ -6,7 +6,7 @@ import SystemPackage
 /// Finds the store of a bundle without being told where it is.
 package enum StoreOfBundle {
     /// The store in whose directory the bundle lies, or is to lie; else the store that the bundle's attribute
-    /// `user.varve.store` names, if there is one. It may lie on another file system: a copy of a bundle is compared with its chain
+    /// `user.varve.store` names, if there is one: that of root's bundle or of the caller's own. It may lie on another file system: a copy of a bundle is compared with its chain
     /// all the same. Nil if there is none.
     ///
     /// Nothing is believed of the place beyond that: whoever opens the store checks whose it is, and chains are named by what
@@ -17,6 +17,7 @@ package enum StoreOfBundle {
         if let above = storeAbove(bundle) { return above }
         let here = FileDescriptor.workingDirectory
         guard let opened = try? here.open(bundle, [.directory]),
+            let owner = try? opened.fd.status().uid, owner == 0 || owner == geteuid(),
             let attribute = (try? opened.fd.extendedAttribute(StoreLayout.storeAttribute)) ?? nil,
             let path = BytePath(attribute), path.isAbsolute,
             let store = try? here.open(path, [.directory]), StoreGround.isStore(store.fd)

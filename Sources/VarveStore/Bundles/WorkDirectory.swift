@@ -62,6 +62,8 @@ struct WorkDirectory: ~Copyable {
     func makeDirectory(_ name: BytePath, mode: UInt32) throws(Errno) -> SharedDescriptor {
         try opened.fd.makeDirectory(name, mode: mode)
         let made = SharedDescriptor(try opened.fd.openDirectory(name))
+        // Not of the group of a directory with the set-group-ID bit.
+        try made.fd.makeOwn()
         try made.fd.removeAccessControlLists()
         try made.fd.changeMode(to: mode)
         return made

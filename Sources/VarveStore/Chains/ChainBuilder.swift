@@ -219,7 +219,11 @@ package final class ChainBuilder {
         let source = try subvolume()
         try recordPublication(of: name, layer, on: source.fd)
         let directory = store.chains.directory
-        if try directory.open(name.path) != nil { try directory.delete(name.path) }
+        if try directory.open(name.path) != nil {
+            try directory.deleteUnused(
+                name.path, "what has the name of the chain \(name) and is not to be trusted",
+                store.locks.cancellation)
+        }
         try directory.removeStub(name.path)
         try source.fd.snapshot(to: directory.fd, name.path, readOnly: true)
         guard let chain = try store.chains.find(name) else {

@@ -213,8 +213,7 @@ package final class ChainCatalog: Sendable {
                     .failed, "the chain \(name) is kept for \"\(pin.owner)\"", subject: name.path,
                     remedy: .follow("remove there what is made of it"))
             }
-            try directory.requireUnused(name.path, "the chain \(name)", locks.cancellation)
-            try directory.delete(name.path)
+            try directory.deleteUnused(name.path, "the chain \(name)", locks.cancellation)
             extendLifetime(chain)
         }
     }

@@ -51,6 +51,15 @@ package struct Inserting: Sendable {
         do throws(PlaceError) { root = SharedDescriptor(try Place.directory(directory, .safeLinks)) } catch {
             throw VarveError(error, "open the directory", directory)
         }
+        // A link that root of a container puts there is one of root's.
+        let found = try attempt("look at", source) { () throws(Errno) in
+            try status.isDirectory ? root.fd.status() : root.fd.status(of: source.lastComponent)
+        }
+        guard found.isSameFile(as: status) else {
+            throw VarveError(
+                .failed, "\"\(source)\" was replaced while it was opened", subject: source,
+                remedy: .tryAgainLater)
+        }
         let inTree = status.isDirectory ? BytePath.current : source.lastComponent
         let changes =
             status.isDirectory
@@ -95,7 +104,10 @@ package struct Inserting: Sendable {
         let file = SharedDescriptor(
             try attempt("open the archive", archive) { () throws(Errno) in
                 // A FIFO that nobody writes to yet is waited for, until it is asked to stop.
-                try place.fd.reopened([.readOnly, .nonBlocking])
+                let type = try place.fd.status().type
+                // To open a device may do something to it.
+                guard type == .regular || type == .fifo else { throw .notRegularFile }
+                return try place.fd.reopened([.readOnly, .nonBlocking])
             })
         return try NewLayer.write(into: layout, options.compression, threads: options.threads) { sink in
             let copy = CopyToSink(sink)

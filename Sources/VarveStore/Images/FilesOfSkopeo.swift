@@ -39,8 +39,8 @@ final class ReadableSource {
     /// An archive, open; nil where its path can be used again.
     private static func file(_ path: BytePath) throws -> SharedDescriptor? {
         do throws(PlaceError) {
-            _ = try Place.ownFile(path, [.path])
-            return nil
+            let own = try Place.ownFile(path, [.path])
+            if (try? Place.isInContainer(own.fd)) == false { return nil }
         } catch {
             guard error.errno == nil, error.reason != .noRegularFile else {
                 throw VarveError(error, "read", path)
@@ -63,8 +63,8 @@ final class ReadableSource {
     /// A directory, open; nil where its path can be used again.
     private static func directory(_ path: BytePath) throws -> SharedDescriptor? {
         do throws(PlaceError) {
-            _ = try Place.ownDirectory(path)
-            return nil
+            let own = try Place.ownDirectory(path)
+            if (try? Place.isInContainer(own.fd)) == false { return nil }
         } catch {
             if error.errno != nil { throw VarveError(error, "read", path) }
         }
@@ -95,10 +95,11 @@ extension FileDescriptor {
         }
     }
 
-    /// The same of each regular file of another directory. What else lies there is not opened.
+    /// The same of each regular file of another directory; the names of one are names of one here. What else lies there is not opened.
     fileprivate func copyFiles(
         of directory: FileDescriptor, _ path: BytePath, mode: UInt32? = nil, _ cancellation: Cancellation
     ) throws {
+        var copied: [UInt64: BytePath] = [:]
         for entry in try attempt("list the directory", path, { () throws(Errno) in try directory.entries() })
         {
             let shown = path.appending(entry.name)
@@ -109,6 +110,13 @@ extension FileDescriptor {
                 default: throw VarveError.system("read", shown, error)
                 }
             }
+            let inode = try attempt("look at", shown) { () throws(Errno) in try file.fd.status().inode }
+            // Whoever it belongs to pays for one file, however many names that has.
+            if let other = copied[inode] {
+                try attempt("write", shown) { () throws(Errno) in try link(other, to: self, entry.name) }
+                continue
+            }
+            copied[inode] = entry.name
             try makeFile(entry.name, contentOf: file.fd, shown, mode: mode, cancellation)
         }
     }

@@ -27,7 +27,8 @@ final class PrivateDirectory {
     /// To skopeo, a colon ends a path.
     private static func own(_ path: BytePath) throws -> SharedDescriptor? {
         let opened = SharedDescriptor(try Place.ownDirectory(path))
-        return try opened.fd.path().bytes.contains(UInt8(ascii: ":")) ? nil : opened
+        if try opened.fd.path().bytes.contains(UInt8(ascii: ":")) { return nil }
+        return try Place.isInContainer(opened.fd) ? nil : opened
     }
 
     private static func temporary() throws -> SharedDescriptor {

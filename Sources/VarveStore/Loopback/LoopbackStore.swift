@@ -116,7 +116,11 @@ package enum LoopbackStore {
             try unfinished.finish()
             return store
         } catch {
-            try? detach(path)
+            do { try detach(path) } catch let failure {
+                unfinished.leave()
+                logger.warning(
+                    "the unfinished image \"\(unfinished.path)\" stays, since it is mounted: \(failure)")
+            }
             throw error
         }
     }
@@ -271,6 +275,9 @@ package enum LoopbackStore {
                 try directory.fd.synchronize()
             }
         }
+
+        /// It is mounted still. The next command that makes the store goes on with it.
+        func leave() { isOwn = false }
 
         deinit {
             if isOwn, !isFinished { try? directory.fd.unlink(name) }

@@ -90,16 +90,25 @@ extension StoreCheck {
         report.compared.append(name)
         guard let first = delta.changes.first else { return }
         try report.findings.append(
-            Finding(
-                path: path,
-                problem:
-                    "its tree is not that of its layers: \(delta.changes.count) paths differ, the first \"\(first.path)\" (\(first.kind))",
-                repair: repair("deleted it; it is built anew where it is needed") {
-                    // Our own lease would be in the way.
-                    try store.locks.withRemovalLock(on: name) {
-                        _ = try store.chains.directory.delete(name.path)
+            mendable(
+                path,
+                "its tree is not that of its layers: \(delta.changes.count) paths differ, the first \"\(first.path)\" (\(first.kind))",
+                "deleted it; it is built anew where it is needed"
+            ) {
+                try store.locks.withRemovalLock(on: name) {
+                    // Our own lease becomes a lock, unless somebody else has one.
+                    guard
+                        try attempt(
+                            "lock the chain", path, { () throws(Errno) in try chain.fd.tryLock(.exclusive) })
+                    else {
+                        throw VarveError(
+                            .failed, "the chain \(name) is in use by another command", subject: name.path,
+                            remedy: .tryAgainLater)
                     }
-                }))
+                    _ = try store.chains.directory.deleteUnused(
+                        name.path, "the chain \(name)", store.locks.cancellation)
+                }
+            })
         extendLifetime(chain)
     }
 }

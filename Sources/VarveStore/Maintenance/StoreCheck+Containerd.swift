@@ -38,8 +38,7 @@ extension StoreCheck {
                 findings.append(Finding(path: path, problem: problem, remedy: .endDaemon(place.id)))
                 return
             }
-            try findings.append(
-                Finding(path: path, problem: problem, repair: self.repair(what, repair)))
+            findings.append(try mendable(path, problem, what, repair))
         }
 
         for fault in state.faults {
@@ -97,9 +96,9 @@ extension StoreCheck {
         let key = BytePath.excerpt(record.key.bytes)
         if fault == .writable, !isServed {
             try findings.append(
-                Finding(
-                    path: path, problem: "the tree of the snapshot \"\(key)\" was made writable",
-                    repair: repair("made it read-only") { try tree.fd.setSubvolumeReadOnly(true) }))
+                mendable(path, "the tree of the snapshot \"\(key)\" was made writable", "made it read-only") {
+                    try tree.fd.setSubvolumeReadOnly(true)
+                })
         } else {
             findings.append(
                 Finding(
@@ -126,24 +125,21 @@ extension StoreCheck {
         for name in unnamed + state.others {
             if let directory = place.trees?.opened, try isStub(name, in: directory) { continue }
             try findings.append(
-                Finding(
-                    path: trees.appending(name), problem: "no snapshot of containerd's has this tree",
-                    repair: repair("deleted it") {
-                        try place.checkUnused(name)
-                        try place.trees?.deleteEntry(name)
-                    }))
+                mendable(trees.appending(name), "no snapshot of containerd's has this tree", "deleted it") {
+                    try place.checkUnused(name)
+                    try place.trees?.deleteEntry(name)
+                })
         }
         let hasForgotten = try attempt("look at", base) { () throws(Errno) in
             try place.directory.fd.statusIfPresent(of: ContainerdPlace.forgotten) != nil
         }
         if hasForgotten {
             try findings.append(
-                Finding(
-                    path: base.appending(ContainerdPlace.forgotten),
-                    problem: "an interrupted command left it",
-                    repair: repair("deleted it") {
-                        try place.removePlainDirectory(ContainerdPlace.forgotten)
-                    }))
+                mendable(
+                    base.appending(ContainerdPlace.forgotten), "an interrupted command left it", "deleted it"
+                ) {
+                    try place.removePlainDirectory(ContainerdPlace.forgotten)
+                })
         }
     }
 }

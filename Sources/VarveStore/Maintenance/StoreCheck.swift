@@ -65,13 +65,11 @@ public struct StoreCheck: Sendable {
             guard status.permissions & 0o022 != 0 else { continue }
             let problem = "others may write to it (mode \(String(status.permissions, radix: 8)))"
             try findings.append(
-                Finding(
-                    path: path, problem: problem,
-                    repair: repair("took that away") {
-                        try attempt("change the mode of", path) { () throws(Errno) in
-                            try directory.fd.changeMode(to: status.permissions & ~0o022)
-                        }
-                    }))
+                mendable(path, problem, "took that away") {
+                    try attempt("change the mode of", path) { () throws(Errno) in
+                        try directory.fd.changeMode(to: status.permissions & ~0o022)
+                    }
+                })
         }
     }
 
@@ -95,15 +93,15 @@ public struct StoreCheck: Sendable {
             where try isStub(entry.name, in: directory) {
                 let path = place.appending(entry.name)
                 try findings.append(
-                    Finding(
-                        path: path,
-                        problem:
-                            "it is the empty directory that a snapshot of the store has in place of a subvolume; it counts as absent",
-                        repair: repair("removed it") {
-                            try attempt("remove", path) { () throws(Errno) in
-                                _ = try directory.fd.removeSubvolumeStub(entry.name)
-                            }
-                        }))
+                    mendable(
+                        path,
+                        "it is the empty directory that a snapshot of the store has in place of a subvolume; it counts as absent",
+                        "removed it"
+                    ) {
+                        try attempt("remove", path) { () throws(Errno) in
+                            _ = try directory.fd.removeSubvolumeStub(entry.name)
+                        }
+                    })
             }
         }
     }
@@ -146,22 +144,21 @@ public struct StoreCheck: Sendable {
             }
             guard let fault else { continue }
             try findings.append(
-                Finding(
-                    path: path, problem: "\(fault); it is not used",
-                    repair: repair("deleted it; it is built anew where it is needed") {
-                        racePoint("repair-chain")
-                        do { try store.chains.remove(name, evenIfPinned: true) } catch let error as VarveError
-                            where error.code == .notFound
-                        {
-                            // A collection has deleted it since it was looked at.
-                        }
-                    }))
+                mendable(path, "\(fault); it is not used", "deleted it; it is built anew where it is needed")
+                {
+                    racePoint("repair-chain")
+                    do { try store.chains.remove(name, evenIfPinned: true) } catch let error as VarveError
+                        where error.code == .notFound
+                    {
+                        // A collection has deleted it since it was looked at.
+                    }
+                })
         }
     }
 
     private func checkSnapshots(_ findings: inout [Finding]) throws {
         for entry in try entries(of: store.snapshotsDirectory.opened, StoreLayout.snapshots)
-        // On its way, by a command that runs just now, or swept the next time.
+        // See `checkLeftovers`.
         where !entry.name.hasPrefix(SnapshotStore.hiddenPrefix.bytes) {
             let path = StoreLayout.snapshots.appending(entry.name)
             let subvolume: SharedDescriptor
@@ -183,9 +180,9 @@ public struct StoreCheck: Sendable {
             case nil: break
             case .writable?:
                 try findings.append(
-                    Finding(
-                        path: path, problem: "it was made writable after it was taken",
-                        repair: repair("made it read-only") { try subvolume.fd.setSubvolumeReadOnly(true) }))
+                    mendable(path, "it was made writable after it was taken", "made it read-only") {
+                        try subvolume.fd.setSubvolumeReadOnly(true)
+                    })
             case let fault?:
                 findings.append(
                     Finding(
@@ -202,11 +199,10 @@ public struct StoreCheck: Sendable {
             let isNamed = entry.name.string.flatMap({ SubvolumeUUID($0.prefix(36)) }) != nil
             if isNamed, case .plainDirectory = occupant {
                 try findings.append(
-                    Finding(
-                        path: path, problem: "\(ChainFault.plainDirectory); it is not used",
-                        repair: repair("deleted it") {
-                            _ = try store.refreshedDirectory.delete(entry.name)
-                        }))
+                    mendable(path, "\(ChainFault.plainDirectory); it is not used", "deleted it") {
+                        _ = try store.refreshedDirectory.deleteUnused(
+                            entry.name, "it", store.locks.cancellation)
+                    })
                 continue
             }
             guard isNamed, case .subvolume(let subvolume) = occupant else {
@@ -225,11 +221,10 @@ public struct StoreCheck: Sendable {
                 continue
             }
             try findings.append(
-                Finding(
-                    path: path, problem: "\(fault.description.replacingPublished); it is not used",
-                    repair: repair("deleted it") {
-                        _ = try store.refreshedDirectory.delete(entry.name)
-                    }))
+                mendable(path, "\(fault.description.replacingPublished); it is not used", "deleted it") {
+                    _ = try store.refreshedDirectory.deleteUnused(
+                        entry.name, "it", store.locks.cancellation)
+                })
         }
     }
 
@@ -243,31 +238,48 @@ public struct StoreCheck: Sendable {
                     foreign(path, "it had the name of a bundle that was to be deleted, and is another"))
                 continue
             }
-            findings.append(
-                Finding(
-                    path: path, problem: "an interrupted command left it, and it cannot be removed",
-                    remedy: .deleteSubvolume))
+            findings.append(cannotBeRemoved(path))
+        }
+        let hiddenPrefix = SnapshotStore.hiddenPrefix
+        for entry in try entries(of: store.snapshotsDirectory.opened, StoreLayout.snapshots)
+        where entry.name.hasPrefix(hiddenPrefix.bytes) {
+            let work = entry.name.dropFirst(hiddenPrefix.count)
+            // Else it is on its way, by a command that runs just now.
+            guard try isLeftover(entry.name, lockedAs: work, in: store.snapshotsDirectory.opened) else {
+                continue
+            }
+            findings.append(cannotBeRemoved(StoreLayout.snapshots.appending(entry.name)))
         }
         for entry in try entries(of: store.directory, .empty)
         where entry.name.hasPrefix(SnapshotStore.temporaryDescription) {
             try findings.append(
-                Finding(
-                    path: entry.name, problem: "an interrupted command left it",
-                    repair: repair("deleted it") {
-                        try attempt("remove", entry.name) { () throws(Errno) in
-                            try store.directory.fd.unlink(entry.name)
-                        }
-                    }))
+                mendable(entry.name, "an interrupted command left it", "deleted it") {
+                    try attempt("remove", entry.name) { () throws(Errno) in
+                        try store.directory.fd.unlink(entry.name)
+                    }
+                })
         }
     }
 
-    /// Whether something in `work/` is still there though nobody holds its lock.
-    private func isLeftover(_ name: BytePath, in directory: SharedDescriptor) throws -> Bool {
+    private func cannotBeRemoved(_ path: BytePath) -> Finding {
+        Finding(
+            path: path, problem: "an interrupted command left it, and it cannot be removed",
+            remedy: .deleteSubvolume)
+    }
+
+    /// Whether something is still there though nobody holds its lock.
+    ///
+    /// - Parameter work: its name in `work/`, by which it is locked; nil where it has that name still.
+    private func isLeftover(
+        _ name: BytePath, lockedAs work: BytePath? = nil, in directory: SharedDescriptor
+    ) throws -> Bool {
         try attempt("lock", name) { () throws(Errno) in
-            guard let lock = try RemovalLock(WorkArea.lockName(name), of: store.locks) else {
-                return false
-            }
+            let lockName = WorkArea.lockName(work ?? name)
+            let hasLock = try store.locks.directory.fd.statusIfPresent(of: lockName) != nil
+            guard var lock = try RemovalLock(lockName, of: store.locks) else { return false }
             let isThere = try directory.fd.statusIfPresent(of: name) != nil
+            // By this file `Sweeper` finds it.
+            if isThere, hasLock { lock.leave() }
             extendLifetime(lock)
             return isThere
         }
@@ -275,10 +287,19 @@ public struct StoreCheck: Sendable {
 
     // MARK: Parts
 
-    func repair(_ what: String, _ body: () throws -> Void) throws -> String? {
-        guard repairs else { return nil }
-        try body()
-        return what
+    /// What `--repair` mends. What cannot be mended just now, since somebody has it in use, must not keep the rest from being looked at.
+    ///
+    /// - Parameter what: what was done about it, once `body` has done it.
+    func mendable(
+        _ path: BytePath, _ problem: String, _ what: String, _ body: () throws -> Void
+    ) throws -> Finding {
+        guard repairs else { return Finding(path: path, problem: problem) }
+        do { try body() } catch let error as VarveError where error.code == .failed {
+            return Finding(
+                path: path, problem: "\(problem); it cannot be mended: \(error.reason)",
+                remedy: error.remedy ?? .tryAgainLater)
+        }
+        return Finding(path: path, problem: problem, repair: what)
     }
 
     func foreign(_ path: BytePath, _ problem: String) -> Finding {

@@ -71,18 +71,22 @@ package struct Sweeper: Sendable {
                 )
                 return false
             }
+            // It never lay there, or its owner was done with it just now.
+            guard try directory.fd.statusIfPresent(of: name) != nil else { return true }
             if (try? directory.fd.removeSubvolumeStub(name)) == true { return true }
-            try directory.fd.removeSubvolumeTree(
-                name, isHidden: true, cancellation: work.locks.cancellation)
+            let cancellation = work.locks.cancellation
+            // A snapshot that was replaced may have been mounted since.
+            try directory.requireUnused(name, "\"\(shown)\"", cancellation)
+            // A snapshot may be a plain directory, as `cp -a` of a store leaves it.
+            try SubvolumeDirectory.delete(
+                name, in: directory.fd, isHidden: true, cancellation: cancellation)
             logger.info("removed what an interrupted run had left in \"\(shown)\"")
             return true
-        } catch  where error.errno == .noSuchFileOrDirectory {
-            // Its owner was done with it just now, or it never lay there.
+        } catch let error as VarveError where error.code == .notFound {
             return true
-        } catch  where error.errno == .canceled || error.errno == .interrupted {
-            // The next one goes on with it.
-            return false
         } catch {
+            // The next one goes on with it.
+            if work.locks.cancellation.isCancelled { return false }
             logger.warning("cannot remove what an interrupted run left in \"\(shown)\": \(error)")
             return false
         }

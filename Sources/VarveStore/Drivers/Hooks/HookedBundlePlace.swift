@@ -187,9 +187,13 @@ enum PartialBundleRemoval {
         try attempt("remove", name) { () throws(Errno) in try directory.unlink(name) }
     }
 
-    static func remove(_ name: BytePath, in directory: FileDescriptor) throws {
-        try TreeRemoval.removeTree(name, in: directory, path: name) { (parent, name) throws(Errno) in
-            try removeSubvolume(in: parent, name)
+    /// - Throws: an error with ECANCELED if `cancellation` ended it.
+    static func remove(
+        _ name: BytePath, in directory: FileDescriptor, cancellation: Cancellation? = nil
+    ) throws {
+        try TreeRemoval.removeTree(name, in: directory, path: name, cancellation: cancellation) {
+            (parent, name) throws(Errno) in
+            try removeSubvolume(in: parent, name, cancellation: cancellation)
         }
     }
 
