@@ -52,7 +52,10 @@ package enum StoreGround {
     /// Whether a directory is that of a store of root's or the caller's.
     static func isStore(_ directory: FileDescriptor) -> Bool {
         // Anybody can make what looks like a store of a directory such as /tmp: what others have put there is passed over.
-        guard let keeper = (try? keeper(of: directory)) ?? nil else { return false }
+        // A file of root's, too, they can get hold of and move there.
+        guard let keeper = (try? keeper(of: directory)) ?? nil, let status = try? directory.status(),
+            status.mode & 0o1002 != 0o1002
+        else { return false }
         return [0, geteuid()].contains(keeper)
     }
 

@@ -63,18 +63,18 @@ struct NewPlace {
                     path.directory, trust, noting: &made))
         } catch {
             made.remove()
-            throw VarveError(error, "\"\(path)\" cannot be a \(noun)")
+            throw VarveError(error, "\"\(path)\" cannot be \(Self.some(noun))")
         }
         if let own = StoreGround.name(of: [name], in: parent.fd) {
             made.remove()
-            throw StoreGround.refusal(path, as: "a \(noun)", own)
+            throw StoreGround.refusal(path, as: Self.some(noun), own)
         }
         // What is made is moved to its name at the end, and what it was made in is taken away there.
         if let file = ProtectedFile(.current, in: parent.fd, path: path.directory)
             ?? ProtectedFile(name, in: parent.fd, path: path)
         {
             made.remove()
-            throw VarveError.protected("\"\(path)\" cannot be a \(noun)", path, by: file)
+            throw VarveError.protected("\"\(path)\" cannot be \(Self.some(noun))", path, by: file)
         }
         do throws(VarveError) {
             try attempt("write to", path.directory) { [parent] () throws(Errno) in
@@ -113,7 +113,8 @@ struct NewPlace {
         if arrival == .inPlace { return }
         func refusal(_ reason: String, _ remedy: VarveError.Remedy) -> VarveError {
             VarveError(
-                .unsupported, "\"\(path)\" cannot be a \(noun): \(reason)", subject: path, remedy: remedy)
+                .unsupported, "\"\(path)\" cannot be \(Self.some(noun)): \(reason)", subject: path,
+                remedy: remedy)
         }
         let (isMounted, above) = try attempt("look at", path) { () throws(Errno) in
             let mount = try parent.fd.mountID()
@@ -141,11 +142,16 @@ struct NewPlace {
         }
     }
 
+    /// A noun with its article.
+    private static func some(_ noun: String) -> String {
+        noun.first.map { "aeiou".contains($0) } == true ? "an \(noun)" : "a \(noun)"
+    }
+
     static func name(_ path: BytePath, for noun: String) throws(VarveError) -> BytePath {
         let name = path.lastComponent
         guard !name.isEmpty, name != .current, name != ".." else {
             throw VarveError(
-                .usage, "\"\(path)\" cannot be a \(noun)", subject: path,
+                .usage, "\"\(path)\" cannot be \(Self.some(noun))", subject: path,
                 remedy: .name("a directory that is yet to be made"))
         }
         return name

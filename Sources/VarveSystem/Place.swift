@@ -9,6 +9,8 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
         case openToOthers(permissions: UInt32)
         /// A symbolic link on the way was made by another user, and leads to what need not be theirs.
         case linkOfAnother(uid: UInt32)
+        /// A symbolic link on the way lies where others may write: anybody who gets hold of such a link can have moved it there.
+        case linkAmongOthers
         /// A directory on the way belongs to a user who is neither root nor the caller, and who can put something else in the place
         /// of what is in it.
         case directoryOfAnother(uid: UInt32)
@@ -18,8 +20,8 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
         case writableByOthers(permissions: UInt32)
         /// It is a device, a FIFO, a socket or a directory.
         case noRegularFile
-        /// It lies where others may make names, and has another one: whoever made this name need not own the file.
-        case hasOtherNames
+        /// It lies where others may make names: whoever made this one, by link(2) or rename(2), need not own the file.
+        case isAmongOthers
         /// A system call failed: what it was for, as it reads on from "cannot".
         case system(operation: String, Errno)
     }
@@ -46,6 +48,8 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
         case .openToOthers(let permissions):
             "others may write to \"\(path)\" (mode \(String(permissions, radix: 8))) and could put something else in the place of what is in it"
         case .linkOfAnother(let uid): "\"\(path)\" is a symbolic link of \(AnotherUser(uid))"
+        case .linkAmongOthers:
+            "the symbolic link \"\(path)\" lies in a directory that others may write to, who can have put it there"
         case .ownedByAnother(let uid):
             "\"\(path)\" belongs to \(AnotherUser(uid)), who can change it"
         case .directoryOfAnother(let uid):
@@ -53,7 +57,8 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
         case .writableByOthers(let permissions):
             "others may write to \"\(path)\" (mode \(String(permissions, radix: 8)))"
         case .noRegularFile: "\"\(path)\" is not a regular file"
-        case .hasOtherNames: "\"\(path)\" is in a directory of all users, and has another name elsewhere"
+        case .isAmongOthers:
+            "\"\(path)\" is in a directory that others may write to, who can have put it there"
         case .system(let operation, let errno): "cannot \(operation) \"\(path)\": \(errno)"
         }
     }
@@ -61,10 +66,10 @@ package struct PlaceError: Error, Sendable, CustomStringConvertible {
     package var remedy: VarveError.Remedy? {
         switch reason {
         case .openToOthers: .closeToOthers(path, orSticky: true)
-        case .linkOfAnother: .name("what it leads to")
+        case .linkOfAnother, .linkAmongOthers: .name("what it leads to")
         case .ownedByAnother: .changeOwner(path)
         case .writableByOthers: .closeToOthers(path, orSticky: false)
-        case .directoryOfAnother, .hasOtherNames: .moveToOwnDirectory
+        case .directoryOfAnother, .isAmongOthers: .moveToOwnDirectory
         case .noRegularFile, .system: nil
         }
     }
@@ -93,14 +98,16 @@ package struct Place {
     package enum Trust: Sendable {
         /// No other user leads it astray by a symbolic link. A link of a user who is neither root nor the caller counts only in a
         /// directory of that user's own, and only if what is found in the end is theirs as well: they can do with that what they
-        /// like anyway.
+        /// like anyway. One of root's or the caller's in a directory of another user's counts as theirs: who owns a link is not
+        /// asked when it is moved (rename(2)), and images have links of root's. So it does not count where others may write.
         case safeLinks
         /// In addition, a directory that others may write to is refused, unless it has the sticky bit: with it, as in /tmp, nobody
         /// can move what is another's. The owners of directories may still put something of their own in the place of what they
         /// hold.
         case closedToOthers
         /// Nobody but root and the caller can change anything of it: each directory and link on it belongs to one of them, and
-        /// others may write to none, except in directories with the sticky bit. So a path that was checked can be used again by
+        /// others may write to none, except to directories with the sticky bit, in which no link and no file counts: a directory is
+        /// moved to another one only by who may write to it (`vfs_rename`, fs/namei.c). So a path that was checked can be used again by
         /// name: nobody who is not trusted can have changed what it leads to.
         case own
     }
@@ -166,16 +173,19 @@ package struct Place {
 
     /// Finds a regular file that says what this process is to do, or that it is to run, and opens it: only root and the caller
     /// can change the way to it and the file.
-    package static func ownFile(_ path: BytePath, _ flags: OpenFlags) throws(PlaceError) -> OwnedDescriptor {
+    ///
+    /// - Parameter amongOthers: it may lie in a directory that others may write to: root gives the path of what it made there itself.
+    package static func ownFile(
+        _ path: BytePath, _ flags: OpenFlags, amongOthers: Bool = false
+    ) throws(PlaceError) -> OwnedDescriptor {
         var place = try Place(path, .own)
         let file = try place.handle(path)
-        // In a directory of all users, whoever made the name need not own the file.
         let isAmongOthers = try place.attempt("look at", path) { (directory) throws(Errno) in
             try directory.isWritableByOthers(try directory.status())
         }
         try requireOwn(file.fd, path) { status in
             if !status.isRegular { return .noRegularFile }
-            return isAmongOthers && status.linkCount > 1 ? .hasOtherNames : nil
+            return isAmongOthers && (!amongOthers || status.linkCount > 1) ? .isAmongOthers : nil
         }
         if flags.contains(.path) { return file }
         do throws(Errno) { return try file.fd.reopened(flags.union(.nonBlocking)) } catch {
@@ -410,7 +420,20 @@ package struct Place {
     private mutating func checkLink(_ path: BytePath, owner: UInt32, in directory: FileStatus)
         throws(PlaceError)
     {
-        if owner == 0 || owner == geteuid() { return }
+        var owner = owner
+        if owner == 0 || owner == geteuid() {
+            let isOpen = try attempt("look at", path) { (current) throws(Errno) in
+                try current.isWritableByOthers(directory)
+            }
+            if isOpen {
+                // Images of root's have links of root's; of those of other callers only they make any, as fs.protected_symlinks has it.
+                if owner == geteuid(), !Privileges.isRoot { return }
+                return try refuse(PlaceError(path: path, reason: .linkAmongOthers))
+            }
+            let keeper = directory.uid
+            if keeper == 0 || keeper == geteuid() || Self.isUnknown(keeper, of: current.fd) { return }
+            owner = keeper
+        }
         // Equal owners that are unknown say nothing, unless nobody but the directory's owner can have made the link.
         if Self.isUnknown(owner), owner == directory.uid {
             let isOpen = try attempt("look at", path) { (current) throws(Errno) in

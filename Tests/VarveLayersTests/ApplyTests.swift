@@ -678,6 +678,16 @@ import Testing
         }
     }
 
+    @Test("Attributes by which a store knows its trees, and those of this file system, are in no tree")
+    func attributesOfStores() throws {
+        let base = try SharedVolume.directory()
+        let root = try base.makeRoot()
+        let names: [BytePath] = ["user.varve.chain", "trusted.varve.ancestors", "btrfs.compression"]
+        let forged = names.map { ExtendedAttribute(name: $0, value: [1]) } + [Self.trusted]
+        try apply(try archive([.directory("d/", attributes: forged)]), to: root.fd, isBottom: true)
+        #expect(try root.fd.attributes(at: "d") == [Self.trusted])
+    }
+
     static let trusted = ExtendedAttribute(name: "trusted.kept", value: [7])
 
     static let impossible: [RefusedCase] = [

@@ -243,8 +243,11 @@ struct EntryMetadata: Sendable {
     }
 }
 
-/// `btrfs.*` are properties of this file system (compression, …), not of an image.
-func belongsToImage(_ attribute: BytePath) -> Bool { !attribute.hasPrefix(Array("btrfs.".utf8)) }
+/// `btrfs.*` are properties of this file system (compression, …), not of an image. Nor are those by which a store knows its trees, as the root
+/// directory of a bundle has them: in an image they could only be forged.
+func belongsToImage(_ attribute: BytePath) -> Bool {
+    !["btrfs.", "user.varve.", "trusted.varve."].contains { attribute.hasPrefix(Array($0.utf8)) }
+}
 
 extension FileDescriptor {
     /// Bytes of name and value that an attribute here may have at most; more is refused with ENOSPC, by btrfs (a leaf of the tree,

@@ -316,7 +316,7 @@ package enum LoopbackStore {
         let image = image(of: path)
         do throws(PlaceError) {
             // Whoever could write to it could put any file system there.
-            return SharedDescriptor(try Place.ownFile(image, [.readWrite]))
+            return SharedDescriptor(try Place.ownFile(image, [.readWrite], amongOthers: true))
         } catch {
             guard let errno = error.errno else {
                 throw VarveError(error, "the store at \"\(path)\" is not safe to mount")
@@ -392,7 +392,9 @@ package enum LoopbackStore {
             file = try openImage(of: path)
             lock = try lockImage(file.fd, path)
         } else {
-            do throws(PlaceError) { file = SharedDescriptor(try Place.ownFile(image, [.readWrite])) } catch {
+            do throws(PlaceError) {
+                file = SharedDescriptor(try Place.ownFile(image, [.readWrite], amongOthers: true))
+            } catch {
                 throw VarveError(error, "the store at \"\(path)\" is not safe to mount")
             }
         }

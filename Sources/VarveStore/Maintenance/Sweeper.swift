@@ -77,12 +77,18 @@ package struct Sweeper: Sendable {
             let cancellation = work.locks.cancellation
             // A snapshot that was replaced may have been mounted since.
             try directory.requireUnused(name, "\"\(shown)\"", cancellation)
-            // A snapshot may be a plain directory, as `cp -a` of a store leaves it.
-            try SubvolumeDirectory.delete(
-                name, in: directory.fd, isHidden: true, cancellation: cancellation)
+            if directory.name == StoreLayout.snapshots {
+                // It may be a plain directory, as `cp -a` of a store leaves it.
+                try SubvolumeDirectory.delete(
+                    name, in: directory.fd, isHidden: true, cancellation: cancellation)
+            } else {
+                try directory.fd.removeSubvolumeTree(name, isHidden: true, cancellation: cancellation)
+            }
             logger.info("removed what an interrupted run had left in \"\(shown)\"")
             return true
         } catch let error as VarveError where error.code == .notFound {
+            return true
+        } catch let error as BtrfsError where error.errno == .noSuchFileOrDirectory {
             return true
         } catch {
             // The next one goes on with it.

@@ -638,7 +638,7 @@ import Testing
             Unsafe(
                 testDescription: "hooks that another user has linked into a directory of all users",
                 script: "mkdir -m 1777 t; ln hooks.toml t/h; mv hooks.toml other; ln -s t/h hooks.toml",
-                command: "hooks", code: 1, says: "has another name elsewhere; put it in a directory"),
+                command: "hooks", code: 1, says: "who can have put it there; put it in a directory"),
             Unsafe(
                 testDescription: "hooks in a sticky directory of another user",
                 script: "mkdir -m 1777 t; mv hooks.toml t; ln -s t/hooks.toml .; chown \(user) t",
@@ -733,9 +733,12 @@ import Testing
         try world.shell(
             shell
                 + """
-                mkdir -m 1777 t; mv hook hooks.toml store t; ln -s t/hook t/hooks.toml t/store .
+                mkdir -m 1777 t; mv store t; ln -s t/store .; varve store ls
                 VARVE_HOOKS=$PWD/hooks.toml varve unpack --driver hooks --image layout:a new
-                varve store ls; mkdir home; chown \(Self.user) home; HOME=$PWD/home varve store ls
+                # Who can have put them there is not known.
+                mv hooks.toml t; ln -s ../layout t/link; ln -s t/hooks.toml moved
+                ! VARVE_HOOKS=$PWD/moved varve unpack --driver hooks --image layout:a other 2> said; grep "who can have put it there" said
+                ! varve ls --layout t/link 2> said; grep "who can have put it there" said; mkdir home; chown \(Self.user) home; HOME=$PWD/home varve store ls
                 """)
     }
 }

@@ -94,7 +94,7 @@ import VarveSystem
             """
             mkdir home; chown \(Self.user) home
             mkdir -m 700 secret own; echo secret > secret/f; echo harmless > own/f
-            ln -s ../own home/link
+            ln -s ../own home/link; chown -hR \(Self.user) home/link own
             """)
         let code = try run(
             ["insert", "--image", "layout:a", "--tag", "new", "home/link/f", "/f"], in: world, stopAt: point,

@@ -664,6 +664,23 @@ import VarveSystem
             wanted: ["and 4094 is the most that tools read", "diff 1", "repack 1", "both 1"]),
         Case(
             testDescription:
+                "a link of root's in another user's directory counts as theirs, and nothing counts where all may write",
+            script: """
+                # A link or a file that an image has is root's, and whoever may write to both directories moves it (rename(2)).
+                S=$VARVE_STORE; mkdir -p $S/bundles E place; touch place/file; $V unpack --image L:one $S/bundles/B; tar cf secret files 2> /dev/null; chmod 600 secret
+                ln -s $PWD/secret E/archive; ln -s $S/bundles E/bundles; ln -s $PWD/L E/layout; ln -s $PWD/place E/place; chown 1234 E
+                $V raw add-layer --image L:one --tag none E/archive; echo "archive $?"; $V bundle rm E/bundles/B; echo "bundle $?"
+                $V rm --image E/layout:one; echo "tag $?"; $V unpack --driver directory --image L:one E/place/new; echo "unpack $?"; ls place
+                $V push L:one oci-archive:$PWD/E/place/a.tar; echo "push $?"; $V insert --image L:one --tag none E/place/file /x; echo "insert $?"
+                test -e $S/bundles/B/rootfs && $V stat --image L:one > /dev/null && echo kept; mkdir -m 1777 t; cp /bin/true t/crun; ln -s $PWD/L t/layout
+                $V run --runtime $PWD/t/crun $S/bundles/B -- true; echo "run $?"; $V ls --layout t/layout; echo "ls $?"; ln -s $PWD/L place/layout; $V ls --layout place/layout > /dev/null; echo "own $?"
+                """,
+            wanted: [
+                "archive 1", "bundle 1", "tag 1", "unpack 1\nfile\n", "push 1", "insert 1", "kept",
+                "who can have put it there", "run 1", "ls 1", "own 0",
+            ]),
+        Case(
+            testDescription:
                 "root of a container puts nothing in the way of skopeo, and no device in that of an archive",
             script: """
                 $V unpack --image L:one B; mkdir B/rootfs/out tmp; echo precious > precious; touch go
