@@ -77,8 +77,7 @@ public struct DeltaResult: Sendable {
     public var source: DeltaSource
     /// Why that one.
     public var reason: String
-    /// The first directory with changes in it whose path is longer than a layer can hold, or its beginning. What is in it is not among the
-    /// changes. Nil where all are there.
+    /// The first change whose path is longer than a layer can hold. Not all of such changes are there. Nil where all changes are.
     package var tooDeep: BytePath?
     /// The new tree is the old one and what was changed in this transaction or a later one. Nil where it does not descend from that.
     package var since: UInt64?
@@ -97,7 +96,11 @@ public struct DeltaResult: Sendable {
 
     /// Throws unless every change is in `changes`.
     package func requireAll() throws(LayerError) -> DeltaResult {
-        if let tooDeep { throw LayerPacker.tooLong(tooDeep, in: tooDeep.count) }
+        if let tooDeep {
+            // It may be longer than anybody reads.
+            let shown = BytePath(tooDeep.bytes.prefix(LayerPacker.pathLimit + 256)) ?? tooDeep
+            throw LayerPacker.tooLong(shown, in: tooDeep.count)
+        }
         return self
     }
 
@@ -166,12 +169,12 @@ package enum Delta {
         let type = { (path: BytePath) throws -> VarveSystem.FileType in
             try newTree.status(at: path)?.type ?? .regular
         }
-        if findings.tooDeep != nil {
-            // Nobody takes these changes (`requireAll`), and names of linked files may lie as deep.
-        } else if isPruned {
+        var deepName: BytePath?
+        if isPruned {
             let names = try SearchedLinkNames(
                 old: old, oldTree: oldTree, new: new, newTree: newTree, onEntry: onEntry)
             try findings.links.complete(&changes, names: names, type: type)
+            deepName = names.tooDeep
         } else {
             try findings.links.complete(
                 &changes, names: WalkedLinkNames(links: findings.links), type: type)
@@ -179,6 +182,7 @@ package enum Delta {
         try old.check(unchangedSince: oldInfo)
         try new.check(unchangedSince: newInfo)
         var result = DeltaResult(changes, findings, source: choice.source, reason: choice.reason)
+        if result.tooDeep == nil { result.tooDeep = deepName }
         if case .descends(let since) = lineage { result.since = since }
         return result
     }

@@ -15,18 +15,15 @@ struct WalkFindings {
     var changes: [BytePath: Change] = [:]
     /// What was met of files with several names.
     var links = HardLinks()
-    /// The first directory with changes in it whose path no layer can hold, or its beginning: what is in it is not among the changes.
+    /// The first change whose path no layer can hold: a new directory, or what is in a directory with such a path. What is in those is not
+    /// among the changes.
     var tooDeep: BytePath?
 
-    /// Whoever runs a container can make a tree of any depth, whose paths together grow with the square of it. So no change is kept, and
-    /// no new directory entered, where no layer goes on.
-    ///
-    /// - Parameter directory: in which something is changed.
-    fileprivate mutating func isTooDeep(_ directory: BytePath) -> Bool {
-        guard directory.count > LayerPacker.pathLimit else { return false }
-        // It may be longer than what can be read.
-        let shown = BytePath(directory.bytes.prefix(LayerPacker.pathLimit + 1)) ?? directory
-        tooDeep = tooDeep.map { min($0, shown) } ?? shown
+    /// Whoever runs a container can make a tree of any depth, whose paths together grow with the square of it. So the walk enters no new
+    /// directory, and keeps no change, where no layer goes on.
+    fileprivate mutating func isTooDeep(_ path: BytePath) -> Bool {
+        guard path.count > LayerPacker.pathLimit else { return false }
+        tooDeep = tooDeep.map { min($0, path) } ?? path
         return true
     }
 
@@ -34,7 +31,11 @@ struct WalkFindings {
     fileprivate mutating func note(
         _ kind: ChangeKind, _ path: BytePath, in directory: BytePath, _ type: VarveSystem.FileType
     ) {
-        if !isTooDeep(directory) { changes[path] = Change(kind: kind, path: path, type: type) }
+        if directory.count > LayerPacker.pathLimit {
+            _ = isTooDeep(path)
+        } else {
+            changes[path] = Change(kind: kind, path: path, type: type)
+        }
     }
 }
 
@@ -247,9 +248,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
             guard let before, let oldDirectory = here.old else {
                 findings.note(.added, path, in: directoryPath, type)
                 if after.isDirectory { return findings.isTooDeep(path) ? nil : inside }
-                if after.linkCount > 1, !findings.isTooDeep(directoryPath) {
-                    findings.links.noteNew(path, after)
-                }
+                if after.linkCount > 1 { findings.links.noteNew(path, after) }
                 return nil
             }
 
@@ -273,8 +272,7 @@ final class PairedWalk<Old: OldTree>: Sendable {
             }
             // In a whole walk every name is met, changed or not; in a pruned one, those of clean inodes are found by
             // the names of the groups that they belong to.
-            let hasSeveral = after.linkCount > 1 || !before.isDirectory && before.linkCount > 1
-            if !same || walk.dirty == nil, hasSeveral, !findings.isTooDeep(directoryPath) {
+            if !same || walk.dirty == nil {
                 if after.linkCount > 1 { findings.links.noteNew(path, after) }
                 if !before.isDirectory, before.linkCount > 1 || after.linkCount > 1 {
                     findings.links.notePair(path, old: before, new: after)

@@ -20,6 +20,9 @@ final class SearchedLinkNames: LinkNames {
         newPaths = try InodePaths(new, onEntry)
     }
 
+    /// A name in the new tree that no layer can hold, which is not among the paths.
+    var tooDeep: BytePath? { newPaths.tooDeep ?? oldPaths.tooDeep }
+
     // Nothing of another device is part of such a tree.
     func paths(inNew inode: FileIdentity) throws -> [BytePath] { try newPaths.paths(of: inode.inode) }
     func paths(inOld inode: FileIdentity) throws -> [BytePath] { try oldPaths.paths(of: inode.inode) }
@@ -34,38 +37,49 @@ final class SearchedLinkNames: LinkNames {
 
 /// The paths of inodes below the root of a tree.
 private final class InodePaths {
+    private enum Place {
+        case path(BytePath)
+        /// No layer can hold its path.
+        case tooDeep
+        /// It is not below the root.
+        case outside
+    }
+
     private var search: TreeSearch
     private let root: UInt64
-    /// Directories on the way, nil for those that are not below the root.
-    private var directories: [UInt64: BytePath?]
-
+    /// Directories on the way.
+    private var directories: [UInt64: Place]
     private let onEntry: () throws -> Void
+    /// The first name in a directory that lies too deep.
+    private(set) var tooDeep: BytePath?
 
     init(_ tree: DeltaTree, _ onEntry: @escaping () throws -> Void) throws {
         self.onEntry = onEntry
         search = TreeSearch(tree.subvolume)
         let status = try attempt("look at", .current) { () throws(Errno) in try tree.root.status() }
         root = status.inode
-        directories = [root: .some(.empty)]
+        directories = [root: .path(.empty)]
     }
 
     func paths(of inode: UInt64) throws -> [BytePath] {
         var result: [BytePath] = []
         for name in try search.names(ofInode: inode) {
-            if let directory = try directory(name.parent) { result.append(directory.appending(name.name)) }
+            if let directory = try directory(name.parent, of: name.name) {
+                result.append(directory.appending(name.name))
+            }
         }
         return result
     }
 
     /// A directory has one name; climbs until one is known. Whoever runs a container can give a file that has a name near the root another one at any
-    /// depth: all paths on the way there would together grow with the square of it.
+    /// depth: of what lies too deep for a layer no path is kept but one.
     ///
-    /// - Throws: `LayerError.unrepresentable` for one whose path no layer can hold.
-    private func directory(_ inode: UInt64) throws -> BytePath? {
-        var climbed: [InodeNameBelow] = []
+    /// - Parameter file: what the directory is asked for.
+    /// - Returns: nil for one that is not below the root, or too deep.
+    private func directory(_ inode: UInt64, of file: BytePath) throws -> BytePath? {
+        var climbed: [(inode: UInt64, name: BytePath)] = []
         var current = inode
-        var base: BytePath?
-        var length = 0
+        var base = Place.outside
         while true {
             if let known = directories[current] {
                 base = known
@@ -73,34 +87,24 @@ private final class InodePaths {
             }
             // The root of the subvolume names itself "..", and is not below the tree's root.
             guard current != TreeSearch.firstInode, let name = try search.names(ofInode: current).first else {
-                base = nil
                 break
             }
             try onEntry()
-            climbed.append(InodeNameBelow(inode: current, name: name.name))
-            length += name.name.count + 1
-            try require(length, climbed)
+            climbed.append((current, name.name))
             current = name.parent
         }
-        if let base { try require(base.count + length, climbed) }
-        for step in climbed.reversed() {
-            base = base?.appending(step.name)
-            directories[step.inode] = .some(base)
+        for (index, step) in climbed.enumerated().reversed() {
+            if case .path(let above) = base {
+                base = .path(above.appending(step.name))
+                if above.count + 1 + step.name.count > LayerPacker.pathLimit {
+                    base = .tooDeep
+                    let rest = climbed[...index].reversed().map(\.name)
+                    if tooDeep == nil { tooDeep = BytePath(joining: [above] + rest + [file]) }
+                }
+            }
+            directories[step.inode] = base
         }
-        return base
-    }
-
-    /// - Parameters:
-    ///   - length: of the path at least, with a slash for each name.
-    ///   - climbed: the last names of it, from the end.
-    private func require(_ length: Int, _ climbed: [InodeNameBelow]) throws(LayerError) {
-        guard length > LayerPacker.pathLimit + 1 else { return }
-        let names = climbed.reversed().map(\.name)
-        throw LayerPacker.tooLong(BytePath(joining: names), in: length)
-    }
-
-    private struct InodeNameBelow {
-        var inode: UInt64
-        var name: BytePath
+        if case .path(let path) = base { return path }
+        return nil
     }
 }
